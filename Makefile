@@ -1,0 +1,47 @@
+# Every target does its own set-up: a virtual environment in the checkout, from the versions in constraints.txt.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.etude-installed
+# Threads that wait for work should not take the core from those that have some.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test check lint types contract tests acceptance bench format clean
+
+demo: $(STAMP)
+	$(BIN)/etude demo
+
+test: check
+
+check: lint types contract tests
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contract: $(STAMP)
+	$(BIN)/lint-imports
+
+tests: $(STAMP)
+	$(BIN)/pytest -m "not acceptance" -n 2 --dist worksteal
+
+acceptance: $(STAMP)
+	$(BIN)/pytest -m acceptance -s
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run_all.py
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(STAMP): pyproject.toml constraints.txt
+	command -v $(PYTHON) >/dev/null 2>&1 && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,all]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .hypothesis
