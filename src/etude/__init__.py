@@ -1,0 +1,74 @@
+"""Etude trains sequence models: a run is a function of its config, to the last bit.
+
+Three doors lead to the same loop: `etude.fit(module, train, val, loss=...)`, `etude.Trainer(...).fit(task, ...)` and
+`etude.train("config.toml")`. Nothing is imported before it is used, so that the shell starts at once.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etude import losses
+    from etude.app.run import Run
+    from etude.app.running import train
+    from etude.app.trainer import Trainer, fit
+    from etude.base import errors
+    from etude.base.durations import Duration
+    from etude.base.progress import Progress
+    from etude.model.loss import Loss
+    from etude.train.callback import Callback, Stop
+    from etude.train.fit import Result
+    from etude.train.metrics import Metric
+    from etude.train.optim.configured import Scheduled
+    from etude.train.task import StepOutput, Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Callback": "etude.train.callback",
+    "Duration": "etude.base.durations",
+    "Loss": "etude.model.loss",
+    "Metric": "etude.train.metrics",
+    "Progress": "etude.base.progress",
+    "Result": "etude.train.fit",
+    "Run": "etude.app.run",
+    "Scheduled": "etude.train.optim.configured",
+    "StepOutput": "etude.train.task",
+    "Stop": "etude.train.callback",
+    "Task": "etude.train.task",
+    "Trainer": "etude.app.trainer",
+    "fit": "etude.app.trainer",
+}
+_MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.base.errors"}
+
+__all__ = [
+    "Callback",
+    "Duration",
+    "Loss",
+    "Metric",
+    "Progress",
+    "Result",
+    "Run",
+    "Scheduled",
+    "StepOutput",
+    "Stop",
+    "Task",
+    "Trainer",
+    "errors",
+    "fit",
+    "losses",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name not in _HOMES:
+        raise AttributeError(f"module 'etude' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

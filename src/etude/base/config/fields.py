@@ -1,0 +1,226 @@
+"""Types of config fields that several sections share."""
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationUnexpectedValue, core_schema
+
+from etude.base.config.section import is_off
+from etude.base.durations import Duration
+
+T = TypeVar("T")
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+"""A number above 0."""
+NonnegativeFloat = Annotated[float, Field(ge=0)]
+"""A number of at least 0."""
+PositiveInt = Annotated[int, Field(gt=0)]
+"""A whole number of at least 1."""
+NonnegativeInt = Annotated[int, Field(ge=0)]
+"""A whole number of at least 0."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A number from 0 to 1, such as a probability."""
+
+
+FILE_MARK = ".py:"
+FILE_AND_NAME = re.compile(r"[^:\0\n]+\.py:[^\W\d][\w.]*")
+"""An import path into a file, such as `net.py:build`."""
+
+
+class Located(str):
+    """Text of a config that remembers the folder to which a path in it would be relative."""
+
+    __slots__ = ("folder",)
+    folder: Path
+
+    def __new__(cls, text: str, folder: Path) -> Self:
+        """Mark `text` as standing in a file of `folder`."""
+        located = super().__new__(cls, text)
+        located.folder = folder
+        return located
+
+
+def located(value: Any, folder: Path) -> Any:
+    """Give every string inside a nest of tables and lists its folder; make the file of `net.py:build` absolute."""
+    if isinstance(value, str):
+        text = Located(value, folder)
+        return Located(anchored(text), folder) if FILE_AND_NAME.fullmatch(text) else text
+    if isinstance(value, Mapping):
+        return {key: located(part, folder) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [located(part, folder) for part in value]
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Take the folders off again: the same nest with ordinary strings."""
+    if isinstance(value, Located):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def absolute(text: str) -> Path:
+    """Resolve a path against the folder it was written in, or against the current one.
+
+    The result is absolute and free of `..`; links are left as they are, and `~` is the home folder.
+    """
+    folder = text.folder if isinstance(text, Located) else Path.cwd()
+    return Path(os.path.abspath(folder / os.path.expanduser(str(text))))  # noqa: PTH100, PTH111 - resolve() follows links
+
+
+def _text_of(*kinds: type) -> Callable[[object], str]:
+    """Write values of these kinds as text; any other is for another branch of a union to write."""
+
+    def write(value: object) -> str:
+        if not isinstance(value, kinds):
+            raise PydanticSerializationUnexpectedValue("another branch writes it")
+        return str(value)
+
+    return write
+
+
+def anchored(spec: str) -> str:
+    """Make the file of `net.py:build` absolute, against where it was written; leave `package.module:Class` alone."""
+    if FILE_MARK not in spec:
+        return str(spec)
+    file, _, name = spec.rpartition(":")
+    return f"{absolute(Located(file, spec.folder) if isinstance(spec, Located) else file)}:{name}"
+
+
+@dataclass(frozen=True, eq=False)
+class PathOr:
+    """Marks a field as a path, or one of `names` (a collection, or a function that gives one), which are left alone.
+
+    Use it as `Annotated[Path | str, PathOr(names)]`; a name stays a `str`, everything else becomes an absolute `Path`.
+    """
+
+    names: Collection[str] | Callable[[], Collection[str]] = ()
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate text or a `Path`; dump as text."""
+        return core_schema.no_info_plain_validator_function(
+            self._read,
+            serialization=core_schema.plain_serializer_function_ser_schema(_text_of(str, Path)),
+            metadata={"pydantic_js_functions": [self._describe]},
+        )
+
+    def known(self) -> list[str]:
+        """Name what is left alone."""
+        return sorted(self.names() if callable(self.names) else self.names)
+
+    def _read(self, value: Any) -> Path | str:
+        if isinstance(value, Path):
+            return absolute(str(value))
+        if not isinstance(value, str):
+            raise PydanticCustomError("path", "must be a path")
+        if not value or "\0" in value:
+            raise PydanticCustomError("path", "must be a path")
+        return str(value) if value in self.known() else absolute(value)
+
+    def _describe(self, _schema: Any, _handler: Any) -> dict[str, Any]:
+        names = self.known()
+        described: dict[str, Any] = {"type": "string", "minLength": 1, "format": "path"}
+        return described | ({"examples": names} if names else {})
+
+
+PathField = Annotated[Path, PathOr()]
+"""A path: relative to the file it stands in, or on the command line to the current folder; absolute once composed."""
+
+
+class _Switch:
+    """Reads `false` and `"none"` as None and writes None as `false`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        inner = handler(source)
+        return core_schema.no_info_before_validator_function(
+            lambda value: None if is_off(value) else value,
+            inner,
+            serialization=core_schema.wrap_serializer_function_ser_schema(
+                lambda value, write: False if value is None else write(value), schema=inner
+            ),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        described = handler(schema)
+        branches = [b for b in described.pop("anyOf", [described.copy()]) if b.get("type") != "null"]
+        return {"anyOf": [*branches, {"enum": [False, "none"]}]}
+
+
+Switch = Annotated[T | None, _Switch()]
+"""An optional setting: None, `false` and `"none"` all mean that it is off."""
+
+
+DURATION_PATTERN = r"^\s*[+-]?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?\s*([A-Za-z]+|%)\s*$"
+
+
+@dataclass(frozen=True)
+class _DurationField:
+    """Reads a Duration from its text and writes it as text."""
+
+    zero: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._read,
+            serialization=core_schema.plain_serializer_function_ser_schema(_text_of(Duration)),
+            metadata={"pydantic_js_functions": [self._describe]},
+        )
+
+    def _read(self, value: Any) -> Duration:
+        if isinstance(value, Duration):
+            return value
+        try:
+            return Duration.parse(value, zero=self.zero)
+        except ValueError as error:
+            raise PydanticCustomError("duration", "{message}", {"message": str(error)}) from None
+
+    def _describe(self, _schema: Any, _handler: Any) -> dict[str, Any]:
+        return self.described()
+
+    @staticmethod
+    def described() -> dict[str, Any]:
+        """The JSON Schema of one duration."""
+        examples = ["16 epochs", "8000 steps", "500 batches", "2e9 tokens", "1e6 samples", "90 minutes", "5 %"]
+        return {"type": "string", "pattern": DURATION_PATTERN, "examples": examples}
+
+
+DurationField = Annotated[Duration, _DurationField()]
+"""A moment or a length with its unit: `"16 epochs"`, `"2e9 tokens"`, `"90 minutes"`, `"5 %"`."""
+
+
+def _at_least_one(durations: tuple[Duration, ...]) -> tuple[Duration, ...]:
+    if not durations:
+        raise PydanticCustomError("duration", "must hold at least one duration")
+    return durations
+
+
+MomentField = Annotated[Duration, _DurationField(zero=True)]
+"""A moment of a run, or a length that may be nothing: a Duration of which 0 is one."""
+
+DurationsField = Annotated[
+    tuple[DurationField, ...],
+    AfterValidator(_at_least_one),
+    WithJsonSchema(
+        {"anyOf": [_DurationField.described(), {"type": "array", "minItems": 1, "items": _DurationField.described()}]}
+    ),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
+    PlainSerializer(lambda durations: str(durations[0]) if len(durations) == 1 else [str(d) for d in durations]),
+]
+"""One duration or a list of them (whichever comes first)."""

@@ -1,0 +1,140 @@
+"""Imports the user's own parts, and checks what a config hands them."""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from etude.base.config.components import nearest
+from etude.base.config.fields import FILE_MARK
+from etude.base.config.reading import shown
+from etude.base.errors import ConfigError
+
+NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+"""Kinds of parameter that a config can give by name."""
+
+
+def resolve_import(spec: str) -> Any:
+    """Import what `package.module:Class` or `/path/net.py:build` names.
+
+    A file is run once per process, as a module of its own name; its folder is searched for what it imports in turn.
+    Raises ConfigError, one sentence, when there is no such module, file or name, or when its code fails.
+    """
+    place, _, name = spec.rpartition(":")
+    if not place or not name:
+        raise ConfigError(f'"{spec}" must be "package.module:Class" or "file.py:name".')
+    module = _module_of_file(Path(place), spec) if f"{place}:".endswith(FILE_MARK) else _module(place, spec)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = nearest(part, (known for known in vars(found) if not known.startswith("_")))
+            advice = f'; did you mean "{near}"?' if near else "."
+            raise ConfigError(f'"{spec}" cannot be imported: {place} has no {part}{advice}')
+        found = getattr(found, part)
+    return found
+
+
+def check_signature(
+    function: Callable[..., Any],
+    arguments: Iterable[str],
+    where: str,
+    *,
+    supplied: Collection[str] = (),
+    positional: int = 0,
+    locate: Callable[[str], object] | None = None,
+) -> None:
+    """Refuse arguments that a function or class does not take, and miss those that it needs.
+
+    `where` is the dotted key of the component. Etude itself passes the first `positional` parameters and those that
+    `supplied` names. `locate` gives the place of a key for the message, such as `Loaded.origin`. Raises ConfigError
+    with all at once.
+    """
+    parameters = _parameters(function)
+    if parameters is None:
+        return
+    given = list(arguments)
+    name = getattr(function, "__qualname__", str(function))
+    known = [
+        key
+        for index, (key, one) in enumerate(parameters.items())
+        if one.kind in NAMED and key not in supplied and index >= positional
+    ]
+    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    unknown = [] if anything else [key for key in given if key not in known]
+    missing = [key for key in known if parameters[key].default is inspect.Parameter.empty and key not in given]
+
+    def place(key: str) -> str:
+        return f" ({locate(key)})." if locate else "."
+
+    problems = [
+        f"{where}.{key} is not an argument of {name}; {_advice(key, known, where)}{place(f'{where}.{key}')}"
+        for key in unknown
+    ]
+    problems += [f"{where}.{key} is missing: {name} needs it{place(where)}" for key in missing]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _advice(key: str, known: Sequence[str], where: str) -> str:
+    near = nearest(key, known)
+    if near:
+        return f"did you mean {where}.{near}?"
+    return f"it takes {', '.join(known)}" if known else "it takes none"
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """Give the parameters of a function or class by name; None where it does not tell."""
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        return None
+
+
+def _module(name: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(f'"{spec}" cannot be imported: there is no module {error.name} here.') from error
+        raise ConfigError(_failed(spec, error)) from error
+    except Exception as error:
+        raise ConfigError(_failed(spec, error)) from error
+
+
+def _module_of_file(path: Path, spec: str) -> ModuleType:
+    path = path.absolute()
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    name = f"{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise ConfigError(f'"{spec}" cannot be imported: {shown(path)} is not a file.')
+    plan = importlib.util.spec_from_file_location(name, path)
+    if plan is None or plan.loader is None:
+        raise ConfigError(f'"{spec}" cannot be imported: {shown(path)} is no Python file.')
+    module = importlib.util.module_from_spec(plan)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        plan.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ConfigError(_failed(spec, error)) from error
+    return module
+
+
+def _failed(spec: str, error: Exception) -> str:
+    """Say that importing ran code that failed, and where."""
+    if isinstance(error, SyntaxError):
+        return f'"{spec}" cannot be imported: {error.msg} ({shown(Path(error.filename or ""))}, line {error.lineno}).'
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split()) or "no message"
+    place = f"{shown(Path(frame.filename))}, line {frame.lineno}"
+    return f'"{spec}" cannot be imported: {type(error).__name__}: {said} ({place}).'

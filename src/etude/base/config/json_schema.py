@@ -1,0 +1,52 @@
+"""The JSON Schema of a whole config, so that editors complete and check it."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from etude.base.config.loading import plain_data
+from etude.base.config.section import Section
+from etude.base.durations import Duration
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+EXTENDS: dict[str, Any] = {
+    "description": "The config file, or the list of them, that this one changes; the later wins.",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+}
+
+
+def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
+    """Describe every valid config of this root (JSON Schema, draft 2020-12); each accepted config is valid by it."""
+    described = root.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
+    # A file may leave to what it extends, or to the command line, what the composed config must have.
+    described.pop("required", None)
+    properties = {"extends": EXTENDS} | described.pop("properties", {})
+    body = {"$schema": DIALECT, "title": title, **{k: v for k, v in described.items() if k != "title"}}
+    return body | {"properties": properties}
+
+
+class _Generator(GenerateJsonSchema):
+    """Writes defaults as a config file would: what is off is `false`."""
+
+    def encode_default(self, dft: Any) -> Any:
+        """Write a default as its field would."""
+        if isinstance(dft, Section):
+            return plain_data(dft)
+        if isinstance(dft, Duration | Path):
+            return str(dft)
+        if isinstance(dft, list | tuple):
+            written = [self.encode_default(part) for part in dft]
+            return written[0] if len(dft) == 1 and isinstance(dft[0], Duration) else written
+        return super().encode_default(dft)
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Leave out a default that no file can hold."""
+        described = super().default_schema(schema)
+        if described.get("default", False) is None:
+            switch = any(branch.get("enum") == [False, "none"] for branch in described.get("anyOf", []))
+            described.pop("default")
+            return described | ({"default": False} if switch else {})
+        return described

@@ -1,0 +1,95 @@
+"""Reads a TOML file: its values, and the line of every key."""
+
+import datetime as dt
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etude.base.config.lines import Key, key_lines
+from etude.base.errors import ConfigError
+
+LARGEST = 2**20
+"""Bytes above which a file is taken for something else than a config."""
+
+_PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One TOML file as it was read."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: dict[Key, int]
+
+
+def read(path: Path) -> Source:
+    """Read a TOML file; ConfigError, one sentence with file and line, for everything that can be wrong with it."""
+    text = _text(path)
+    name = shown(path)
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{name} nests its values too deeply to be read.") from None
+    except ValueError as error:
+        raise ConfigError(_syntax(name, text, error)) from None
+    if not data:
+        raise ConfigError(f"{name} is empty: a config needs at least one section, such as [train].")
+    try:
+        return Source(path, _without_times(data), key_lines(text.replace("\r\n", "\n")))
+    except RecursionError:
+        raise ConfigError(f"{name} nests its values too deeply to be read.") from None
+
+
+def shown(path: Path) -> str:
+    """Name a file briefly: relative to the current folder where it lies inside it."""
+    try:
+        return str(Path(path).absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _text(path: Path) -> str:
+    name = shown(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{name} does not exist; give the path of a config file (TOML).") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{name} is a folder; give the path of a config file (TOML) in it.") from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ConfigError(f"{name} cannot be read: {reason}.") from None
+    if len(content) > LARGEST:
+        raise ConfigError(f"{name} is larger than {LARGEST // 2**20} MiB: that is no config file.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise ConfigError(
+            f"{name} must be UTF-8 text, but holds the byte 0x{byte:02x} ({name}, line {line})."
+        ) from None
+
+
+def _syntax(name: str, text: str, error: ValueError) -> str:
+    """Turn what tomllib says into a sentence that ends with the place."""
+    said = str(error)
+    place = _PLACE.search(said)
+    what = (said[: place.start()] if place else said).rstrip(".")
+    line = int(place.group(1)) if place and place.group(1) else max(1, len(text.splitlines()))
+    return f"{name} is not valid TOML: {what[:1].lower()}{what[1:]} ({name}, line {line})."
+
+
+def _without_times(value: Any) -> Any:
+    """Turn dates and times, which no setting is, into their text."""
+    if isinstance(value, dict):
+        return {key: _without_times(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_times(part) for part in value]
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    return value

@@ -1,0 +1,68 @@
+"""The base of every typed part of a config."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+NUMBERS = ("int", "float", "bool")
+"""Kinds of core schema that pydantic would otherwise fill from strings and from each other."""
+
+
+def is_off(value: object) -> bool:
+    """Whether a value switches an optional setting off."""
+    return value is None or value is False or (isinstance(value, str) and value == "none")
+
+
+def _be_exact(schema: Any) -> None:
+    """Mark the numbers inside a core schema strict, unless their field has said otherwise."""
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            _be_exact(part)
+    elif isinstance(schema, dict):
+        if schema.get("type") in NUMBERS:
+            schema.setdefault("strict", True)
+        for key, part in schema.items():
+            if key not in {"default", "metadata", "serialization", "expected"}:
+                _be_exact(part)
+
+
+class Section(BaseModel):
+    """A frozen, typed part of a config, standing beside what it builds; its fields are documented where they stand.
+
+    Keys it does not know are errors. The string under a field becomes its description in `etude schema`. A number is
+    never read from a string nor from a bool (an integer is a float, though), and a string never from a number.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False, validate_default=True
+    )
+
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Groups of optional keys (`Switch`) of which the one set in the later layer counts; the others become None."""
+
+    replaced_whole: ClassVar[tuple[str, ...]] = ()
+    """Keys whose value on the command line replaces the recipe's whole, tables included."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Make every number of the section exact about its kind."""
+        schema = handler(source)
+        _be_exact(schema)
+        return schema
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_the_excluded_off(cls, data: Any) -> Any:
+        """Let the one key that is given of an exclusive group switch the defaults of the others off."""
+        if not cls.exclusive or not isinstance(data, Mapping):
+            return data
+        filled = dict(data)
+        for group in cls.exclusive:
+            given = [key for key in group if not is_off(data.get(key))]
+            if len(given) > 1:
+                raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
+            if given:
+                filled |= {key: None for key in group if key not in data}
+        return filled

@@ -1,0 +1,99 @@
+"""The one door through which files are written: whole or not at all, durable when the call returns."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from etude.base.errors import StorageError
+
+HASH_CHUNK = 1 << 20
+
+
+@contextmanager
+def storage(what: str, path: Path) -> Iterator[None]:
+    """Turn an operating-system error inside the block into one sentence about doing `what` to `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            with suppress(OSError):
+                reason += f", {shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB are free"
+        raise StorageError(f"Cannot {what} {path}: {reason}.") from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def fsync_file(path: Path) -> None:
+    """Make the bytes of `path` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` in one move; a reader sees the old bytes or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage("write", path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        fsync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` (UTF-8) in one move."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON in one move."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what leads to it."""
+    with storage("make the folder", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Let `link` point to the relative `target`, replacing an older link in one move."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    with storage("set the link", link):
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        temporary.symlink_to(target)
+        temporary.replace(link)
+        fsync_folder(link.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(HASH_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""Fields that may hold a schedule, and what makes a function of a run out of one."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from etude.base.config.section import Section
+from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
+from etude.base.progress import Progress
+from etude.base.schedules.combined import ScheduleSpec
+from etude.base.schedules.spec import Binding, Extreme, Schedule, ScheduleSection, rounded
+
+
+def bind(spec: float | ScheduleSection, horizon: Horizon, *, key: str, d_model: int | None = None) -> Schedule:
+    """Make a function of progress: the value for the step that comes next.
+
+    `key` is the dotted key that errors name; `d_model` the model's width, for noam. Raises ConfigError for what this
+    run cannot tell, such as its own length. The result is a `Driven` where the schedule follows validations.
+    """
+    if isinstance(spec, ScheduleSection):
+        return spec.bind(Binding(horizon, key, d_model))
+    constant = float(spec)
+    return lambda _progress: constant
+
+
+def bind_whole(
+    spec: float | ScheduleSection, horizon: Horizon, *, key: str, d_model: int | None = None
+) -> Callable[[Progress], int]:
+    """Make the same for a whole number: rounded (a half goes up), at least 1. Raises ConfigError as `bind` does."""
+    if not isinstance(spec, ScheduleSection):
+        constant = rounded(spec)
+        return lambda _progress: constant
+    schedule = bind(spec, horizon, key=key, d_model=d_model)
+    if hasattr(schedule, "on_validation"):
+        raise ConfigError(f"{key} must be a schedule that follows no validation, but is {spec.schedule}.")
+    return lambda progress: rounded(schedule(progress))
+
+
+def scheduled(
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    *,
+    whole: bool = False,
+) -> Any:
+    """Declare a field that holds a number in a range or a schedule whose values stay in it.
+
+    Use it as the type of a field: `dropout: scheduled(ge=0, lt=1) = 0.1`. In JSON Schema the field has
+    `"schedulable": true`. `whole` numbers take no fraction; their schedules are rounded by `bind_whole`.
+    """
+    bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
+    constant: Any = int if whole else Annotated[float, Field(allow_inf_nan=False)]
+    number = Annotated[constant, Field(ge=ge, gt=gt, le=le, lt=lt)]
+
+    def stays_in_range(spec: ScheduleSection) -> ScheduleSection:
+        for extreme in spec.extremes():
+            _check(extreme, bounds, whole=whole)
+        return spec
+
+    table = Annotated[ScheduleSpec, AfterValidator(stays_in_range)]
+    return Annotated[
+        Annotated[number, Tag("number")] | Annotated[table, Tag("table")],
+        Discriminator(lambda value: "table" if isinstance(value, Mapping | Section) else "number"),
+        Field(json_schema_extra={"schedulable": True}),
+    ]
+
+
+def _check(extreme: Extreme, bounds: Mapping[str, float], *, whole: bool) -> None:
+    """Refuse a value outside of the range; one that is only approached may lie on an open end."""
+    value, attained = extreme.value, extreme.attained
+    if whole and not attained:
+        return
+    for name, bound in bounds.items():
+        past = bound - value if name in {"ge", "gt"} else value - bound
+        if past > 0 or (past == 0 and attained and name in {"gt", "lt"}):
+            raise ValueError(f"must be {_WORDS[name]} {bound:.15g}, but is {value:.15g} {extreme.where}")
+
+
+_WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

@@ -1,0 +1,158 @@
+"""Schedules made of others or by the user, and the union of all."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import accumulate
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from etude.base.config.components import is_import_path
+from etude.base.config.fields import Switch, anchored
+from etude.base.config.imports import check_signature, resolve_import
+from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
+from etude.base.progress import Progress
+from etude.base.schedules.decays import Constant, Cosine, Exponential, Inverse, Linear, Noam, Step, Trapezoid, Wsd
+from etude.base.schedules.one_cycle import OneCycle
+from etude.base.schedules.spec import Binding, Extreme, Moment, Schedule, ScheduleSection, rounded
+from etude.base.schedules.tables import Piecewise, Stairs, check_moments
+from etude.base.schedules.validated import Newbob, Plateau
+
+_ANY = Binding(Horizon(steps=1e6, steps_per_epoch=1e3, samples_per_step=1.0, tokens_per_step=1.0), "chain")
+"""A run of which everything is known: whether a part tells its length does not depend on the run."""
+
+IMPORTED = "package.module:function"
+"""The name that messages give to a schedule by import path."""
+
+
+class Chain(ScheduleSection):
+    """One schedule after the other.
+
+    Part p is in force from moment `at[p]` of the run; without `at`, once part p - 1 has run its course: W - 1 steps of
+    warm-up and then its `over`, `cooldown`, last point, or `every` times its values. So a warm-up to a peak, followed
+    by a part that begins at that peak, equals one schedule with that warm-up. The last part goes on to the end of the
+    run. Each part counts steps from its own beginning, all its durations are translated into steps, and "the run" is
+    for it as long as the part; a value therefore arrives at its end on the first step of the next part.
+    """
+
+    schedule: Literal["chain"] = "chain"
+    parts: Annotated[tuple["ScheduleSpec", ...], Field(min_length=1)]
+    """The schedules, one after the other."""
+    at: Switch[tuple[Moment, ...]] = None
+    """When each part begins: as many moments as parts, the first of them 0."""
+
+    @model_validator(mode="after")
+    def _the_parts_fit_together(self) -> Self:
+        for number, part in enumerate(self.parts):
+            if part.schedule in {"plateau", "newbob"}:
+                raise ValueError(f"must not have {part.schedule} in parts.{number}, which follows validations")
+        if self.at is not None:
+            check_moments(self.at, "at", len(self.parts), "parts")
+            return self
+        for number, part in enumerate(self.parts[:-1]):
+            if part.course(_ANY) is None:
+                raise ValueError(
+                    f"must give at, because parts.{number} ({part.schedule}) does not tell how long it is, "
+                    "and another part follows"
+                )
+        return self
+
+    def bind(self, binding: Binding) -> Schedule:
+        """Bind every part to its own stretch of the run."""
+        starts = self._starts(binding)
+        end = binding.horizon.steps
+        ends = [*starts[1:], None if end is None else max(end, starts[-1] + 1)]
+        bound = [
+            part.bind(binding.part(number, None if until is None else until - start))
+            for number, (part, start, until) in enumerate(zip(self.parts, starts, ends, strict=True))
+        ]
+
+        def value(progress: Progress) -> float:
+            part = bisect_right(starts, progress.step) - 1
+            return bound[part](Progress(progress.step - starts[part], *progress[1:]))
+
+        return value
+
+    def extremes(self) -> Iterator[Extreme]:
+        """Give those of all parts."""
+        for number, part in enumerate(self.parts):
+            for extreme in part.extremes():
+                yield extreme._replace(where=f"{extreme.where} in parts.{number}")
+
+    def course(self, binding: Binding) -> float | None:
+        """Steps of all parts together, where the last tells its own."""
+        start = self._starts(binding)[-1]
+        last = self.parts[-1].course(binding.part(len(self.parts) - 1, binding.horizon.steps))
+        return None if last is None else start + rounded(last)
+
+    def _starts(self, binding: Binding) -> list[int]:
+        """Give the step that each part begins with."""
+        if self.at is not None:
+            later = [binding.whole(moment, f"at.{number}") for number, moment in enumerate(self.at) if number]
+            return [0, *later]
+        courses = (
+            part.course(binding.part(number, binding.horizon.steps)) for number, part in enumerate(self.parts[:-1])
+        )
+        return [0, *accumulate(rounded(course or 1) for course in courses)]
+
+
+def _anchored(value: Any) -> Any:
+    return anchored(value) if isinstance(value, str) else value
+
+
+class Function(ScheduleSection):
+    """A schedule of the user's: a function of progress by import path; further keys are its keyword arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schedule: Annotated[str, BeforeValidator(_anchored), Field(pattern=":")]
+    """`package.module:function`, or `file.py:function` beside the config."""
+
+    def bind(self, binding: Binding) -> Schedule:
+        """Import the function, and give it its arguments. Raises ConfigError where either fails."""
+        function: Callable[..., float] = resolve_import(self.schedule)
+        if not callable(function):
+            raise ConfigError(f"{binding.key}.schedule must be a function of progress, but {self.schedule} is none.")
+        arguments = dict(self.model_extra or {})
+        check_signature(function, arguments, binding.key, positional=1)
+        return partial(function, **arguments) if arguments else function
+
+    def extremes(self) -> Iterator[Extreme]:
+        """Give none: only the function knows."""
+        return iter(())
+
+
+def _tag(value: Any) -> str | None:
+    """Name the schedule that a table, or an object already made, is meant as."""
+    name = value.get("schedule") if isinstance(value, Mapping) else getattr(value, "schedule", None)
+    if is_import_path(name):
+        return IMPORTED
+    return name if name is None or isinstance(name, str) else str(name)
+
+
+ScheduleSpec = Annotated[
+    Annotated[Constant, Tag("constant")]
+    | Annotated[Linear, Tag("linear")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Inverse, Tag("inverse")]
+    | Annotated[Noam, Tag("noam")]
+    | Annotated[Exponential, Tag("exponential")]
+    | Annotated[Step, Tag("step")]
+    | Annotated[Stairs, Tag("stairs")]
+    | Annotated[Piecewise, Tag("piecewise")]
+    | Annotated[Trapezoid, Tag("trapezoid")]
+    | Annotated[Wsd, Tag("wsd")]
+    | Annotated[OneCycle, Tag("one_cycle")]
+    | Annotated[Plateau, Tag("plateau")]
+    | Annotated[Newbob, Tag("newbob")]
+    | Annotated[Chain, Tag("chain")]
+    | Annotated[Function, Tag(IMPORTED)],
+    Discriminator(_tag),
+]
+"""The config of any schedule: a table that names its `schedule`."""
+
+Chain.model_rebuild()
+SCHEDULES: tuple[type[ScheduleSection], ...] = tuple(get_args(part)[0] for part in get_args(get_args(ScheduleSpec)[0]))
+"""Every kind of schedule."""

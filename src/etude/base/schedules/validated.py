@@ -1,0 +1,219 @@
+"""Schedules that follow the results of validations: plateau and newbob. They have state, which a checkpoint keeps."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Protocol, final, runtime_checkable
+
+from pydantic import Field
+
+from etude.base.config.fields import Switch
+from etude.base.durations import Duration
+from etude.base.errors import ConfigError
+from etude.base.progress import Progress
+from etude.base.schedules.decays import Fraction
+from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Peaked, Schedule
+
+Count = Annotated[int, Field(ge=1)]
+Nonnegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@runtime_checkable
+class Driven(Protocol):
+    """A bound schedule that reads validations; its state belongs in the checkpoint under the key it is bound to."""
+
+    def __call__(self, progress: Progress) -> float:
+        """Give the value for the step to come."""
+
+    def on_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
+        """Take a validation's results in. Raises ConfigError where the monitored metric is not among them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give all that a restart needs, as JSON."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+
+
+class _Level:
+    """A scale on a warmed value that falls after some validations: what plateau and newbob share."""
+
+    def __init__(self, key: str, monitor: str | None, value: Callable[[float, Progress], float]) -> None:
+        self._key = key
+        self._monitor = monitor
+        self._value = value
+        self._scale = 1.0
+
+    def __call__(self, progress: Progress) -> float:
+        return self._value(self._scale, progress)
+
+    def on_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
+        """Take a validation's results in."""
+        if self._monitor is None:
+            named = [name for name in metrics if name.startswith("val/")] or list(metrics)
+            if len(named) != 1:
+                raise ConfigError(f"{self._key}.monitor must be given: it could be any of {', '.join(named)}.")
+            self._monitor = named[0]
+        if self._monitor not in metrics:
+            known = ", ".join(metrics) or "none"
+            raise ConfigError(
+                f"{self._key}.monitor must be a logged metric, but is {self._monitor}; there are: {known}."
+            )
+        self._take(metrics[self._monitor], progress)
+
+    @abstractmethod
+    def _take(self, result: float, progress: Progress) -> None:
+        """Change the scale after a validation."""
+
+
+class _Monitored(Peaked):
+    """A peak that falls by `factor` when validations tell."""
+
+    factor: Fraction = 0.5
+    """The value is multiplied by this."""
+    minimum: Nonnegative = 0.0
+    """The value is not lowered below this; one that is below it already is left alone."""
+    mode: Literal["min", "max"] = "min"
+    """Whether less or more of the metric is better."""
+
+    def after(self, steps: int, peak: float, binding: Binding) -> Callable[[int, Progress], float]:
+        """Stay at the peak; the level falls elsewhere."""
+        del steps, binding
+        return lambda _j, _progress: peak
+
+    def warmed(self, binding: Binding) -> Callable[[float, Progress], float]:
+        """Give the value as a function of its scale and of progress."""
+        rising = Peaked.bind(self, binding)
+        return lambda scale, progress: scale * rising(progress)
+
+    def lowered(self, scale: float) -> float:
+        """Give the scale after one fall; never a higher one."""
+        floor = self.minimum / self.peak if self.peak else 0.0
+        return min(scale, max(scale * self.factor, floor))
+
+    def extremes(self) -> Iterator[Extreme]:
+        """Give the peak, the start, and the lowest value."""
+        yield from super().extremes()
+        yield Extreme(min(self.minimum, self.peak), "at its minimum", attained=self.minimum > 0)
+
+
+class Plateau(_Monitored):
+    """peak, multiplied by `factor` at the `patience`-th validation in a row that brought no improvement.
+
+    (torch's ReduceLROnPlateau waits for one more.) A validation that is not a number is a bad one.
+    """
+
+    schedule: Literal["plateau"] = "plateau"
+    patience: Count = 3
+    """Validations in a row without improvement."""
+    min_delta: Nonnegative = 0.0
+    """An improvement beats the best by more than this."""
+    cooldown: Annotated[int, Field(ge=0)] = 0
+    """Validations after a fall that are not counted as bad."""
+    monitor: str = "val/loss"
+    """The metric."""
+
+    def bind(self, binding: Binding) -> Schedule:
+        """Give the schedule with its counters at the start."""
+        return PlateauSchedule(self, binding)
+
+
+class Newbob(_Monitored):
+    """peak, multiplied by `factor` after a validation that gained too little on the previous one.
+
+    That is where (previous - current) / abs(current) < threshold. One that is not a number counts as missing.
+    """
+
+    schedule: Literal["newbob"] = "newbob"
+    threshold: Finite = 0.01
+    """The least gain at which the value stays."""
+    relative: bool = True
+    """Measure the gain relative to abs(current)."""
+    min_epochs: Switch[Length] = None
+    """No fall before this."""
+    compare: Literal["previous", "best"] = "previous"
+    """Measure the gain against the previous validation, or against the best so far."""
+    monitor: Switch[str] = None
+    """The metric; needed where several could be meant."""
+
+    def bind(self, binding: Binding) -> Schedule:
+        """Give the schedule with its memory empty."""
+        return NewbobSchedule(self, binding)
+
+
+@final
+class PlateauSchedule(_Level):
+    """A bound `plateau`."""
+
+    def __init__(self, config: Plateau, binding: Binding) -> None:
+        super().__init__(binding.key, config.monitor, config.warmed(binding))
+        self._config = config
+        self._best: float | None = None
+        self._bad = 0
+        self._cooling = 0
+
+    def _take(self, result: float, progress: Progress) -> None:
+        del progress
+        sign = 1.0 if self._config.mode == "min" else -1.0
+        if not math.isnan(result) and (
+            self._best is None or sign * result < sign * self._best - self._config.min_delta
+        ):
+            self._best, self._bad = result, 0
+        else:
+            self._bad += 1
+        if self._cooling:
+            self._cooling, self._bad = self._cooling - 1, 0
+        if self._bad >= self._config.patience:
+            self._scale = self._config.lowered(self._scale)
+            self._bad, self._cooling = 0, self._config.cooldown
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give scale, best result and counters."""
+        return {"scale": self._scale, "best": self._best, "bad": self._bad, "cooling": self._cooling}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._scale, self._best = state["scale"], state["best"]
+        self._bad, self._cooling = state["bad"], state["cooling"]
+
+
+@final
+class NewbobSchedule(_Level):
+    """A bound `newbob`."""
+
+    def __init__(self, config: Newbob, binding: Binding) -> None:
+        super().__init__(binding.key, config.monitor, config.warmed(binding))
+        self._config = config
+        self._earliest = _earliest_fall(config, binding)
+        self._reference: float | None = None
+
+    def _take(self, result: float, progress: Progress) -> None:
+        if math.isnan(result):
+            return
+        config, reference = self._config, self._reference
+        sign = 1.0 if config.mode == "min" else -1.0
+        better = reference is None or sign * result < sign * reference
+        if better or config.compare == "previous":
+            self._reference = result
+        if reference is None or (self._earliest is not None and not self._earliest.reached(progress)):
+            return
+        gain = sign * (reference - result)
+        if config.relative:
+            gain = gain / abs(result) if result else math.copysign(math.inf, gain) if gain else 0.0
+        if gain < config.threshold:
+            self._scale = config.lowered(self._scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the scale and the result to compare with."""
+        return {"scale": self._scale, "reference": self._reference}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._scale, self._reference = state["scale"], state["reference"]
+
+
+def _earliest_fall(config: Newbob, binding: Binding) -> Duration | None:
+    duration = config.min_epochs
+    if duration is not None and duration.unit == "percent":
+        return duration.of(Duration(binding.run("min_epochs"), "steps"))
+    return duration
