@@ -1,0 +1,157 @@
+"""Cross entropy straight from the last hidden layer, without ever holding all logits.
+
+The loss and its gradients are computed in one go, a few rows of logits at a time, while those are in the cache: on a
+large vocabulary, passing over the logits costs more than the product that makes them. The idea is that of Hsu et
+al. 2024 (Liger Kernel); the label smoothing as rank-one terms is our own.
+
+Legend: N targets, C rows of a chunk, M width of the model, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_ELEMENTS = {"cpu": 1 << 20}
+"""Logits at a time: what the processor's cache holds; other devices take `CHUNK_ELSEWHERE`."""
+CHUNK_ELSEWHERE = 1 << 26
+BLOCK_ELEMENTS = 1 << 22
+"""Gradients of logits kept for one product with the hidden layer."""
+
+
+def linear_cross_entropy(
+    hidden_NM: Tensor, weight_VM: Tensor, targets_N: Tensor, *, label_smoothing: float, ignore_index: int
+) -> Tensor:
+    """Sum over targets of the cross entropy of `hidden_NM @ weight_VM.T`, smoothed as torch does it; a scalar.
+
+    Under autocast the products are in its precision; softmax, loss and sums are float32 (float64 stays). The
+    gradient cannot be differentiated again.
+    """
+    device = hidden_NM.device.type
+    product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NM.dtype
+    work = _Work(targets_N, label_smoothing, ignore_index, product)
+    if torch.is_grad_enabled() and (hidden_NM.requires_grad or weight_VM.requires_grad):
+        return _LinearCrossEntropy.apply(hidden_NM, weight_VM, work)  # type: ignore[no-any-return,no-untyped-call]
+    with torch.autocast(device, enabled=False):
+        return work.loss(hidden_NM, weight_VM)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, work: "_Work") -> Tensor:
+        with torch.autocast(hidden_NM.device.type, enabled=False):
+            total, hidden_gradient, weight_gradient = work.loss_and_gradients(hidden_NM, weight_VM)
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        return hidden_gradient * gradient, weight_gradient * gradient, None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """One loss: what stays the same from chunk to chunk."""
+
+    targets: Tensor
+    """[N]."""
+    smoothing: float
+    ignored: int
+    product: torch.dtype
+
+    def loss(self, hidden_NM: Tensor, weight_VM: Tensor) -> Tensor:
+        """The sum alone."""
+        weight_P = weight_VM.to(self.product)
+        exact = _exact(hidden_NM)
+        total = torch.zeros((), dtype=exact, device=hidden_NM.device)
+        logs = _LogProbabilities(hidden_NM.to(self.product), weight_P, exact)
+        for rows in _pieces(0, len(self.targets), logs.chunk):
+            total += self._chunk_loss(logs.of(rows), rows)
+        return total
+
+    def loss_and_gradients(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sum, and its gradients for hidden layer and weight."""
+        exact = _exact(hidden_NM)
+        share_N1 = (self.targets != self.ignored).to(exact)[:, None]
+        weight_P, hidden_P = weight_VM.to(self.product), hidden_NM.to(self.product)
+        total = torch.zeros((), dtype=exact, device=hidden_NM.device)
+        hidden_gradient = torch.empty_like(hidden_NM, dtype=exact)
+        weight_gradient = torch.zeros_like(weight_VM, dtype=exact)
+        logs = _LogProbabilities(hidden_P, weight_P, exact)
+        chunk, size = logs.chunk, weight_VM.size(0)
+        block_rows = min(max(chunk, BLOCK_ELEMENTS // size // chunk * chunk), len(self.targets))
+        excess = hidden_P.new_empty(block_rows, size)
+        for block in _pieces(0, len(self.targets), block_rows):
+            excess_BV = excess[: block.stop - block.start]
+            for rows in _pieces(block.start, block.stop, chunk):
+                log_CV = logs.of(rows)
+                total += self._chunk_loss(log_CV, rows)
+                excess_BV[rows.start - block.start : rows.stop - block.start] = self._excess(log_CV, rows)
+            hidden_gradient[block] = excess_BV @ weight_P
+            # Ignored rows are taken out of the narrow factor, not of the wide one.
+            weight_gradient += excess_BV.T @ (hidden_P[block] * share_N1[block].to(self.product))
+        if self.smoothing:
+            spread = self.smoothing / size
+            hidden_gradient -= weight_VM.sum(0, dtype=exact) * spread
+            weight_gradient -= (share_N1 * hidden_NM).sum(0) * spread
+        hidden_gradient *= share_N1
+        return total, hidden_gradient.to(hidden_NM.dtype), weight_gradient.to(weight_VM.dtype)
+
+    def _chunk_loss(self, log_CV: Tensor, rows: slice) -> Tensor:
+        targets_C = self.targets[rows]
+        counted_C = targets_C != self.ignored
+        right_C = log_CV.gather(1, targets_C.where(counted_C, 0)[:, None])[:, 0]
+        if self.smoothing:
+            right_C = right_C * (1.0 - self.smoothing) + log_CV.sum(1) * (self.smoothing / log_CV.size(1))
+        return -right_C.where(counted_C, 0.0).sum()
+
+    def _excess(self, log_CV: Tensor, rows: slice) -> Tensor:
+        """Gradient of the logits, in place: probability - (1 - s) at the target; - s / V everywhere is left to the
+        rank-one terms.
+        """
+        targets_C = self.targets[rows]
+        places_C1 = targets_C.where(targets_C != self.ignored, 0)[:, None]
+        taken = log_CV.new_full((1, 1), self.smoothing - 1.0).expand_as(places_C1)
+        return log_CV.exp_().scatter_add_(1, places_C1, taken)
+
+
+@final
+class _LogProbabilities:
+    """Log-probabilities of a few rows at a time, always in the same memory.
+
+    Fresh memory for each chunk would cost more than the arithmetic: the system hands it out page by page.
+    """
+
+    def __init__(self, hidden_NM: Tensor, weight_VM: Tensor, exact: torch.dtype) -> None:
+        size = weight_VM.size(0)
+        limit = CHUNK_ELEMENTS.get(weight_VM.device.type, CHUNK_ELSEWHERE)
+        self.chunk = max(1, min(limit // size, len(hidden_NM)))
+        """Rows at a time."""
+        self._hidden, self._weight = hidden_NM, weight_VM
+        self._logits = hidden_NM.new_empty(self.chunk, size)
+        self._wide = (
+            self._logits if hidden_NM.dtype == exact else self._logits.new_empty(self._logits.shape, dtype=exact)
+        )
+        self._logs = torch.empty_like(self._wide)
+
+    def of(self, rows: slice) -> Tensor:
+        """[C, V], valid until the next call."""
+        length = rows.stop - rows.start
+        logits_CV, wide_CV, logs_CV = self._logits[:length], self._wide[:length], self._logs[:length]
+        torch.mm(self._hidden[rows], self._weight.T, out=logits_CV)
+        if wide_CV.dtype != logits_CV.dtype:
+            wide_CV.copy_(logits_CV)
+        return torch.log_softmax(wide_CV, -1, out=logs_CV)
+
+
+def _exact(hidden: Tensor) -> torch.dtype:
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def _pieces(start: int, stop: int, length: int) -> list[slice]:
+    return [slice(first, min(first + length, stop)) for first in range(start, stop, length)]

@@ -1,0 +1,33 @@
+"""What a step minimises: a sum and the count that it is over."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One term of a loss, kept as a sum and a count so that it can be averaged over any set of batches.
+
+    Over a step the value of a term is its sum of sums over its sum of counts, times `weight`; terms then add up.
+    """
+
+    sum: Tensor
+    """Scalar tensor: the loss summed over `count` targets, with its graph."""
+    count: int | float | Tensor
+    """How many targets the sum is over; zero contributes nothing."""
+    weight: float = 1.0
+    """Factor of the term in the total; 0 means evaluation only and costs no backward."""
+
+    @classmethod
+    def mean(cls, value: Tensor, count: float | Tensor, weight: float = 1.0) -> Self:
+        """The term whose mean over `count` targets is `value`."""
+        return cls(value * count, count, weight)
+
+    @property
+    def value(self) -> Tensor:
+        """The mean: `sum / count`, and 0 where there are no targets."""
+        return (
+            self.sum / max(self.count, 1) if not isinstance(self.count, Tensor) else self.sum / self.count.clamp(min=1)
+        )

@@ -1,0 +1,202 @@
+"""The encoder-decoder transformer (Vaswani et al. 2017), with the choices that later work added.
+
+Legend: B batch, S source time, T target time, M width of the model, V vocabulary, R rows (sentences x beam).
+"""
+
+import sys
+from functools import partial
+from typing import Literal, Self, final
+
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from etude.base.config.fields import Switch
+from etude.base.config.section import Section
+from etude.base.errors import ConfigError
+from etude.model.attention import EVERYWHERE, Mask, causal_mask, padding_mask
+from etude.model.cache import Cache, LayerCache, Memory
+from etude.model.dropout import Dropout, set_dropout
+from etude.model.layers import Activation, DecoderLayer, EncoderLayer, Normalisation, Shape, make_norm
+from etude.model.linear import Embedding, Linear
+from etude.model.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned
+from etude.model.rates import Rate, ScheduledValue, initial, is_constant
+
+Positions = Literal["learned", "sinusoidal", "rotary"]
+RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout")
+"""Kinds of dropout; what `set_dropout` takes."""
+
+
+class TransformerConfig(Section):
+    """`[model] type = "transformer"`: encoder and decoder of equal width."""
+
+    type: Literal["transformer"] = "transformer"
+    d_model: int = Field(256, ge=1)
+    """Width of the residual stream."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; they divide `d_model`."""
+    encoder_layers: int = Field(3, ge=0)
+    decoder_layers: int = Field(3, ge=1)
+    feedforward: int = Field(1024, ge=1)
+    """Width inside the feed-forward layers."""
+    dropout: Rate = 0.1
+    """On embeddings and on what every sublayer adds."""
+    attention_dropout: Rate = 0.0
+    """On attention weights."""
+    activation_dropout: Rate = 0.0
+    """Inside the feed-forward layers."""
+    embedding_dropout: Switch[Rate] = None
+    """On embeddings; as `dropout` where not given."""
+    activation: Activation = "relu"
+    norm: Literal["pre", "post"] = "pre"
+    """Normalise before each sublayer, or behind each sum as in 2017."""
+    normalisation: Normalisation = "layer"
+    positions: Positions = "sinusoidal"
+    max_positions: int = Field(512, ge=1)
+    """Longest sequence of `learned` positions; the others have no limit."""
+    bias: bool = True
+    """Whether linear layers and layer norms have biases."""
+    share_embeddings: bool = False
+    """One embedding for source and target; needs one tokenizer for both."""
+    tie_output: bool = True
+    """The output layer is the target embedding."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.d_model % self.heads:
+            raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"d_model must be even for sinusoidal positions, but is {self.d_model}")
+        if self.positions == "rotary" and self.d_model // self.heads % 2:
+            raise ValueError(f"d_model / heads must be even for rotary positions, but is {self.d_model // self.heads}")
+        return self
+
+
+@final
+class Transformer(nn.Module):
+    """Encoder and decoder over tokens, for training (`forward`) and decoding (`encode`, `start`, `step`).
+
+    Keys that are `pad` in the source are never seen; the target is padded on the right, where causality hides it.
+    Rates of dropout may be changed between steps by `set_dropout`.
+    """
+
+    def __init__(self, config: TransformerConfig, source_vocabulary: int, target_vocabulary: int, pad: int = 0) -> None:
+        super().__init__()
+        if config.share_embeddings and source_vocabulary != target_vocabulary:
+            raise ConfigError(
+                "model.share_embeddings needs one tokenizer for source and target, but theirs have "
+                f"{source_vocabulary} and {target_vocabulary} tokens; give one [tokenizer], or set it to false."
+            )
+        self.config = config
+        self.pad = pad
+        shape = _shape(config)
+        width = config.d_model
+        self.source_embedding = Embedding(source_vocabulary, width)
+        if not config.share_embeddings:
+            self.target_embedding = Embedding(target_vocabulary, width)
+        self.source_positions = _positions(config)
+        self.target_positions = _positions(config)
+        kind = "dropout" if config.embedding_dropout is None else "embedding_dropout"
+        rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
+        self.embedding_dropout = Dropout(initial(rate), kind)
+        turn = Rotary(width // config.heads) if config.positions == "rotary" else Unturned()
+        self.encoder = nn.ModuleList(EncoderLayer(shape, turn) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(shape, turn) for _ in range(config.decoder_layers))
+        # Post-norm layers end normalised; pre-norm ones leave that to the end of the stack.
+        self.encoder_norm = make_norm(shape) if shape.norm_first else nn.Identity()
+        self.decoder_norm = make_norm(shape) if shape.norm_first else nn.Identity()
+        if not config.tie_output:
+            self.output = Linear(width, target_vocabulary, bias=False)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that a target may have besides bos; as good as no limit but with learned positions."""
+        return self.config.max_positions - 1 if self.config.positions == "learned" else sys.maxsize
+
+    @property
+    def output_weight(self) -> nn.Parameter:
+        """The matrix [V, M] whose product with `hidden` gives the logits."""
+        weight = self._target.weight if self.config.tie_output else self.output.weight
+        assert isinstance(weight, nn.Parameter)
+        return weight
+
+    @property
+    def _target(self) -> Embedding:
+        return self.source_embedding if self.config.share_embeddings else self.target_embedding
+
+    def set_dropout(self, kind: str, rate: float) -> int:
+        """Set the rate that the config calls `kind`, such as "dropout"; returns on how many places it works."""
+        return set_dropout(self, kind, rate)
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """The rates of dropout that the config gives as schedules."""
+        rates = {kind: getattr(self.config, kind) for kind in RATES}
+        return [
+            ScheduledValue(f"model.{kind}", rate, partial(self.set_dropout, kind))
+            for kind, rate in rates.items()
+            if not is_constant(rate)
+        ]
+
+    def forward(self, source_BS: Tensor, decoder_input_BT: Tensor) -> Tensor:
+        """Logits [B, T, V] of the token that follows each of `decoder_input_BT`."""
+        return F.linear(self.hidden(source_BS, decoder_input_BT), self.output_weight)
+
+    def hidden(self, source_BS: Tensor, decoder_input_BT: Tensor) -> Tensor:
+        """What `forward` makes its logits of, [B, T, M]; for a loss that never holds all logits."""
+        memory = self.encode(source_BS)
+        hidden_BTM = self._embed(self._target, self.target_positions, decoder_input_BT, 0)
+        mask = causal_mask(decoder_input_BT.size(1), hidden_BTM)
+        source_mask = Mask(memory.mask)
+        for layer in self.decoder:
+            hidden_BTM = layer(hidden_BTM, mask, memory.hidden, source_mask)
+        return self.decoder_norm(hidden_BTM)  # type: ignore[no-any-return]
+
+    def encode(self, source_BS: Tensor) -> Memory:
+        """The encoded source."""
+        hidden_BSM = self._embed(self.source_embedding, self.source_positions, source_BS, 0)
+        mask = padding_mask(source_BS == self.pad, hidden_BSM.dtype)
+        for layer in self.encoder:
+            hidden_BSM = layer(hidden_BSM, mask)
+        return Memory(self.encoder_norm(hidden_BSM), mask.added)
+
+    def start(self, memory: Memory, width: int = 1) -> Cache:
+        """An empty cache for `width` beams a sentence; keys and values of the source are computed here, once."""
+        cache = Cache(width, memory.mask)
+        for i, layer in enumerate(self.decoder):
+            assert isinstance(layer, DecoderLayer)
+            cache.layers.append(LayerCache(cache, i, layer.cross.keys_values(memory.hidden)))
+        return cache
+
+    def step(self, tokens_R: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """Logits [R, V] of the token after `tokens_R`, which the cache takes in (in place)."""
+        hidden_R1M = self._embed(self._target, self.target_positions, tokens_R[:, None], cache.length)
+        source_mask = EVERYWHERE if cache.mask is None else Mask(cache.mask)
+        for layer, layer_cache in zip(self.decoder, cache.layers, strict=True):
+            assert isinstance(layer, DecoderLayer)
+            hidden_R1M = layer.step(hidden_R1M, layer_cache, source_mask)
+        cache.length += 1
+        return F.linear(self.decoder_norm(hidden_R1M[:, 0]), self.output_weight), cache
+
+    def _embed(self, embedding: Embedding, positions: nn.Module, tokens: Tensor, start: int) -> Tensor:
+        return self.embedding_dropout(positions(embedding(tokens), start))  # type: ignore[no-any-return]
+
+
+def _positions(config: TransformerConfig) -> nn.Module:
+    if config.positions == "learned":
+        return Learned(config.d_model, config.max_positions)
+    return Sinusoidal(config.d_model) if config.positions == "sinusoidal" else Unplaced()
+
+
+def _shape(config: TransformerConfig) -> Shape:
+    return Shape(
+        width=config.d_model,
+        heads=config.heads,
+        feedforward=config.feedforward,
+        activation=config.activation,
+        normalisation=config.normalisation,
+        norm_first=config.norm == "pre",
+        bias=config.bias,
+        dropout=initial(config.dropout),
+        attention_dropout=initial(config.attention_dropout),
+        activation_dropout=initial(config.activation_dropout),
+    )

@@ -1,0 +1,121 @@
+"""Laws of initialisation: a parameter's value depends on (seed, stage, its name) alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from etude.base.errors import ConfigError
+from etude.model.initialisers import NAMED, initialise, initialiser
+from etude.model.transformer import Transformer, TransformerConfig
+
+
+def small(**options):
+    sizes = {"d_model": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1, "feedforward": 12}
+    return Transformer(TransformerConfig(**sizes | options), 9, 11)
+
+
+def weights(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def test_adding_layers_changes_no_other_parameter():
+    shallow, deep = small(), small(encoder_layers=3, decoder_layers=2, positions="learned", tie_output=False)
+    initialise(shallow, 1)
+    initialise(deep, 1)
+
+    deeper = weights(deep)
+    assert [name for name, value in weights(shallow).items() if not torch.equal(value, deeper[name])] == []
+    assert not torch.equal(deeper["encoder.1.attention.output.weight"], deeper["encoder.2.attention.output.weight"])
+
+
+def test_seed_and_stage_and_nothing_else_decide():
+    def drawn(seed, stage, before):
+        torch.manual_seed(before)
+        model = small()
+        initialise(model, seed, stage=stage)
+        return model.source_embedding.weight
+
+    first = drawn(1, "", 5)
+    assert torch.equal(first, drawn(1, "", 6))
+    assert not torch.equal(first, drawn(2, "", 5))
+    assert not torch.equal(first, drawn(1, "second", 5))
+
+
+def test_the_global_generator_is_left_alone():
+    model = small()
+    before = torch.random.get_rng_state()
+
+    initialise(model, 1, {"*": "normal"})
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_of_several_patterns_the_last_that_matches_wins():
+    model = small()
+
+    initialise(model, 1, {"*": 0.5, "encoder.*.bias": "zeros", "decoder.0.feedforward.inner.weight": "normal(0.1)"})
+
+    assert float(model.decoder[0].feedforward.inner.bias.detach().mean()) == 0.5
+    assert float(model.encoder[0].feedforward.inner.bias.detach().abs().max()) == 0.0
+    assert 0.05 < float(model.decoder[0].feedforward.inner.weight.detach().std()) < 0.15
+
+
+def test_a_rule_changes_no_parameter_that_it_does_not_match():
+    plain, ruled = small(), small()
+    initialise(plain, 1)
+    initialise(ruled, 1, {"encoder.*": "zeros"})
+
+    kept = weights(ruled)
+    changed = {name for name, value in weights(plain).items() if not torch.equal(value, kept[name])}
+    assert changed
+    assert all(name.startswith("encoder.") for name in changed)
+
+
+def test_a_pattern_without_a_match_is_an_error_with_near_names():
+    with pytest.raises(ConfigError, match=r"'source_embeding.weight' matches no parameter.*source_embedding.weight"):
+        initialise(small(), 1, {"source_embeding.weight": "zeros"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("xavier_unifrom", "did you mean 'xavier_uniform'"),
+        ("normal(a)", "one number"),
+        ("zeros(1)", "no argument"),
+        ("no.such:thing", "cannot be imported"),
+        ("math:pi", "not a function"),
+    ],
+)
+def test_what_is_no_initialiser_is_said(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        initialiser(spec)
+
+
+def test_an_initialiser_that_does_not_fit_a_shape_is_said_with_the_parameter():
+    with pytest.raises(ConfigError, match=r"cannot initialise encoder\.0\.attention\.projection\.bias of shape"):
+        initialise(small(), 1, {"encoder.*": "orthogonal"})
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_named_initialiser_fills_a_matrix(name):
+    matrix = torch.full((6, 4), torch.nan)
+
+    initialiser(name)(matrix)
+
+    assert matrix.isfinite().all()
+
+
+def test_an_imported_initialiser_is_called_on_the_parameter():
+    layer = nn.Linear(2, 2)
+
+    initialise(layer, 1, {"weight": "torch.nn.init:eye_"})
+
+    assert torch.equal(layer.weight.detach(), torch.eye(2))
+
+
+def test_parts_of_other_libraries_are_drawn_anew_by_their_names():
+    first, second = (nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 2)) for _ in range(2))
+    initialise(first, 1)
+    initialise(second, 1)
+
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
