@@ -1,0 +1,79 @@
+"""The `[train]` section: every option of the loop."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from etude.base.config.fields import DurationField, Switch
+from etude.base.config.section import Section
+from etude.base.durations import Duration
+from etude.base.schedules import scheduled
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Batches = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class TrainConfig(Section):
+    """How long to train, what a step is, and when to evaluate, save and log."""
+
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("batch_size", "batch_tokens"),)
+
+    max_duration: DurationField | list[DurationField] = Duration(16, "epochs")
+    """Stop here; of a list, whichever comes first. Raising it and training again continues the finished run."""
+    min_duration: Switch[DurationField] = None
+    """Early stopping and `stop()` wait until here."""
+    eval_every: DurationField = Duration(1, "epochs")
+    """Validate this often; a fraction of an epoch counts within each epoch, whose end always validates."""
+    save_every: DurationField = Duration(1, "epochs")
+    """Save a checkpoint this often, and at the end."""
+    keep_last: Count = 2
+    """Newest checkpoints to keep."""
+    keep_best: Count = 1
+    """Best checkpoints to keep."""
+    log_every: DurationField = Duration(50, "steps")
+    """Log loss, scheduled values, gradient norm and throughput this often; an epoch's last step always is."""
+    sanity_batches: Annotated[int, Field(ge=0)] = 2
+    """Validation batches run before the first step; their metrics are thrown away."""
+
+    batch_size: scheduled(ge=1, whole=True) = 64  # type: ignore[valid-type]
+    """Samples of a batch, all ranks together."""
+    batch_tokens: Switch[scheduled(ge=1, whole=True)] = None  # type: ignore[valid-type]
+    """Instead of batch_size: batches of similar length with at most this many tokens, padding included."""
+    eval_batch_size: Switch[Count] = None
+    """Samples of a batch in validate, test and predict; the training batches' size unless given."""
+    accumulate: scheduled(ge=1, whole=True) = 1  # type: ignore[valid-type]
+    """Batches of one step, whose gradient equals that of one batch made of all of them."""
+    clip_grad: Switch[Positive] = None
+    """Scale the gradient so that its global norm is at most this."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the forward pass; weights and losses stay float32. auto: bfloat16 where the device has it."""
+    device: str = "auto"
+    """cuda, mps or cpu (auto: the first there is)."""
+    ema_decay: Switch[Annotated[float, Field(gt=0, lt=1)]] = None
+    """Keep an exponential moving average of the weights, and validate, select and export by it."""
+    freeze: list[str] = []
+    """Parameters, by name pattern, that are not trained."""
+
+    limit_train: Fraction | Batches = 1.0
+    """A fraction of each epoch (a float), or a number of batches (an integer)."""
+    limit_val: Fraction | Batches = 1.0
+    """The same for validation."""
+    limit_test: Fraction | Batches = 1.0
+    """The same for testing."""
+    overfit: Switch[Fraction | Batches] = None
+    """Train, validate and test on this one fixed set, unshuffled."""
+
+    patience: Switch[Count | DurationField] = None
+    """Stop at this many validations in a row (or after this Duration) that did not beat the best."""
+    monitor: str = "val/loss"
+    """The logged metric that decides about best weights and patience."""
+    mode: Switch[Literal["min", "max"]] = None
+    """Whether less or more of the metric is better; known for the usual ones."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Patience counts a validation that beats the best by no more than this as bad."""
+    max_skipped_steps: Count = 5
+    """End the run (exit code 4) after this many steps in a row whose loss or gradient was not finite."""
+    max_failed_saves: Count = 3
+    """End the run (exit code 5) after this many saves in a row that failed."""

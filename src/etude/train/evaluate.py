@@ -1,0 +1,82 @@
+"""One pass over a split: every sample once, metrics weighted by their counts."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from etude.base.randomness import seed_of
+from etude.data.feed import Delivery
+from etude.data.nest import move
+from etude.train.metrics import ScalarLog, adapt, computed
+from etude.train.task import Task
+from etude.train.terms import TOTAL, read_terms
+
+
+def evaluate(
+    task: Task,
+    deliveries: Iterable[Delivery],
+    step: Callable[[Any], Any],
+    *,
+    prefix: str,
+    device: torch.device,
+    seed: int = 1,
+    before: Callable[[Any], None] = lambda _: None,
+    after: Callable[[Any], None] = lambda _: None,
+) -> dict[str, float]:
+    """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
+
+    The task is put into `eval` mode and back; every generator of random numbers is left as it was found.
+    """
+    sums, scalars = ScalarLog(), ScalarLog()
+    weights: dict[str, float] = {}
+    metrics = {name: adapt(metric) for name, metric in task.configure_metrics().items()}
+    for metric in metrics.values():
+        metric.reset()
+    with undisturbed(seed), _evaluating(task), torch.no_grad():
+        task.metrics, task._scalars = metrics, scalars  # noqa: SLF001 - the loop is the task's other half
+        for delivery in deliveries:
+            before(delivery.batch)
+            batch = move(delivery.batch, device, non_blocking=True)
+            for term in read_terms(step(batch), lambda batch=batch: task.batch_size(batch)):  # type: ignore[misc]
+                sums.add_sum(term.name, term.sum.detach(), term.count)
+                weights[term.name] = term.weight
+            after(delivery.batch)
+        task._scalars = None  # noqa: SLF001
+    values = sums.read()
+    active = {name: value * weights[name] for name, value in values.items() if weights[name]}
+    result = {name: value for name, value in values.items() if name != TOTAL or not active}
+    if active:
+        result[TOTAL] = sum(active.values())
+    result.update(scalars.read())
+    result.update(computed(metrics))
+    return {f"{prefix}/{name}": value for name, value in result.items()}
+
+
+@contextmanager
+def _evaluating(task: Task) -> Iterator[None]:
+    modes = [(module, module.training) for module in task.modules()]
+    task.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def undisturbed(seed: int) -> Iterator[None]:
+    """Seed every global generator inside the block, and leave each as it was found."""
+    kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed_of(seed, "evaluation"))
+        try:
+            yield
+        finally:
+            torch.set_rng_state(kept[0])
+            random.setstate(kept[1])
+            np.random.set_state(kept[2])  # noqa: NPY002

@@ -1,0 +1,57 @@
+"""Gradients as one list: norm, scaling, and a buffer for each loss term."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """The gradients that are there."""
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def global_norm(grads: Sequence[Tensor]) -> Tensor:
+    """The 2-norm of all gradients together, a scalar tensor on their device."""
+    if not grads:
+        return torch.zeros(())
+    if any(grad.is_sparse for grad in grads):
+        return torch.nn.utils.get_total_norm(grads)
+    # One fused call for all tensors; nn.utils' own sorts them by device and type first, at several times the cost.
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))))  # noqa: SLF001 - torch's documented optimizers build on it
+
+
+def scale(grads: Sequence[Tensor], factor: float | Tensor) -> None:
+    """Multiply every gradient in place."""
+    if grads:
+        torch._foreach_mul_(list(grads), factor)  # noqa: SLF001 - see global_norm
+
+
+class TermBuffers:
+    """A gradient for each term of a loss, for terms whose counts are known only at the end of a step."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], begun: str | None = None) -> None:
+        self._parameters = [p for p in parameters if p.requires_grad]
+        self._buffers: dict[str, list[Tensor | None]] = {}
+        if begun is not None:  # the gradients so far are those of this one term
+            self._buffers[begun] = [p.grad for p in self._parameters]
+            for parameter in self._parameters:
+                parameter.grad = None
+
+    def add(self, name: str, value: Tensor, *, retain_graph: bool) -> None:
+        """Differentiate `value` and add the result to the buffer of `name`."""
+        new = torch.autograd.grad(value, self._parameters, retain_graph=retain_graph, allow_unused=True)
+        old = self._buffers.setdefault(name, [None] * len(new))
+        self._buffers[name] = [
+            after if before is None else before if after is None else before.add_(after)
+            for before, after in zip(old, new, strict=True)
+        ]
+
+    def release(self, factors: dict[str, float | Tensor]) -> None:
+        """Add each buffer, times its term's factor, to the parameters' gradients."""
+        for name, buffer in self._buffers.items():
+            for parameter, grad in zip(self._parameters, buffer, strict=True):
+                if grad is not None:
+                    part = grad * factors[name]
+                    parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
+        self._buffers.clear()

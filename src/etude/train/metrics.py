@@ -1,0 +1,88 @@
+"""Metrics that can be merged, and scalars averaged by their counts."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, Self, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Anything that is updated batch by batch, merged over ranks, and computed once at the end of a pass."""
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Take in one batch."""
+
+    def merge(self, other: Self) -> None:
+        """Take in what `other` has seen."""
+
+    def compute(self) -> Any:
+        """A number, or a mapping of names to numbers."""
+
+    def reset(self) -> None:
+        """Forget all that was seen."""
+
+
+class TorchMetric:
+    """A `torchmetrics.Metric` with the words of `Metric`."""
+
+    def __init__(self, metric: Any) -> None:
+        self.metric = metric
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Take in one batch."""
+        self.metric.update(*args, **kwargs)
+
+    def merge(self, other: "TorchMetric") -> None:
+        """Take in what `other` has seen."""
+        self.metric.merge_state(other.metric)
+
+    def compute(self) -> Any:
+        """The metric's value."""
+        return self.metric.compute()
+
+    def reset(self) -> None:
+        """Forget all that was seen."""
+        self.metric.reset()
+
+
+def adapt(metric: Any) -> Metric:
+    """`metric` itself, or a torchmetrics one behind our words."""
+    return TorchMetric(metric) if hasattr(metric, "merge_state") and not hasattr(metric, "merge") else metric
+
+
+class ScalarLog:
+    """Named scalars summed with their counts; tensors stay where they are until `read`."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float | Tensor, float | Tensor]] = {}
+
+    def add(self, name: str, value: float | Tensor, count: float | Tensor = 1) -> None:
+        """Add a mean over `count`."""
+        value = value.detach() if isinstance(value, Tensor) else value
+        self.add_sum(name, value * count, count)
+
+    def add_sum(self, name: str, total: float | Tensor, count: float | Tensor) -> None:
+        """Add a sum over `count`."""
+        before = self._sums.get(name)
+        self._sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._sums.clear()
+
+    def read(self) -> dict[str, float]:
+        """Mean by name; a name whose count is zero has no value and is left out."""
+        return {name: float(total) / float(count) for name, (total, count) in self._sums.items() if float(count)}
+
+
+def computed(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """The value of every metric; one that computes a mapping gives a value a name."""
+    values: dict[str, float] = {}
+    for name, metric in metrics.items():
+        value = metric.compute()
+        if isinstance(value, Mapping):
+            values.update({str(key): float(part) for key, part in value.items()})
+        else:
+            values[name] = float(value)
+    return values

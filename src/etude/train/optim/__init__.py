@@ -1,0 +1,1 @@
+"""Optimizers: their config, their parameter groups, and what the loop knows of each."""

@@ -1,0 +1,165 @@
+"""From a config, or from what a task configured, to the optimizers of a run."""
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
+from etude.base.schedules import bind
+from etude.train.optim.config import (
+    AdafactorConfig,
+    AdamConfig,
+    AdamWConfig,
+    GroupConfig,
+    MuonConfig,
+    OptimizerConfig,
+    SGDConfig,
+)
+from etude.train.optim.muon import Muon, is_hidden_matrix
+from etude.train.optim.slot import Rate, Slot
+
+ONLY = "0"
+"""The name of a run's only optimizer."""
+
+
+@dataclass
+class _Group:
+    """Parameters that share every option."""
+
+    config: GroupConfig | None
+    decays: bool
+    muon: bool = False
+    parameters: list[nn.Parameter] = field(default_factory=list)
+
+
+def names_of(module: nn.Module) -> dict[nn.Parameter, str]:
+    """The name of each parameter; a shared one keeps its first."""
+    return {parameter: name for name, parameter in module.named_parameters()}
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether `pattern` means the parameter `name`; a task's leading `model.` may be left out.
+
+    >>> matches("model.encoder.layers.0.weight", "encoder.*"), matches("decoder.bias", "encoder.*")
+    (True, False)
+    """
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix("model."), pattern)
+
+
+def freeze(module: nn.Module, patterns: Sequence[str], key: str) -> None:
+    """Stop the training of the parameters that `patterns` mean.
+
+    Raises ConfigError for a pattern that means none.
+    """
+    for pattern in patterns:
+        found = [p for name, p in module.named_parameters() if matches(name, pattern)]
+        if not found:
+            raise ConfigError(f"{key} has the pattern {pattern!r}, which matches no parameter.")
+        for parameter in found:
+            parameter.requires_grad_(False)
+
+
+def build_optimizer(
+    module: nn.Module, config: OptimizerConfig, horizon: Horizon, notice: Callable[[str], None]
+) -> Slot:
+    """The optimizer of `[optimizer]` over all trainable parameters, grouped by decay and by pattern."""
+    freeze(module, [group.match for group in config.groups if group.freeze], "optimizer.groups")
+    groups = _grouped(module, config)
+    if not groups:
+        raise ConfigError("The model has no parameter to train; is everything frozen?")
+    d_model = getattr(getattr(getattr(module, "model", module), "config", None), "d_model", None)
+    tables, rates = [], []
+    for index, group in enumerate(groups):
+        own = dict((group.config.model_extra or {}) if group.config else {})
+        rate = own.pop("learning_rate", config.learning_rate)
+        decay = own.pop("weight_decay", config.weight_decay) if group.decays else 0.0
+        table: dict[str, Any] = {"params": group.parameters, **own}
+        for key, name, spec in (("lr", "learning_rate", rate), ("weight_decay", "weight_decay", decay)):
+            if isinstance(spec, (int, float)):
+                table[key] = float(spec)
+            else:
+                schedule = bind(spec, horizon, key=f"optimizer.{name}", d_model=d_model)
+                rates.append((index, key, schedule))
+                table[key] = 1e-3 if key == "lr" else 0.0
+        if isinstance(config, MuonConfig):
+            table["muon"] = group.muon
+        tables.append(table)
+    optimizer = _make(config, tables)
+    return Slot(ONLY, optimizer, rates=rates, names=names_of(module), notice=notice)
+
+
+def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
+    embeddings = {p for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
+    for part in module.modules():  # layers that hold an embedding without being torch's say so
+        embeddings.update(getattr(part, "embedding_parameters", list)())
+    groups: dict[tuple[Any, ...], _Group] = {}
+    used: set[str] = set()
+    for parameter, name in names_of(module).items():
+        if not parameter.requires_grad:
+            continue
+        own = next((g for g in reversed(config.groups) if matches(name, g.match)), None)
+        used.update(g.match for g in config.groups if matches(name, g.match))
+        decays = config.decay_all or (parameter.ndim > 1 and parameter not in embeddings)
+        muon = isinstance(config, MuonConfig) and is_hidden_matrix(name, parameter, embeddings)
+        key = (not muon, id(own), decays)
+        groups.setdefault(key, _Group(own, decays, muon)).parameters.append(parameter)
+    for group in config.groups:
+        if group.match not in used and not group.freeze:
+            raise ConfigError(
+                f"optimizer.groups has the pattern {group.match!r}, which matches no trainable parameter."
+            )
+    # Muon keeps its matrices before the rest; a stable order keeps state and rates together.
+    return [groups[key] for key in sorted(groups, key=lambda key: key[0])]
+
+
+def _make(config: OptimizerConfig, tables: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    fused = {"fused": True} if _can_fuse(tables) else {}
+    try:
+        match config:
+            case MuonConfig():
+                return Muon(tables, momentum=config.momentum, betas=config.betas, eps=config.eps)
+            case SGDConfig():
+                options = {"momentum": config.momentum, "dampening": config.dampening, "nesterov": config.nesterov}
+                return torch.optim.SGD(tables, lr=1e-3, **options, **fused)  # type: ignore[arg-type]
+            case AdafactorConfig():
+                return torch.optim.Adafactor(
+                    tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d
+                )
+            case AdamConfig():
+                made = torch.optim.Adam
+            case AdamWConfig():
+                made = torch.optim.AdamW
+        return made(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **fused)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"optimizer: torch refuses its arguments: {error}.") from error
+
+
+def _can_fuse(tables: Sequence[Mapping[str, Any]]) -> bool:
+    parameters = [p for table in tables for p in table["params"]]
+    return all(p.is_floating_point() and p.device.type in {"cpu", "cuda", "mps"} for p in parameters)
+
+
+def build_imported(
+    module: nn.Module,
+    make: Callable[..., torch.optim.Optimizer],
+    arguments: Mapping[str, Any],
+    notice: Callable[[str], None],
+    horizon: Horizon,
+) -> Slot:
+    """An optimizer of the user's own by import path: called with the trainable parameters and its arguments."""
+    parameters = [p for p in names_of(module) if p.requires_grad]
+    options = dict(arguments)
+    rate = options.pop("learning_rate", None)
+    rates: list[Rate] = []
+    if isinstance(rate, (int, float)):
+        options["lr"] = float(rate)
+    optimizer = make(parameters, **options)
+    if rate is not None and not isinstance(rate, (int, float)):
+        schedule = bind(rate, horizon, key="optimizer.learning_rate")
+        rates = [(index, "lr", schedule) for index in range(len(optimizer.param_groups))]
+    return Slot(ONLY, optimizer, rates=rates, names=names_of(module), notice=notice)

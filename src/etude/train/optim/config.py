@@ -1,0 +1,109 @@
+"""The `[optimizer]` section: a table for each optimizer, with its own arguments."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from etude.base.config.fields import Switch
+from etude.base.config.section import Section
+from etude.base.durations import Duration
+from etude.base.schedules import Cosine, scheduled
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Epsilon = Annotated[float, Field(gt=0)]
+
+DEFAULT_RATE = Cosine(schedule="cosine", peak=1e-3, warmup=Duration(5, "percent"))
+
+
+class GroupConfig(Section):
+    """Arguments of the parameters that a name pattern matches; any of the optimizer's own may be given."""
+
+    model_config = ConfigDict(extra="allow")
+
+    match: str
+    """A pattern of parameter names, as `encoder.*`."""
+    freeze: bool = False
+    """Do not train these parameters."""
+
+
+class _Optimizer(Section):
+    learning_rate: scheduled(ge=0) = DEFAULT_RATE  # type: ignore[valid-type]
+    """A number or a schedule; cosine to zero from 1e-3, the first 5 % of the run warming up, unless given."""
+    decay_all: bool = False
+    """Let weight decay act on biases, norms and embeddings too."""
+    groups: list[GroupConfig] = []
+    """Parameter groups by name pattern, each with arguments of its own."""
+
+
+class AdamWConfig(_Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    type: Literal["adamw"] = "adamw"
+    weight_decay: scheduled(ge=0) = 0.01  # type: ignore[valid-type]
+    """Decoupled weight decay."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay of the first and second moment."""
+    eps: Epsilon = 1e-8
+    """Added to the root of the second moment."""
+    amsgrad: bool = False
+    """Use the largest second moment so far."""
+
+
+class AdamConfig(AdamWConfig):
+    """Adam (Kingma and Ba 2015); weight decay, if any, is L2."""
+
+    type: Literal["adam"] = "adam"  # type: ignore[assignment]
+    weight_decay: scheduled(ge=0) = 0.0  # type: ignore[valid-type]
+    """L2 added to the gradient."""
+
+
+class SGDConfig(_Optimizer):
+    """Stochastic gradient descent, with momentum if asked."""
+
+    type: Literal["sgd"] = "sgd"
+    weight_decay: scheduled(ge=0) = 0.0  # type: ignore[valid-type]
+    """L2 added to the gradient."""
+    momentum: Beta = 0.0
+    """Momentum."""
+    dampening: Beta = 0.0
+    """Dampening of the momentum."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+
+
+class AdafactorConfig(_Optimizer):
+    """Adafactor (Shazeer and Stern 2018): factored second moments, little memory."""
+
+    type: Literal["adafactor"] = "adafactor"
+    weight_decay: scheduled(ge=0) = 0.0  # type: ignore[valid-type]
+    """Decoupled weight decay."""
+    beta2_decay: Annotated[float, Field(lt=0)] = -0.8
+    """Exponent of the second moment's decay."""
+    eps: tuple[Switch[Epsilon], Epsilon] = (None, 1e-3)
+    """Added to the squared gradient (false: the type's own), and the least size of a parameter."""
+    d: Annotated[float, Field(gt=0)] = 1.0
+    """Clipping threshold of an update."""
+
+
+class MuonConfig(_Optimizer):
+    """Muon on hidden matrices, AdamW on the rest (Jordan et al. 2024)."""
+
+    type: Literal["muon"] = "muon"
+    weight_decay: scheduled(ge=0) = 0.1  # type: ignore[valid-type]
+    """Decoupled weight decay."""
+    momentum: Beta = 0.95
+    """Muon's momentum."""
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    """AdamW's."""
+    eps: Epsilon = 1e-8
+    """AdamW's."""
+
+
+OptimizerConfig = AdamWConfig | AdamConfig | SGDConfig | AdafactorConfig | MuonConfig
+OPTIMIZERS: dict[str, type[Section]] = {
+    "adamw": AdamWConfig,
+    "adam": AdamConfig,
+    "sgd": SGDConfig,
+    "adafactor": AdafactorConfig,
+    "muon": MuonConfig,
+}

@@ -1,0 +1,95 @@
+"""Muon for the hidden matrices, AdamW for everything else, as one optimizer."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) on matrices, AdamW on the rest.
+
+    A group with `muon = True` holds matrices and is stepped by `torch.optim.Muon`, its update scaled to the size of
+    AdamW's (Liu et al. 2025, arXiv 2502.16982) so that both share one learning rate; the others by AdamW.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+    ) -> None:
+        groups = [dict(group) for group in groups]
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+        matrices = [_without_flag(group) for group in self.param_groups if group.get("muon")]
+        others = [_without_flag(group) for group in self.param_groups if not group.get("muon")]
+        self._parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            self._parts.append(
+                torch.optim.Muon(
+                    matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps))
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        """Step both parts."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of both parts, parameters numbered through."""
+        packed: dict[str, Any] = {"state": {}, "param_groups": []}
+        offset = 0
+        for part in self._parts:
+            own = part.state_dict()
+            packed["state"].update({index + offset: value for index, value in own["state"].items()})
+            for group in own["param_groups"]:
+                packed["param_groups"].append({**group, "params": [index + offset for index in group["params"]]})
+            offset += sum(len(group["params"]) for group in own["param_groups"])
+        return packed
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        offset = first = 0
+        for part in self._parts:
+            groups = state_dict["param_groups"][first : first + len(part.param_groups)]
+            count = sum(len(group["params"]) for group in groups)
+            part.load_state_dict(
+                {
+                    "state": {
+                        index - offset: value
+                        for index, value in state_dict["state"].items()
+                        if offset <= index < offset + count
+                    },
+                    "param_groups": [{**g, "params": [index - offset for index in g["params"]]} for g in groups],
+                }
+            )
+            offset += count
+            first += len(groups)
+        self._share_groups()
+
+
+def _without_flag(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "muon"}
+
+
+def is_hidden_matrix(name: str, parameter: nn.Parameter, embeddings: set[nn.Parameter]) -> bool:
+    """Whether Muon is meant for it: a matrix that is neither an embedding nor the output layer."""
+    return parameter.ndim == 2 and parameter not in embeddings and "output" not in name.split(".")  # noqa: PLR2004

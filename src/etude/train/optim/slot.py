@@ -1,0 +1,165 @@
+"""An optimizer's place in the loop: its parameters, its rates, its own count of steps."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from etude.base.durations import Duration
+from etude.base.progress import Progress
+
+Rate = tuple[int, str, Callable[[Progress], float]]
+"""The index of a parameter group, the key that a schedule drives in it, and the schedule."""
+
+
+class Slot:
+    """One optimizer of a run."""
+
+    def __init__(
+        self,
+        name: str,
+        optimizer: torch.optim.Optimizer,
+        *,
+        rates: Sequence[Rate] = (),
+        names: Mapping[nn.Parameter, str] | None = None,
+        others: Sequence[nn.Parameter] = (),
+        scheduler: Any = None,
+        scheduler_every: Duration | None = None,
+        notice: Callable[[str], None] = print,
+    ) -> None:
+        self.name = name
+        self.optimizer = optimizer
+        self.steps = 0
+        """Steps this optimizer has taken; its schedules count these."""
+        self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
+        self._rates = list(rates)
+        self._names = dict(names or {})
+        own = set(self.parameters)
+        self._others = [p for p in others if p not in own]
+        self._scheduler = scheduler
+        self._scheduler_every = scheduler_every or Duration(1, "epochs")
+        self._is_plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        self._notice: Callable[[str], None] | None = notice
+        self._skips_on_device = bool(getattr(optimizer, "_step_supports_amp_scaling", False)) and bool(
+            optimizer.param_groups[0].get("fused")
+        )
+
+    def set_rates(self, progress: Progress) -> None:
+        """Set every scheduled value for the step to come."""
+        if progress.step != self.steps:
+            progress = progress._replace(step=self.steps)
+        groups = self.optimizer.param_groups
+        for index, key, schedule in self._rates:
+            groups[index][key] = schedule(progress)
+
+    def follow(self, before: Progress, now: Progress) -> None:
+        """Step a torch scheduler when its time has come."""
+        if self._scheduler is not None and not self._is_plateau and self._scheduler_every.due(before, now):
+            self._scheduler.step()
+
+    def follow_validation(self, value: float) -> None:
+        """Step a torch plateau scheduler with what validation measured."""
+        if self._is_plateau:
+            self._scheduler.step(value)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the first group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let gradients flow to this optimizer's parameters only; the others' flags come back exactly."""
+        if not self._others:
+            yield
+            return
+        flags = [p.requires_grad for p in self._others]
+        try:
+            for parameter in self._others:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, flag in zip(self._others, flags, strict=True):
+                parameter.requires_grad_(flag)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count a step if the optimizer takes one inside the block."""
+        stepped: list[bool] = []
+        hook = self.optimizer.register_step_post_hook(lambda *_: stepped.append(True))
+        try:
+            yield
+        finally:
+            hook.remove()
+            self.steps += bool(stepped)
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients of this optimizer's parameters."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def gradients_kept(self) -> list[Tensor | None] | None:
+        """The gradients the round began with, or None where there are none."""
+        kept = [p.grad for p in self.parameters]
+        return kept if any(grad is not None for grad in kept) else None
+
+    def restore_gradients(self, kept: Sequence[Tensor | None] | None) -> None:
+        """Set the gradients to `kept`."""
+        for index, parameter in enumerate(self.parameters):
+            parameter.grad = None if kept is None else kept[index]
+
+    def add_gradients(self, kept: Sequence[Tensor | None]) -> None:
+        """Add what the round began with to the gradients computed in it."""
+        for parameter, grad in zip(self.parameters, kept, strict=True):
+            if grad is not None:
+                parameter.grad = grad.clone() if parameter.grad is None else parameter.grad.add_(grad)
+
+    def skip_on_device(self, norm: Tensor) -> bool:
+        """Let the optimizer itself skip a step whose gradient is not finite, without a sync; whether it can."""
+        if self._skips_on_device:
+            self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        return self._skips_on_device
+
+    def notice_buffers(self) -> None:
+        """Say once that the run keeps a gradient for each loss term."""
+        if self._notice is not None:
+            self._notice(
+                "Several loss terms are accumulated and the task has no count_targets(batch), so a gradient is kept "
+                "for each term; with count_targets none would be."
+            )
+            self._notice = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state by parameter name, its groups' options, and its count of steps."""
+        names = [self._names.get(p, str(index)) for index, p in enumerate(self.parameters)]
+        packed = self.optimizer.state_dict()
+        return {
+            "steps": self.steps,
+            "scheduler": None if self._scheduler is None else _plain_state(self._scheduler.state_dict()),
+            "state": {names[index]: value for index, value in packed["state"].items()},
+            "groups": [
+                {key: value for key, value in group.items() if key != "params"} for group in packed["param_groups"]
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        index_of = {self._names.get(p, str(index)): index for index, p in enumerate(self.parameters)}
+        packed = self.optimizer.state_dict()
+        groups = [
+            {**group, "params": own["params"]}
+            for group, own in zip(state["groups"], packed["param_groups"], strict=True)
+        ]
+        self.optimizer.load_state_dict(
+            {"state": {index_of[name]: value for name, value in state["state"].items()}, "param_groups": groups}
+        )
+        self.steps = state["steps"]
+        if self._scheduler is not None and state.get("scheduler") is not None:
+            self._scheduler.load_state_dict(state["scheduler"])
+
+
+def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A torch scheduler's state without the functions in it, which its constructor makes anew."""
+    return {key: value for key, value in state.items() if not callable(value) and key != "lr_lambdas"}

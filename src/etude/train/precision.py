@@ -1,0 +1,91 @@
+"""Devices and number formats: what the machine has, and the forward pass in it."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from etude.base.errors import ConfigError
+
+_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is the first of cuda, mps and cpu.
+
+    Raises ConfigError for one that is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"train.device must be auto, cuda, cuda:N, mps or cpu, but is {name!r}.") from None
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if device.type not in there or not there[device.type]():
+        raise ConfigError(f"train.device is {name!r}, but this machine has no such device.")
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return _cpu_flags() >= {"avx512_bf16"} or _cpu_flags() >= {"amx_bf16"}
+    return False
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+class Precision:
+    """The number format of the forward pass; master weights and losses stay float32."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        if name == "auto":
+            name = "bfloat16" if has_bfloat16(device) else "float32"
+        self.name = name
+        self._device = device
+        self._type = _TYPES.get(name)
+        self._scaler = torch.amp.GradScaler(device.type) if name == "float16" else None
+
+    def forward(self) -> AbstractContextManager[object]:
+        """A context for one forward pass."""
+        if self._type is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self._type)
+
+    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss to differentiate: scaled up where the format is narrow."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Bring the gradients back to their true size."""
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: torch.optim.Optimizer, *, finite: bool) -> None:
+        """Step, or skip where the gradients are not finite (and lower the scale that made them overflow)."""
+        if self._scaler is None:
+            if finite:
+                optimizer.step()
+        else:
+            self._scaler.step(optimizer)
+            self._scaler.update()
+
+    def state_dict(self) -> dict[str, float]:
+        """The scaler's state; nothing where there is none."""
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from `state_dict()`."""
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)

@@ -1,0 +1,105 @@
+"""All that a run must remember."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from etude.base.errors import StorageError
+from etude.base.progress import Progress
+
+
+class Part(Protocol):
+    """Something with a memory of its own, kept in State under a name."""
+
+    def state_dict(self) -> Any:
+        """Tensors, numbers, text, and lists and mappings of them."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Go on from `state_dict()`."""
+
+
+class Generators:
+    """Python's, numpy's and torch's global generators, for users' code that draws from them."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Their states: numbers, and torch's as a tensor of bytes."""
+        kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - users' code may draw from it
+        return {
+            "python": random.getstate(),
+            "numpy": [kind, [int(key) for key in keys], position, has_gauss, gauss],
+            "torch": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set all three."""
+        version, numbers, gauss = state["python"]
+        random.setstate((version, tuple(numbers), gauss))
+        kind, keys, position, has_gauss, cached = state["numpy"]
+        np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        torch.set_rng_state(state["torch"])
+
+
+class EpochLoss:
+    """The loss over the running epoch: for each term the sum of sums over the sum of counts."""
+
+    def __init__(self) -> None:
+        self._terms: dict[str, tuple[Any, Any, float]] = {}
+
+    def add(self, terms: Mapping[str, tuple[Any, Any, float]]) -> None:
+        """Take in one step's terms."""
+        for name, (total, count, weight) in terms.items():
+            old = self._terms.get(name)
+            self._terms[name] = (total, count, weight) if old is None else (old[0] + total, old[1] + count, weight)
+
+    def close(self) -> float | None:
+        """The epoch's loss; the next epoch begins at nothing."""
+        values = [float(total) / float(count) * weight for total, count, weight in self._terms.values() if float(count)]
+        self._terms.clear()
+        return sum(values) if values else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far."""
+        return {name: list(term) for name, term in self._terms.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self._terms = {name: (total, count, weight) for name, (total, count, weight) in state.items()}
+
+
+@dataclass
+class State:
+    """Progress, the position in the data, and every part with a memory, by name."""
+
+    progress: Progress = field(default_factory=Progress)
+    position: Mapping[str, Any] | None = None
+    """Where the data goes on within the epoch; None at an epoch's start."""
+    skipped: int = 0
+    """Steps skipped since their loss or gradient was not finite."""
+    skipped_in_a_row: int = 0
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but weights and optimizers, which have files of their own."""
+        return {
+            "progress": self.progress._asdict(),
+            "position": None if self.position is None else dict(self.position),
+            "skipped": [self.skipped, self.skipped_in_a_row],
+            **{f"part {name}": part.state_dict() for name, part in self.parts.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`.
+
+        Raises StorageError if a part of this run has no state there.
+        """
+        self.progress = Progress(**state["progress"])
+        self.position = state["position"]
+        self.skipped, self.skipped_in_a_row = state["skipped"]
+        for name, part in self.parts.items():
+            if f"part {name}" not in state:
+                raise StorageError(f"The checkpoint holds no state of {name}; was it added since?")
+            part.load_state_dict(state[f"part {name}"])

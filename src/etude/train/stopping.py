@@ -1,0 +1,106 @@
+"""Which validation was the best, and when a run has waited long enough for a better one."""
+
+import math
+from typing import Any
+
+from etude.base.durations import Duration
+from etude.base.errors import ConfigError
+from etude.base.progress import Progress
+
+_LESS = ("loss", "perplexity", "error_rate", "wer", "cer", "ter", "mse", "mae", "bits_per_byte")
+_MORE = ("bleu", "chrf", "accuracy", "f1", "uar", "auroc", "ccc", "precision", "recall")
+
+
+def known_mode(monitor: str) -> str:
+    """`min` or `max` for a metric whose name tells; raises ConfigError for one whose name does not."""
+    name = monitor.rpartition("/")[2].lower()
+    for mode, words in (("min", _LESS), ("max", _MORE)):
+        if any(name == word or name.endswith(f"_{word}") or name.startswith(f"{word}_") for word in words):
+            return mode
+    if monitor.startswith("val/") and "loss" in name:
+        return "min"
+    raise ConfigError(f'train.mode must be "min" or "max", since {monitor!r} does not tell which is better.')
+
+
+class Stopping:
+    """The best validation so far, and the patience of early stopping.
+
+    `best` is any strict improvement; the reference of patience moves only by more than `min_delta`. NaN is a bad
+    validation. All of it is part of State.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        *,
+        patience: int | Duration | None = None,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+    ) -> None:
+        self.monitor = monitor
+        self.mode = mode or known_mode(monitor)
+        self._sign = 1.0 if self.mode == "min" else -1.0
+        self._patience = patience
+        self._min_delta = min_delta
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.ranking: dict[int, float] = {}
+        self._reference = math.inf
+        self._bad = 0
+        self._since = Progress()
+
+    def record(self, value: float, progress: Progress, *, due: bool = True) -> bool:
+        """Take in a validation; whether it is the best so far.
+
+        One that was not `due` (the end of a run off the beat) may be the best, but moves no patience.
+        """
+        merit = self._sign * value
+        improved = not math.isnan(merit) and (self.best is None or merit < self._sign * self.best)
+        if improved:
+            self.best, self.best_step = value, progress.step
+        if not math.isnan(merit):
+            self.ranking[progress.step] = merit
+        if due:
+            self._wait(merit, progress)
+        return improved
+
+    def _wait(self, merit: float, progress: Progress) -> None:
+        if merit < self._reference - self._min_delta or (math.isinf(self._reference) and not math.isnan(merit)):
+            self._reference, self._bad, self._since = merit, 0, progress
+        else:
+            self._bad += 1
+
+    def reason(self, progress: Progress) -> str | None:
+        """Why the run should end now, or None."""
+        if self._patience is None:
+            return None
+        if isinstance(self._patience, Duration):
+            waited = Progress(*(b - a for a, b in zip(self._since, progress, strict=True)))
+            if self._bad and self._patience.reached(waited._replace(epoch_total=progress.epoch_total)):
+                return f"{self.monitor} has not improved for {self._patience}"
+            return None
+        if self._bad >= self._patience:
+            return f"{self.monitor} has not improved for {self._bad} validations"
+        return None
+
+    def forget(self, kept: set[int]) -> None:
+        """Rank only steps whose checkpoints are kept."""
+        self.ranking = {step: merit for step, merit in self.ranking.items() if step in kept}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every counter."""
+        return {
+            "best": self.best,
+            "best_step": self.best_step,
+            "reference": self._reference,
+            "bad": self._bad,
+            "since": list(self._since),
+            "ranking": [[step, merit] for step, merit in self.ranking.items()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self.best, self.best_step = state["best"], state["best_step"]
+        self._reference, self._bad = state["reference"], state["bad"]
+        self._since = Progress(*state["since"])
+        self.ranking = {int(step): merit for step, merit in state["ranking"]}

@@ -1,0 +1,130 @@
+"""A task: a module that knows what a batch means and how wrong the model is on it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from etude.base.progress import Progress
+from etude.data.nest import count_samples
+from etude.model.loss import Loss
+from etude.train.metrics import Metric, ScalarLog
+from etude.train.portable import load_task, record_arguments
+
+StepValue = "Tensor | Loss | Mapping[str, Loss] | StepOutput"
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step returns when a loss alone does not say it all."""
+
+    loss: "Tensor | Loss | Mapping[str, Loss]"
+    hiddens: Any = None
+    """Any nest of tensors, handed (detached) to the next piece of truncated back-propagation."""
+    outputs: Any = None
+    """Predictions of the batch, for saved outputs and callbacks."""
+
+
+class _KeepsArguments(type):
+    """Keeps the arguments a task was made with, before its own constructor runs."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        task = cls.__new__(cls, *args, **kwargs)
+        object.__setattr__(task, "hparams", record_arguments(cls, args, kwargs))
+        task.__init__(*args, **kwargs)
+        return task
+
+
+class Task(nn.Module, metaclass=_KeepsArguments):
+    """An `nn.Module` that knows its loss; the loop does the rest.
+
+    Only `training_step` must be written. A step returns a tensor (a mean over the batch), a `Loss(sum, count)`,
+    a mapping of named losses, or a `StepOutput`. The arguments of `__init__` are kept as `self.hparams` and
+    restored by `load`.
+
+    >>> class Line(Task):
+    ...     def __init__(self, width: int = 1):
+    ...         super().__init__()
+    ...         self.layer = nn.Linear(width, 1)
+    ...
+    ...     def training_step(self, batch):
+    ...         x, y = batch
+    ...         return (self.layer(x) - y).square().mean()
+    >>> Line(width=3).hparams
+    {'width': 3}
+    """
+
+    hparams: dict[str, Any]
+    progress: Progress = Progress()
+    """How far the run has come; set by the loop before each step."""
+    metrics: Mapping[str, Metric] = {}
+    """What `configure_metrics` made for the pass that is running."""
+    _scalars: ScalarLog | None = None
+
+    # A step may also declare the keywords `hiddens` and `optimizer`; they are passed only to one that does.
+    training_step: Callable[..., Any]
+
+    def validation_step(self, batch: Any) -> Any:
+        """The loss of a batch in evaluation; the training step's, unless overridden."""
+        return self.training_step(batch)
+
+    def test_step(self, batch: Any) -> Any:
+        """The loss of a batch in testing; the validation step's, unless overridden."""
+        return self.validation_step(batch)
+
+    def predict_step(self, batch: Any) -> Any:
+        """The predictions of a batch; needed by `Trainer.predict` alone."""
+        raise NotImplementedError(f"{type(self).__name__} has no predict_step.")
+
+    def configure_optimizers(self) -> Any:
+        """Optimizers of the task's own, in the forms of the guide; None leaves it to the `optimizer` option."""
+        return None
+
+    def configure_metrics(self) -> Mapping[str, Metric]:
+        """Metrics by name, made anew for every pass; a step updates them through `self.metrics[name]`."""
+        return {}
+
+    def count_targets(self, batch: Any) -> Mapping[str, int] | None:  # noqa: ARG002 - overridden
+        """Targets of each loss term in `batch`, known before the forward; None where they are not."""
+        return None
+
+    def batch_size(self, batch: Any) -> int | None:
+        """Samples in `batch`; None where it cannot be known."""
+        return count_samples(batch)
+
+    def optimizer_step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        closure: Callable[[], Tensor],
+        *,
+        name: str,
+        progress: Progress,
+    ) -> None:
+        """Take the step; `closure` computes loss and gradients and returns the loss, as torch's optimizers expect."""
+        del name, progress
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch types the closure's result as float
+
+    def log(self, name: str, value: float | Tensor, count: float | Tensor = 1) -> None:
+        """Add a scalar, averaged by `count` over the step (training) or the pass (evaluation), without a sync."""
+        if self._scalars is not None:
+            self._scalars.add(name, value, count)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", **arguments: Any) -> Self:
+        """The task whose weights lie in `folder` (a checkpoint or what `Trainer.save` wrote), made from its
+        recorded arguments; those that were not plain data are passed again as `arguments`.
+
+        Raises StorageError where the folder is damaged and ConfigError where an argument is missing.
+        """
+        task: Self = load_task(cls, Path(folder), arguments)
+        return task.to(device)
+
+
+def accepts(method: Callable[..., Any], keyword: str) -> bool:
+    """Whether `method` declares `keyword` (or takes any)."""
+    parameters = inspect.signature(method).parameters.values()
+    return any(p.name == keyword or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

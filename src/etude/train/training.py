@@ -1,0 +1,352 @@
+"""What happens at each moment of a run: a step, a log line, a validation, a save."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from etude.base.durations import Duration
+from etude.base.errors import ConfigError, DataError, DivergedError, StorageError
+from etude.base.progress import Progress
+from etude.data.feed import Delivery, Feed
+from etude.train.averaging import Average, NoAverage
+from etude.train.callback import Events, RunView
+from etude.train.checkpoint.content import Content
+from etude.train.evaluate import evaluate
+from etude.train.interrupt import Interrupts
+from etude.train.keeper import Keeper
+from etude.train.live import Live
+from etude.train.optim.slot import Slot
+from etude.train.portable import TASK_FILE, describe_task
+from etude.train.record import Record
+from etude.train.state import EpochLoss, State
+from etude.train.step import Outcome, Update
+from etude.train.stopping import Stopping
+from etude.train.task import Task
+
+Group = list[Delivery]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """When a run does what."""
+
+    log: Duration
+    validate: Duration
+    save: Duration
+    until: Sequence[Duration]
+    not_before: Duration | None = None
+
+
+@dataclass
+class Training:
+    """Everything that one run is made of."""
+
+    task: Task
+    feed: Feed
+    validation: Feed | None
+    moments: Moments
+    update: Update
+    slots: Sequence[Slot]
+    accumulate: Callable[[Progress], int]
+    live: Sequence[Live]
+    state: State
+    stopping: Stopping
+    average: Average | NoAverage
+    record: Record
+    keeper: Keeper
+    interrupts: Interrupts
+    device: torch.device
+    say: Callable[[str], None]
+    seed: int = 1
+    sanity_batches: int = 2
+    max_skipped: int = 5
+    max_failed_saves: int = 3
+    events: Events = field(default_factory=lambda: Events(()))
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What the last validation measured."""
+    finished: str | None = None
+    """Why there was nothing left to do when the run was loaded."""
+
+    def __post_init__(self) -> None:
+        self._outcome = Outcome()
+        self._epoch_loss = EpochLoss()
+        self.state.parts["epoch loss"] = self._epoch_loss
+        self._begun = perf_counter()
+        self._seconds = 0.0
+        self._waited = 0.0
+        self._window = (self._begun, Progress())
+        self._failed_saves = 0
+        self._cut: int | None = None
+        self._batch: Any = None
+
+    # -- begin and end -------------------------------------------------------------------------------------------
+
+    def begin(self) -> str | None:
+        """Prepare the first step; the reason to take none."""
+        progress = self.state.progress
+        self._seconds, self._begun = progress.seconds, perf_counter()
+        self._window = (self._begun, progress)
+        self.task.train()
+        reason = self.finished or self.reason()
+        if reason is None and progress.step == 0:
+            self._sanity_check()
+        self.events.fit_start()
+        self._window = (perf_counter(), progress)
+        return reason
+
+    def end(self, reason: str) -> str:
+        """Wait for the last save; tell everybody."""
+        self.events.stop(reason)
+        self.keeper.wait()
+        self.events.fit_end(reason)
+        return reason
+
+    def _sanity_check(self) -> None:
+        if self.validation is None or self.sanity_batches == 0:
+            return
+        metrics = self._evaluate(islice(self.validation.epoch(0), self.sanity_batches))
+        self._check_monitor(metrics)
+
+    def _check_monitor(self, metrics: Mapping[str, float]) -> None:
+        monitor = self.stopping.monitor
+        if monitor not in metrics and not monitor.startswith("train/"):
+            raise ConfigError(
+                f"train.monitor is {monitor!r}, which validation does not give; it gives {', '.join(sorted(metrics))}."
+            )
+
+    def view(self) -> RunView:
+        """What callbacks see."""
+        return RunView(
+            progress=self.state.progress,
+            task=self.task,
+            config=self.config,
+            metrics=MappingProxyType(self.record.last),
+            folder=self.keeper.folder,
+        )
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def groups(self) -> Iterator[Group]:
+        """The batches of each step, from the position in State to the end of the epoch."""
+        state = self.state
+        if state.position is None:
+            self.events.epoch_start()
+        found = False
+        with closing(self.feed.epoch(state.progress.epoch, state.position)) as batches:  # type: ignore[type-var]
+            while True:
+                begun = perf_counter()
+                group = list(islice(batches, self.accumulate(state.progress)))
+                self._waited += perf_counter() - begun
+                if not group:
+                    break
+                found = True
+                yield group
+                if group[-1].last:
+                    return
+        if not found and state.position is None:
+            raise DataError("The training data holds no batch.")
+
+    def step(self, group: Group) -> tuple[Progress, Progress]:
+        """Take one step; return the progress before and after it."""
+        state, before = self.state, self.state.progress
+        self.events.step_start()
+        for value in self.live:
+            value.set(before)
+        outcome = self.update([delivery.batch for delivery in group], before)
+        self._outcome = outcome
+        if outcome.finite:
+            self.average.update()
+            state.skipped_in_a_row = 0
+            self._epoch_loss.add(outcome.terms)
+        else:
+            self._skipped()
+        last = group[-1]
+        state.position = None if last.last else last.position
+        tokens = outcome.tokens
+        state.progress = now = Progress(
+            step=before.step + 1,
+            batch=before.batch + len(group),
+            epoch=before.epoch + last.last,
+            samples=before.samples + sum([delivery.samples for delivery in group]),
+            tokens=before.tokens + int(tokens),
+            seconds=self._seconds + perf_counter() - self._begun,
+            epoch_done=0 if last.last else last.done,
+            epoch_total=self.feed.epoch_total,
+        )
+        self._batch = last.batch
+        for slot in self.slots:
+            slot.follow(before, now)
+        self.events.step_end(outcome)
+        if last.last:
+            self.events.loader_exhausted()
+            self.events.epoch_end()
+        return before, now
+
+    def _skipped(self) -> None:
+        state = self.state
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        step = state.progress.step + 1
+        self.say(f"Step {step}: the loss or its gradient is not finite; the step is skipped ({state.skipped} so far).")
+        if state.skipped_in_a_row >= self.max_skipped:
+            last = self.keeper.last
+            raise DivergedError(
+                f"The loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row, up to step {step}; "
+                f"the last finite checkpoint is {last or 'none'}. A lower learning rate or clip_grad may help."
+            )
+
+    # -- log, validate, save -------------------------------------------------------------------------------------
+
+    def _head(self) -> dict[str, Any]:
+        progress = self.state.progress
+        return {"step": progress.step, "epoch": round(progress.epochs, 6), "tokens": progress.tokens}
+
+    def log(self) -> None:
+        """Write the step's own loss, every scheduled value, gradient norm and throughput."""
+        outcome, progress = self._outcome, self.state.progress
+        row = self._head() | {"samples": progress.samples, "train/loss": outcome.loss}
+        if len(outcome.terms) > 1:
+            row |= {
+                f"train/{name}": float(total) / float(count)
+                for name, (total, count, _) in outcome.terms.items()
+                if float(count)
+            }
+        row |= {f"train/{name}": value for name, value in self.update.scalars.read().items()}
+        row["train/grad_norm"] = float(outcome.grad_norm)
+        if len(self.slots) == 1:
+            row["train/learning_rate"] = self.slots[0].learning_rate
+        else:
+            row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in self.slots}
+        row |= {f"train/{value.name}": value.now for value in self.live}
+        if self.state.skipped:
+            row["train/skipped_steps"] = self.state.skipped
+        padding = getattr(self._batch, "padding", None)
+        if padding is not None:
+            row["train/padding"] = padding
+        if self.state.position is None:
+            epoch_loss = self._epoch_loss.close()
+            if epoch_loss is not None:
+                row["train/epoch_loss"] = epoch_loss
+        self.record.write(row | self._times())
+
+    def _times(self) -> dict[str, float]:
+        now, progress = perf_counter(), self.state.progress
+        then, before = self._window
+        passed = max(now - then, 1e-9)
+        steps = progress.step - before.step
+        times = {
+            "time/seconds": progress.seconds,
+            "train/tokens_per_second": (progress.tokens - before.tokens) / passed,
+            "train/samples_per_second": (progress.samples - before.samples) / passed,
+            "time/step_seconds": passed / max(steps, 1),
+            "time/loader_share": self._waited / passed,
+        }
+        if self.device.type == "cuda":
+            times["train/peak_memory"] = float(torch.cuda.max_memory_allocated(self.device))
+        self._window, self._waited = (perf_counter(), progress), 0.0
+        return times
+
+    def _evaluate(self, deliveries: Any) -> dict[str, float]:
+        with self.average.applied():
+            return evaluate(
+                self.task,
+                deliveries,
+                self.task.validation_step,
+                prefix="val",
+                device=self.device,
+                seed=self.seed,
+                before=self.events.validation_batch_start,
+                after=self.events.validation_batch_end,
+            )
+
+    def validate(self, *, due: bool = True) -> bool:
+        """Validate, log, and say whether it was the best so far."""
+        if self.validation is None:
+            return False
+        begun = perf_counter()
+        self.events.validation_start()
+        self.metrics = metrics = self._evaluate(self.validation.epoch(0))
+        if self.state.position is None and "val/loss" in metrics:
+            metrics["val/epoch_loss"] = metrics["val/loss"]
+        row = self._head() | metrics | {"time/validation_seconds": perf_counter() - begun}
+        self.record.write(row)
+        self._check_monitor(metrics)
+        value = metrics.get(self.stopping.monitor, self.record.last.get(self.stopping.monitor, math.nan))
+        improved = self.stopping.record(value, self.state.progress, due=due)
+        if due:
+            for slot in self.slots:
+                slot.follow_validation(value)
+        self.events.validation_end(MappingProxyType(metrics))
+        self._window = (perf_counter(), self.state.progress)
+        return improved
+
+    def validate_at_end(self) -> bool:
+        """Validate at the end of a run off the beat: it may set `best`, but moves no patience.
+
+        Its row is cut again when the run goes on, so that a longer run equals a straight one. An interrupted run
+        only saves.
+        """
+        if self.interrupts.received is not None:
+            return False
+        self._cut = self.record.size()
+        return self.validate(due=False)
+
+    def reason(self) -> str | None:
+        """Why the run ends after this step, or None."""
+        progress, moments = self.state.progress, self.moments
+        for duration in moments.until:
+            if duration.reached(progress):
+                return f"max_duration reached: {duration}"
+        if self.interrupts.received is not None:
+            return f"interrupted by {self.interrupts.received.name}"
+        if moments.not_before is not None and not moments.not_before.reached(progress):
+            return None
+        if (waited := self.stopping.reason(progress)) is not None:
+            return f"early stopping: {waited}"
+        return self.events.stop_reason
+
+    def save(self, *, best: bool, reason: str | None) -> None:
+        """Save a checkpoint; a failure is told of, and ends the run when it is one too many."""
+        begun = perf_counter()
+        self._finish_save(final=False)
+        ended = None if reason is None else {"reason": reason, "until": [str(d) for d in self.moments.until]}
+        self.keeper.save(self._capture(ended), best=best or self.validation is None, ranking=self.stopping.ranking)
+        if reason is not None:
+            self._finish_save(final=True)
+        self.events.save(self.keeper.folder)
+        then, progress = self._window
+        self._window = (then + perf_counter() - begun, progress)
+
+    def _finish_save(self, *, final: bool) -> None:
+        """Wait for the save that is being written; a failed one is told of."""
+        try:
+            if self.keeper.wait():
+                self._failed_saves = 0
+        except StorageError as error:
+            self._failed_saves += 1
+            if final or self._failed_saves >= self.max_failed_saves:
+                raise
+            self.say(f"{error} Training goes on and tries again at the next save.")
+
+    def _capture(self, ended: Mapping[str, Any] | None) -> Content:
+        state = self.state.state_dict()
+        size = self.record.size()
+        state["record"] = {"bytes": size if self._cut is None else self._cut}
+        state["ended"] = ended
+        return Content.capture(
+            self.state.progress.step,
+            model=self.task.state_dict(),
+            averaged=self.average.weights(),
+            optimizers={slot.name: slot.state_dict() for slot in self.slots},
+            state=state,
+            extra={TASK_FILE: describe_task(self.task)},
+            about={"metrics": {key: value for key, value in self.metrics.items() if math.isfinite(value)}},
+        )
