@@ -1,0 +1,1 @@
+"""The faces: shell, Python trainer, and the one place that turns a config into objects."""

@@ -1,0 +1,135 @@
+"""From a config to the objects of a run."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from etude.app.config import Config
+from etude.app.pairs import Pairs
+from etude.base.config.components import Imported
+from etude.base.config.imports import check_signature, resolve_import
+from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
+from etude.base.schedules import bind
+from etude.data.tokenizers import PAD
+from etude.model.dropout import set_dropout
+from etude.model.initialisers import initialise
+from etude.model.losses import CrossEntropy, LossConfig
+from etude.model.transformer import Transformer, TransformerConfig
+from etude.tasks.translation import TranslationConfig, TranslationTask
+from etude.train.live import Live
+from etude.train.optim.build import build_imported, build_optimizer
+from etude.train.optim.slot import Slot
+from etude.train.task import Task
+
+Say = Callable[[str], None]
+
+
+def build_task(config: Config, pairs: Pairs) -> Task:
+    """The task with its model, initialised from (seed, names) alone; no weights are loaded."""
+    model = build_model(config, pairs)
+    parts = {
+        "model": model,
+        "loss": build_loss(config),
+        "source_tokenizer": pairs.tokenizers["source"],
+        "target_tokenizer": pairs.tokenizers["target"],
+    }
+    if isinstance(config.task, TranslationConfig):
+        task: Task = TranslationTask(config=config.task, **parts)
+    else:
+        task = _imported(config.task, parts, "task")
+        if not isinstance(task, Task):
+            raise ConfigError(f"task.type {config.task.type} must make an etude.Task, but makes {type(task).__name__}.")
+    for name, split in pairs.splits.items():
+        if name != "train" and isinstance(task, TranslationTask):
+            task.use_references(name, split.references)
+    return task
+
+
+def build_model(config: Config, pairs: Pairs) -> nn.Module:
+    """The network, initialised."""
+    sizes = {side: tokenizer.size for side, tokenizer in pairs.tokenizers.items()}
+    if isinstance(config.model, TransformerConfig):
+        if config.model.share_embeddings and not pairs.shared:
+            raise ConfigError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two.")
+        make: Callable[[], nn.Module] = lambda: Transformer(  # noqa: E731 - two ways to make the same thing
+            config.model, sizes["source"], sizes["target"], PAD
+        )
+    else:
+        offered = {"source_vocabulary": sizes["source"], "target_vocabulary": sizes["target"], "pad": PAD}
+        make = lambda: _imported(config.model, offered, "model")  # noqa: E731
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        model = make()
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model.type must make a torch.nn.Module, but makes {type(model).__name__}.")
+    initialise(model, config.run.seed, config.init.weights)
+    return model
+
+
+def build_loss(config: Config) -> Any:
+    """The training loss."""
+    if isinstance(config.loss, LossConfig):
+        return CrossEntropy.of(config.loss, ignore_index=PAD)
+    return _imported(config.loss, {"ignore_index": PAD}, "loss")
+
+
+def build_callbacks(config: Config) -> list[Any]:
+    """The user's callbacks."""
+    return [_imported(entry, {}, "callbacks") for entry in config.callbacks]
+
+
+def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[Slot]]:
+    """A function that makes the optimizer of `[optimizer]`."""
+
+    def make(task: Task, horizon: Horizon) -> list[Slot]:
+        if not isinstance(config.optimizer, Imported):
+            return [build_optimizer(task, config.optimizer, horizon, say)]
+        found = resolve_import(config.optimizer.type)
+        return [build_imported(task, found, config.optimizer.arguments, say, horizon)]
+
+    return make
+
+
+def build_live(config: Config, task: Task) -> Callable[[Horizon], list[Live]]:
+    """A function that binds every scheduled value outside the optimizer."""
+
+    def make(horizon: Horizon) -> list[Live]:
+        values = []
+        if isinstance(config.model, TransformerConfig) and isinstance(getattr(task, "model", None), Transformer):
+            for kind in ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout"):
+                spec = getattr(config.model, kind)
+                if spec is not None and not isinstance(spec, (int, float)):
+                    schedule = bind(spec, horizon, key=f"model.{kind}", d_model=config.model.d_model)
+                    values.append(Live(kind, schedule, lambda rate, kind=kind: set_dropout(task, kind, rate)))  # type: ignore[misc]
+        if isinstance(config.loss, LossConfig) and not isinstance(config.loss.label_smoothing, (int, float)):
+            schedule = bind(config.loss.label_smoothing, horizon, key="loss.label_smoothing")
+            loss: Any = task.loss
+            values.append(Live("label_smoothing", schedule, lambda rate: setattr(loss, "label_smoothing", rate)))
+        return values
+
+    return make
+
+
+def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
+    """Call what an import path names with its own arguments and what it asks for of `offered`."""
+    make = resolve_import(entry.type)
+    if not callable(make):
+        raise ConfigError(f"{where}.type {entry.type} is not something that can be called.")
+    wanted = inspect.signature(make).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values())
+    own = {name: value for name, value in offered.items() if name in wanted and name not in entry.arguments}
+    if not takes_any:
+        check_signature(make, {**own, **entry.arguments}, where)
+    return make(**own, **entry.arguments)
+
+
+def imported_files(config: Config) -> list[Path]:
+    """The files beside the config that its import paths name."""
+    entries = [config.task, config.model, config.loss, config.optimizer, *config.callbacks]
+    names = [entry.type.rpartition(":")[0] for entry in entries if isinstance(entry, Imported)]
+    return [Path(name) for name in names if name.endswith(".py")]

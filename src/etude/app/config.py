@@ -1,0 +1,81 @@
+"""The whole config: every section, and the tables of names that `type` chooses from."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from etude.base.config.components import Imported, component
+from etude.base.config.fields import PathField
+from etude.base.config.loading import Loaded, load
+from etude.base.config.section import Section
+from etude.base.errors import ConfigError
+from etude.callbacks.config import LogConfig
+from etude.data.config import DataConfig
+from etude.data.tokenizer_config import BpeConfig, TokenizerField
+from etude.model.initialisers import InitConfig
+from etude.model.losses import LossConfig
+from etude.model.transformer import TransformerConfig
+from etude.tasks.translation import TranslationConfig
+from etude.train.config import TrainConfig
+from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
+
+TASKS: dict[str, type[Section]] = {"translation": TranslationConfig}
+MODELS: dict[str, type[Section]] = {"transformer": TransformerConfig}
+LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig}
+
+
+class RunConfig(Section):
+    """What the run is called, where it lies, and the seed of all its randomness."""
+
+    name: str = ""
+    """The run's folder below `dir`; the config file's stem unless given."""
+    dir: PathField = Path("runs")
+    """Where runs lie."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Everything random is computed from it."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if name in {".", ".."} or any(sign in name for sign in "/\\\0\n"):
+            raise ValueError("must be the name of one folder, without slashes")
+        return name
+
+
+class Config(Section):
+    """A run."""
+
+    run: RunConfig = RunConfig()
+    task: Annotated[TranslationConfig | Imported, component(TASKS)]
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerField = BpeConfig()
+    model: Annotated[TransformerConfig | Imported, component(MODELS, "transformer")] = TransformerConfig()
+    init: InitConfig = InitConfig()
+    loss: Annotated[LossConfig | Imported, component(LOSSES, "cross_entropy")] = LossConfig()
+    optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
+    train: TrainConfig = TrainConfig()
+    callbacks: list[Annotated[Imported, component({})]] = []
+    """The user's own, each by import path: `["package.module:Class"]`, or a table with its arguments."""
+    log: LogConfig = LogConfig()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run.dir / self.run.name
+
+
+def load_config(path: Path | str | None, overrides: Any = ()) -> Loaded[Config]:
+    """Compose and check a run's config; a run without a name is called after its file.
+
+    Raises ConfigError with every problem at once.
+    """
+    loaded = load(Config, path, overrides)
+    if loaded.config.run.name:
+        return loaded
+    if path is None:
+        raise ConfigError("run.name must be given where there is no config file to take it from.")
+    run = loaded.config.run.model_copy(update={"name": Path(path).stem})
+    config = loaded.config.model_copy(update={"run": run})
+    data = {**loaded.data, "run": {**loaded.data["run"], "name": run.name}}
+    return Loaded(config, data, loaded.path, loaded.origins)

@@ -1,0 +1,78 @@
+"""A plain `nn.Module` and a loss, as a task."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from etude.base.errors import ConfigError
+from etude.data.batches import PairBatch
+from etude.model.loss import Loss
+from etude.train.task import StepOutput, Task
+
+TARGETS = "targets"
+
+
+class ModuleTask(Task):
+    """A module trained on `(inputs, targets)`, or on mappings of its arguments plus `targets`.
+
+    With `teacher_forcing` a batch is `(source, target)`: the decoder gets `target[:, :-1]`, the loss
+    `target[:, 1:]`. Its state is the module's own, under the module's names. Label smoothing is for training only.
+    """
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor | Loss], *, teacher_forcing: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.plain_loss = _unsmoothed(loss)
+        self.teacher_forcing = teacher_forcing
+
+    def training_step(self, batch: Any) -> Any:
+        """The loss of a batch."""
+        logits, targets = self._run(batch)
+        return self.loss(logits, targets)
+
+    def validation_step(self, batch: Any) -> Any:
+        """The loss of a batch, without label smoothing."""
+        logits, targets = self._run(batch)
+        return StepOutput(self.plain_loss(logits, targets), outputs=logits)
+
+    def predict_step(self, batch: Any) -> Any:
+        """The module's output."""
+        if isinstance(batch, Mapping):
+            return self.model(**{name: value for name, value in batch.items() if name != TARGETS})
+        return self.model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+
+    def _run(self, batch: Any) -> tuple[Any, Any]:
+        if isinstance(batch, PairBatch):
+            batch = (batch.source, batch.target)
+        if isinstance(batch, Mapping):
+            if TARGETS not in batch:
+                raise ConfigError(f"A mapping given as batch needs the key {TARGETS!r}; it has {', '.join(batch)}.")
+            return self.predict_step(batch), batch[TARGETS]
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004
+            raise ConfigError(
+                f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is a {type(batch).__name__}; "
+                f"write an etude.Task for any other."
+            )
+        inputs, targets = batch
+        if self.teacher_forcing:
+            return self.model(inputs, targets[:, :-1]), targets[:, 1:]
+        return self.model(inputs), targets
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's state, and the loss's where it has one."""
+        return self.model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Give the module its state."""
+        return self.model.load_state_dict(state_dict, *args, **kwargs)
+
+
+def _unsmoothed(loss: Any) -> Any:
+    if not getattr(loss, "label_smoothing", 0.0):
+        return loss
+    plain = copy.copy(loss)
+    plain.label_smoothing = 0.0
+    return plain

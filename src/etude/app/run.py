@@ -1,0 +1,172 @@
+"""A run that is there: its config, its metrics, its weights, and what they predict."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+from etude.app.build import build_task
+from etude.app.config import Config, load_config
+from etude.app.folder import CONFIG
+from etude.app.pairs import TOKENIZERS, Pairs, evaluation_feed, load_tokenizers, prepare
+from etude.base.config.components import Imported
+from etude.base.config.loading import Loaded
+from etude.base.errors import ConfigError, RefusedError, StorageError
+from etude.base.files import make_folder, write_text
+from etude.tasks.translation import Translation, TranslationTask
+from etude.train.checkpoint import read_weights
+from etude.train.checkpoint.store import BEST, LAST, Store
+from etude.train.evaluate import evaluate
+from etude.train.fit import load_weights
+from etude.train.precision import choose_device
+from etude.train.record import METRICS, Record, Row, read_rows
+from etude.train.task import Task
+
+Say = Callable[[str], None]
+
+
+class Run:
+    """A run folder.
+
+    >>> Run("nowhere")
+    Traceback (most recent call last):
+    ...
+    etude.base.errors.StorageError: nowhere is no run folder: it has no config.toml.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, overrides: Any = (), allow_code: bool = True, say: Say = lambda _: None
+    ) -> None:
+        self.folder = Path(folder)
+        self._say = say
+        path = self.folder / CONFIG
+        if not path.exists():
+            raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
+        self.loaded: Loaded[Config] = load_config(path, overrides)
+        if not allow_code:
+            self._refuse_code()
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The composed config, as plain data."""
+        return self.loaded.data
+
+    def metrics(self) -> list[Row]:
+        """The rows of `metrics.jsonl`."""
+        return read_rows(self.folder / METRICS)
+
+    def checkpoint(self, weights: str = BEST) -> Path:
+        """The checkpoint folder that `weights` names: `best`, `last`, a step's number, or a path.
+
+        Raises StorageError where it is not there.
+        """
+        store = Store(self.folder / "checkpoints")
+        found: Path | None
+        if weights in {BEST, LAST}:
+            found = store.link(weights)
+        elif weights.isdigit():
+            found = store.path(int(weights))
+        else:
+            found = Path(weights)
+        if found is None or not found.is_dir():
+            steps = ", ".join(str(step) for step in store.steps()) or "none"
+            raise StorageError(
+                f"{self.folder} has no checkpoint {weights!r}; it has best, last and the steps: {steps}."
+            )
+        return found
+
+    def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
+        """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
+        return self._task(Pairs(load_tokenizers(self.folder / TOKENIZERS)), weights, device)
+
+    def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
+        """The best translation of each text, in order."""
+        return [found[0].text for found in self.translate(texts, weights=weights, device=device)]
+
+    def translate(
+        self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
+    ) -> Iterator[list[Translation]]:
+        """For each text its translations with scores, best first, as the texts come."""
+        task = self.load(weights, device=device)
+        if not isinstance(task, TranslationTask):
+            raise ConfigError(f"{type(task).__name__} does not predict from text; use its predict_step.")
+        return task.predict(texts, **options)
+
+    def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
+        """The metrics of the validation split."""
+        return self._evaluate("val", weights, device)
+
+    def test(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
+        """The metrics of the test split; appended to `metrics.jsonl`, and the predictions written to `outputs/`."""
+        return self._evaluate("test", weights, device)
+
+    def _evaluate(self, split: str, weights: str, device: str) -> dict[str, float]:
+        config = self.loaded.config
+        checkpoint = self.checkpoint(weights)
+        pairs = prepare(config, [split], self._say, stored=self.folder / TOKENIZERS)
+        task = self._task(pairs, str(checkpoint), device)
+        feed = evaluation_feed(config, pairs.splits[split], split, self._say)
+        texts: dict[int, str] = {}
+        step = task.validation_step if split == "val" else _collecting(task, texts)
+        metrics = evaluate(task, feed.epoch(0), step, prefix=split, device=choose_device(device), seed=config.run.seed)
+        self._write(split, checkpoint, metrics, pairs, texts)
+        return metrics
+
+    def _write(
+        self, split: str, checkpoint: Path, metrics: Mapping[str, float], pairs: Pairs, texts: Mapping[int, str]
+    ) -> None:
+        from etude.train.checkpoint.store import checkpoint_step
+
+        if texts:
+            folder = self.folder / "outputs"
+            make_folder(folder)
+            rows = sorted(texts)
+            columns = {
+                "txt": [texts[row] for row in rows],
+                "source.txt": pairs.splits[split].sources(rows),
+                "reference.txt": pairs.splits[split].references(rows),
+            }
+            for ending, lines in columns.items():
+                write_text(folder / f"{split}.{ending}", "".join(f"{_one_line(line)}\n" for line in lines))
+        if split == "test":
+            record = Record(self.folder, complain=self._say)
+            record.open(cut=None)
+            last = record.rows[-1] if record.rows else {}
+            step = checkpoint_step(checkpoint) if checkpoint.name.startswith("step-") else last.get("step", 0)
+            row = next((row for row in record.rows if row["step"] == step), last)
+            head = {"step": step, "epoch": row.get("epoch", 0), "tokens": row.get("tokens", 0)}
+            record.write(head | dict(metrics) | {"time/checkpoint": checkpoint.name})
+            record.close()
+
+    def _task(self, pairs: Pairs, weights: str, device: str) -> Task:
+        checkpoint = self.checkpoint(weights)
+        task = build_task(self.loaded.config, pairs)
+        load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
+        return task.to(choose_device(device)).eval()
+
+    def _refuse_code(self) -> None:
+        config = self.loaded.config
+        entries = [config.task, config.model, config.loss]
+        foreign = [entry.type for entry in entries if isinstance(entry, Imported)]
+        if foreign:
+            raise RefusedError(
+                f"The config of {self.folder} runs code of its own ({foreign[0]}); give --allow-code if you trust it."
+            )
+
+
+def _collecting(task: Task, texts: dict[int, str]) -> Callable[[Any], Any]:
+    """The task's test step, its best prediction of every sample kept."""
+
+    def step(batch: Any) -> Any:
+        returned = task.test_step(batch)
+        outputs: Sequence[Any] = getattr(returned, "outputs", None) or ()
+        if outputs and isinstance(outputs[0], list) and outputs[0] and isinstance(outputs[0][0], Translation):
+            texts.update(zip(batch.indices.tolist(), (best[0].text for best in outputs), strict=True))
+        return returned
+
+    return step
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks, which would shift the lines of an aligned file."""
+    return text.replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,73 @@
+"""Training a run from its config: what `etude train` and `etude.train` do."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from etude.app.build import build_callbacks, build_live, build_slots, build_task, imported_files
+from etude.app.config import Config, load_config
+from etude.app.environment import environment
+from etude.app.folder import check_data, compare, copy_code, describe
+from etude.app.pairs import TOKENIZERS, evaluation_feed, prepare, save_tokenizers, train_feed
+from etude.base.config.loading import Loaded
+from etude.callbacks.config import build_loggers, build_progress
+from etude.train.fit import Job, Result, fit
+from etude.train.lock import claimed
+
+Say = Callable[[str], None]
+
+
+def train(config: str | Path, overrides: Mapping[str, Any] | None = None) -> Result:
+    """Train the run that a config file describes, as `etude train` does; the same call again goes on with it.
+
+    `overrides` maps dotted keys to values: `{"optimizer.learning_rate": 3e-4}`. Raises ConfigError, DataError and
+    the other errors of `etude.errors`, each a sentence.
+    """
+    return train_run(load_config(config, overrides or {}))
+
+
+def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
+    """Train, continue or find finished the run that `loaded` describes."""
+    config = loaded.config
+    with claimed(config.folder) as folder:
+        for note in compare(loaded, folder):
+            say(note)
+        copy_code(imported_files(config), folder)
+        job = build_job(loaded, folder, say)
+        describe(loaded, folder, environment())
+        return fit(job)
+
+
+def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
+    """Read the data and make every part of the run."""
+    config = loaded.config
+    has_val = config.data.val is not None or config.train.overfit is not None
+    splits = ["train", *(["val"] if config.data.val is not None else [])]
+    pairs = prepare(config, splits, say, stored=folder / TOKENIZERS)
+    check_data(folder, pairs.fingerprints())
+    save_tokenizers(pairs.tokenizers, folder / TOKENIZERS)
+    pairs.write_skipped(folder)
+    task = build_task(config, pairs)
+    feed = train_feed(config, pairs.splits["train"], say)
+    validated = "train" if config.train.overfit is not None else "val"
+    val = evaluation_feed(config, pairs.splits[validated], validated, say) if has_val else None
+    parameters = sum(p.numel() for p in task.parameters())
+    sizes = ", ".join(f"{name} {len(split):,}" for name, split in pairs.splits.items())
+    say(f"Run folder: {folder}")
+    say(f"Data: {sizes} pairs; {parameters:,} parameters; {feed.batches:,} batches an epoch.")
+    if pairs.skipped:
+        say(f"{pairs.skipped} bad samples are left out; skipped.jsonl lists them.")
+    return Job(
+        task=task,
+        train=feed,
+        val=val,
+        config=config.train,
+        optimizers=build_slots(config, say),
+        folder=folder,
+        seed=config.run.seed,
+        live=build_live(config, task),
+        callbacks=[*build_callbacks(config), *build_progress(config.log)],
+        loggers=build_loggers(config.log, folder),
+        say=say,
+        about=loaded.data,
+    )
