@@ -17,6 +17,14 @@ def test_dropout_keeps_the_share_and_the_mean():
     assert dropped.unique().numel() == 2
 
 
+def test_the_scale_is_not_rounded_to_the_values_precision():
+    value = torch.full((20_000,), 250.0, dtype=torch.bfloat16)
+
+    kept = drop(value, 0.1).unique()[1]
+
+    assert float(kept) == float(torch.tensor(250 / 0.9, dtype=torch.bfloat16))
+
+
 def test_the_gradient_goes_where_the_value_went():
     value = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
 

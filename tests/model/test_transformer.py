@@ -155,3 +155,29 @@ def test_a_rate_of_dropout_is_set_on_all_its_places():
     rates = [part.rate for part in model.modules() if isinstance(part, Dropout) and part.kind == "dropout"]
     assert rates == [0.25] * places
     assert model.embedding_dropout.rate == 0.3
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary"])
+def test_a_model_that_was_searched_first_can_still_be_trained(positions):
+    model = small(positions=positions)
+    source, target = pairs()
+    with torch.inference_mode():
+        model.step(target[:, 0], model.start(model.encode(source)))
+
+    model(source, target).sum().backward()
+
+    assert model.source_embedding.weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_hidden_keys_stay_hidden_in_half_precision(dtype):
+    model = small().to(dtype).eval()
+    source, target = pairs(rows=2)
+    source[0] = 0
+    changed = target.clone()
+    changed[:, -1] = 5
+
+    logits = model(source, target)
+
+    assert logits.isfinite().all()
+    assert torch.equal(logits[:, :-1], model(source, changed)[:, :-1])

@@ -20,6 +20,9 @@ PLAIN_LIMIT = 1 << 15
 PLAIN_LIMIT_WITH_GRADIENT = 1 << 20
 """The same where a backward follows: that of torch's flash kernel is slow. Beyond, the scores fill the memory."""
 
+HIDDEN = -30_000.0
+"""Far below every score, yet not infinite, even in float16: a sentence of padding alone must not become NaN."""
+
 
 class Mask(NamedTuple):
     """What may be seen, made once for each batch and shared by all layers."""
@@ -36,18 +39,13 @@ EVERYWHERE = Mask(None)
 def padding_mask(padding_BS: Tensor, dtype: torch.dtype) -> Mask:
     """Hide the keys where `padding_BS` is true."""
     added = torch.zeros(padding_BS.shape, dtype=dtype, device=padding_BS.device)
-    return Mask(added.masked_fill_(padding_BS, _hidden(dtype))[:, None, None, :])
+    return Mask(added.masked_fill_(padding_BS, HIDDEN)[:, None, None, :])
 
 
 def causal_mask(length: int, like: Tensor) -> Mask:
     """Hide the keys that come after the query."""
-    hidden = torch.full((length, length), _hidden(like.dtype), dtype=like.dtype, device=like.device)
+    hidden = torch.full((length, length), HIDDEN, dtype=like.dtype, device=like.device)
     return Mask(hidden.triu_(1), causal=True)
-
-
-def _hidden(dtype: torch.dtype) -> float:
-    """Far below every score, yet not infinite: a sentence of padding alone must not become NaN."""
-    return torch.finfo(dtype).min / 4
 
 
 def prefers_plain(query_BHTD: Tensor, key_BHSD: Tensor) -> bool:

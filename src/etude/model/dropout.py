@@ -19,16 +19,21 @@ class _DropByBits(torch.autograd.Function):
         words = torch.empty((value.numel() + 3) // 4, dtype=torch.int64)
         words.random_(-(1 << 63), None)  # all 64 bits, from torch's global generator
         draws = words.view(torch.int16)[: value.numel()].view(value.shape)
-        # Kept elements hold 1 / (share kept), so one product does both the dropping and the scaling.
-        factor = (draws >= dropped - LEVELS // 2).to(value.dtype).mul_(LEVELS / (LEVELS - dropped))
-        ctx.save_for_backward(factor)
-        return value * factor
+        kept = (draws >= dropped - LEVELS // 2).to(value.dtype)
+        ctx.save_for_backward(kept)
+        ctx.scale = LEVELS / (LEVELS - dropped)
+        return _scaled_product(value, kept, ctx.scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (factor,) = ctx.saved_tensors
-        return gradient * factor, None
+        (kept,) = ctx.saved_tensors
+        return _scaled_product(gradient, kept, ctx.scale), None
+
+
+def _scaled_product(value: Tensor, kept: Tensor, scale: float) -> Tensor:
+    """Value x kept x scale in one pass; the scale is never rounded to bfloat16."""
+    return torch.addcmul(value.new_zeros(()), value, kept, value=scale)
 
 
 def drop(value: Tensor, rate: float) -> Tensor:

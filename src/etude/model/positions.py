@@ -31,8 +31,9 @@ class _Tables:
         """Sine and cosine [length, pairs] of the positions from `start` on, on the device of `like`."""
         stop = start + length
         if self._sine.size(0) < stop or self._sine.device != like.device or self._sine.dtype != like.dtype:
-            angles = _angles(max(2 * stop, 128), self.pairs, like.device)
-            self._sine, self._cosine = angles.sin().to(like.dtype), angles.cos().to(like.dtype)
+            with torch.inference_mode(False):  # a search may come first; training uses the tables too
+                angles = _angles(max(2 * stop, 128), self.pairs, like.device)
+                self._sine, self._cosine = angles.sin().to(like.dtype), angles.cos().to(like.dtype)
         return self._sine[start:stop], self._cosine[start:stop]
 
 

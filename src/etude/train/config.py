@@ -37,7 +37,7 @@ class TrainConfig(Section):
     sanity_batches: Annotated[int, Field(ge=0)] = 2
     """Validation batches run before the first step; their metrics are thrown away."""
 
-    batch_size: scheduled(ge=1, whole=True) = 64  # type: ignore[valid-type]
+    batch_size: Switch[scheduled(ge=1, whole=True)] = 64  # type: ignore[valid-type]
     """Samples of a batch, all ranks together."""
     batch_tokens: Switch[scheduled(ge=1, whole=True)] = None  # type: ignore[valid-type]
     """Instead of batch_size: batches of similar length with at most this many tokens, padding included."""

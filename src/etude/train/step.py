@@ -89,9 +89,10 @@ class Update:
     def __call__(self, group: Sequence[Any], progress: Progress) -> Outcome:
         """Take the step of `group`, batches as the loader gave them, at `progress` (before the step)."""
         self.scalars.clear()
-        task = self._task
-        task._scalars = self.scalars  # noqa: SLF001 - the loop is the task's other half
-        task.progress = progress
+        # Not by setattr, which in an nn.Module looks for parameters first, at ten times the cost.
+        attributes = vars(self._task)
+        attributes["_scalars"] = self.scalars
+        attributes["progress"] = progress
         batches = group if self._on_cpu else [move(batch, self._device, non_blocking=True) for batch in group]
         outcome = Outcome()
         for slot in self._slots:
@@ -231,7 +232,7 @@ class Update:
         if self._on_cpu:
             value = norm.item()
             outcome.grad_norm = value
-            outcome.finite = isfinite(value) and isfinite(outcome.loss)
+            outcome.finite = isfinite(value) and all([isfinite(term[0]) for term in outcome.terms.values()])  # type: ignore[arg-type]
             if outcome.finite and self._clip is not None and value > self._clip - 2 * _NORM_EPSILON:
                 scale(grads, torch.clamp(self._clip / (norm + _NORM_EPSILON), max=1.0))
             return

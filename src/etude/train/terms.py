@@ -39,7 +39,7 @@ def read_terms(returned: Any, count_samples: Callable[[], int | None]) -> tuple[
     if isinstance(returned, StepOutput):
         returned = returned.loss
     if isinstance(returned, Loss):
-        return (Term(TOTAL, returned.sum, returned.count, returned.weight),)
+        return (Term(TOTAL, returned.sum, _on_host(returned.count), returned.weight),)
     if isinstance(returned, Tensor):
         if returned.ndim:
             raise ConfigError(
@@ -57,7 +57,7 @@ def read_terms(returned: Any, count_samples: Callable[[], int | None]) -> tuple[
 
 def _named(name: str, loss: Any, count_samples: Callable[[], int | None]) -> Term:
     if isinstance(loss, Loss):
-        return Term(name, loss.sum, loss.count, loss.weight)
+        return Term(name, loss.sum, _on_host(loss.count), loss.weight)
     if isinstance(loss, Tensor) and not loss.ndim:
         return Term(name, loss, count_samples() or 1, is_mean=True)
     raise ConfigError(f"The loss {name!r} of a step must be a Loss or a scalar tensor, but is {type(loss).__name__}.")
@@ -68,3 +68,8 @@ def inverse(count: float | Tensor) -> float | Tensor:
     if isinstance(count, Tensor):
         return (count > 0).to(count.dtype if count.is_floating_point() else None) / count.clamp(min=1e-12)
     return 1.0 / count if count > 0 else 0.0
+
+
+def _on_host(count: float | Tensor) -> float | Tensor:
+    """A count that lies in this memory as a number; one on an accelerator stays there, unread."""
+    return count.item() if isinstance(count, Tensor) and count.device.type == "cpu" else count

@@ -133,14 +133,15 @@ class _Merge:
 
     def table(self, low: dict[str, Any], high: dict[str, Any], place: Key, annotation: Any) -> None:
         """Merge a table into the one below it."""
-        section = section_for(annotation, low | high)
+        both = low | high
+        section = section_for(annotation, both)
         whole = section.replaced_whole if section and issubclass(section, Section) and self.high.command else ()
         for key, value in high.items():
             here = (*place, key)
             if not isinstance(value, dict):
                 self.replace(low, key, here, value)
                 continue
-            below = type_below(annotation, key, low | high)
+            below = type_below(annotation, key, both)
             if not isinstance(low.get(key), dict) or key in whole or _names_another(low[key], value, below):
                 self.replace(low, key, here, {})
             if here in self.high.origins:

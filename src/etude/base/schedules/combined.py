@@ -47,15 +47,14 @@ class Chain(ScheduleSection):
     def _the_parts_fit_together(self) -> Self:
         for number, part in enumerate(self.parts):
             if part.schedule in {"plateau", "newbob"}:
-                raise ValueError(f"must not have {part.schedule} in parts.{number}, which follows validations")
+                raise ValueError(f"must have parts that follow no validation, but is {part.schedule} in parts.{number}")
         if self.at is not None:
             check_moments(self.at, "at", len(self.parts), "parts")
             return self
         for number, part in enumerate(self.parts[:-1]):
             if part.course(_ANY) is None:
                 raise ValueError(
-                    f"must give at, because parts.{number} ({part.schedule}) does not tell how long it is, "
-                    "and another part follows"
+                    f"must give at, but is without, and parts.{number} ({part.schedule}) does not tell how long it lasts"
                 )
         return self
 
@@ -107,7 +106,7 @@ class Function(ScheduleSection):
 
     model_config = ConfigDict(extra="allow")
 
-    schedule: Annotated[str, BeforeValidator(_anchored), Field(pattern=":")]
+    schedule: Annotated[str, Field(pattern=":"), BeforeValidator(_anchored)]
     """`package.module:function`, or `file.py:function` beside the config."""
 
     def bind(self, binding: Binding) -> Schedule:

@@ -95,7 +95,7 @@ class Linear(_Ending):
     def _one_spelling(cls, data: Any) -> Any:
         for one, other in (("peak", "from"), ("end", "to")):
             if isinstance(data, Mapping) and one in data and other in data:
-                raise ValueError(f"must give {one} or {other}, which mean the same, not both")
+                raise ValueError(f"must give either {one} or {other}, which mean the same, but is given both")
         return data
 
     def after(self, steps: int, peak: float, binding: Binding) -> After:
@@ -122,7 +122,7 @@ class Cosine(_Ending):
     @model_validator(mode="after")
     def _a_quarter_ends_at_zero(self) -> Self:
         if self.wave == "quarter" and self.end != 0:
-            raise ValueError('must have wave = "half" to end elsewhere than at 0')
+            raise ValueError(f'must end at 0 with wave = "quarter", but is to end at {self.end:.15g}')
         return self
 
     def after(self, steps: int, peak: float, binding: Binding) -> After:

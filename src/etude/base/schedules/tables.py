@@ -30,7 +30,7 @@ class Stairs(ScheduleSection):
     def _when_is_said(self) -> Self:
         if self.at is None:
             if self.every is None:
-                raise ValueError("must say when: give every or at")
+                raise ValueError("must give every or at, but is without both")
             return self
         check_moments(self.at, "at", len(self.values), "values")
         return self

@@ -20,6 +20,7 @@ from etude.train.optim.config import (
     OptimizerConfig,
     SGDConfig,
 )
+from etude.train.optim.fused import QuickAdam, QuickAdamW
 from etude.train.optim.muon import Muon, is_hidden_matrix
 from etude.train.optim.slot import Rate, Slot
 
@@ -118,7 +119,7 @@ def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
 
 
 def _make(config: OptimizerConfig, tables: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    fused = {"fused": True} if _can_fuse(tables) else {}
+    fused: dict[str, Any] = {"fused": True} if _can_fuse(tables) else {}
     try:
         match config:
             case MuonConfig():
@@ -131,9 +132,9 @@ def _make(config: OptimizerConfig, tables: list[dict[str, Any]]) -> torch.optim.
                     tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d
                 )
             case AdamConfig():
-                made = torch.optim.Adam
+                made = QuickAdam if fused else torch.optim.Adam
             case AdamWConfig():
-                made = torch.optim.AdamW
+                made = QuickAdamW if fused else torch.optim.AdamW
         return made(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **fused)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optimizer: torch refuses its arguments: {error}.") from error

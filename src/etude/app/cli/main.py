@@ -1,0 +1,80 @@
+"""The shell's first and last words: from the command line to a verb, and from what it raises to an exit code."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from etude.app.cli.parsing import choose, overview, parse
+from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, open_streams, printable, put, say
+from etude.base.errors import ConfigError, EtudeError
+
+LINES = 6
+"""An error is at most this many lines."""
+
+INTERRUPTED = 130
+USAGE = 2
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line; return its exit code. Nothing but a result reaches stdout, no traceback reaches anyone."""
+    open_streams()
+    debug = "--debug" in words
+    try:
+        code = _run([*words])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon_stdout()
+        return CLOSED_PIPE
+    except SystemExit as ending:  # argparse after its help, and a run that was interrupted and has saved
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    except KeyboardInterrupt:
+        say("etude: interrupted.")
+        return INTERRUPTED
+    except EtudeError as error:
+        _trace(debug=debug)
+        say(block(error))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
+        _trace(debug=debug)
+        said = " ".join(str(error).split()) or "no message"
+        say(f"etude: {type(error).__name__}: {said}" + ("" if debug else " (--debug shows where)"))
+        return 1
+    return code
+
+
+def block(error: EtudeError) -> str:
+    """The lines that tell of an error: one for each problem, at most six, the rest counted."""
+    problems = error.problems if isinstance(error, ConfigError) else str(error).split("\n")
+    lines = [" ".join(problem.split("\n")) for problem in problems if problem.strip()] or [type(error).__name__]
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 1], f"and {len(lines) - LINES + 1} more problems."]
+    return "\n".join(printable(f"etude: {line}") for line in lines)
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] == ["--debug"]:
+        del words[0]
+    match words:
+        case []:
+            say(overview())
+            return USAGE
+        case ["--help" | "-h" | "help", *_]:
+            put(overview())
+            return 0
+        case ["--version", *_]:
+            put(f"etude {_version()}")
+            return 0
+    verb = choose(words[0])
+    arguments, overrides = parse(verb, words[1:])
+    return verb.run(arguments, overrides)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("etude")
+
+
+def _trace(*, debug: bool) -> None:
+    if debug:
+        say(traceback.format_exc().rstrip())

@@ -1,0 +1,116 @@
+"""Reads the command line: the verb, its own flags, and the overrides `--section.key VALUE`."""
+
+import difflib
+import re
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterable, Sequence
+from typing import Never
+
+from etude.app.cli.verbs import BY_NAME, LATER, VERBS, Verb
+from etude.base.errors import ConfigError
+
+WHOLE_KEYS = ("callbacks",)
+"""Keys of the config that stand in no section."""
+
+OVERRIDE = re.compile(r"--(?:[^=\s]*\.[^=]*|" + "|".join(WHOLE_KEYS) + r")(?:=.*)?", re.DOTALL)
+
+
+def overview() -> str:
+    """The help of `etude` itself."""
+    width = max(len(verb.name) for verb in VERBS)
+    verbs = "\n".join(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS)
+    return (
+        "Etude trains sequence models from one config; every run can be killed, continued and repeated.\n\n"
+        f"usage: etude VERB ...   (or python -m etude VERB ...)\n\n{verbs}\n\n"
+        "  etude VERB --help  explains a verb, with an example\n"
+        "  --debug            shows where an error was raised\n"
+        "  --version          tells the version\n\n"
+        "Any value of a config can be given behind it: --section.key VALUE.\n\n"
+        "example:\n  etude demo\n"
+    )
+
+
+def choose(word: str) -> Verb:
+    """The verb called `word`. Raises ConfigError naming the nearest."""
+    if word in BY_NAME:
+        return BY_NAME[word]
+    if word in LATER:
+        raise ConfigError(f'"etude {word}" is planned, and not in this version; etude --help lists what is.')
+    if word.startswith("-"):
+        raise ConfigError(f"{word} is not a flag of etude itself; the verb comes first, as in etude train CONFIG.")
+    raise ConfigError(f'"{word}" is not a verb of etude{_advice(word, BY_NAME)}')
+
+
+def parse(verb: Verb, words: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """The arguments of a verb, and the overrides among them. Raises ConfigError for what it does not take."""
+    plain, overrides = split(words)
+    if overrides and not verb.overrides:
+        raise ConfigError(f"etude {verb.name} takes no config values, but got {overrides[0].partition('=')[0]}.")
+    return parser(verb).parse_args(plain), overrides
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the words of a command line into plain ones and overrides (flags with their values).
+
+    >>> split(["a.toml", "--train.clip_grad", "1.0", "--json", "--run.name=b"])
+    (['a.toml', '--json'], ['--train.clip_grad', '1.0', '--run.name=b'])
+    """
+    plain: list[str] = []
+    overrides: list[str] = []
+    rest = iter(range(len(words)))
+    for index in rest:
+        word = words[index]
+        if word == "--":
+            return [*plain, *words[index:]], overrides
+        if not OVERRIDE.fullmatch(word):
+            plain.append(word)
+            continue
+        overrides.append(word)
+        if "=" not in word and index + 1 < len(words) and not words[index + 1].startswith("--"):
+            overrides.append(words[next(rest)])
+    return plain, overrides
+
+
+class Parser(ArgumentParser):
+    """An argparse parser whose errors are ours."""
+
+    def error(self, message: str) -> Never:
+        """Raise what is wrong as one sentence."""
+        raise ConfigError(f"{self.prog}: {message}; {self.prog} --help shows how.")
+
+    def parse_args(self, words: Sequence[str]) -> Namespace:  # type: ignore[override]
+        """Parse all words; what is not known is an error that names the nearest flag."""
+        found, unknown = self.parse_known_args(words)
+        if unknown:
+            raise ConfigError([self._unknown(word) for word in unknown if word.startswith("-")] or self._extra(unknown))
+        return found
+
+    def _unknown(self, word: str) -> str:
+        flag = word.partition("=")[0]
+        known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        return f"{flag} is not a flag of {self.prog}{_advice(flag, [*known, '--debug'])}"
+
+    def _extra(self, words: Sequence[str]) -> str:
+        return f'"{words[0]}" is one word too many for {self.prog}; {self.prog} --help shows how.'
+
+
+def parser(verb: Verb) -> Parser:
+    """The parser of one verb."""
+    takes = "\n\nAny value of the config can be given here too: --section.key VALUE." if verb.overrides else ""
+    made = Parser(
+        prog=f"etude {verb.name}",
+        description=f"{verb.summary[:1].upper()}{verb.summary[1:]}." + (f"\n\n{verb.about}" if verb.about else ""),
+        epilog=f"example:\n  {verb.example}{takes}",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for one in verb.arguments:
+        one.add_to(made)
+    made.add_argument("--debug", action="store_true", help="show where an error was raised")
+    return made
+
+
+def _advice(word: str, known: Iterable[str]) -> str:
+    """End a sentence with the nearest name, or with where to look."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else "; etude --help lists them."

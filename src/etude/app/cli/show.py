@@ -1,0 +1,44 @@
+"""`etude show` and `etude schema`: the composed config with where each value came from, and what a config may hold."""
+
+import json
+from argparse import Namespace
+from collections import defaultdict
+
+from etude.app.cli.streams import put
+from etude.app.config import Config, load_config
+from etude.base.config.json_schema import schema as schema_of
+from etude.base.config.lines import Key, key_lines
+from etude.base.config.loading import Loaded
+
+
+def show(arguments: Namespace, overrides: list[str]) -> int:
+    """Print the composed config as TOML, each line with where its value came from."""
+    put(annotated(load_config(arguments.config, overrides)).rstrip("\n"))
+    return 0
+
+
+def schema(arguments: Namespace, overrides: list[str]) -> int:
+    """Print the JSON Schema of a config."""
+    del arguments, overrides
+    put(json.dumps(schema_of(Config), indent=1, ensure_ascii=False))
+    return 0
+
+
+def annotated(loaded: Loaded[Config]) -> str:
+    """The composed config as TOML, with a comment on each line saying where its value came from."""
+    text = loaded.toml()
+    keys: dict[int, list[Key]] = defaultdict(list)
+    for key, line in key_lines(text).items():
+        keys[line].append(key)
+    lines = text.rstrip("\n").split("\n")
+    width = min(max(map(len, lines)), 60)
+    return "\n".join(
+        line if not line or line.startswith("[") else f"{line:<{width}}  # {_origins(loaded, keys[number])}"
+        for number, line in enumerate(lines, 1)
+    )
+
+
+def _origins(loaded: Loaded[Config], keys: list[Key]) -> str:
+    """Where the values of one line came from, each place once."""
+    leaves = [key for key in keys if not any(other[: len(key)] == key and other != key for other in keys)]
+    return "; ".join(dict.fromkeys(str(loaded.origin(key)) for key in leaves)) or "default"

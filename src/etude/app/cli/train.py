@@ -1,0 +1,79 @@
+"""`etude train`."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from etude.app.cli.streams import say
+from etude.app.config import Config, load_config
+from etude.app.running import train_run
+from etude.train.fit import Result
+from etude.train.interrupt import Interrupted
+from etude.train.precision import Precision, choose_device
+
+
+def run(arguments: Namespace, overrides: list[str]) -> int:
+    """Train, continue, or say that there is nothing left to do."""
+    loaded = load_config(arguments.config, overrides)
+    config = loaded.config
+    say(plan(config))
+    try:
+        result = train_run(loaded, say=say)
+    except Interrupted as ending:
+        say(interrupted(ending.result, config.folder))
+        raise
+    say(summary(result, config.folder))
+    return 0
+
+
+def plan(config: Config) -> str:
+    """What the run computes with."""
+    device = choose_device(config.train.device)
+    precision = Precision(config.train.precision, device)
+    tokens = config.train.batch_tokens
+    share = f"{config.train.batch_size} samples" if tokens is None else f"{tokens} tokens"
+    return f"Device: {device}, {precision.name}; 1 rank, which takes each batch whole ({share} at most)."
+
+
+def summary(result: Result, folder: Path) -> str:
+    """How a run ended, what it leaves, and what to do next."""
+    lines = [f"Done at step {result.progress.step:,} (epoch {result.progress.epochs:.2f}): {result.reason}."]
+    lines += [f"Best: {_told(result.best)}", f"Last: {_told(result.last)}"]
+    if result.skipped:
+        lines.append(f"Skipped: {result.skipped:,} steps whose loss or gradient was not finite.")
+    shown = _shell(folder)
+    lines += ["Next:", f"  etude test {shown}", f"  etude predict {shown} < lines.txt"]
+    return "\n".join(lines)
+
+
+def interrupted(result: Result | None, folder: Path) -> str:
+    """Where an interrupted run stands, and how it goes on."""
+    if result is None:
+        return f"Interrupted. The same command goes on with {folder}."
+    return (
+        f"{result.reason[:1].upper()}{result.reason[1:]} and saved at step {result.progress.step:,} in {folder}.\n"
+        "The same command goes on from there."
+    )
+
+
+def _told(checkpoint: Path | None) -> str:
+    """A checkpoint and what validation measured there."""
+    if checkpoint is None:
+        return "none."
+    try:
+        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        metrics = manifest.get("metrics", {})
+    except (OSError, ValueError):
+        metrics = {}
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
+    return f"{checkpoint.name}" + (f" ({measured})." if measured else ".")
+
+
+def _shell(path: Path) -> str:
+    """A path as one word of a command, relative to the current folder where it lies inside."""
+    import shlex
+
+    from etude.base.config.reading import shown
+
+    return shlex.quote(shown(path))

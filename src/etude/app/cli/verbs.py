@@ -1,0 +1,162 @@
+"""The verbs of the shell: one table, read by the help, the parser and the dispatcher; nothing heavy is imported."""
+
+import importlib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+LATER = ("plan", "sweep", "report", "replay", "fork", "diff", "align", "rm", "average", "export", "convert", "new")
+"""Verbs of the design that this version does not have."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a verb, as argparse takes it."""
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+    def add_to(self, parser: ArgumentParser) -> None:
+        """Declare it."""
+        parser.add_argument(*self.names, **self.options)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A word of the shell: what it does, an example, its arguments, and the function that does it."""
+
+    name: str
+    summary: str
+    example: str
+    target: str
+    """`module:function`; the function takes the parsed arguments and the overrides, and returns the exit code."""
+    about: str = ""
+    """More than the summary, for its own help."""
+    arguments: Sequence[Argument] = field(default_factory=tuple)
+    overrides: bool = True
+    """Whether `--section.key VALUE` is taken."""
+
+    def run(self, arguments: Namespace, overrides: list[str]) -> int:
+        """Import what the verb needs, and do it."""
+        module, _, name = self.target.partition(":")
+        function: Callable[[Namespace, list[str]], int] = getattr(importlib.import_module(module), name)
+        return function(arguments, overrides)
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """Declare an argument as `add_argument` would."""
+    return Argument(names, options)
+
+
+CONFIG = argument("config", metavar="CONFIG", help="a config file (TOML)")
+RUN = argument("run", metavar="RUN", help="a run folder, such as runs/numbers")
+CHECKPOINT = argument(
+    "--checkpoint", metavar="WHICH", default="best", help="best (the default), last, a step, or a checkpoint's folder"
+)
+DEVICE = argument("--device", metavar="NAME", default="auto", help="cuda, mps or cpu (default: the first there is)")
+BATCH_SIZE = argument("--batch-size", metavar="N", type=int, help="samples computed together (changes no result)")
+ALLOW_CODE = argument("--allow-code", action="store_true", help="run the user's own code that the run's config names")
+JSON = argument("--json", action="store_true", help="one JSON object a line")
+
+_EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
+
+VERBS: tuple[Verb, ...] = (
+    Verb(
+        "train",
+        "train a run; the same command again continues or finishes it",
+        'etude train recipes/translation.toml --train.max_duration "300 steps"',
+        "etude.app.cli.train:run",
+        "Trains the run that CONFIG describes. Stopped at any moment, even by kill -9, it goes on from its newest\n"
+        "checkpoint when the same command is given again, and ends in the same weights.",
+        (CONFIG,),
+    ),
+    Verb(
+        "check",
+        "everything that can be known without training: config, files, shapes, memory, time",
+        "etude check recipes/translation.toml",
+        "etude.app.cli.check:run",
+        "Reads config and data, builds the model, takes a few steps and validates a little, to say what a run would\n"
+        "need; leaves nothing behind.",
+        (CONFIG,),
+    ),
+    Verb(
+        "validate",
+        "metrics of a run's best weights on its validation split",
+        "etude validate runs/translation",
+        "etude.app.cli.evaluate:validate",
+        "The split can be another: --data.val FILE.",
+        _EVALUATE,
+    ),
+    Verb(
+        "test",
+        "metrics of a run's best weights on its test split",
+        "etude test runs/translation --data.test pairs.tsv",
+        "etude.app.cli.evaluate:test",
+        "The split can be another: --data.test FILE. The predictions are written to the run's outputs/, the metrics\n"
+        "appended to its metrics.jsonl.",
+        _EVALUATE,
+    ),
+    Verb(
+        "predict",
+        "translate lines of a file or of standard input, as they come",
+        'echo "Two dogs are playing." | etude predict runs/translation',
+        "etude.app.cli.predict:run",
+        "Each line of FILE (standard input without one) gives one line of output, in the same order; an empty line\n"
+        "gives an empty one. Answers are written as soon as lines are there. With --n-best N above 1, each line gives up\n"
+        "to N lines of its number, a score and a text, separated by tabs, best first. With --json, each line gives one\n"
+        "object with source, prediction, score and predictions.",
+        (
+            RUN,
+            argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),
+            argument("--output", metavar="FILE", help="write there instead of standard output, whole or not at all"),
+            JSON,
+            argument("--n-best", metavar="N", type=int, default=1, help="give the N best predictions of each line"),
+            argument("--beam-size", metavar="N", type=int, help="width of the beam; 1 searches greedily"),
+            argument("--length-penalty", metavar="X", type=float, help="above 0 favours longer predictions"),
+            CHECKPOINT,
+            DEVICE,
+            BATCH_SIZE,
+            ALLOW_CODE,
+        ),
+    ),
+    Verb(
+        "show",
+        "the composed config, with where each value came from",
+        "etude show recipes/translation.toml --train.clip_grad 1.0",
+        "etude.app.cli.show:show",
+        "",
+        (CONFIG,),
+    ),
+    Verb(
+        "runs",
+        "list runs: state, steps, best metric, age",
+        "etude runs runs/",
+        "etude.app.cli.runs:run",
+        "A run is running, finished, interrupted (it saved, and goes on when trained again) or failed (it ended\n"
+        "without saying so; it goes on all the same).",
+        (argument("folder", metavar="DIR", nargs="?", default="runs", help="where the runs lie (default: runs)"), JSON),
+        overrides=False,
+    ),
+    Verb(
+        "schema",
+        "the JSON Schema of a config, with which an editor completes and checks it",
+        "etude schema > etude.schema.json",
+        "etude.app.cli.show:schema",
+        overrides=False,
+    ),
+    Verb(
+        "demo",
+        "the first run: train, be killed, go on, test and translate, in a few minutes",
+        "etude demo",
+        "etude.app.demo:run",
+        "Trains a translator of English numbers, dates, times and money into Spanish on a generated corpus, kills its\n"
+        "own training with kill -9 on the way, goes on, tests, and translates.",
+        (
+            argument("--dir", metavar="DIR", default="runs", help="where the run is kept (default: runs)"),
+            argument("--fresh", action="store_true", help="remove the demo's earlier run and begin again"),
+        ),
+    ),
+)
+
+BY_NAME = {verb.name: verb for verb in VERBS}

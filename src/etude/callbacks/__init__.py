@@ -1,0 +1,1 @@
+"""What only watches a run: progress, loggers."""

@@ -1,0 +1,284 @@
+"""How a run is shown while it goes: one live line on a terminal, plain lines elsewhere.
+
+The loop's device is never waited for: what is shown is what was logged last, and counts that are on the host anyway.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from etude.base.durations import Duration
+from etude.base.progress import Progress
+from etude.train.callback import Callback, RunView
+
+LIVE_SECONDS = 0.25
+"""How often the live display changes."""
+
+PLAIN_SECONDS = 2.0
+"""How often a plain line is written at most, validations and the end aside."""
+
+SHOWN_BESIDE_LOSS = ("train/skipped_steps",)
+MINUTE, HOUR = 60, 3600
+
+
+class Screen(Protocol):
+    """Where progress is shown."""
+
+    def show(self, line: str, fraction: float | None) -> None:
+        """Show where the run is: a line, and the share of it that is done (None where unknown)."""
+
+    def keep(self, line: str) -> None:
+        """Write a line that stays."""
+
+    def close(self) -> None:
+        """Leave the screen as it is."""
+
+
+class PlainScreen:
+    """Lines without control characters, for pipes, files and CI; a reader that has gone is no error."""
+
+    def __init__(self, stream: Callable[[], TextIO] = lambda: sys.stderr) -> None:
+        self._stream = stream
+
+    def show(self, line: str, fraction: float | None) -> None:
+        """Write the line, with the share that is done in front."""
+        self.keep(line if fraction is None else f"{100 * fraction:3.0f} %  {line}")
+
+    def keep(self, line: str) -> None:
+        """Write the line."""
+        try:
+            stream = self._stream()
+            stream.write(f"{line}\n")
+            stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class LiveScreen:
+    """One bar and line at the bottom of a terminal; what else is printed appears above it.
+
+    It has no thread of its own: the loop tells it when to draw, so that it never competes with training.
+    """
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("{task.percentage:>3.0f} %"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[line]}", markup=False),
+            console=Console(stderr=True, highlight=False),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._bar = self._bars.add_task("", total=None, line="")
+        self._bars.start()
+
+    def show(self, line: str, fraction: float | None) -> None:
+        """Draw the bar anew."""
+        self._bars.update(self._bar, total=None if fraction is None else 1.0, completed=fraction or 0.0, line=line)
+        self._bars.refresh()
+
+    def keep(self, line: str) -> None:
+        """Write a line above the bar."""
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bars.stop()
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether a person watches `stream`: a terminal that can move its cursor, and no CI."""
+    if os.environ.get("CI", "").lower() in {"true", "1", "yes"} or os.environ.get("TERM", "") in {"dumb", ""}:
+        return False
+    try:
+        return stream.isatty()
+    except (OSError, ValueError):
+        return False
+
+
+class ProgressDisplay(Callback):
+    """Shows epoch, step, loss, learning rate, tokens per second, time left and memory."""
+
+    def __init__(
+        self, screen: Callable[[], Screen], every: float, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._open, self._every, self._clock = screen, every, clock
+        self._screen: Screen = PlainScreen()
+        self._is_live = False
+        self._next = 0.0
+        self._shown = -1
+        self._until: tuple[Duration, ...] = ()
+        self._start = Progress()
+        self._begun = 0.0
+        self._speed = Speed()
+
+    def on_fit_start(self, run: RunView) -> None:
+        """Open the screen."""
+        self._screen = self._open()
+        self._is_live = isinstance(self._screen, LiveScreen)
+        self._until = durations(run.config)
+        self._start, self._begun = run.progress, self._clock()
+        self._speed = Speed()
+        self._speed.see(run.progress, self._begun)
+        self._shown = int(run.metrics.get("step", -1))
+
+    def on_step_end(self, run: RunView, outcome: Any) -> None:
+        """Draw, if it is time."""
+        del outcome
+        now = self._clock()
+        if now >= self._next:
+            self._draw(run, now)
+
+    def on_validation_start(self, run: RunView) -> None:
+        """Write what was logged last before validation speaks."""
+        if self._is_live:
+            self._screen.show(f"{where(run.progress)}  validating", self._fraction(run.progress))
+        else:
+            self._draw(run, self._clock())
+
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
+        """Keep a line with what was measured."""
+        told = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
+        self._screen.keep(f"{where(run.progress)}  {told}")
+        self._speed = Speed()
+        self._speed.see(run.progress, self._clock())
+
+    def on_fit_end(self, run: RunView, reason: str) -> None:
+        """Write what was logged last, and leave the screen."""
+        del reason
+        if not self._is_live:
+            self._draw(run, self._clock())
+        self._screen.close()
+
+    def on_exception(self, run: RunView, error: BaseException) -> None:
+        """Leave the screen to the error."""
+        del run, error
+        self._screen.close()
+
+    def _draw(self, run: RunView, now: float) -> None:
+        logged = int(run.metrics.get("step", -1))
+        if not self._is_live and logged == self._shown:
+            return  # a plain line shows what was logged, once
+        self._next, self._shown = now + self._every, logged
+        self._speed.see(run.progress, now)
+        line = told(run, self._speed.per_second, self._left(run.progress, now))
+        self._screen.show(line, self._fraction(run.progress))
+
+    def _fraction(self, progress: Progress) -> float | None:
+        return fraction_done(self._until, progress)
+
+    def _left(self, progress: Progress, now: float) -> float | None:
+        """Seconds to the end, at the pace since the start of this process; None where it cannot be told."""
+        done, before = self._fraction(progress), self._fraction(self._start)
+        if done is None or before is None or done <= before:
+            return None
+        return (now - self._begun) * (1 - done) / (done - before)
+
+
+class Speed:
+    """Tokens per second between drawings, smoothed."""
+
+    SHARE = 0.3
+    """What the newest measurement counts."""
+
+    def __init__(self) -> None:
+        self.per_second: float | None = None
+        self._last: tuple[float, int] | None = None
+
+    def see(self, progress: Progress, now: float) -> None:
+        """Take in how far the run is now."""
+        if self._last is not None and now > self._last[0]:
+            measured = (progress.tokens - self._last[1]) / (now - self._last[0])
+            self.per_second = (
+                measured if self.per_second is None else self.per_second + self.SHARE * (measured - self.per_second)
+            )
+        self._last = (now, progress.tokens)
+
+
+def progress_display() -> ProgressDisplay:
+    """The display that fits where stderr goes."""
+    if is_live(sys.stderr):
+        return ProgressDisplay(LiveScreen, LIVE_SECONDS)
+    return ProgressDisplay(PlainScreen, PLAIN_SECONDS)
+
+
+def durations(config: Mapping[str, Any]) -> tuple[Duration, ...]:
+    """The ends that a run's config names; none where it names none that can be read."""
+    given = config.get("train", config).get("max_duration", ())
+    entries = given if isinstance(given, list | tuple) else (given,)
+    return tuple(entry if isinstance(entry, Duration) else Duration.parse(str(entry)) for entry in entries)
+
+
+def fraction_done(until: tuple[Duration, ...], progress: Progress) -> float | None:
+    """The share of the run that is done, by whichever end is nearest; None without an end.
+
+    >>> fraction_done((Duration.parse("4 epochs"), Duration.parse("1000 steps")), Progress(step=100, epoch=3))
+    0.75
+    """
+    counts = {
+        "epochs": progress.epochs,
+        "steps": progress.step,
+        "batches": progress.batch,
+        "samples": progress.samples,
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+    }
+    shares = [counts[end.unit] / float(end.amount) for end in until if end.unit in counts and end.amount]
+    return min(1.0, max(shares)) if shares else None
+
+
+def where(progress: Progress) -> str:
+    """Epoch and step of a run."""
+    return f"epoch {progress.epochs:.2f}  step {progress.step:,}"
+
+
+def told(run: RunView, tokens_per_second: float | None, left: float | None) -> str:
+    """The line of a run: where it is, what was logged last, speed, time left, memory."""
+    metrics = run.metrics
+    parts = [where(run.progress)]
+    if (loss := metrics.get("train/loss")) is not None:
+        parts.append(f"loss {loss:.4f}")
+    if (rate := metrics.get("train/learning_rate")) is not None:
+        parts.append(f"learning rate {rate:.2e}")
+    parts += [f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}" for name in SHOWN_BESIDE_LOSS if name in metrics]
+    if tokens_per_second:
+        parts.append(f"{tokens_per_second:,.0f} tokens/s")
+    if left is not None:
+        parts.append(f"{span(left)} left")
+    memory = metrics.get("train/peak_memory") or resident_memory()
+    if memory:
+        parts.append(f"{memory / 2**30:.1f} GiB")
+    return "  ".join(parts)
+
+
+def span(seconds: float) -> str:
+    """A span of time in two units at most.
+
+    >>> span(42.4), span(185), span(7500)
+    ('42 s', '3 min 05 s', '2 h 05 min')
+    """
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
+    return f"{whole // HOUR:,} h {whole % HOUR // MINUTE:02d} min"
+
+
+def resident_memory() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,81 @@
+"""TensorBoard: the scalars of a run as event files, each point once however often the run was killed."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from etude.base.files import make_folder, storage
+
+METRICS = "metrics.jsonl"
+NOT_SCALARS = frozenset({"step", "tokens", "samples"})
+"""Keys of a row that say where it stands."""
+
+
+class TensorBoardLogger:
+    """Writes every number of a row against its step, at once, so that what a kill leaves is whole.
+
+    The file is opened by the first row. Points that an earlier process wrote after the checkpoint from which this one
+    goes on are taken back, by the mark that TensorBoard knows for a restart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._records: Any = None
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Write one row."""
+        if self._file is None:
+            self._open(int(row["step"]))
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in row.items()
+            if name not in NOT_SCALARS and isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        self._write(Event(wall_time=time.time(), step=int(row["step"]), summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        make_folder(self._folder)
+        earlier = any(self._folder.glob("events.out.tfevents.*"))
+        now = time.time()
+        # TensorBoard reads files in the order of their names: nanoseconds keep two starts in one second apart.
+        name = f"events.out.tfevents.{int(now):010d}.{time.time_ns() % 10**9:09d}.{socket.gethostname()}.{os.getpid()}"
+        with storage("write", self._folder / name):
+            self._file = (self._folder / name).open("xb", buffering=0)
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=now, file_version="brain.Event:2"))
+        if earlier:
+            mark = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=now, step=self._first_new(step), session_log=mark))
+
+    def _first_new(self, step: int) -> int:
+        """The first step that this process logs anew: one after the last that the resumed `metrics.jsonl` kept."""
+        kept = -1
+        try:
+            with (self._folder.parent / METRICS).open(encoding="utf-8") as rows:
+                for line in rows:
+                    found = json.loads(line)["step"]
+                    if found < step:
+                        kept = found
+        except (OSError, ValueError, KeyError):
+            return step
+        return kept + 1
+
+    def _write(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())

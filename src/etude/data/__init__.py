@@ -1,0 +1,1 @@
+"""Examples to batches: sources, tokenizers, order, batches, loading."""

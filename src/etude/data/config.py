@@ -1,0 +1,99 @@
+"""The `[data]` section: which files hold the pairs, and what is done about bad ones."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from etude.base.config.fields import PathField, PathOr, Switch
+from etude.base.config.section import Section
+from etude.base.errors import DataError
+from etude.data.skipped import Allowance, Policy
+
+
+def corpus_names() -> list[str]:
+    """Name the generated corpora."""
+    from etude.data.corpora import NAMES
+
+    return sorted(NAMES)
+
+
+class AlignedFiles(Section):
+    """Two files whose lines belong together, or two lists of such files."""
+
+    source: PathField | tuple[PathField, ...]
+    """The file, or files, of source lines."""
+
+    target: PathField | tuple[PathField, ...]
+    """The file, or files, of target lines, in the same order."""
+
+    def pairs(self, key: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """Give the files of both sides. Raises DataError where there are not as many of each."""
+        source = self.source if isinstance(self.source, tuple) else (self.source,)
+        target = self.target if isinstance(self.target, tuple) else (self.target,)
+        if len(source) != len(target) or not source:
+            raise DataError(
+                f"{key} must name as many source files as target files, but has {len(source)} and {len(target)}."
+            )
+        return source, target
+
+
+Files = Path | tuple[Path, ...] | list[Path] | AlignedFiles
+"""A file, files one after the other, or aligned files."""
+
+Split = Files | str
+"""What holds one part of the data: files, or a generated corpus by name."""
+
+SplitField = (
+    Annotated[Path | str, PathOr(corpus_names)] | Annotated[tuple[PathField, ...], Field(min_length=1)] | AlignedFiles
+)
+
+Column = str | int
+"""A column by its name, or by its number from 1 on."""
+
+ColumnField = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]
+
+
+class DataConfig(Section):
+    """Which files hold the pairs, and what is done about bad ones."""
+
+    replaced_whole = ("train", "val", "test")
+
+    train: Switch[SplitField] = None
+    """What is trained on: a .tsv, .txt, .jsonl or .ndjson file, a list of them, two aligned files
+    `{ source = "train.en", target = "train.de" }`, or a generated corpus by name."""
+
+    val: Switch[SplitField] = None
+    """What training is judged by, given like `train`."""
+
+    test: Switch[SplitField] = None
+    """What is looked at once training is over, given like `train`."""
+
+    source: ColumnField = "source"
+    """The column or field of the source text; a number counts columns from 1 and says that the file names none."""
+
+    target: ColumnField = "target"
+    """The column or field of the target text."""
+
+    workers: int = Field(default=0, ge=0)
+    """How many processes load batches beside training; 0 loads in the training process."""
+
+    max_length: Switch[Annotated[int, Field(ge=1)]] = None
+    """The longest text, in tokens of either side (the end not counted), that is no bad sample."""
+
+    on_bad_sample: Literal["error", "skip"] = "error"
+    """What a sample that cannot be used does: end the run with its place and reason, or be left out and listed."""
+
+    max_skipped: int | str = "1%"
+    """How many samples may be left out, as a number or as a share of the data; more are an error."""
+
+    @field_validator("max_skipped")
+    @classmethod
+    def _is_an_allowance(cls, value: int | str) -> int | str:
+        Allowance.parse(value)
+        return value
+
+    @property
+    def policy(self) -> Policy:
+        """What the section says about bad samples."""
+        return Policy(self.max_length, self.on_bad_sample, self.max_skipped)

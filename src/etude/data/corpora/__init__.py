@@ -1,0 +1,5 @@
+"""Corpora that Etude generates itself, for the demo, the tests and a first look: no download, the same everywhere."""
+
+from etude.data.corpora.writing import NAMES, generate
+
+__all__ = ["NAMES", "generate"]

@@ -1,0 +1,77 @@
+"""Generated corpora as files: made once into a folder, found again there."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from etude.base.errors import ConfigError
+from etude.base.files import make_folder, sha256_of, storage, write_json, write_text
+from etude.data.corpora import numbers
+
+NAMES: Final = ("numbers",)
+LABEL: Final = "corpus.json"
+"""What says which corpus a folder holds; written last, so that a folder without it is unfinished."""
+
+
+def generate(
+    name: str,
+    folder: Path | str,
+    *,
+    seed: int = 1,
+    sizes: Mapping[str, int] | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> dict[str, Path]:
+    """Write the corpus `name` as `train.tsv`, `val.tsv` and `test.tsv` into `folder`, and give their paths by split.
+
+    Each file has the header `source<TAB>target`. `sizes` changes how many pairs a split has. Files that the same
+    generator wrote for the same seed and sizes are used again. Raises ConfigError for an unknown name, split or size,
+    and when the libraries of the extra `demo` are missing, and StorageError when `folder` cannot be written.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"There is no generated corpus {name!r}; there is: {', '.join(NAMES)}.")
+    folder = Path(folder)
+    asked = _sizes(sizes)
+    paths = {split: folder / f"{split}.tsv" for split in asked}
+    numbers.need_libraries()
+    label = {"corpus": name, "generator": generator_version(), "seed": seed, "sizes": asked}
+    if _holds(folder, label, paths):
+        return paths
+    notice(f"Generating the corpus {name} ({sum(asked.values()):,} pairs) in {folder}.")
+    make_folder(folder)
+    with storage("replace", folder / LABEL), suppress(FileNotFoundError):
+        (folder / LABEL).unlink()
+    for split, path in paths.items():
+        rows = (f"{pair.source}\t{pair.target}\n" for pair in numbers.pairs(split, seed, asked[split]))
+        write_text(path, "source\ttarget\n" + "".join(rows))
+    write_json(folder / LABEL, {**label, "sha256": {split: sha256_of(path) for split, path in paths.items()}})
+    return paths
+
+
+def generator_version() -> str:
+    """A hash of all that decides what is generated: this package's code and the versions of its libraries."""
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(f"num2words {version('num2words')}, babel {version('babel')}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _sizes(sizes: Mapping[str, int] | None) -> dict[str, int]:
+    asked = {**numbers.SIZES, **(sizes or {})}
+    for split, size in asked.items():
+        if split not in numbers.SIZES or size < 1:
+            raise ConfigError(f"A corpus has at least 1 pair in each of train, val and test, but {split!r} has {size}.")
+    return asked
+
+
+def _holds(folder: Path, label: Mapping[str, Any], paths: Mapping[str, Path]) -> bool:
+    """Whether `folder` holds what `label` says, whole and unchanged."""
+    try:
+        found = json.loads((folder / LABEL).read_text(encoding="utf-8"))
+        return bool(found == {**label, "sha256": {split: sha256_of(path) for split, path in paths.items()}})
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,116 @@
+"""The feed of a prepared corpus of sentence pairs."""
+
+from typing import Any
+
+import numpy as np
+
+from etude.data.batches import SOURCE_SPECIALS, TARGET_SPECIALS, PairBatch, PairTable, pair_batch
+from etude.data.feed import Limit, Notice, unheard
+from etude.data.plan import CountPlan, Ints, Keys, Plan, Share
+from etude.data.planned import PlannedFeed
+from etude.data.windows import WINDOW, Budget, Count, WindowPlan, too_long
+from etude.data.workers import Workers
+
+CHECKED = 10_000_000
+"""Samples whose lengths are looked through at the start, in a few milliseconds."""
+
+
+class PairFeed(PlannedFeed):
+    """Batches of pairs from `table`, by count (`batch_size`) or by token budget (`batch_tokens`), all ranks together.
+
+    Training by count takes the order of the epoch as it comes; by budget, pairs of similar lengths. With
+    `evaluation`, and without `shuffle`, every epoch is the same, every pair once; evaluation sorts by length for
+    speed, whichever way its batches are cut. Nothing is dropped: a pair that alone exceeds the budget is a DataError,
+    at once in a corpus of up to `CHECKED` pairs, in a larger one when its window is planned.
+
+    One fixed set to overfit is `shuffle=False` and a `limit`; validation takes the same set with the same arguments.
+    """
+
+    def __init__(  # noqa: PLR0913 - the options of [data] and [train], one for one
+        self,
+        table: PairTable,
+        *,
+        seed: int,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        shuffle: bool = True,
+        evaluation: bool = False,
+        workers: int = 0,
+        pin_memory: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        limit: Limit | None = None,
+        varying: bool = False,
+        notice: Notice = unheard,
+        window: int = WINDOW,
+    ) -> None:
+        if (batch_size is None) == (batch_tokens is None):
+            raise ValueError("A feed takes either batch_size or batch_tokens.")
+        if batch_tokens is not None:
+            _refuse_too_long(table, batch_tokens)
+        fetch = PairFetch(table)
+        share = Share(rank, world)
+        plan: Plan
+        if batch_size is not None and not evaluation:
+            plan = CountPlan(len(table), batch_size, seed=seed, shuffle=shuffle, share=share)
+        else:
+            plan = WindowPlan(
+                len(table),
+                PairLengths(table),
+                Budget if batch_tokens is not None else Count,
+                batch_tokens or batch_size or 0,
+                seed=seed,
+                shuffle=shuffle and not evaluation,
+                share=share,
+                window=window,
+            )
+        crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
+        super().__init__(
+            plan,
+            fetch,
+            workers=crew,
+            pin_memory=pin_memory,
+            limit=limit,
+            varying=varying,
+            notice=notice,
+        )
+
+
+def _refuse_too_long(table: PairTable, budget: int) -> None:
+    """Find now, where that is cheap, the sample that would end the epoch in which its window is planned."""
+    for side, specials in (("source", SOURCE_SPECIALS), ("target", TARGET_SPECIALS)):
+        lengths = table.lengths(side)
+        if isinstance(lengths, np.ndarray) and 0 < len(lengths) <= CHECKED:
+            row = int(lengths.argmax())
+            if lengths[row] + specials > budget:
+                origin = getattr(table, "origin", lambda row: row)
+                raise too_long(origin(row), int(lengths[row]) + specials, budget)
+
+
+class PairFetch:
+    """Makes a batch of a table's rows."""
+
+    def __init__(self, table: PairTable) -> None:
+        self._table = table
+
+    def __call__(self, epoch: int, indices: Keys) -> PairBatch:
+        """Give the batch of the rows `indices`, the same in every epoch."""
+        del epoch
+        return pair_batch(self._table, np.asarray(indices, dtype=np.int64))
+
+
+class PairLengths:
+    """The lengths of a table's rows by side, with the special tokens that a batch adds."""
+
+    def __init__(self, table: PairTable) -> None:
+        # A view of a mapped file as a plain array: nothing is read, and indexing it is quicker.
+        self._source, self._target = (
+            lengths.view(np.ndarray) if isinstance(lengths, np.ndarray) else lengths
+            for lengths in (table.lengths("source"), table.lengths("target"))
+        )
+
+    def __call__(self, indices: Ints) -> tuple[Ints, Ints]:
+        """Give the lengths of the rows `indices`: source [B], target [B]."""
+        source = np.asarray(self._source[indices], dtype=np.int64) + SOURCE_SPECIALS
+        target = np.asarray(self._target[indices], dtype=np.int64) + TARGET_SPECIALS
+        return source, target

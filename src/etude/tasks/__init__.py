@@ -1,0 +1,1 @@
+"""What a batch means, and the search that turns a model's output into predictions."""

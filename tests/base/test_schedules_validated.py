@@ -1,0 +1,122 @@
+"""Laws of the schedules that follow validations: plateau and newbob."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
+from etude.base.progress import Progress
+from etude.base.schedules import ScheduleSpec, bind, bind_whole
+
+ADAPTER = TypeAdapter(ScheduleSpec)
+RUN = Horizon(steps=1000, steps_per_epoch=100)
+LATE = Progress(step=900, epoch=9)
+
+results = st.lists(st.one_of(st.integers(0, 6).map(float), st.just(math.nan)), max_size=40)
+
+
+def driven(**table):
+    return bind(ADAPTER.validate_python({"peak": 1.0} | table), RUN, key="x")
+
+
+def follow(schedule, losses, progress=LATE):
+    rates = []
+    for loss in losses:
+        schedule.on_validation({"val/loss": loss}, progress)
+        rates.append(schedule(progress))
+    return rates
+
+
+def test_plateau_falls_at_the_patience_th_bad_validation_in_a_row():
+    schedule = driven(schedule="plateau", patience=3)
+
+    assert follow(schedule, [5, 5, 5, 5, 5, 5, 4, 5, 5, 5]) == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
+
+
+@given(results, st.integers(1, 4), st.integers(0, 3), st.sampled_from([0.0, 1.0]), st.sampled_from(["min", "max"]))
+def test_plateau_equals_torchs_with_a_patience_of_one_less(losses, patience, cooldown, delta, mode):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode, 0.5, patience - 1, delta, "abs", cooldown, min_lr=0.01, eps=0.0
+    )
+    expected = []
+    for loss in losses:
+        torchs.step(loss)
+        expected.append(optimizer.param_groups[0]["lr"])
+
+    options = {"patience": patience, "cooldown": cooldown, "min_delta": delta, "mode": mode, "minimum": 0.01}
+    assert follow(driven(schedule="plateau", **options), losses) == pytest.approx(expected, rel=1e-12)
+
+
+def test_newbob_falls_after_a_gain_below_the_threshold():
+    schedule = driven(schedule="newbob", threshold=0.1)
+
+    # Gains on the previous one: -, 1.0, 0.05, -0.5 (worse), 1.0 (better than the previous, not than the best).
+    assert follow(schedule, [4.2, 2.1, 2.0, 4.0, 2.0]) == [1, 1, 0.5, 0.25, 0.25]
+
+
+def test_newbob_may_compare_with_the_best_and_absolutely():
+    best = driven(schedule="newbob", threshold=0.1, compare="best")
+    absolute = driven(schedule="newbob", threshold=0.5, relative=False)
+
+    assert follow(best, [4.2, 2.1, 4.0, 2.0]) == [1, 1, 0.5, 0.25]
+    assert follow(absolute, [4.0, 3.5, 3.1]) == [1, 1, 0.5]
+
+
+def test_newbob_passes_over_what_is_not_a_number():
+    assert follow(driven(schedule="newbob"), [4.0, math.nan, 2.0, math.nan, 2.0]) == [1, 1, 1, 1, 0.5]
+
+
+def test_newbob_waits_for_its_first_epochs():
+    schedule = driven(schedule="newbob", min_epochs="3 epochs")
+
+    assert follow(schedule, [4.0, 4.0], Progress(step=250, epoch=2)) == [1, 1]
+    assert follow(schedule, [4.0], Progress(step=300, epoch=3)) == [0.5]
+
+
+def test_newbob_asks_which_metric_is_meant_where_several_could_be():
+    schedule = driven(schedule="newbob")
+
+    with pytest.raises(ConfigError, match=r"x\.monitor must be given: it could be any of val/loss, val/bleu\."):
+        schedule.on_validation({"val/loss": 1.0, "val/bleu": 2.0}, LATE)
+
+
+def test_a_metric_that_is_not_logged_is_named_with_those_that_are():
+    with pytest.raises(ConfigError, match=r"x\.monitor must be a logged metric, but is val/wer; there are: val/loss\."):
+        driven(schedule="plateau", monitor="val/wer").on_validation({"val/loss": 1.0}, LATE)
+
+
+@pytest.mark.parametrize("name", ["plateau", "newbob"])
+def test_the_minimum_never_raises_a_rate(name):
+    assert follow(driven(schedule=name, minimum=0.4, patience=1) if name == "plateau" else
+                  driven(schedule=name, minimum=0.4), [4.0] * 5)[-1] == pytest.approx(0.4)  # fmt: skip
+    assert follow(driven(schedule=name, peak=0.1, minimum=0.4), [4.0] * 9)[-1] == 0.1
+
+
+@pytest.mark.parametrize("name", ["plateau", "newbob"])
+def test_warmup_rises_to_the_level_that_validations_left(name):
+    schedule = driven(schedule=name, warmup="100 steps")
+    follow(schedule, [4.0] * (4 if name == "plateau" else 2))
+
+    assert [schedule(Progress(step=k)) for k in (0, 49, 99, 500)] == [0.005, 0.25, 0.5, 0.5]
+
+
+@given(st.sampled_from(["plateau", "newbob"]), results, results)
+def test_a_resumed_schedule_goes_on_as_an_unbroken_one(name, before, after):
+    unbroken, resumed = driven(schedule=name), driven(schedule=name)
+    follow(unbroken, before)
+
+    resumed.load_state_dict(json.loads(json.dumps(unbroken.state_dict())))
+
+    assert follow(resumed, after) == follow(unbroken, after)
+
+
+def test_a_whole_number_follows_no_validation():
+    with pytest.raises(ConfigError, match="x must be a schedule that follows no validation, but is plateau"):
+        bind_whole(ADAPTER.validate_python({"schedule": "plateau", "peak": 4.0}), RUN, key="x")
