@@ -83,7 +83,7 @@ class Alternating:
 
 
 class AlternatingFeed:
-    """The same as one of Etude's own feeds: what a prepared corpus comes as, seekable and without a state of its own."""
+    """The same as one of Etude's own feeds: what a prepared corpus comes as."""
 
     exact = True
 

@@ -81,6 +81,7 @@ class Handwritten:
         self.step = 0
 
     def run(self, steps: int) -> float:
+        """Take steps; returns how many."""
         for _ in range(steps):
             inputs, targets = next(self.batches)
             loss = F.cross_entropy(self.model(inputs).flatten(0, -2), targets.flatten())
@@ -147,7 +148,8 @@ def section(*, rounds: int, steps: int) -> Section:
     torch.set_num_threads(1)
     return Section(
         "Host cost of a step",
-        f"Microseconds of processor time a step (other programs do not disturb it), one thread: medians over {rounds} rounds of {steps} steps a side, in turns, in one run. "
+        f"Microseconds of processor time a step (other programs do not disturb it), one thread: "
+        f"medians over {rounds} rounds of {steps} steps a side, in turns, in one run. "
         "The aim is at most 30 above a hand-written loop.",
         ["model", "batches from", "by hand", "Etude above it", "a second hand-written loop above it"],
         [measure(w, rounds=rounds, steps=steps, own_feed=own) for w in WORKLOADS for own in (True, False)],

@@ -1,6 +1,6 @@
 """What the benchmarks share: two sides measured in turns, medians and ratios, one table each, the machine's name."""
 
-import datetime
+import datetime as dt
 import os
 import platform
 import shlex
@@ -29,6 +29,7 @@ class Measured:
     values: Mapping[str, Sequence[float]]
 
     def median(self, side: str) -> float:
+        """Of all rounds."""
         return statistics.median(self.values[side])
 
     def ratio(self, side: str, other: str) -> float:
@@ -46,8 +47,11 @@ class Interleaved:
     Odd rounds go backwards, so that no side always follows the same other one.
     """
 
-    def __init__(self, sides: Mapping[str, Callable[[], float]]) -> None:
+    def __init__(
+        self, sides: Mapping[str, Callable[[], float]], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._sides = dict(sides)
+        self._clock = clock
 
     def rates(self, rounds: int) -> Measured:
         """Work per second."""
@@ -62,9 +66,9 @@ class Interleaved:
         for turn in range(rounds):
             names = list(self._sides) if turn % 2 == 0 else list(reversed(self._sides))
             for name in names:
-                start = time.perf_counter()
+                start = self._clock()
                 work = self._sides[name]()
-                values[name].append(value(work, time.perf_counter() - start))
+                values[name].append(value(work, self._clock() - start))
         return Measured(values)
 
 
@@ -78,16 +82,28 @@ class Section:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
+        """For docs/benchmarks.md."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
         table = "\n".join("| " + " | ".join(row) + " |" for row in lines)
         return f"## {self.title}\n\n{self.text}\n\n{table}\n\nMeasured by `{command()}`.\n"
 
     def plain(self) -> str:
+        """For the terminal."""
         widths = [max(len(row[i]) for row in [self.head, *self.rows]) for i in range(len(self.head))]
         lines = [
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in [self.head, *self.rows]
         ]
         return "\n".join([self.title, self.text, *lines])
+
+
+def clock(threads: int) -> Callable[[], float]:
+    """What time is taken by: where one thread computes, its processor time, which other programs leave alone."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def timed_by(threads: int) -> str:
+    """What the clock of so many threads measures, for the text above a table."""
+    return "1 thread, in processor time" if threads == 1 else f"{threads} threads"
 
 
 def print_section(section: Section, *, markdown: bool) -> None:
@@ -116,5 +132,5 @@ def machine() -> str:
     """One line: processor, torch, Python, date."""
     import torch
 
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = dt.datetime.now(dt.UTC).date().isoformat()
     return f"{processor()}; torch {torch.__version__}, Python {platform.python_version()}; {today}."

@@ -49,7 +49,10 @@ def section(*, saves: int, every: int, threads: int) -> Section:
     task = translator.task(corpus, recipe)
     with tempfile.TemporaryDirectory(dir=".") as folder:
         trainer = translator.trainer(
-            recipe, max_duration=f"{watched.total_steps} steps", save_every=f"{every} steps", run_dir=Path(folder) / "run"
+            recipe,
+            max_duration=f"{watched.total_steps} steps",
+            save_every=f"{every} steps",
+            run_dir=Path(folder) / "run",
         )
         trainer.fit(task, train=AlternatingFeed(watched))
         checkpoint = trainer.result.last
@@ -65,7 +68,8 @@ def section(*, saves: int, every: int, threads: int) -> Section:
     ]
     return Section(
         "Cost of a save",
-        f"A checkpoint of {size / 1e6:.0f} MB, steps of {plain * 1e3:.0f} ms, {threads} threads: medians of {saves} saves, one "
+        f"A checkpoint of {size / 1e6:.0f} MB, steps of {plain * 1e3:.0f} ms, {threads} threads: medians of "
+        f"{saves} saves, one "
         f"every {every} steps. The aim is under two steps.",
         ["what", "time", "in steps"],
         rows,

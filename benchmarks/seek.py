@@ -1,6 +1,6 @@
 """From a checkpoint at step 1,000,000 to its next batch, in corpora of computed samples.
 
-    python benchmarks/seek.py
+python benchmarks/seek.py
 """
 
 import argparse
@@ -19,7 +19,8 @@ def section(*, repeats: int) -> Section:
         rows.append([f"{samples:,}", f"{by_count * 1e3:.2f} ms", f"{by_tokens * 1e3:.1f} ms"])
     return Section(
         "From a checkpoint to its next batch",
-        f"A fresh feed is asked for the batch after step 1,000,000: medians of {repeats}. The aims are 10 ms by count and "
+        f"A fresh feed is asked for the batch after step 1,000,000: medians of {repeats}. "
+        "The aims are 10 ms by count and "
         "100 ms by tokens.",
         ["samples", "batches of 64", "batches of 4,096 tokens"],
         rows,

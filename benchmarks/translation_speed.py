@@ -1,6 +1,6 @@
 """Translation training, tokens/s: Etude and the best hand-written loop in turns.
 
-    python benchmarks/translation_speed.py --rounds 10
+python benchmarks/translation_speed.py --rounds 10
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch
 import translator
 from alternating import ETUDE, Alternating, AlternatingFeed
 from handwritten_translation import Levers, Recipe, Training, read_corpus
-from measuring import Section, data_folder, print_section
+from measuring import Section, clock, data_folder, print_section, timed_by
 
 BY_HAND = "by hand"
 
@@ -33,16 +33,21 @@ def section(*, rounds: int, steps: int, threads: int) -> Section:
     def batches() -> Iterator[Any]:
         return (delivery.batch for epoch in itertools.count() for delivery in feed.epoch(epoch))
 
-    data = Alternating(batches, others, steps=steps, rounds=rounds, work=lambda batch: batch.tokens)
+    data = Alternating(
+        batches, others, steps=steps, rounds=rounds, work=lambda batch: batch.tokens, clock=clock(threads)
+    )
     with tempfile.TemporaryDirectory() as folder:
         everything = f"{data.total_steps} steps"
-        trainer = translator.trainer(recipe, max_duration=everything, save_every=everything, run_dir=Path(folder) / "run")
+        trainer = translator.trainer(
+            recipe, max_duration=everything, save_every=everything, run_dir=Path(folder) / "run"
+        )
         trainer.fit(translator.task(corpus, recipe), train=AlternatingFeed(data))
     rates = data.rates()
     return Section(
         "Translation training",
         f"Real target tokens/s, Multi30k English to German, {recipe.layers} + {recipe.layers} layers of width "
-        f"{recipe.width}, {recipe.batch_tokens} padded tokens a batch, bfloat16 autocast, {threads} threads: medians of "
+        f"{recipe.width}, {recipe.batch_tokens} padded tokens a batch, bfloat16 autocast, "
+        f"{timed_by(threads)}: medians of "
         f"{rounds} rounds of {steps} steps, in turns, in one run. The aim is at least 0.97 of the loop by hand.",
         ["loop", "tokens/s", "of the loop by hand"],
         [[side, f"{rates.median(side):,.0f}", f"{rates.ratio(side, BY_HAND):.3f}"] for side in [ETUDE, *others]],

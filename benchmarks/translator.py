@@ -31,9 +31,11 @@ class ListedPairs:
         return len(self._lengths["source"])
 
     def lengths(self, side: str) -> Ints:
+        """Tokens of every pair of a side."""
         return self._lengths[side]
 
     def gather(self, side: str, indices: Ints) -> tuple[Ints, Ints]:
+        """The ids one after another, and how many each pair has."""
         rows = self._sides[side]
         return np.concatenate([rows[i] for i in indices.tolist()]), self._lengths[side][indices]
 

@@ -56,11 +56,13 @@ def events(duration, moments):
     return sum(duration.due(before, now) for before, now in pairwise(moments))
 
 
+@settings(deadline=None)
 @given(durations)
 def test_canonical_text_reads_back_to_the_same_duration(duration):
     assert Duration.parse(str(duration)) == duration
 
 
+@settings(deadline=None)
 @given(durations)
 def test_a_duration_survives_copying_pickling_and_pydantic(duration):
     adapter = TypeAdapter(Duration)
@@ -140,6 +142,7 @@ def test_a_duration_cannot_be_changed():
         Duration(1, "steps").amount = Fraction(2)
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 5),
     st.integers(1, 40),
@@ -156,13 +159,14 @@ def test_a_fraction_of_an_epoch_is_due_as_often_as_its_multiples_and_ends_fall_o
     assert events(duration, walk(epochs, batches, per_step)) == epochs * len(set(group))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 10), st.integers(1, 4), st.integers(1, 5))
 def test_whole_epochs_are_counted_through(epochs, batches, per_step, every):
     assert events(Duration(every, "epochs"), walk(epochs, batches, per_step)) == epochs // every
 
 
 @given(st.integers(1, 6), st.integers(1, 10), st.integers(1, 4), st.integers(1, 50))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_counts_are_due_once_for_every_multiple_or_step_whichever_is_rarer(epochs, batches, per_step, every):
     moments = walk(epochs, batches, per_step)
 
@@ -197,6 +201,7 @@ def test_where_the_length_of_an_epoch_is_unknown_its_end_alone_is_due():
     assert events(Duration.parse("1 epoch"), moments) == 1
 
 
+@settings(deadline=None)
 @given(durations.filter(lambda d: d.unit != "percent"), st.integers(0, 1000))
 def test_once_reached_always_reached(duration, step):
     moments = walk(epochs=3, batches=5, per_step=2)

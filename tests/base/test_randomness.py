@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.base import randomness
@@ -33,6 +33,7 @@ def test_streams_are_the_same_in_every_version():
     assert drawn == [6919187126161031982, 7288574555863097414, 739796790419091540]
 
 
+@settings(deadline=None)
 @given(st.integers(), st.lists(st.one_of(st.text(), st.integers())))
 def test_a_seed_has_63_bits(seed, names):
     assert 0 <= seed_of(seed, *names) < 2**63

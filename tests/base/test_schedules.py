@@ -121,7 +121,7 @@ def test_no_warmup_counts_as_one_step(name):
 
 @pytest.mark.parametrize("shape", ["linear", "exponential"])
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(1, 400), st.floats(1e-6, 1e3))
 def test_the_last_step_of_warmup_is_exactly_at_the_peak_and_the_next_one_close_to_it(name, shape, steps, peak):
     table = {"schedule": name, "peak": peak, "warmup": f"{steps} steps", "warmup_shape": shape} | FORMULAS[name][0]
@@ -373,6 +373,22 @@ def test_a_run_without_a_known_length_is_told_what_to_give():
         assert function(unknown, peak=1.0, **table)(at(0)) == 1.0
 
 
+def test_all_that_a_run_without_a_known_length_lacks_is_said_at_once():
+    with pytest.raises(ConfigError) as caught:
+        function(Horizon(), schedule="cosine", peak=1.0, warmup="5 %")
+
+    assert [problem.split(" ")[0] for problem in caught.value.problems] == ["x.warmup", "x.cooldown"]
+
+
+def test_a_chain_may_be_a_part_of_a_chain():
+    rise, fall = {"schedule": "linear", "from": 0.0, "to": 1.0, "over": "10 steps"}, {"schedule": "linear", "from": 1.0}
+    inner = {"schedule": "chain", "parts": [rise, {"schedule": "constant", "peak": 1.0, "warmup": "2 steps"}, rise]}
+
+    found = values([0, 5, 10, 11, 16, 21, 510, N], schedule="chain", parts=[inner, fall])
+
+    assert close(found, [0, 0.5, 0.5, 0, 0.5, 1, 1 - 489 / (N - 21), 0])
+
+
 def test_a_share_of_a_run_without_a_known_length_is_refused_with_its_key():
     with pytest.raises(ConfigError, match=r"x\.warmup is 5 %, but the length of the run is not known"):
         function(Horizon(), schedule="constant", peak=1.0, warmup="5 %")
@@ -383,7 +399,7 @@ def test_a_function_of_the_users_is_a_schedule(tmp_path):
 
     assert values([0, 250], schedule=f"{tmp_path}/mine.py:ramp") == [0, 2]
     assert values([0, 250], schedule=f"{tmp_path}/mine.py:ramp", slope=0.5) == [0, 1]
-    with pytest.raises(ConfigError, match="did you mean x.slope"):
+    with pytest.raises(ConfigError, match=r"did you mean x\.slope"):
         function(schedule=f"{tmp_path}/mine.py:ramp", slop=0.5)
 
 

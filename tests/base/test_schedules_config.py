@@ -2,7 +2,7 @@
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -210,6 +210,7 @@ def test_a_bound_that_is_only_approached_is_not_left(key, table):
     assert getattr(Sample(**{key: table}), key).schedule == table["schedule"]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([table for table in ACCEPTED if ":" not in table["schedule"]]),
     st.lists(st.integers(0, 3000), min_size=1),

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -39,6 +39,7 @@ def test_plateau_falls_at_the_patience_th_bad_validation_in_a_row():
     assert follow(schedule, [5, 5, 5, 5, 5, 5, 4, 5, 5, 5]) == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
 
 
+@settings(deadline=None)
 @given(results, st.integers(1, 4), st.integers(0, 3), st.sampled_from([0.0, 1.0]), st.sampled_from(["min", "max"]))
 def test_plateau_equals_torchs_with_a_patience_of_one_less(losses, patience, cooldown, delta, mode):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -107,6 +108,7 @@ def test_warmup_rises_to_the_level_that_validations_left(name):
     assert [schedule(Progress(step=k)) for k in (0, 49, 99, 500)] == [0.005, 0.25, 0.5, 0.5]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["plateau", "newbob"]), results, results)
 def test_a_resumed_schedule_goes_on_as_an_unbroken_one(name, before, after):
     unbroken, resumed = driven(schedule=name), driven(schedule=name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from etude.app.module_task import ModuleTask
@@ -16,11 +15,11 @@ from etude.base.config.imports import resolve_import
 from etude.base.config.loading import load
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
-from etude.base.files import make_folder
+from etude.base.files import make_folder, write_json
 from etude.base.horizon import Horizon
 from etude.data.adopt import adopt
 from etude.data.feed import Feed
-from etude.train.checkpoint.content import MODEL
+from etude.train.checkpoint.content import ALIASES, MODEL, write_tensors
 from etude.train.checkpoint.nest import snapshot
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate
@@ -178,7 +177,9 @@ class Trainer:
         place = Path(folder)
         make_folder(place)
         tensors, aliases = snapshot(task.state_dict())
-        save_file(tensors, place / MODEL, metadata={"format": "pt", **aliases})
+        write_tensors(place / MODEL, tensors)
+        if aliases:
+            write_json(place / ALIASES, {MODEL: aliases})
         save_task(task, place)
         return place
 

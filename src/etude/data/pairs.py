@@ -1,7 +1,5 @@
 """The feed of a prepared corpus of sentence pairs."""
 
-from typing import Any
-
 import numpy as np
 
 from etude.data.batches import SOURCE_SPECIALS, TARGET_SPECIALS, PairBatch, PairTable, pair_batch

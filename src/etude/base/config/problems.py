@@ -81,6 +81,7 @@ class _Problem:
 def sentences(root: type[BaseModel], layer: Layer, error: ValidationError, path: Path | None) -> list[str]:
     """Turn all that a validation found into sentences, in the order of the keys' lines."""
     found = [_taken_apart(problem, layer.data) for problem in error.errors(include_url=False)]
+    found = [problem for problem in found if not _only_follows(problem)]
     speaker = _Speaker(root, layer, path)
     ordered = sorted(_relevant(found, 0, layer.data), key=lambda problem: speaker.line(problem.key))
     said = list(dict.fromkeys(speaker.sentence(problem) for problem in ordered[:MOST]))
@@ -123,6 +124,12 @@ def _relevant(problems: Sequence[_Problem], start: int, data: Any) -> list[_Prob
         else:
             kept.append(_either([one for some in branches.values() for one in some if _other_kind(one, depth)]))
     return kept
+
+
+def _only_follows(problem: _Problem) -> bool:
+    """Whether a list is called too short only because elements with problems of their own were not counted."""
+    counted = isinstance(problem.value, list | tuple) and problem.kind == "too_short"
+    return counted and len(problem.value) >= problem.context["min_length"]
 
 
 def _other_kind(problem: _Problem, depth: int) -> str:

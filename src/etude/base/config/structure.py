@@ -26,8 +26,8 @@ def section_for(annotation: Any, value: Any) -> type[BaseModel] | None:
         elif isinstance(part, type) and issubclass(part, BaseModel):
             candidates.append(part)
     fitting = [section for section in candidates if _could_be(section, value)]
-    if not fitting:
-        return None
+    if not fitting[1:]:
+        return next(iter(fitting), None)
     keys = set(value) if isinstance(value, Mapping) else set()
     return max(fitting, key=lambda section: len(keys & set(fields_of(section))))
 

@@ -54,7 +54,7 @@ class Chain(ScheduleSection):
         for number, part in enumerate(self.parts[:-1]):
             if part.course(_ANY) is None:
                 raise ValueError(
-                    f"must give at, but is without, and parts.{number} ({part.schedule}) does not tell how long it lasts"
+                    f"must give at, but is without, and parts.{number} ({part.schedule}) does not tell its length"
                 )
         return self
 

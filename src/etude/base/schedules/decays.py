@@ -14,7 +14,7 @@ from etude.base.config.fields import Switch
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
-from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Moment, Peaked, Warmed
+from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Moment, Peaked, Warmed, also_called
 
 After = Callable[[int, Progress], float]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -64,22 +64,13 @@ class _Ending(Peaked):
         return steps - 1 + self.span(steps, binding)
 
 
-def _other_spellings(schema: dict[str, Any]) -> None:
-    """Let editors complete `from` and `to` beside `peak` and `end`."""
-    properties = schema["properties"]
-    properties["from"] = properties["peak"] | {"title": "From"}
-    properties["to"] = properties["end"] | {"title": "To"}
-    schema["required"] = [key for key in schema.get("required", ()) if key != "peak"]
-    schema["anyOf"] = [{"required": ["peak"]}, {"required": ["from"]}]
-
-
 class Linear(_Ending):
     """A straight line: peak + (end - peak) * min(1, j / C).
 
     C is `over`; unset, N - W + 1, so that no step is spent at `end`.
     """
 
-    model_config = ConfigDict(json_schema_extra=_other_spellings)
+    model_config = ConfigDict(json_schema_extra=also_called(peak="from", end="to"))
     length_key: ClassVar[str] = "over"
 
     schedule: Literal["linear"] = "linear"

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from etude.base.config.fields import Switch
 from etude.base.progress import Progress
-from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Schedule, ScheduleSection
+from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Schedule, ScheduleSection, also_called
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -19,6 +19,8 @@ class OneCycle(ScheduleSection):
     From peak / div_factor to the peak, then down to peak / div_factor / final_div_factor, which is held after the
     cycle. With three phases the way down first mirrors the way up.
     """
+
+    model_config = ConfigDict(json_schema_extra=also_called(peak="max_lr"))
 
     schedule: Literal["one_cycle"] = "one_cycle"
     peak: Finite = Field(validation_alias=AliasChoices("peak", "max_lr"))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple, final
+from typing import Annotated, Any, Literal, NamedTuple, final
 
 from pydantic import AfterValidator, Field
 
@@ -102,6 +102,20 @@ def rounded(value: float) -> int:
     return max(1, math.floor(value + 0.5))
 
 
+def also_called(**spellings: str) -> Callable[[dict[str, Any]], None]:
+    """Let a JSON Schema know the other spelling of some options, so that editors complete it too."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        properties, required = schema["properties"], schema.get("required", [])
+        for key, other in spellings.items():
+            properties[other] = properties[key] | {"title": other.capitalize()}
+            if key in required:
+                required.remove(key)
+                schema["anyOf"] = [{"required": [key]}, {"required": [other]}]
+
+    return extend
+
+
 class ScheduleSection(Section):
     """The config of one schedule."""
 
@@ -135,7 +149,10 @@ class Warmed(ScheduleSection):
 
     def bind(self, binding: Binding) -> Schedule:
         """Join warm-up and what follows it."""
-        steps = binding.whole(self.warmup, "warmup")
+        try:
+            steps = binding.whole(self.warmup, "warmup")
+        except ConfigError as error:
+            raise ConfigError([*error.problems, *self._problems_after(binding)]) from None
         peak = self.summit(steps, binding)
         after = self.after(steps, peak, binding)
         if self.warmup_shape == "linear" or steps == 1:
@@ -160,6 +177,14 @@ class Warmed(ScheduleSection):
     def after(self, steps: int, peak: float, binding: Binding) -> Callable[[int, Progress], float]:
         """Give the value as a function of j and of progress, after a warm-up of so many steps."""
         raise NotImplementedError
+
+    def _problems_after(self, binding: Binding) -> tuple[str, ...]:
+        """Say what is wrong beside the warm-up, so that all is said at once."""
+        try:
+            self.after(1, self.summit(1, binding), binding)
+        except ConfigError as error:
+            return error.problems
+        return ()
 
     def warming(self, peak: float) -> Iterator[Extreme]:
         """Give the lowest value of the warm-up towards a peak, as far as the config tells."""

@@ -29,7 +29,7 @@ def time(scene: Scene) -> Phrase:
     """Make a time of day, with the Spanish article: `3:17 p.m.`, `las tres y diecisiete de la tarde`."""
     hour, minute, value = values.time(scene.chance, scene.split)
     if scene.words:
-        english, spanish = _spoken(hour, minute)
+        english, spanish = spoken(hour, minute)
     elif hour > _NOON and scene.chance.percent(30):
         english, spanish = f"{hour}:{minute:02}", _clock(hour, minute)
     else:
@@ -83,8 +83,8 @@ def _clock(hour: int, minute: int) -> str:
     return f"{said} y {short}"
 
 
-def _spoken(hour: int, minute: int) -> tuple[str, str]:
-    """The time in words on both sides: seventeen minutes to four in the afternoon, las cuatro menos diecisiete."""
+def spoken(hour: int, minute: int) -> tuple[str, str]:
+    """Give the time in words on both sides: seventeen minutes to four in the afternoon, las cuatro menos diecisiete."""
     before = minute > _HALF
     hour, minute = ((hour + 1) % 24, _HOUR - minute) if before else (hour, minute)
     twelve = hour % _NOON or _NOON

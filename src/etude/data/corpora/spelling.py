@@ -14,7 +14,7 @@ from etude.data.corpora.values import Number
 
 MILLION: Final = 1_000_000
 _KEPT: Final = 1 << 17
-_TEENS: Final = {
+_ORDINALS: Final = {
     "décimoprimero": "undécimo",
     "décimosegundo": "duodécimo",
     "décimo tercero": "decimotercero",
@@ -24,8 +24,9 @@ _TEENS: Final = {
     "décimo séptimo": "decimoséptimo",
     "décimo octavo": "decimoctavo",
     "décimo noveno": "decimonoveno",
+    "quadragésimo": "cuadragésimo",
 }
-"""What the Academy writes in one word. num2words has other spellings."""
+"""What num2words spells otherwise than the Academy, and the Academy's (preferred) spelling."""
 
 
 @lru_cache(maxsize=_KEPT)
@@ -91,7 +92,7 @@ def spanish_ordinal(number: int, *, feminine: bool) -> str:
     ('trigésimo primer', 'trigésima primera', 'decimotercer')
     """
     words = str(num2words(number, lang="es", to="ordinal"))
-    for theirs, ours in _TEENS.items():
+    for theirs, ours in _ORDINALS.items():
         words = words.replace(theirs, ours)
     if feminine:
         return re.sub(r"o\b", "a", words)

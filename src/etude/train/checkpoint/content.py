@@ -20,7 +20,18 @@ MODEL, AVERAGED, OPTIMIZER, STATE = (
     "state.safetensors",
 )
 STATE_JSON = "state.json"
+ALIASES = "aliases.json"
+"""By file name: the other names of tensors that are shared."""
 FORMAT = 1
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file whose bytes are a function of the tensors.
+
+    The metadata holds one entry, since safetensors writes several in an order that changes from one process to the
+    next; without `format`, some readers refuse the file.
+    """
+    save_file(dict(tensors), path, metadata={"format": "pt"})
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,10 @@ class Content:
         """Write every file into the existing, empty `folder`, each durable, the manifest last."""
         with storage("write the checkpoint", folder):
             for name, tensors in self.tensors.items():
-                # The other names of a shared tensor, as safetensors' own save_model writes them.
-                save_file(dict(tensors), folder / name, metadata={"format": "pt", **self.aliases.get(name, {})})
+                write_tensors(folder / name, tensors)
                 fsync_file(folder / name)
+            if self.aliases:
+                write_json(folder / ALIASES, self.aliases)
             (folder / STATE_JSON).write_text(json.dumps(self.state, allow_nan=False), encoding="utf-8")
             fsync_file(folder / STATE_JSON)
             for name, value in self.extra.items():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of
-from etude.train.checkpoint.content import AVERAGED, FORMAT, MANIFEST, MODEL, OPTIMIZER, STATE, STATE_JSON
+from etude.train.checkpoint.content import ALIASES, AVERAGED, FORMAT, MANIFEST, MODEL, OPTIMIZER, STATE, STATE_JSON
 from etude.train.checkpoint.nest import join
 
 
@@ -52,12 +52,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{path} cannot be read: {error}.") from error
-    for name, kept in metadata.items():
-        if kept in tensors and name not in tensors:
+        beside = path.with_name(ALIASES)
+        aliases = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+        for name, kept in aliases.get(path.name, {}).items():
             tensors[name] = tensors[kept]
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError) as error:
+        raise StorageError(f"{path} cannot be read: {error}.") from error
     return tensors
 
 
