@@ -20,14 +20,14 @@ Splits = dict[str, list[Pair]]
 
 @pytest.fixture(scope="module")
 def corpus() -> Splits:
-    return {split: list(pairs(split, size=4_000)) for split in SPLITS}
+    return {split: list(pairs(split, size=size)) for split, size in (("train", 4_000), ("val", 1_000), ("test", 1_000))}
 
 
-def test_fifty_thousand_different_pairs_and_more_are_promised_for_train(corpus: Splits):
-    sources = {pair.source for pair in corpus["train"]}
+def test_train_has_at_least_fifty_thousand_different_pairs():
+    train = list(pairs("train"))
 
-    assert SIZES["train"] >= 50_000
-    assert len(sources) == 4_000
+    assert len({pair.source for pair in train}) == len(train) == SIZES["train"] >= 50_000
+    assert {split_of(value) for pair in train for value in pair.values} == {"train"}
 
 
 def test_no_value_of_val_or_test_stands_in_train_or_in_the_other(corpus: Splits):
@@ -98,11 +98,11 @@ def test_names_kinds_and_sentences_occur_in_every_split(corpus: Splits):
 
 def test_an_english_sentence_has_one_spanish_sentence_whatever_the_seed(corpus: Splits):
     known = {pair.source: pair.target for pair in corpus["test"]}
-    other = {pair.source: pair.target for pair in pairs("test", seed=2, size=4_000)}
+    other = {pair.source: pair.target for pair in pairs("test", seed=2, size=3_000)}
 
     shared = known.keys() & other.keys()
 
-    assert len(shared) > 20
+    assert len(shared) > 5
     assert all(known[source] == other[source] for source in shared)
 
 

@@ -14,9 +14,7 @@ VARIANTS = {
     "adafactor": {"optimizer": "adafactor"},
     "muon": {"optimizer": "muon"},
     "amsgrad": {"optimizer": {"type": "adam", "amsgrad": True}},
-    "scheduled accumulation": {
-        "accumulate": {"schedule": "stairs", "values": [1, 3], "at": ["0 epochs", "1 epochs"]}
-    },
+    "scheduled accumulation": {"accumulate": {"schedule": "stairs", "values": [1, 3], "at": ["0 epochs", "1 epochs"]}},
     "bfloat16": {"precision": "bfloat16"},
 }
 

@@ -179,9 +179,7 @@ def test_accumulated_translation_batches_give_the_gradient_of_the_large_one(smoo
 
     def task():
         torch.manual_seed(2)
-        config = TransformerConfig(
-            d_model=16, heads=2, encoder_layers=1, decoder_layers=1, feedforward=32, dropout=0.0
-        )
+        config = TransformerConfig(d_model=16, heads=2, encoder_layers=1, decoder_layers=1, feedforward=32, dropout=0.0)
         return TranslationTask(Transformer(config, 30, 30), loss=CrossEntropy(smoothing, ignore_index=0))
 
     whole = pairs(64, 5)

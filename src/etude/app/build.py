@@ -16,9 +16,9 @@ from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.schedules import bind
 from etude.data.tokenizers import PAD
-from etude.model.dropout import set_dropout
 from etude.model.initialisers import initialise
 from etude.model.losses import CrossEntropy, LossConfig
+from etude.model.rates import ScheduledValue
 from etude.model.transformer import Transformer, TransformerConfig
 from etude.tasks.translation import TranslationConfig, TranslationTask
 from etude.train.live import Live
@@ -53,21 +53,20 @@ def build_task(config: Config, pairs: Pairs) -> Task:
 def build_model(config: Config, pairs: Pairs) -> nn.Module:
     """The network, initialised."""
     sizes = {side: tokenizer.size for side, tokenizer in pairs.tokenizers.items()}
-    if isinstance(config.model, TransformerConfig):
-        if config.model.share_embeddings and not pairs.shared:
-            raise ConfigError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two.")
-        make: Callable[[], nn.Module] = lambda: Transformer(  # noqa: E731 - two ways to make the same thing
-            config.model, sizes["source"], sizes["target"], PAD
-        )
-    else:
-        offered = {"source_vocabulary": sizes["source"], "target_vocabulary": sizes["target"], "pad": PAD}
-        make = lambda: _imported(config.model, offered, "model")  # noqa: E731
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
-        model = make()
+        if isinstance(config.model, TransformerConfig):
+            if config.model.share_embeddings and not pairs.shared:
+                raise ConfigError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two.")
+            model: Any = Transformer(config.model, sizes["source"], sizes["target"], PAD)
+        else:
+            offered = {"source_vocabulary": sizes["source"], "target_vocabulary": sizes["target"], "pad": PAD}
+            model = _imported(config.model, offered, "model")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model.type must make a torch.nn.Module, but makes {type(model).__name__}.")
-    initialise(model, config.run.seed, config.init.weights)
+    if isinstance(model, Transformer) or config.init.weights:
+        # A user's own module may have come with weights: it is drawn anew only where [init] asks for it.
+        initialise(model, config.run.seed, config.init.weights)
     return model
 
 
@@ -97,20 +96,14 @@ def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[
 
 def build_live(config: Config, task: Task) -> Callable[[Horizon], list[Live]]:
     """A function that binds every scheduled value outside the optimizer."""
+    d_model = getattr(config.model, "d_model", None)
+    values: Sequence[ScheduledValue] = getattr(task, "scheduled_values", list)()
 
     def make(horizon: Horizon) -> list[Live]:
-        values = []
-        if isinstance(config.model, TransformerConfig) and isinstance(getattr(task, "model", None), Transformer):
-            for kind in ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout"):
-                spec = getattr(config.model, kind)
-                if spec is not None and not isinstance(spec, (int, float)):
-                    schedule = bind(spec, horizon, key=f"model.{kind}", d_model=config.model.d_model)
-                    values.append(Live(kind, schedule, lambda rate, kind=kind: set_dropout(task, kind, rate)))  # type: ignore[misc]
-        if isinstance(config.loss, LossConfig) and not isinstance(config.loss.label_smoothing, (int, float)):
-            schedule = bind(config.loss.label_smoothing, horizon, key="loss.label_smoothing")
-            loss: Any = task.loss
-            values.append(Live("label_smoothing", schedule, lambda rate: setattr(loss, "label_smoothing", rate)))
-        return values
+        return [
+            Live(value.key.rpartition(".")[2], bind(value.spec, horizon, key=value.key, d_model=d_model), value.apply)
+            for value in values
+        ]
 
     return make
 

@@ -55,7 +55,7 @@ class Config(Section):
     loss: Annotated[LossConfig | Imported, component(LOSSES, "cross_entropy")] = LossConfig()
     optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
     train: TrainConfig = TrainConfig()
-    callbacks: list[Annotated[Imported, component({})]] = []
+    callbacks: list[Annotated[Imported, component({})]] = Field(default_factory=list)
     """The user's own, each by import path: `["package.module:Class"]`, or a table with its arguments."""
     log: LogConfig = LogConfig()
 

@@ -102,8 +102,8 @@ def copy_code(files: list[Path], folder: Path) -> None:
     for file, digest in now.items():
         if before.get(file, digest) != digest:
             raise RefusedError(f"{file} has changed since the run in {folder} began. Give --run.name for a new run.")
-    for file in files:
-        write_bytes(place / file.name, file.read_bytes())
+    for source in files:
+        write_bytes(place / source.name, source.read_bytes())
     write_json(hashes, now)
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from etude.app.config import Config
 from etude.base.errors import DataError, RefusedError
 from etude.base.files import make_folder
+from etude.base.schedules import ScheduleSection
 from etude.data.config import Split
 from etude.data.corpora import generate
 from etude.data.fitting import fit_tokenizers
@@ -142,6 +144,7 @@ def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:
         workers=config.data.workers,
         pin_memory=True,
         limit=train.limit_train if overfit is None else overfit,
+        varying=scheduled_size(config) is not None,
         notice=say,
     )
 
@@ -149,6 +152,8 @@ def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:
 def evaluation_feed(config: Config, split: SplitData, name: str, say: Say) -> PairFeed:
     """Every pair of a split once, in a fixed order, similar lengths together."""
     train = config.train
+    if train.overfit is not None:
+        return train_feed(config, split, say)
     size = train.eval_batch_size
     tokens = train.batch_tokens if size is None else None
     return PairFeed(
@@ -163,5 +168,14 @@ def evaluation_feed(config: Config, split: SplitData, name: str, say: Say) -> Pa
     )
 
 
-def _whole(size: object) -> int:
-    return size if isinstance(size, int) else int(getattr(size, "first", 0) or 0)
+def scheduled_size(config: Config) -> ScheduleSection | None:
+    """The schedule of the batch size, in samples or tokens, where it is one."""
+    size = config.train.batch_tokens if config.train.batch_tokens is not None else config.train.batch_size
+    return size if isinstance(size, ScheduleSection) else None
+
+
+def _whole(size: Any) -> int:
+    """A constant size, or the smallest that a schedule reaches: its feed is resized before the first epoch."""
+    if not isinstance(size, ScheduleSection):
+        return int(size)
+    return max(1, round(min((extreme.value for extreme in size.extremes()), default=64)))

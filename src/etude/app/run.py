@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 from etude.app.build import build_task
 from etude.app.config import Config, load_config
 from etude.app.folder import CONFIG
@@ -103,7 +102,9 @@ class Run:
     def _evaluate(self, split: str, weights: str, device: str) -> dict[str, float]:
         config = self.loaded.config
         checkpoint = self.checkpoint(weights)
-        pairs = prepare(config, [split], self._say, stored=self.folder / TOKENIZERS)
+        held = "train" if config.train.overfit is not None else split
+        pairs = prepare(config, [held], self._say, stored=self.folder / TOKENIZERS)
+        pairs.splits = {split: pairs.splits[held]}
         task = self._task(pairs, str(checkpoint), device)
         feed = evaluation_feed(config, pairs.splits[split], split, self._say)
         texts: dict[int, str] = {}

@@ -8,7 +8,7 @@ from etude.app.build import build_callbacks, build_live, build_slots, build_task
 from etude.app.config import Config, load_config
 from etude.app.environment import environment
 from etude.app.folder import check_data, compare, copy_code, describe
-from etude.app.pairs import TOKENIZERS, evaluation_feed, prepare, save_tokenizers, train_feed
+from etude.app.pairs import TOKENIZERS, evaluation_feed, prepare, save_tokenizers, scheduled_size, train_feed
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
 from etude.train.fit import Job, Result, fit
@@ -66,6 +66,7 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         folder=folder,
         seed=config.run.seed,
         live=build_live(config, task),
+        batch_size=scheduled_size(config),
         callbacks=[*build_callbacks(config), *build_progress(config.log)],
         loggers=build_loggers(config.log, folder),
         say=say,

@@ -23,7 +23,8 @@ from etude.train.checkpoint.content import ALIASES, MODEL, write_tensors
 from etude.train.checkpoint.nest import snapshot
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate
-from etude.train.fit import Job, Result, Resume, fit as run_job
+from etude.train.fit import Job, Result, Resume
+from etude.train.fit import fit as run_job
 from etude.train.lock import claimed
 from etude.train.optim.build import ONLY, build_imported, build_optimizer
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
@@ -236,7 +237,7 @@ class Trainer:
             entry = made if schedule is None else {ONLY: (made, schedule)}
             return configured_slots(entry, task, horizon, self._say, _read_schedule)[0]
         rate = {} if self._learning_rate is None else {"learning_rate": _read_schedule(self._learning_rate)}
-        assert made is not None  # noqa: S101 - asked by the caller
+        assert made is not None
         return build_imported(task, made, rate, self._say, horizon)
 
 

@@ -73,6 +73,8 @@ def _imported(entries: Sequence[Imported], folder: Path) -> list[Logger]:
         check_signature(make, {**offered, **entry.arguments}, where)
         logger = make(**offered, **entry.arguments)
         if not callable(getattr(logger, "log", None)):
-            raise ConfigError(f"{where} {entry.type} must have a method log(row), but {type(logger).__name__} has none.")
+            raise ConfigError(
+                f"{where} {entry.type} must have a method log(row), but {type(logger).__name__} has none."
+            )
         loggers.append(logger)
     return loggers

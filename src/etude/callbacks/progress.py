@@ -250,7 +250,11 @@ def told(run: RunView, tokens_per_second: float | None, left: float | None) -> s
         parts.append(f"loss {loss:.4f}")
     if (rate := metrics.get("train/learning_rate")) is not None:
         parts.append(f"learning rate {rate:.2e}")
-    parts += [f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}" for name in SHOWN_BESIDE_LOSS if name in metrics]
+    parts += [
+        f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}"
+        for name in SHOWN_BESIDE_LOSS
+        if name in metrics
+    ]
     if tokens_per_second:
         parts.append(f"{tokens_per_second:,.0f} tokens/s")
     if left is not None:

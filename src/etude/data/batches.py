@@ -53,6 +53,13 @@ class PairBatch:
     def __len__(self) -> int:
         return self.source.shape[0]
 
+    @property
+    def padding(self) -> float:
+        """The share of both sides together that is padding."""
+        cells = self.source.numel() + self.target.numel()
+        real = int(self.source_lengths.sum()) + int(self.target_lengths.sum())
+        return 1 - real / cells if cells else 0.0
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PairBatch":  # noqa: FBT001, FBT002 - as Tensor.to
         """Give the batch with every tensor on `device`."""
         return PairBatch(

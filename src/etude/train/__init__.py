@@ -1,6 +1,7 @@
 """The loop and all that one run must remember.
 
-The package is callable, since `etude.train("config.toml")` is a public face while `etude.train` is where this code lives.
+The package is callable, since `etude.train("config.toml")` is a public face while `etude.train` is where this code
+lives.
 """
 
 import sys

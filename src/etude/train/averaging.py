@@ -56,7 +56,7 @@ class Average:
         """Take in the weights after a step."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        torch._foreach_lerp_(self._old, self._new, 1 - decay)  # noqa: SLF001 - torch's own averaging builds on it
+        torch._foreach_lerp_(self._old, self._new, 1 - decay)
         for old, new in self._rest:
             old.copy_(new)
 

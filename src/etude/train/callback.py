@@ -160,7 +160,7 @@ class Events:
 
     def __init__(
         self, listeners: Iterable[Any], components: Iterable[Any] = (), view: Callable[[], RunView] | None = None
-    ):
+    ) -> None:
         self._listeners = [*listeners, *components]
         self._view = view
         self.requested: Stop | None = None

@@ -53,7 +53,7 @@ class TrainConfig(Section):
     """cuda, mps or cpu (auto: the first there is)."""
     ema_decay: Switch[Annotated[float, Field(gt=0, lt=1)]] = None
     """Keep an exponential moving average of the weights, and validate, select and export by it."""
-    freeze: list[str] = []
+    freeze: list[str] = Field(default_factory=list)
     """Parameters, by name pattern, that are not trained."""
 
     limit_train: Fraction | Batches = 1.0

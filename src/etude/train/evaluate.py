@@ -71,7 +71,7 @@ def _evaluating(task: Task) -> Iterator[None]:
 def undisturbed(seed: int) -> Iterator[None]:
     """Seed every global generator inside the block, and leave each as it was found."""
     kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed_of(seed, "evaluation"))
         try:

@@ -10,7 +10,7 @@ from etude.base.durations import Duration
 from etude.base.errors import ConfigError, EtudeError, RefusedError, StorageError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
-from etude.base.schedules import bind_whole
+from etude.base.schedules import Driven, bind_whole
 from etude.data.feed import Feed
 from etude.train.averaging import Average, NoAverage
 from etude.train.callback import Events
@@ -25,7 +25,7 @@ from etude.train.optim.build import freeze
 from etude.train.optim.slot import Slot
 from etude.train.precision import Precision, choose_device
 from etude.train.record import Logger, Record, Row
-from etude.train.state import Generators, State
+from etude.train.state import Generators, Part, State
 from etude.train.step import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
@@ -48,6 +48,8 @@ class Job:
     seed: int = 1
     stage: str = ""
     live: Callable[[Horizon], Sequence[Live]] = lambda _: ()
+    batch_size: Any = None
+    """A schedule of the batch size, where it is one; the feed takes it up by `resize`."""
     callbacks: Sequence[Any] = ()
     components: Sequence[Any] = ()
     """Parts of the run that may have `on_...` methods without being listed as callbacks."""
@@ -133,6 +135,8 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     task.to(device)
     freeze(task, config.freeze, "train.freeze")
     until = as_durations(config.max_duration)
+    if any(duration.unit == "percent" for duration in until):
+        raise ConfigError("train.max_duration must not be a share of the run, whose length it is.")
     horizon = horizon_of(until, job.train, config.accumulate)
     slots = job.optimizers(task, horizon)
     keeper: Keeper = MemoryKeeper()
@@ -144,10 +148,14 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     update = Update(
         task, slots, device=device, precision=precision, clip_grad=config.clip_grad, seed=job.seed, stage=job.stage
     )
-    parts = {"stopping": stopping, "precision": precision, "generators": Generators()}
+    parts: dict[str, Part] = {"stopping": stopping, "precision": precision, "generators": Generators()}
     for index, callback in enumerate(job.callbacks):
         if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
             parts[f"callback {index} {type(callback).__name__}"] = callback
+    live = job.live(horizon)
+    driven = {name: schedule for slot in slots for name, schedule in slot.driven().items()}
+    driven |= {value.name: value.schedule for value in live if isinstance(value.schedule, Driven)}
+    parts |= {f"schedule {name}": schedule for name, schedule in driven.items()}
     training = Training(
         task=task,
         feed=job.train,
@@ -162,7 +170,9 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
         update=update,
         slots=slots,
         accumulate=bind_whole(config.accumulate, horizon, key="train.accumulate"),
-        live=job.live(horizon),
+        live=live,
+        driven=driven,
+        sizes=None if job.batch_size is None else bind_whole(job.batch_size, horizon, key="train.batch_size"),
         state=State(parts=parts),
         stopping=stopping,
         average=average,
@@ -193,7 +203,7 @@ def _length(duration: Duration, until: Sequence[Duration]) -> Duration:
 def _continue(job: Job, training: Training) -> None:
     """Load the newest sound checkpoint, if there is one, and open the record where it stood."""
     keeper = training.keeper
-    assert isinstance(keeper, FolderKeeper)  # noqa: S101 - a run with a folder
+    assert isinstance(keeper, FolderKeeper)
     keeper.store.prepare()
     found = keeper.store.newest_sound(job.say)
     if found is None:

@@ -18,13 +18,15 @@ def global_norm(grads: Sequence[Tensor]) -> Tensor:
     if any(grad.is_sparse for grad in grads):
         return torch.nn.utils.get_total_norm(grads)
     # One fused call for all tensors; nn.utils' own sorts them by device and type first, at several times the cost.
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))))  # noqa: SLF001 - torch's documented optimizers build on it
+    norms = torch._foreach_norm(list(grads))  # noqa: SLF001 - torch's own optimizers build on it
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return total
 
 
 def scale(grads: Sequence[Tensor], factor: float | Tensor) -> None:
     """Multiply every gradient in place."""
     if grads:
-        torch._foreach_mul_(list(grads), factor)  # noqa: SLF001 - see global_norm
+        torch._foreach_mul_(list(grads), factor)
 
 
 class TermBuffers:

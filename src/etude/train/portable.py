@@ -13,7 +13,7 @@ TASK_FILE = "task.json"
 _PLAIN = (str, int, float, bool, type(None))
 
 
-def record_arguments(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def record_arguments(cls: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of `cls(*args, **kwargs)` by name, defaults included; those of a `**rest` stand beside them."""
     signature = inspect.signature(cls.__init__)
     try:
@@ -54,7 +54,7 @@ def save_task(task: Any, folder: Path) -> None:
 
 def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
     """The task of class `cls` in `folder`, with its weights; `arguments` win over the recorded ones."""
-    from etude.train.checkpoint import read_weights  # noqa: PLC0415 - checkpoint stands above this module
+    from etude.train.checkpoint import read_weights
 
     path = folder / TASK_FILE
     try:

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +36,7 @@ class Record:
         self.last: dict[str, float] = {}
         """The last value of everything logged."""
         self._path = None if folder is None else folder / METRICS
-        self._file = None
+        self._file: FileIO | None = None
         self._loggers = list(loggers)
         self._complain = complain
 

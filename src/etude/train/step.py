@@ -169,7 +169,7 @@ class Update:
             raise ConfigError("Every term of the training loss has weight 0, so there is nothing to minimise.")
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if loss.requires_grad:
-            self._precision.scaled(loss).backward()
+            self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
         else:
             self._refuse_constant(slot)
         for term in terms:
@@ -212,7 +212,7 @@ class Update:
 
     def _backward(self, loss: Tensor) -> None:
         if isinstance(loss, Tensor) and loss.requires_grad:
-            self._precision.scaled(loss).backward()
+            self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
 
     def _known_totals(self, batches: Sequence[Any]) -> dict[str, int] | None:
         if not self._own_counts:
@@ -232,7 +232,7 @@ class Update:
         if self._on_cpu:
             value = norm.item()
             outcome.grad_norm = value
-            outcome.finite = isfinite(value) and all([isfinite(term[0]) for term in outcome.terms.values()])  # type: ignore[arg-type]
+            outcome.finite = isfinite(value) and all(isfinite(total) for total, _, _ in outcome.terms.values())
             if outcome.finite and self._clip is not None and value > self._clip - 2 * _NORM_EPSILON:
                 scale(grads, torch.clamp(self._clip / (norm + _NORM_EPSILON), max=1.0))
             return

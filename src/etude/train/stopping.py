@@ -75,7 +75,7 @@ class Stopping:
         if self._patience is None:
             return None
         if isinstance(self._patience, Duration):
-            waited = Progress(*(b - a for a, b in zip(self._since, progress, strict=True)))
+            waited = Progress(*[b - a for a, b in zip(self._since, progress, strict=True)])  # type: ignore[arg-type]  # whole numbers stay whole
             if self._bad and self._patience.reached(waited._replace(epoch_total=progress.epoch_total)):
                 return f"{self.monitor} has not improved for {self._patience}"
             return None

@@ -33,7 +33,8 @@ class _KeepsArguments(type):
     """Keeps the arguments a task was made with, before its own constructor runs."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        task = cls.__new__(cls, *args, **kwargs)
+        new: Any = cls.__new__
+        task = new(cls, *args, **kwargs)
         object.__setattr__(task, "hparams", record_arguments(cls, args, kwargs))
         task.__init__(*args, **kwargs)
         return task

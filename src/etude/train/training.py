@@ -14,6 +14,7 @@ import torch
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, DataError, DivergedError, StorageError
 from etude.base.progress import Progress
+from etude.base.schedules import Driven
 from etude.data.feed import Delivery, Feed
 from etude.train.averaging import Average, NoAverage
 from etude.train.callback import Events, RunView
@@ -72,6 +73,10 @@ class Training:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     """What the last validation measured."""
+    sizes: Callable[[Progress], int] | None = None
+    """A schedule of the batch size (samples or tokens), taken up at every epoch's start."""
+    driven: Mapping[str, Driven] = field(default_factory=dict)
+    """The schedules that follow validation results."""
     finished: str | None = None
     """Why there was nothing left to do when the run was loaded."""
 
@@ -86,6 +91,7 @@ class Training:
         self._failed_saves = 0
         self._cut: int | None = None
         self._batch: Any = None
+        self._size: int | None = None
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
@@ -138,6 +144,9 @@ class Training:
         """The batches of each step, from the position in State to the end of the epoch."""
         state = self.state
         if state.position is None:
+            if self.sizes is not None:
+                self._size = self.sizes(state.progress)
+                self.feed.resize(self._size)  # type: ignore[attr-defined]  # who gives sizes gives a feed that takes them
             self.events.epoch_start()
         found = False
         with closing(self.feed.epoch(state.progress.epoch, state.position)) as batches:  # type: ignore[type-var]
@@ -199,7 +208,7 @@ class Training:
         if state.skipped_in_a_row >= self.max_skipped:
             last = self.keeper.last
             raise DivergedError(
-                f"The loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row, up to step {step}; "
+                f"The loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row (to step {step}); "
                 f"the last finite checkpoint is {last or 'none'}. A lower learning rate or clip_grad may help."
             )
 
@@ -225,7 +234,10 @@ class Training:
             row["train/learning_rate"] = self.slots[0].learning_rate
         else:
             row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in self.slots}
+        row |= {f"train/{name}": value for slot in self.slots for name, value in slot.scheduled().items()}
         row |= {f"train/{value.name}": value.now for value in self.live}
+        if self.sizes is not None:
+            row["train/batch_size"] = self._size
         if self.state.skipped:
             row["train/skipped_steps"] = self.state.skipped
         padding = getattr(self._batch, "padding", None)
@@ -284,6 +296,8 @@ class Training:
         if due:
             for slot in self.slots:
                 slot.follow_validation(value)
+            for schedule in self.driven.values():
+                schedule.on_validation(metrics, self.state.progress)
         self.events.validation_end(MappingProxyType(metrics))
         self._window = (perf_counter(), self.state.progress)
         return improved

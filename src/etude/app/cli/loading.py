@@ -6,7 +6,11 @@ from etude.app.cli.streams import say
 from etude.app.run import Run
 from etude.base.errors import ConfigError
 
-FLAGS = {"batch_size": "--train.eval_batch_size", "beam_size": "--task.beam_size", "length_penalty": "--task.length_penalty"}
+FLAGS = {
+    "batch_size": "--train.eval_batch_size",
+    "beam_size": "--task.beam_size",
+    "length_penalty": "--task.length_penalty",
+}
 """Flags that are short for a key of the config."""
 
 

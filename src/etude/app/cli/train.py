@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.config import Config, load_config
 from etude.app.running import train_run
@@ -42,8 +43,8 @@ def summary(result: Result, folder: Path) -> str:
     lines += [f"Best: {_told(result.best)}", f"Last: {_told(result.last)}"]
     if result.skipped:
         lines.append(f"Skipped: {result.skipped:,} steps whose loss or gradient was not finite.")
-    shown = _shell(folder)
-    lines += ["Next:", f"  etude test {shown}", f"  etude predict {shown} < lines.txt"]
+    etude, shown = command(), shell_word(folder)
+    lines += ["Next:", f"  {etude} test {shown}", f"  {etude} predict {shown} < lines.txt"]
     return "\n".join(lines)
 
 
@@ -68,12 +69,3 @@ def _told(checkpoint: Path | None) -> str:
         metrics = {}
     measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
     return f"{checkpoint.name}" + (f" ({measured})." if measured else ".")
-
-
-def _shell(path: Path) -> str:
-    """A path as one word of a command, relative to the current folder where it lies inside."""
-    import shlex
-
-    from etude.base.config.reading import shown
-
-    return shlex.quote(shown(path))

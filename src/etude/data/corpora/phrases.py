@@ -164,7 +164,6 @@ def listed(kind: str, text: str) -> Maker:
 _several = whole(2, 9_999)
 _crowd = whole(2, 2_999)
 _thousands = rounded(1_000, 5_000_000)
-_price = whole(1, 99_999)
 
 SLOTS: Final[dict[str, Maker]] = {
     "who": listed("who", lexicon.WHO),
@@ -180,11 +179,15 @@ SLOTS: Final[dict[str, Maker]] = {
     "thousands": count("count", lexicon.nouns(lexicon.CROWDS), _thousands),
     "papers": count("count", lexicon.nouns(lexicon.PAPERS), rounded(2, 999_999)),
     "lands": count("count", lexicon.nouns(lexicon.LANDS), whole(2, 199)),
-    "money": money(_price, cents=50),
+    "money": money(whole(1, 99_999), cents=50),
+    "price": money(whole(1, 199), cents=70),
+    "fare": money(whole(10, 9_999), cents=40),
+    "salary": money(rounded(500, 99_999), cents=0),
     "wealth": money(rounded(10_000, 9_999_999), cents=0),
     "time": clock.time,
     "clock": clock.now,
     "date": clock.day(values.PAST),
+    "lately": clock.day(values.LATELY),
     "soon": clock.day(values.SOON),
     "year": year,
     "floor": ordinal(lexicon.nouns(lexicon.FLOORS)),
@@ -202,6 +205,7 @@ SLOTS: Final[dict[str, Maker]] = {
     "speed": measure("speed-kilometer-per-hour speed-mile-per-hour", tenths(1, 399)),
     "temperature": measure("temperature-celsius temperature-fahrenheit", tenths(2, 99)),
     "duration": measure("duration-minute duration-hour duration-day duration-week duration-month", whole(1, 399)),
+    "trip": measure("duration-minute duration-hour", whole(1, 199)),
     "years": measure("duration-year duration-month", whole(1, 99)),
     "size": measure("digital-megabyte digital-gigabyte", tenths(1, 9_999)),
     "power": measure("power-watt power-kilowatt", tenths(1, 9_999)),

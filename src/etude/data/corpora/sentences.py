@@ -22,9 +22,9 @@ I would like to buy {goods}, please. | Me gustaría comprar {goods}, por favor.
 Do you have {items} for me? | ¿Tienes {items} para mí?
 The factory in {country} makes {items} every hour. | La fábrica de {country} hace {items} cada hora.
 The invoice of {money} is due on {soon}. | La factura de {money} vence {soon}.
-The ticket to {country} costs {money}. | El billete a {country} cuesta {money}.
-{who} earns {money} a month. | {who} gana {money} al mes.
-{who} paid {money} for the hotel in {city}. | {who} pagó {money} por el hotel de {city}.
+The ticket to {country} costs {fare}. | El billete a {country} cuesta {fare}.
+{who} earns {salary} a month. | {who} gana {salary} al mes.
+{who} paid {fare} for the hotel in {city}. | {who} pagó {fare} por el hotel de {city}.
 {who} owes the bank {money}. | {who} debe {money} al banco.
 {who} saved {money} in {duration}. | {who} ahorró {money} en {duration}.
 {who} sent {money} to a friend in {country}. | {who} envió {money} a un amigo en {country}.
@@ -34,9 +34,9 @@ The price rose from {money} to {money2}. | El precio subió de {money} a {money2
 The bill comes to {money}. | La cuenta asciende a {money}.
 The dinner for {crowd} cost {money}. | La cena para {crowd} costó {money}.
 Can you lend me {money}? | ¿Puedes prestarme {money}?
-The rent is {money} a week. | El alquiler es de {money} a la semana.
+The rent is {fare} a week. | El alquiler es de {fare} a la semana.
 The painting is worth {wealth}. | El cuadro vale {wealth}.
-A kilo of coffee costs {money} in {country}. | Un kilo de café cuesta {money} en {country}.
+A kilo of coffee costs {price} in {country}. | Un kilo de café cuesta {price} en {country}.
 The company lost {wealth} in {year}. | La empresa perdió {wealth} en {year}.
 The house was sold for {wealth} on {date}. | La casa se vendió por {wealth} {date}.
 The government of {country} spent {wealth} on schools. | El gobierno de {country} gastó {wealth} en escuelas.
@@ -61,7 +61,7 @@ We have dinner at {time}. | Cenamos a {time}.
 {who} was born on {date} in {country}. | {who} nació {date} en {country}.
 {who} moved to {country} on {date}. | {who} se mudó a {country} {date}.
 {who} signed the letter on {date}. | {who} firmó la carta {date}.
-{who} has lived in {country} since {date}. | {who} vive en {country} desde {date}.
+{who} has lived in {country} since {lately}. | {who} vive en {country} desde {lately}.
 {who} left {city} on {date} at {time}. | {who} salió de {city} {date} a {time}.
 The contract ends on {soon}. | El contrato termina {soon}.
 The museum in {city} opened on {date}. | El museo de {city} abrió {date}.
@@ -81,7 +81,7 @@ The company was founded in {city} in {year}. | La empresa se fundó en {city} en
 The war ended in {year}. | La guerra terminó en {year}.
 {who} lives on {floor}. | {who} vive en {floor}.
 The lift stops on {floor}. | El ascensor para en {floor}.
-The office on {floor} has {area}. | La oficina de {floor} tiene {area}.
+The office on {floor} has room for {crowd}. | La oficina de {floor} tiene sitio para {crowd}.
 {who} attended {event} in {city}. | {who} asistió a {event} en {city}.
 {who} missed {event} in {country}. | {who} se perdió {event} en {country}.
 {event} took place in {country} in {year}. | {event} tuvo lugar en {country} en {year}.
@@ -102,7 +102,7 @@ The temperature in {city} reached {temperature}. | La temperatura en {city} alca
 The tank holds {volume} of water. | El depósito contiene {volume} de agua.
 {who} drinks {volume} of water a week. | {who} bebe {volume} de agua a la semana.
 Add {volume} of milk and {grams} of flour. | Añade {volume} de leche y {grams} de harina.
-The flight to {country} lasts {duration}. | El vuelo a {country} dura {duration}.
+The flight to {country} lasts {trip}. | El vuelo a {country} dura {trip}.
 {who} stayed in {country} for {duration}. | {who} se quedó en {country} durante {duration}.
 {who} has been learning {language} for {years}. | {who} aprende {language} desde hace {years}.
 The file takes up {size}. | El archivo ocupa {size}.

@@ -20,8 +20,9 @@ SHARES: Final = {"val": 6, "test": 6}
 """How many of 100 values are kept for a split; the others are train's."""
 LARGEST_BLOCK: Final = 20
 PAST: Final = (1800, 2024)
+LATELY: Final = (1950, 2024)
 SOON: Final = (2000, 2099)
-"""The first and the last year of dates that lie behind, and of dates that may lie ahead."""
+"""The first and the last year of dates that lie behind, that are remembered, and that may lie ahead."""
 
 _TWELVE: Final = 12
 

@@ -132,7 +132,7 @@ def _make(config: OptimizerConfig, tables: list[dict[str, Any]]) -> torch.optim.
                     tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d
                 )
             case AdamConfig():
-                made = QuickAdam if fused else torch.optim.Adam
+                made: Callable[..., torch.optim.Optimizer] = QuickAdam if fused else torch.optim.Adam
             case AdamWConfig():
                 made = QuickAdamW if fused else torch.optim.AdamW
         return made(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **fused)

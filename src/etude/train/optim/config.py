@@ -31,7 +31,7 @@ class _Optimizer(Section):
     """A number or a schedule; cosine to zero from 1e-3, the first 5 % of the run warming up, unless given."""
     decay_all: bool = False
     """Let weight decay act on biases, norms and embeddings too."""
-    groups: list[GroupConfig] = []
+    groups: list[GroupConfig] = Field(default_factory=list)
     """Parameter groups by name pattern, each with arguments of its own."""
 
 

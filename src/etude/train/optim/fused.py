@@ -26,9 +26,7 @@ class _Lists:
         for state in states:
             state["step"] = self.counter
         self.counters = [self.counter] * len(states)
-        self.kernel: Callable[..., Any] = (
-            torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_  # noqa: SLF001 - the kernel of torch's own fused=True
-        )
+        self.kernel: Callable[..., Any] = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
 
 
 class _Quick(torch.optim.Adam):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from etude.base.durations import Duration
 from etude.base.progress import Progress
+from etude.base.schedules import Driven
 
 Rate = tuple[int, str, Callable[[Progress], float]]
 """The index of a parameter group, the key that a schedule drives in it, and the schedule."""
@@ -68,6 +69,22 @@ class Slot:
     def learning_rate(self) -> float:
         """The rate of the first group."""
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def driven(self) -> dict[str, Driven]:
+        """The schedules that follow validation results, by name."""
+        return {
+            f"{self.name} {index} {key}": schedule
+            for index, key, schedule in self._rates
+            if isinstance(schedule, Driven)
+        }
+
+    def scheduled(self) -> dict[str, float]:
+        """Every scheduled value besides the learning rate, by key; of several groups the first that has it."""
+        values: dict[str, float] = {}
+        for index, key, _ in self._rates:
+            if key != "lr":
+                values.setdefault(key, float(self.optimizer.param_groups[index][key]))
+        return values
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -1,0 +1,184 @@
+"""`etude runs`: what runs a folder holds, how far each has come, and whether it goes on."""
+
+import fcntl
+import json
+import os
+import struct
+import sys
+import time
+import tomllib
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from etude.app.cli.streams import printable, put, say
+from etude.base.errors import StorageError
+
+CONFIG, LOCK, CHECKPOINTS, METRICS = "config.toml", ".lock", "checkpoints", "metrics.jsonl"
+RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
+NUMBERS = ("step", "epoch", "changed")
+SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is told of one run."""
+
+    name: str
+    state: str
+    step: int
+    epoch: float
+    best_step: int | None
+    """The step of the best checkpoint."""
+    monitor: str
+    best: float | None
+    """What the monitored metric was there."""
+    changed_seconds: float
+    """How long ago it last wrote something."""
+    folder: str
+
+
+def run(arguments: Namespace, overrides: list[str]) -> int:
+    """Print the runs of a folder, the one that changed last first."""
+    del overrides
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise StorageError(f"{folder} is no folder; etude runs DIR lists the runs in DIR.")
+    found = sorted(summaries(folder), key=lambda one: one.changed_seconds)
+    if arguments.json:
+        for one in found:
+            put(json.dumps(asdict(one), ensure_ascii=False))
+    elif found:
+        put(table([cells(one) for one in found]))
+    else:
+        say(f"{folder} holds no runs.")
+    return 0
+
+
+def summaries(folder: Path) -> Iterator[Summary]:
+    """The runs that lie in `folder`, or the one that it is."""
+    for path in [folder, *sorted(folder.iterdir())]:
+        if path.is_dir() and (path / CONFIG).is_file():
+            yield summary(path)
+
+
+def summary(folder: Path) -> Summary:
+    """What can be told of one run without loading it; a damaged file is told of as nothing known."""
+    last, best = (_json(folder / CHECKPOINTS / name / "manifest.json") for name in ("last", "best"))
+    row = last_row(folder / METRICS)
+    monitor = _monitor(folder / CONFIG)
+    metrics = best.get("metrics", {})
+    return Summary(
+        name=folder.resolve().name,
+        state=state(folder),
+        step=max(int(row.get("step", 0)), int(last.get("step", 0))),
+        epoch=float(row.get("epoch", 0.0)),
+        best_step=best.get("step"),
+        monitor=monitor,
+        best=metrics.get(monitor) if isinstance(metrics, Mapping) else None,
+        changed_seconds=max(0.0, time.time() - _changed(folder)),
+        folder=str(folder),
+    )
+
+
+def state(folder: Path) -> str:
+    """Whether the run is going on, and if not, how it ended."""
+    if is_locked(folder / LOCK):
+        return RUNNING
+    ended = _json(folder / CHECKPOINTS / "last" / "state.json").get("ended")
+    reason = ended.get("reason", "") if isinstance(ended, Mapping) else ""
+    if not reason:
+        return FAILED
+    return INTERRUPTED if reason.startswith("interrupted") else FINISHED
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a run folder; asked without taking it, so that no start is disturbed."""
+    try:
+        with path.open("rb") as file:
+            if sys.platform == "linux":
+                # struct flock: kind, whence, start, length, process (Linux's order, padded as C pads it).
+                asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+                told = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))
+                return bool(told[0] != fcntl.F_UNLCK)
+            return bool(file.read(1))  # its holder's name, which only a process that was killed leaves behind
+    except OSError:
+        return False
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The last whole row of a `metrics.jsonl`, read from its end."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - (1 << 16)))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                return row
+    return {}
+
+
+def cells(one: Summary) -> dict[str, str]:
+    """The texts of a run's row."""
+    best = "" if one.best is None else f"{one.monitor} {one.best:.4g} at step {one.best_step:,}"
+    return {
+        "name": one.name,
+        "state": one.state,
+        "step": f"{one.step:,}",
+        "epoch": f"{one.epoch:.2f}",
+        "best": best,
+        "changed": age(one.changed_seconds),
+    }
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Aligned columns under their names; numbers to the right."""
+    lines = [{name: name for name in COLUMNS}, *rows]
+    width = {name: max(len(line[name]) for line in lines) for name in COLUMNS}
+    shaped = (
+        "  ".join(f"{line[name]:{'>' if name in NUMBERS else '<'}{width[name]}}" for name in COLUMNS) for line in lines
+    )
+    return "\n".join(printable(line.rstrip()) for line in shaped)
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit.
+
+    >>> age(30), age(4000)
+    ('30 s ago', '1 h ago')
+    """
+    unit, length = next(((unit, length) for unit, length in SECONDS if seconds >= length), SECONDS[-1])
+    return f"{int(seconds // length)} {unit} ago"
+
+
+def _monitor(path: Path) -> str:
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        return str(config["train"]["monitor"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "val/loss"
+
+
+def _changed(folder: Path) -> float:
+    times = []
+    for name in (METRICS, CONFIG, f"{CHECKPOINTS}/last/manifest.json"):
+        with suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times, default=0.0)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,33 @@
+"""The house keeps its rules."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "etude"
+FILES = sorted(SOURCE.rglob("*.py"))
+LONGEST = 400
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_file_is_long(file):
+    assert len(file.read_text().splitlines()) <= LONGEST
+
+
+def test_only_one_module_may_speak_to_other_ranks():
+    users = [file for file in FILES if re.search(r"torch\.distributed|from torch import distributed", file.read_text())]
+
+    assert [file.relative_to(SOURCE).as_posix() for file in users] in ([], ["train/world.py"])
+
+
+def test_no_pickle_is_read():
+    readers = [file for file in FILES if re.search(r"\btorch\.load\(|\bpickle\.loads?\(", file.read_text())]
+
+    assert readers == []
+
+
+def test_no_module_is_called_after_nothing():
+    words = {"utils", "helpers", "common", "manager", "handler", "misc"}
+
+    assert [file for file in FILES if words & set(file.stem.split("_"))] == []
