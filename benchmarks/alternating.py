@@ -7,7 +7,7 @@ the same batches; neither start-up nor the end of a run is within what is timed.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from measuring import Measured
 
@@ -82,12 +82,22 @@ class Alternating:
         )
 
 
+class Timed(Protocol):
+    """Batches that note when they are asked for."""
+
+    @property
+    def total_steps(self) -> int:
+        """How many there are."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 class AlternatingFeed:
     """The same as one of Etude's own feeds: what a prepared corpus comes as."""
 
     exact = True
 
-    def __init__(self, data: Alternating, samples: Callable[[Any], int] = len) -> None:
+    def __init__(self, data: Timed, samples: Callable[[Any], int] = len) -> None:
         self._data = data
         self._samples = samples
         self.batches = self.epoch_total = data.total_steps

@@ -1,9 +1,7 @@
 """The best translation training loop that an expert would write by hand in plain PyTorch: what Etude is measured by.
 
-Nothing here imports Etude. Every lever can be pulled on its own, so that each one's worth is measured in one run:
-
-    python benchmarks/handwritten_translation.py                 # tokens/s, then the levers, one line each
-    python benchmarks/handwritten_translation.py --rounds 5 --markdown
+Nothing here imports Etude. Every lever can be released on its own: `levers.py` measures what each is worth, and
+`translation_speed.py` runs this loop and Etude's in turns.
 
 Legend: B batch, S source time, T target time, H heads, D width of a head, M width of the model, V vocabulary,
 N targets.
@@ -11,18 +9,15 @@ N targets.
 # Shapes stand in names, as in Etude's own models; forward and backward promise what torch says they do.
 # ruff: noqa: N803, N806, N815, D101, D102
 
-import argparse
 import math
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from measuring import Interleaved, Section, clock, data_folder, print_section, timed_by
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -361,57 +356,3 @@ class Training:
             if self.step % self.recipe.log_every == 0:
                 self.losses.append(loss.item())
         return tokens
-
-
-LEVERS: dict[str, Levers] = {
-    "all levers": Levers(),
-    "bfloat16 residual stream too": Levers(residual=True),
-    "whole logits, torch's cross entropy": Levers(chunked_loss=False),
-    "torch's dropout": Levers(byte_dropout=False),
-    "torch's flash attention": Levers(plain_attention=False),
-    "optimizer not fused": Levers(fused=False),
-    "random order": Levers(buckets=False),
-    "float32 (products: medium)": Levers(autocast=False),
-    "float32 (products: highest)": Levers(autocast=False, matmul="highest"),
-}
-
-
-def measure(rounds: int, steps: int, threads: int, only: str | None = None) -> Section:
-    """Tokens/s of the loop with all levers, and with each one released, in turns."""
-    torch.set_num_threads(threads)
-    recipe = Recipe()
-    corpus = read_corpus(data_folder() / "multi30k", recipe.vocabulary)
-    chosen = {name: levers for name, levers in LEVERS.items() if only is None or only in name or name == "all levers"}
-    trainings = {name: Training(corpus, recipe, levers) for name, levers in chosen.items()}
-    sides: dict[str, Callable[[], float]] = {
-        name: (lambda training=training: training.train_steps(steps)) for name, training in trainings.items()
-    }
-    for side in sides.values():
-        side()  # kernels for the first shapes are made here
-    rates = Interleaved(sides, clock(threads)).rates(rounds)
-    size = sum(p.numel() for p in trainings["all levers"].parameters)
-    rows = [[name, f"{rates.median(name):,.0f}", f"{rates.ratio('all levers', name):.2f}"] for name in chosen]
-    return Section(
-        "The hand-written translation loop and its levers",
-        f"Real target tokens/s, {size / 1e6:.1f} M parameters, Multi30k English to German, "
-        f"{recipe.batch_tokens} padded "
-        f"tokens a batch, {timed_by(threads)}; medians of {rounds} rounds of {steps} steps, in turns.",
-        ["loop", "tokens/s", "all levers are faster by"],
-        rows,
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4, help="steps of each side in each round")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", help="measure only the lever whose name holds this")
-    parser.add_argument("--markdown", action="store_true")
-    arguments = parser.parse_args()
-    section = measure(arguments.rounds, arguments.steps, arguments.threads, arguments.only)
-    print_section(section, markdown=arguments.markdown)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 SCRIPTS: dict[str, tuple[str, str]] = {
     "loop_cost": ("--rounds 40", "--rounds 4"),
     "translation_speed": ("--rounds 12 --steps 12", "--rounds 2 --steps 3"),
-    "handwritten_translation": ("--rounds 8 --steps 6", "--rounds 1 --steps 2"),
+    "levers": ("--rounds 8 --steps 6", "--rounds 1 --steps 2"),
     "save_cost": ("--saves 8", "--saves 2 --every 5"),
     "seek": ("--repeats 15", "--repeats 3"),
     "memory": ("--sizes 100000 1000000 10000000", "--sizes 10000 100000"),

@@ -54,8 +54,7 @@ def section(*, saves: int, every: int, threads: int) -> Section:
             save_every=f"{every} steps",
             run_dir=Path(folder) / "run",
         )
-        trainer.fit(task, train=AlternatingFeed(watched))
-        checkpoint = trainer.result.last
+        checkpoint = trainer.fit(task, train=AlternatingFeed(watched)).last
         size = sum(file.stat().st_size for file in checkpoint.iterdir()) if checkpoint is not None else 0
     seconds = watched.seconds()
     plain = statistics.median(seconds)

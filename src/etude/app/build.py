@@ -12,6 +12,7 @@ from etude.app.config import Config
 from etude.app.pairs import Pairs
 from etude.base.config.components import Imported
 from etude.base.config.imports import check_signature, resolve_import
+from etude.base.config.reading import shown
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.schedules import bind
@@ -79,7 +80,7 @@ def build_loss(config: Config) -> Any:
 
 def build_callbacks(config: Config) -> list[Any]:
     """The user's callbacks."""
-    return [_imported(entry, {}, "callbacks") for entry in config.callbacks]
+    return [_imported(entry, {}, f"callbacks[{index}]") for index, entry in enumerate(config.callbacks)]
 
 
 def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[Slot]]:
@@ -88,7 +89,7 @@ def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[
     def make(task: Task, horizon: Horizon) -> list[Slot]:
         if not isinstance(config.optimizer, Imported):
             return [build_optimizer(task, config.optimizer, horizon, say)]
-        found = resolve_import(config.optimizer.type)
+        found = resolve_import(config.optimizer.type, "optimizer.type")
         return [build_imported(task, found, config.optimizer.arguments, say, horizon)]
 
     return make
@@ -110,7 +111,7 @@ def build_live(config: Config, task: Task) -> Callable[[Horizon], list[Live]]:
 
 def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
     """Call what an import path names with its own arguments and what it asks for of `offered`."""
-    make = resolve_import(entry.type)
+    make = resolve_import(entry.type, f"{where}.type")
     if not callable(make):
         raise ConfigError(f"{where}.type {entry.type} is not something that can be called.")
     wanted = inspect.signature(make).parameters
@@ -122,7 +123,14 @@ def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
 
 
 def imported_files(config: Config) -> list[Path]:
-    """The files beside the config that its import paths name."""
-    entries = [config.task, config.model, config.loss, config.optimizer, *config.callbacks]
-    names = [entry.type.rpartition(":")[0] for entry in entries if isinstance(entry, Imported)]
-    return [Path(name) for name in names if name.endswith(".py")]
+    """The files beside the config that its import paths name. Raises ConfigError for one that is not there."""
+    parts = {"task": config.task, "model": config.model, "loss": config.loss, "optimizer": config.optimizer}
+    parts |= {f"callbacks[{index}]": entry for index, entry in enumerate(config.callbacks)}
+    files = []
+    for where, entry in parts.items():
+        name = entry.type.rpartition(":")[0] if isinstance(entry, Imported) else ""
+        if name.endswith(".py"):
+            files.append(Path(name))
+            if not files[-1].is_file():
+                raise ConfigError(f'{where}.type "{entry.type}" cannot be imported: {shown(files[-1])} is not a file.')
+    return files

@@ -1,9 +1,9 @@
 """The whole config: every section, and the tables of names that `type` chooses from."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import PathField
@@ -12,10 +12,11 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.callbacks.config import LogConfig
 from etude.data.config import DataConfig
-from etude.data.tokenizer_config import BpeConfig, TokenizerField
+from etude.data.tokenizer_config import BpeConfig, TokenizerField, TokenizerPair
 from etude.model.initialisers import InitConfig
 from etude.model.losses import LossConfig
 from etude.model.transformer import TransformerConfig
+from etude.tasks.text_metrics import TEXT_METRICS
 from etude.tasks.translation import TranslationConfig
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
@@ -46,7 +47,7 @@ class RunConfig(Section):
 class Config(Section):
     """A run."""
 
-    run: RunConfig = RunConfig()
+    run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
     task: Annotated[TranslationConfig | Imported, component(TASKS)]
     data: DataConfig = DataConfig()
     tokenizer: TokenizerField = BpeConfig()
@@ -58,6 +59,19 @@ class Config(Section):
     callbacks: list[Annotated[Imported, component({})]] = Field(default_factory=list)
     """The user's own, each by import path: `["package.module:Class"]`, or a table with its arguments."""
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        """Find, before any data is read, what one section says against another."""
+        shares = isinstance(self.model, TransformerConfig) and self.model.share_embeddings
+        if shares and isinstance(self.tokenizer, TokenizerPair):
+            raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
+        silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
+        if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
+            raise ValueError(
+                f"train.monitor cannot be {self.train.monitor} with task.eval_search_samples = 0: nothing is translated"
+            )
+        return self
 
     @property
     def folder(self) -> Path:

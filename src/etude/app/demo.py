@@ -15,7 +15,7 @@ from etude.app.cli.runs import FINISHED, RUNNING, last_row, state
 from etude.app.cli.streams import is_terminal, printable, put, say
 from etude.base.errors import RefusedError, StorageError
 
-CONFIG = Path(__file__).with_name("demo.toml")
+CONFIG = Path(__file__).with_name("demo.toml").resolve()
 """The recipe of the demo: `recipes/translation.toml`, which the package carries under this name."""
 
 NAME = "demo"
@@ -38,7 +38,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         say(f"The demo's run in {folder} is finished; --fresh removes it and begins again.")
     elif code := trained([*train, *overrides], folder):
         return code
-    metrics = tested(folder)
+    metrics = measured(folder)
     put("\n" + scores(metrics))
     put("\n" + translations(folder))
     put("\n" + farewell(folder))
@@ -116,7 +116,7 @@ def finished(process: "subprocess.Popen[bytes]") -> int:
             continue
 
 
-def tested(folder: Path) -> Mapping[str, Any]:
+def measured(folder: Path) -> Mapping[str, Any]:
     """The test metrics of the best weights, measured now unless that was done before."""
     row = last_row(folder / METRICS)
     if "test/bleu" in row and (folder / "outputs" / "test.txt").is_file():

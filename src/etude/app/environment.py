@@ -1,4 +1,4 @@
-"""What a run was made with, for `environment.json`: versions, hardware, commit and command; no environment variables."""
+"""What a run was made with: versions, hardware, commit and command, and never an environment variable."""
 
 import importlib.metadata
 import os

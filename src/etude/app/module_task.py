@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
@@ -12,6 +13,9 @@ from etude.model.loss import Loss
 from etude.train.task import StepOutput, Task
 
 TARGETS = "targets"
+LOSS = "loss."
+"""What the names of a loss's own parameters begin with in the state."""
+_NARROW = (torch.float16, torch.bfloat16)
 
 
 class ModuleTask(Task):
@@ -19,6 +23,7 @@ class ModuleTask(Task):
 
     With `teacher_forcing` a batch is `(source, target)`: the decoder gets `target[:, :-1]`, the loss
     `target[:, 1:]`. Its state is the module's own, under the module's names. Label smoothing is for training only.
+    The loss is computed in float32, whatever the precision of the forward pass.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor | Loss], *, teacher_forcing: bool = False) -> None:
@@ -31,12 +36,12 @@ class ModuleTask(Task):
     def training_step(self, batch: Any) -> Any:
         """The loss of a batch."""
         logits, targets = self._run(batch)
-        return self.loss(logits, targets)
+        return self.loss(_wide(logits), targets)
 
     def validation_step(self, batch: Any) -> Any:
         """The loss of a batch, without label smoothing."""
         logits, targets = self._run(batch)
-        return StepOutput(self.plain_loss(logits, targets), outputs=logits)
+        return StepOutput(self.plain_loss(_wide(logits), targets), outputs=logits)
 
     def predict_step(self, batch: Any) -> Any:
         """The module's output."""
@@ -48,13 +53,15 @@ class ModuleTask(Task):
         if isinstance(batch, PairBatch):
             batch = (batch.source, batch.target)
         if isinstance(batch, Mapping):
+            if self.teacher_forcing:
+                raise ConfigError("With teacher_forcing a batch must be (source, target), but is a mapping.")
             if TARGETS not in batch:
                 raise ConfigError(f"A mapping given as batch needs the key {TARGETS!r}; it has {', '.join(batch)}.")
             return self.predict_step(batch), batch[TARGETS]
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004 - inputs and targets
             raise ConfigError(
-                f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is a {type(batch).__name__}; "
-                f"write an etude.Task for any other."
+                f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is {_shown(batch)}; write an "
+                f"etude.Task for any other."
             )
         inputs, targets = batch
         if self.teacher_forcing:
@@ -62,12 +69,28 @@ class ModuleTask(Task):
         return self.model(inputs), targets
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's state, and the loss's where it has one."""
-        return self.model.state_dict(*args, **kwargs)
+        """The module's state, and the loss's own where it has parameters to learn."""
+        state = self.model.state_dict(*args, **kwargs)
+        if _learns(self.loss):
+            kept = kwargs.get("keep_vars", False)
+            state.update(self.loss.state_dict(prefix=LOSS, keep_vars=kept))
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Give the module its state."""
-        return self.model.load_state_dict(state_dict, *args, **kwargs)
+        """Give the module, and the loss where it learns, their state."""
+        own = dict(state_dict)
+        if _learns(self.loss):
+            learnt = {name: own.pop(name) for name in state_dict if name.startswith(LOSS)}
+            self.loss.load_state_dict({name.removeprefix(LOSS): value for name, value in learnt.items()})
+        return self.model.load_state_dict(own, *args, **kwargs)
+
+
+def _learns(loss: Any) -> bool:
+    return isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
+
+
+def _wide(logits: Any) -> Any:
+    return logits.float() if isinstance(logits, Tensor) and logits.dtype in _NARROW else logits
 
 
 def _unsmoothed(loss: Any) -> Any:
@@ -76,3 +99,8 @@ def _unsmoothed(loss: Any) -> Any:
     plain = copy.copy(loss)
     plain.label_smoothing = 0.0
     return plain
+
+
+def _shown(batch: Any) -> str:
+    several = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    return f"a {type(batch).__name__}{several}"

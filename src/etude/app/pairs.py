@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.config import Config
-from etude.base.errors import DataError, RefusedError
+from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder
 from etude.base.schedules import ScheduleSection
 from etude.data.config import Split
-from etude.data.corpora import generate
 from etude.data.fitting import fit_tokenizers
 from etude.data.pairs import PairFeed
 from etude.data.parallel import SIDES, PairSource, open_pairs
@@ -72,15 +71,13 @@ class Pairs:
 def open_split(config: Config, name: str, say: Say) -> PairSource:
     """The texts of one split, as `[data]` names them.
 
-    Raises DataError where the config names none, or its files cannot be used.
+    Raises ConfigError where the config names none, DataError where its files cannot be used.
     """
     split: Split | None = getattr(config.data, name)
     if split is None:
-        raise DataError(f"data.{name} is not set: name a file, as in --data.{name} pairs.tsv.")
+        raise ConfigError(f"data.{name} is not set: name a file, as in --data.{name} pairs.tsv.")
     cache = config.run.dir / CACHE
     make_folder(cache)
-    if isinstance(split, str):
-        split = generate(split, cache / "corpora", notice=say)[name]
     return open_pairs(
         split,
         source=config.data.source,
@@ -137,6 +134,7 @@ def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:
     overfit = train.overfit
     return PairFeed(
         split.table,
+        place=split.source.location,
         seed=config.run.seed,
         batch_size=_whole(train.batch_size) if train.batch_tokens is None else None,
         batch_tokens=_whole(train.batch_tokens) if train.batch_tokens is not None else None,
@@ -158,6 +156,7 @@ def evaluation_feed(config: Config, split: SplitData, name: str, say: Say) -> Pa
     tokens = train.batch_tokens if size is None else None
     return PairFeed(
         split.table,
+        place=split.source.location,
         seed=config.run.seed,
         batch_size=None if tokens is not None else (size or _whole(train.batch_size)),
         batch_tokens=None if tokens is None else _whole(tokens),

@@ -116,7 +116,7 @@ class Run:
     def _write(
         self, split: str, checkpoint: Path, metrics: Mapping[str, float], pairs: Pairs, texts: Mapping[int, str]
     ) -> None:
-        from etude.train.checkpoint.store import checkpoint_step
+        from etude.train.checkpoint.naming import checkpoint_step
 
         if texts:
             folder = self.folder / "outputs"

@@ -29,7 +29,7 @@ def train(config: str | Path, overrides: Mapping[str, Any] | None = None) -> Res
 def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
     """Train, continue or find finished the run that `loaded` describes."""
     config = loaded.config
-    with claimed(config.folder) as folder:
+    with loaded.naming_places(), claimed(config.folder) as folder:
         for note in compare(loaded, folder):
             say(note)
         copy_code(imported_files(config), folder)

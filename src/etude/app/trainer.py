@@ -1,33 +1,37 @@
 """The Python face: a trainer with the options of `[train]`, and `fit` for a plain module."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from etude.app.module_task import ModuleTask
-from etude.base.config.components import Imported, component
+from etude.app.trainer_data import TrainerData
+from etude.app.trainer_folder import compare, describe
+from etude.app.trainer_options import Called, is_made, read_options, read_rate
+from etude.base.config.components import Imported
 from etude.base.config.imports import resolve_import
-from etude.base.config.loading import load
-from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder, write_json
 from etude.base.horizon import Horizon
-from etude.data.adopt import adopt
+from etude.base.progress import Progress
+from etude.callbacks.config import TENSORBOARD, LogConfig, build_loggers, build_progress
 from etude.data.feed import Feed
-from etude.train.checkpoint.content import ALIASES, MODEL, write_tensors
+from etude.data.nest import move
+from etude.train.callback import Events, RunView
+from etude.train.checkpoint.content import ALIASES, MODEL
 from etude.train.checkpoint.nest import snapshot
+from etude.train.checkpoint.tensors import write_tensors
 from etude.train.config import TrainConfig
-from etude.train.evaluate import evaluate
+from etude.train.evaluate import evaluate, evaluating, undisturbed
 from etude.train.fit import Job, Result, Resume
 from etude.train.fit import fit as run_job
 from etude.train.lock import claimed
 from etude.train.optim.build import ONLY, build_imported, build_optimizer
-from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from etude.train.optim.configured import configured_slots
 from etude.train.optim.slot import Slot
 from etude.train.portable import save_task
@@ -35,12 +39,7 @@ from etude.train.precision import choose_device
 from etude.train.record import Record
 from etude.train.task import Task
 
-
-class _Options(Section):
-    """What a trainer is told."""
-
-    train: TrainConfig = TrainConfig()
-    optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
+WEIGHTS = ("best", "last")
 
 
 def _say(sentence: str) -> None:
@@ -51,10 +50,12 @@ class Trainer:
     """Trains tasks.
 
     `options` are the keys of `[train]` (`max_duration="10 epochs"`, `accumulate=4`, ...); an unknown one is refused
-    with the nearest name. `optimizer` is a name (`"adamw"`), a table with a type, a torch optimizer or a function of
-    the parameters; `learning_rate` a number or a schedule (`{"schedule": "cosine", "peak": 1e-3}`). With `run_dir`
-    the run is kept there, and the same script, started again, continues it; without, nothing is written and the best
-    weights are kept in memory.
+    with the nearest name. `optimizer` is a name (`"adamw"`), an import path, a table with a type, a torch optimizer,
+    its class, or a function of the parameters; `learning_rate` a number, a schedule
+    (`{"schedule": "cosine", "peak": 1e-3}`) or a function of progress. With `run_dir` the run is kept there, and the
+    same script, started again, continues it; without, nothing is written and the best weights are kept in memory.
+    `loggers` are sinks of rows beside `metrics.jsonl` (TensorBoard in the run folder, where it is installed, unless
+    given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given).
     """
 
     def __init__(
@@ -63,32 +64,32 @@ class Trainer:
         optimizer: Any = None,
         learning_rate: Any = None,
         callbacks: Sequence[Any] = (),
-        loggers: Sequence[Any] = (),
+        loggers: Sequence[Any] | None = None,
         run_dir: str | Path | None = None,
         resume: Resume = "auto",
         seed: int = 1,
+        progress: bool = True,
         say: Callable[[str], None] = _say,
         **options: Any,
     ) -> None:
         if resume not in {"auto", "never", "must"}:
             raise ConfigError(f'resume must be "auto", "never" or "must", but is {resume!r}.')
-        self._given = dict(options)
-        self._own_optimizer = optimizer if _is_made(optimizer) else None
+        self._own_optimizer = optimizer if is_made(optimizer) else None
+        if callable(learning_rate) and not isinstance(learning_rate, torch.optim.lr_scheduler.LRScheduler):
+            learning_rate = Called(function=learning_rate)
         self._learning_rate = learning_rate
-        overrides: dict[str, Any] = {f"train.{name}": value for name, value in options.items()}
-        if optimizer is not None and self._own_optimizer is None:
-            table = {"type": optimizer} if isinstance(optimizer, str) else optimizer
-            overrides |= {f"optimizer.{name}": value for name, value in table.items()}
-        if learning_rate is not None and not isinstance(learning_rate, torch.optim.lr_scheduler.LRScheduler):
-            overrides["optimizer.learning_rate"] = learning_rate
-        self._options = load(_Options, None, overrides).config
+        named = None if self._own_optimizer is not None else optimizer
+        self._loaded = read_options(options, optimizer=named, learning_rate=learning_rate, seed=seed)
+        self._options = self._loaded.config
         self.config: TrainConfig = self._options.train
         self._callbacks = list(callbacks)
-        self._loggers = list(loggers)
+        self._loggers = loggers
         self._folder = None if run_dir is None else Path(run_dir)
         self._resume = resume
-        self._seed = seed
+        self._seed = self._options.run.seed
+        self._shows = progress
         self._say = say
+        self._data = TrainerData(self.config, seed=self._seed, say=say)
         self._task: Task | None = None
         self._test: Any = None
         self.result: Result | None = None
@@ -99,79 +100,89 @@ class Trainer:
 
         Data is a DataLoader, a Dataset, an iterable of batches or an Etude source. `test` is kept for `test()`.
         """
-        if train is None:
-            raise ConfigError("fit needs training data: fit(task, train=loader).")
         if not isinstance(task, Task):
             raise ConfigError(f"fit needs an etude.Task, but got a {type(task).__name__}; etude.fit takes any module.")
+        if train is None:
+            raise ConfigError("fit needs training data: fit(task, train=loader).")
         self._task, self._test = task, test
         with ExitStack() as stack:
             if self._folder is not None:
                 stack.enter_context(claimed(self._folder))
-            train_feed, val_feed = self._feeds(train, val)
+                self._describe(self._folder)
+            train_feed = self._data.train(train)
+            shown = build_progress(LogConfig(progress=self._shows))
+            loggers = self._sinks()
             job = Job(
                 task=task,
                 train=train_feed,
-                val=val_feed,
+                val=self._validation(val),
                 config=self.config,
                 optimizers=self._slots,
                 folder=self._folder,
                 seed=self._seed,
-                callbacks=self._callbacks,
-                components=[task, *self._loggers],
-                loggers=self._loggers,
+                batch_size=self._data.schedule,
+                callbacks=[*self._callbacks, *shown],
+                components=[task, *loggers],
+                loggers=loggers,
                 resume=self._resume,
                 say=self._say,
-                about=self._given,
+                about=self._loaded.data,
             )
             self.result = run_job(job)
+        self._summarise(self.result)
         return self.result
 
     def validate(self, task: Task, data: Any) -> dict[str, float]:
         """The metrics of `task` on `data`, as `val/...`."""
-        return self._evaluate(task, data, task.validation_step, "val", self.config.limit_val)
+        _need_task(task)
+        events, feed = self._events(task), self._data.evaluation(data, self.config.limit_val)
+        events.validation_start()
+        watched = (events.validation_batch_start, events.validation_batch_end)
+        metrics = self._evaluate(task, feed, task.validation_step, "val", watched)
+        events.validation_end(metrics)
+        return metrics
 
     def test(self, task: Task | None = None, data: Any = None, weights: str = "best") -> dict[str, float]:
         """The metrics on `data` (or what `fit` was given as `test`), as `test/...`.
 
         After `fit` the best weights are used, unless `weights="last"`; the task keeps its own.
         """
+        if weights not in WEIGHTS:
+            raise ConfigError(f'weights must be "best" or "last", but is {weights!r}.')
         task = task or self._task
         data = data if data is not None else self._test
         if task is None or data is None:
             raise ConfigError("test needs a task and data: test(task, loader), or fit(..., test=loader) before.")
-        kept = None
-        if self.result is not None and task is self._task and weights == "best":
-            kept = {name: value.clone() for name, value in task.state_dict().items()}
-            self.result.load_best(task)
-            self._say("Testing with the best weights.")
-        elif self.result is not None and task is self._task:
-            self._say("Testing with the last weights.")
-        try:
-            metrics = self._evaluate(task, data, task.test_step, "test", self.config.limit_test)
-        finally:
-            if kept is not None:
-                task.load_state_dict(kept)
-        if self._folder is not None and self.result is not None:
-            progress = self.result.progress
-            record = Record(self._folder, complain=self._say)
-            record.open(cut=None)
-            record.write(
-                {"step": progress.step, "epoch": round(progress.epochs, 6), "tokens": progress.tokens} | metrics
-            )
-            record.close()
+        _need_task(task)
+        trained = self.result if task is self._task else None
+        events, feed = self._events(task), self._data.evaluation(data, self.config.limit_test)
+        with _holding(task, trained if weights == "best" else None):
+            if trained is not None:
+                self._say(f"Testing with the {weights} weights{_at(_step(trained, weights))}.")
+            events.test_start()
+            watched = (events.test_batch_start, events.test_batch_end)
+            metrics = self._evaluate(task, feed, task.test_step, "test", watched)
+            events.test_end(metrics)
+        if trained is not None:
+            self._record(trained, _step(trained, weights), metrics)
         return metrics
 
     def predict(self, task: Task, data: Any) -> list[Any]:
         """What `task.predict_step` gives for each batch of `data`, in order."""
+        _need_task(task)
         device = choose_device(self.config.device)
-        task.to(device).eval()
-        from etude.data.nest import move
-
-        with torch.no_grad():
-            return [task.predict_step(move(delivery.batch, device)) for delivery in self._feed(data, 1.0).epoch(0)]
+        task.to(device)
+        events = self._events(task)
+        events.predict_start()
+        with undisturbed(self._seed), evaluating(task), torch.no_grad():
+            feed = self._data.prediction(data)
+            found = [task.predict_step(move(delivery.batch, device)) for delivery in feed.epoch(0)]
+        events.predict_end()
+        feed.close()
+        return found
 
     def save(self, folder: str | Path, task: Task | None = None) -> Path:
-        """Write the task's weights and arguments into `folder`, for `MyTask.load(folder)`."""
+        """Write the task's present weights and its arguments into `folder`, for `MyTask.load(folder)`."""
         task = task or self._task
         if task is None:
             raise ConfigError("save needs a task: there was no fit before.")
@@ -184,35 +195,82 @@ class Trainer:
         save_task(task, place)
         return place
 
-    def _evaluate(self, task: Task, data: Any, step: Callable[[Any], Any], prefix: str, limit: Any) -> dict[str, float]:
+    def _evaluate(
+        self, task: Task, feed: Feed, step: Callable[[Any], Any], prefix: str, watched: tuple[Any, Any]
+    ) -> dict[str, float]:
         device = choose_device(self.config.device)
         task.to(device)
-        feed = self._feed(data, limit)
-        return evaluate(task, feed.epoch(0), step, prefix=prefix, device=device, seed=self._seed)
+        before, after = watched
+        try:
+            return evaluate(
+                task,
+                feed.epoch(0),
+                step,
+                prefix=prefix,
+                device=device,
+                seed=self._seed,
+                before=before,
+                after=after,
+            )
+        finally:
+            feed.close()
 
-    def _feeds(self, train: Any, val: Any) -> tuple[Feed, Feed | None]:
-        config = self.config
-        size = self._given.get("batch_size")
-        shuffle = None if isinstance(train, torch.utils.data.DataLoader) else True
-        if config.overfit is not None:
-            feed = adopt(train, seed=self._seed, shuffle=False, batch_size=size, notice=self._say, limit=config.overfit)
-            return feed, feed
-        feed = adopt(
-            train, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=config.limit_train
-        )
-        return feed, None if val is None else self._feed(val, config.limit_val)
+    def _validation(self, val: Any) -> Feed | None:
+        if val is None and self.config.overfit is None:
+            return None
+        return self._data.evaluation(val, self.config.limit_val)
 
-    def _feed(self, data: Any, limit: Any) -> Feed:
-        size = self.config.eval_batch_size or self._given.get("batch_size")
-        batches = isinstance(data, torch.utils.data.DataLoader) or not isinstance(data, torch.utils.data.Dataset)
-        return adopt(
-            data,
-            seed=self._seed,
-            shuffle=False,
-            batch_size=None if batches else size,
-            notice=self._say,
-            limit=limit,
+    def _events(self, task: Task) -> Events:
+        def view() -> RunView:
+            result = self.result
+            progress = Progress() if result is None else result.progress
+            metrics = {} if result is None else result.metrics
+            return RunView(progress, task, self._loaded.data, metrics, self._folder)
+
+        return Events(self._callbacks, [task], view)
+
+    def _sinks(self) -> list[Any]:
+        if self._folder is None:
+            return [logger for logger in self._loggers or () if logger != TENSORBOARD]
+        if self._loggers is None:
+            return list(build_loggers(LogConfig(), self._folder))
+        unknown = [logger for logger in self._loggers if isinstance(logger, str) and logger != TENSORBOARD]
+        if unknown:
+            raise ConfigError(f'loggers must be "{TENSORBOARD}" or objects with log(row), but there is {unknown[0]!r}.')
+        own = [logger for logger in self._loggers if not isinstance(logger, str)]
+        named = build_loggers(LogConfig(tensorboard=True), self._folder) if TENSORBOARD in self._loggers else []
+        return [*own, *named]
+
+    def _describe(self, folder: Path) -> None:
+        data = dict(self._loaded.data)
+        if self._own_optimizer is not None:
+            del data["optimizer"]  # it was made in Python
+        for note in compare(data, folder):
+            self._say(note)
+        describe(data, folder)
+
+    def _summarise(self, result: Result) -> None:
+        last, best = result.progress.step, _step(result, "best")
+        where = "in memory" if result.best is None else f"in {result.best}"
+        value = next((row for row in result.history if row["step"] == best and self.config.monitor in row), {})
+        judged = f", {self.config.monitor} {value[self.config.monitor]:.6g}" if value.get(self.config.monitor) else ""
+        self._say(
+            f"{result.reason}. The task holds the last weights{_at(last)}; the best{_at(best)}{judged} are {where} and "
+            f"come by result.load_best(task); test() uses them."
         )
+
+    def _record(self, trained: Result, step: int, metrics: Mapping[str, float]) -> None:
+        """Write a test's row, as of the step whose weights were tested."""
+        now = trained.progress
+        row = next((row for row in trained.history if row["step"] == step), None)
+        head = {"step": step, "epoch": round(now.epochs, 6), "tokens": now.tokens}
+        head |= {key: row[key] for key in head if row is not None and key in row}
+        record = Record(self._folder, complain=self._say)
+        record.open(cut=None)
+        record.write(head | dict(metrics))
+        record.close()
+        if isinstance(trained.history, list):
+            trained.history.append(record.rows[-1])
 
     def _slots(self, task: Task, horizon: Horizon) -> list[Slot]:
         returned = task.configure_optimizers()
@@ -222,35 +280,51 @@ class Trainer:
                     f"{type(task).__name__} configures its own optimizers, so the trainer takes neither optimizer nor "
                     f"learning_rate."
                 )
-            return configured_slots(returned, task, horizon, self._say, _read_schedule)
+            return configured_slots(returned, task, horizon, self._say, read_rate)
         if self._own_optimizer is not None:
             return [self._made_slot(task, horizon)]
         config = self._options.optimizer
+        called = {"learning_rate": self._learning_rate} if isinstance(self._learning_rate, Called) else {}
         if isinstance(config, Imported):
-            return [build_imported(task, resolve_import(config.type), config.arguments, self._say, horizon)]
-        return [build_optimizer(task, config, horizon, self._say)]
+            return [build_imported(task, resolve_import(config.type), config.arguments | called, self._say, horizon)]
+        return [build_optimizer(task, config.model_copy(update=called), horizon, self._say)]
 
     def _made_slot(self, task: Task, horizon: Horizon) -> Slot:
-        made = self._own_optimizer
+        made, rate = self._own_optimizer, read_rate(self._learning_rate)
         if isinstance(made, torch.optim.Optimizer):
-            schedule = self._learning_rate
-            entry = made if schedule is None else {ONLY: (made, schedule)}
-            return configured_slots(entry, task, horizon, self._say, _read_schedule)[0]
-        rate = {} if self._learning_rate is None else {"learning_rate": _read_schedule(self._learning_rate)}
+            entry = made if rate is None else {ONLY: (made, rate)}
+            return configured_slots(entry, task, horizon, self._say, read_rate)[0]
         assert made is not None
-        return build_imported(task, made, rate, self._say, horizon)
+        return build_imported(task, made, {} if rate is None else {"learning_rate": rate}, self._say, horizon)
 
 
-def _is_made(optimizer: Any) -> bool:
-    return isinstance(optimizer, torch.optim.Optimizer) or (callable(optimizer) and not isinstance(optimizer, str))
+def _need_task(task: Any) -> None:
+    if not isinstance(task, Task):
+        raise ConfigError(f"The trainer needs an etude.Task, but got a {type(task).__name__}.")
 
 
-def _read_schedule(schedule: Any) -> Any:
-    """A schedule as written in Python, checked as one in a config is."""
-    if isinstance(schedule, Mapping):
-        config = load(_Options, None, {"optimizer.learning_rate": dict(schedule)}).config.optimizer
-        return config.learning_rate  # type: ignore[union-attr]
-    return schedule
+def _step(result: Result, weights: str) -> int:
+    """The step that the best or the last weights are of."""
+    best = result.best_step if weights == "best" else None
+    return result.progress.step if best is None else best
+
+
+def _at(step: int) -> str:
+    return f" (step {step:,})"
+
+
+@contextmanager
+def _holding(task: Task, result: Result | None) -> Iterator[None]:
+    """Let `task` hold a run's best weights inside the block; None leaves it its own."""
+    if result is None:
+        yield
+        return
+    kept = {name: value.clone() for name, value in task.state_dict().items()}
+    try:
+        result.load_best(task)
+        yield
+    finally:
+        task.load_state_dict(kept)
 
 
 def fit(
@@ -269,12 +343,17 @@ def fit(
 
     >>> from torch.utils.data import TensorDataset
     >>> data = TensorDataset(torch.ones(8, 2), torch.zeros(8, 1))
-    >>> quiet = {"say": lambda _: None, "device": "cpu"}
+    >>> quiet = {"say": lambda _: None, "progress": False, "device": "cpu"}
     >>> fit(nn.Linear(2, 1), data, loss=nn.functional.mse_loss, max_duration="2 epochs", **quiet).progress.epoch
     2
     """
+    trainer = Trainer(**options)
     if isinstance(model, Task):
-        return Trainer(**options).fit(model, train, val)
-    if loss is None:
+        if loss is not None or teacher_forcing:
+            raise ConfigError(f"{type(model).__name__} is a task, which knows its loss; leave out what etude.fit adds.")
+        return trainer.fit(model, train, val)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"etude.fit needs a torch.nn.Module, but got a {type(model).__name__}.")
+    if not callable(loss):
         raise ConfigError("etude.fit needs a loss: etude.losses.CrossEntropy(), or any function of (logits, targets).")
-    return Trainer(**options).fit(ModuleTask(model, loss, teacher_forcing=teacher_forcing), train, val)
+    return trainer.fit(ModuleTask(model, loss, teacher_forcing=teacher_forcing), train, val)

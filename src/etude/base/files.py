@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,29 @@ HASH_CHUNK = 1 << 20
 
 
 @contextmanager
-def storage(what: str, path: Path) -> Iterator[None]:
-    """Turn an operating-system error inside the block into one sentence about doing `what` to `path`."""
+def storage(what: str, path: Path, *, needs: int | None = None) -> Iterator[None]:
+    """Turn an operating-system error inside the block into one sentence about doing `what` to `path`.
+
+    Where space ran out, it says how many bytes were needed (`needs`) and how many there are.
+    """
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            with suppress(OSError):
-                reason += f", {shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB are free"
+            reason += _space(path, needs)
         raise StorageError(f"Cannot {what} {path}: {reason}.") from error
+
+
+def _space(path: Path, needs: int | None) -> str:
+    needed = "" if needs is None else f"; it needs {_mebibytes(needs)}"
+    with suppress(OSError):
+        needed += f"{',' if needed else ';'} {_mebibytes(shutil.disk_usage(path.parent).free)} are free"
+    return needed
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 / 10 else f"{count:,} bytes"
 
 
 def fsync_folder(folder: Path) -> None:
@@ -44,6 +57,25 @@ def fsync_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, str]:
+    """Write the file `path` from its parts, durable; return its size and SHA-256.
+
+    It is written in place: for a folder that nobody sees before it is whole. The hash is of what was meant to be
+    written, so that a disk which kept something else is found out. Raises OSError.
+    """
+    size, digest = 0, hashlib.sha256()
+    with path.open("wb", buffering=0) as file:
+        for part in parts:
+            rest = memoryview(part).cast("B")
+            size += len(rest)
+            while rest:
+                written = file.write(rest[:HASH_CHUNK])
+                digest.update(rest[:written])
+                rest = rest[written:]
+        os.fsync(file.fileno())
+    return size, digest.hexdigest()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -70,7 +102,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as JSON in one move."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as the text of a JSON file."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def make_folder(folder: Path) -> None:
@@ -85,8 +122,13 @@ def replace_link(link: Path, target: str) -> None:
     with storage("set the link", link):
         with suppress(FileNotFoundError):
             temporary.unlink()
-        temporary.symlink_to(target)
-        temporary.replace(link)
+        try:
+            temporary.symlink_to(target)
+            temporary.replace(link)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
         fsync_folder(link.parent)
 
 

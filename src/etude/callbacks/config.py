@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
 from etude.base.config.components import Imported, component
 from etude.base.config.imports import check_signature, resolve_import
 from etude.base.config.section import Section
@@ -23,7 +25,7 @@ class LogConfig(Section):
     """Show progress: one live display on a terminal, plain lines elsewhere."""
     tensorboard: bool | Literal["auto"] = "auto"
     """Write event files for TensorBoard; auto: where it is installed."""
-    loggers: list[Annotated[Imported, component({})]] = []
+    loggers: list[Annotated[Imported, component({})]] = Field(default_factory=list)
     """Further loggers, each a class by import path with `log(row)`; one that takes `folder` gets the run folder."""
 
 

@@ -20,6 +20,9 @@ LIVE_SECONDS = 0.25
 PLAIN_SECONDS = 2.0
 """How often a plain line is written at most, validations and the end aside."""
 
+ROOMY = 130
+"""Columns of a terminal from which on there is room for a bar beside the line."""
+
 SHOWN_BESIDE_LOSS = ("train/skipped_steps",)
 MINUTE, HOUR = 60, 3600
 
@@ -70,15 +73,13 @@ class LiveScreen:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
 
-        self._bars = Bars(
-            TextColumn("{task.percentage:>3.0f} %"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[line]}", markup=False),
-            console=Console(stderr=True, highlight=False),
-            auto_refresh=False,
-            transient=True,
-        )
+        console = Console(stderr=True, highlight=False)
+        line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+        bar = [BarColumn(bar_width=20)] if console.width >= ROOMY else []
+        share = TextColumn("{task.percentage:>3.0f} %")
+        self._bars = Bars(share, *bar, line, console=console, auto_refresh=False, transient=True)
         self._bar = self._bars.add_task("", total=None, line="")
         self._bars.start()
 
@@ -117,6 +118,7 @@ class ProgressDisplay(Callback):
         self._is_live = False
         self._next = 0.0
         self._shown = -1
+        self._batches = 0
         self._until: tuple[Duration, ...] = ()
         self._start = Progress()
         self._begun = 0.0
@@ -141,10 +143,19 @@ class ProgressDisplay(Callback):
 
     def on_validation_start(self, run: RunView) -> None:
         """Write what was logged last before validation speaks."""
-        if self._is_live:
-            self._screen.show(f"{where(run.progress)}  validating", self._fraction(run.progress))
-        else:
+        self._batches = 0
+        if not self._is_live:
             self._draw(run, self._clock())
+
+    def on_validation_batch_end(self, run: RunView, batch: Any) -> None:
+        """Draw how far validation is, if it is time; the sanity check, before any screen is open, stays silent."""
+        del batch
+        self._batches += 1
+        now = self._clock()
+        if self._is_live and now >= self._next:
+            self._next = now + self._every
+            line = f"{where(run.progress)}  validating: {self._batches:,} batches"
+            self._screen.show(line, self._fraction(run.progress))
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Keep a line with what was measured."""

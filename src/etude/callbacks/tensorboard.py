@@ -18,6 +18,9 @@ METRICS = "metrics.jsonl"
 NOT_SCALARS = frozenset({"step", "tokens", "samples"})
 """Keys of a row that say where it stands."""
 
+TAIL_BYTES = 1 << 18
+"""How much of the end of `metrics.jsonl` is read: more than the rows that one process can have cut and one step has."""
+
 
 class TensorBoardLogger:
     """Writes every number of a row against its step, at once, so that what a kill leaves is whole.
@@ -62,16 +65,15 @@ class TensorBoardLogger:
 
     def _first_new(self, step: int) -> int:
         """The first step that this process logs anew: one after the last that the resumed `metrics.jsonl` kept."""
-        kept = -1
         try:
-            with (self._folder.parent / METRICS).open(encoding="utf-8") as rows:
-                for line in rows:
-                    found = json.loads(line)["step"]
-                    if found < step:
-                        kept = found
+            with (self._folder.parent / METRICS).open("rb") as rows:
+                size = rows.seek(0, os.SEEK_END)
+                rows.seek(max(0, size - TAIL_BYTES))
+                lines = rows.read().split(b"\n")[1 if size > TAIL_BYTES else 0 :]
+            kept = [found for line in lines if line and (found := json.loads(line)["step"]) < step]
         except (OSError, ValueError, KeyError):
             return step
-        return kept + 1
+        return kept[-1] + 1 if kept else 0
 
     def _write(self, event: Event) -> None:
         if self._file is not None:

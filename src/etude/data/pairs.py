@@ -1,5 +1,7 @@
 """The feed of a prepared corpus of sentence pairs."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from etude.data.batches import SOURCE_SPECIALS, TARGET_SPECIALS, PairBatch, PairTable, pair_batch
@@ -21,6 +23,8 @@ class PairFeed(PlannedFeed):
     speed, whichever way its batches are cut. Nothing is dropped: a pair that alone exceeds the budget is a DataError,
     at once in a corpus of up to `CHECKED` pairs, in a larger one when its window is planned.
 
+    `place` says what messages call a sample of the source, such as `train.tsv, line 14`.
+
     One fixed set to overfit is `shuffle=False` and a `limit`; validation takes the same set with the same arguments.
     """
 
@@ -41,11 +45,12 @@ class PairFeed(PlannedFeed):
         varying: bool = False,
         notice: Notice = unheard,
         window: int = WINDOW,
+        place: Callable[[int], str] = "Sample {} (counted from 0)".format,
     ) -> None:
         if (batch_size is None) == (batch_tokens is None):
             raise ValueError("A feed takes either batch_size or batch_tokens.")
         if batch_tokens is not None:
-            _refuse_too_long(table, batch_tokens)
+            _refuse_too_long(table, batch_tokens, place)
         fetch = PairFetch(table)
         share = Share(rank, world)
         plan: Plan
@@ -74,7 +79,7 @@ class PairFeed(PlannedFeed):
         )
 
 
-def _refuse_too_long(table: PairTable, budget: int) -> None:
+def _refuse_too_long(table: PairTable, budget: int, place: Callable[[int], str]) -> None:
     """Find now, where that is cheap, the sample that would end the epoch in which its window is planned."""
     for side, specials in (("source", SOURCE_SPECIALS), ("target", TARGET_SPECIALS)):
         lengths = table.lengths(side)
@@ -82,7 +87,7 @@ def _refuse_too_long(table: PairTable, budget: int) -> None:
             row = int(lengths.argmax())
             if lengths[row] + specials > budget:
                 origin = getattr(table, "origin", lambda row: row)
-                raise too_long(origin(row), int(lengths[row]) + specials, budget)
+                raise too_long(place(origin(row)), int(lengths[row]) + specials, budget)
 
 
 class PairFetch:

@@ -146,7 +146,7 @@ class WindowPlan:
         longest = np.maximum(sources, targets)
         place = int(longest.argmax())
         if not cutter.holds(int(longest[place])):
-            raise too_long(int(indices[place]), int(longest[place]), size)
+            raise too_long(f"Sample {int(indices[place])} (counted from 0)", int(longest[place]), size)
         order = by_both_lengths(sources, targets)
         indices = indices[order]
         cuts = cutter.cuts(sources[order], targets[order])
@@ -154,10 +154,10 @@ class WindowPlan:
         return [indices[cuts[b] : cuts[b + 1]] for b in mixed.tolist()]
 
 
-def too_long(sample: int, length: int, budget: int) -> DataError:
+def too_long(sample: str, length: int, budget: int) -> DataError:
     """Say that a sample fits into no batch."""
     return DataError(
-        f"Sample {sample} (counted from 0) has {length} tokens on one side, special tokens included, and no batch of "
+        f"{sample} has {length} tokens on one side, special tokens included, and no batch of "
         f"at most {budget} tokens can hold it; raise train.batch_tokens, or set data.max_length and "
         'data.on_bad_sample = "skip".'
     )

@@ -1,8 +1,9 @@
 """The `[train]` section: every option of the loop."""
 
+import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from etude.base.config.fields import DurationField, Switch
 from etude.base.config.section import Section
@@ -11,8 +12,14 @@ from etude.base.schedules import scheduled
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Batches = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _is_a_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise ValueError("must be auto, cuda, cuda:N, mps or cpu")
+    return name
 
 
 class TrainConfig(Section):
@@ -20,7 +27,7 @@ class TrainConfig(Section):
 
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("batch_size", "batch_tokens"),)
 
-    max_duration: DurationField | list[DurationField] = Duration(16, "epochs")
+    max_duration: DurationField | Annotated[list[DurationField], Field(min_length=1)] = Duration(16, "epochs")
     """Stop here; of a list, whichever comes first. Raising it and training again continues the finished run."""
     min_duration: Switch[DurationField] = None
     """Early stopping and `stop()` wait until here."""
@@ -49,7 +56,7 @@ class TrainConfig(Section):
     """Scale the gradient so that its global norm is at most this."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward pass; weights and losses stay float32. auto: bfloat16 where the device has it."""
-    device: str = "auto"
+    device: Annotated[str, AfterValidator(_is_a_device)] = "auto"
     """cuda, mps or cpu (auto: the first there is)."""
     ema_decay: Switch[Annotated[float, Field(gt=0, lt=1)]] = None
     """Keep an exponential moving average of the weights, and validate, select and export by it."""
@@ -71,7 +78,7 @@ class TrainConfig(Section):
     """The logged metric that decides about best weights and patience."""
     mode: Switch[Literal["min", "max"]] = None
     """Whether less or more of the metric is better; known for the usual ones."""
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Patience counts a validation that beats the best by no more than this as bad."""
     max_skipped_steps: Count = 5
     """End the run (exit code 4) after this many steps in a row whose loss or gradient was not finite."""

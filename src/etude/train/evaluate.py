@@ -11,7 +11,7 @@ import torch
 from etude.base.randomness import seed_of
 from etude.data.feed import Delivery
 from etude.data.nest import move
-from etude.train.metrics import ScalarLog, adapt, computed
+from etude.train.metrics import ScalarLog, adapt, computed, prefixed
 from etude.train.task import Task
 from etude.train.terms import TOTAL, read_terms
 
@@ -24,40 +24,45 @@ def evaluate(
     prefix: str,
     device: torch.device,
     seed: int = 1,
+    weigh: Callable[[Any], int | None] | None = None,
     before: Callable[[Any], None] = lambda _: None,
     after: Callable[[Any], None] = lambda _: None,
 ) -> dict[str, float]:
     """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
 
-    The task is put into `eval` mode and back; every generator of random numbers is left as it was found.
+    The task is put into `eval` mode and back; every generator of random numbers is left as it was found. `weigh`
+    counts the samples of a batch whose loss is a mean (the task's own `batch_size`, unless given).
     """
+    weigh = weigh or task.batch_size
     sums, scalars = ScalarLog(), ScalarLog()
     weights: dict[str, float] = {}
-    metrics = {name: adapt(metric) for name, metric in task.configure_metrics().items()}
+    given = task.configure_metrics()
+    metrics = {name: adapt(metric, device) for name, metric in given.items()}
     for metric in metrics.values():
         metric.reset()
-    with undisturbed(seed), _evaluating(task), torch.no_grad():
-        task.metrics, task._scalars = metrics, scalars  # noqa: SLF001 - the loop is the task's other half
+    with undisturbed(seed), evaluating(task), torch.no_grad():
+        task.metrics, task._scalars = given, scalars  # noqa: SLF001 - the loop is the task's other half
         for delivery in deliveries:
             before(delivery.batch)
             batch = move(delivery.batch, device, non_blocking=True)
-            for term in read_terms(step(batch), lambda batch=batch: task.batch_size(batch)):  # type: ignore[misc]
+            for term in read_terms(step(batch), lambda batch=batch: weigh(batch)):  # type: ignore[misc]
                 sums.add_sum(term.name, term.sum.detach(), term.count)
                 weights[term.name] = term.weight
             after(delivery.batch)
         task._scalars = None  # noqa: SLF001
     values = sums.read()
     active = {name: value * weights[name] for name, value in values.items() if weights[name]}
-    result = {name: value for name, value in values.items() if name != TOTAL or not active}
+    result = scalars.read()  # what the step returned counts beside a scalar logged under the same name
+    result |= {name: value for name, value in values.items() if name != TOTAL or not active}
     if active:
         result[TOTAL] = sum(active.values())
-    result.update(scalars.read())
     result.update(computed(metrics))
-    return {f"{prefix}/{name}": value for name, value in result.items()}
+    return {prefixed(prefix, name): value for name, value in result.items()}
 
 
 @contextmanager
-def _evaluating(task: Task) -> Iterator[None]:
+def evaluating(task: Task) -> Iterator[None]:
+    """Put every module into `eval` mode inside the block, and back into its own."""
     modes = [(module, module.training) for module in task.modules()]
     task.eval()
     try:

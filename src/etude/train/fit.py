@@ -3,8 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from torch import nn
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, EtudeError, RefusedError, StorageError
@@ -15,6 +19,7 @@ from etude.data.feed import Feed
 from etude.train.averaging import Average, NoAverage
 from etude.train.callback import Events
 from etude.train.checkpoint import read, read_weights
+from etude.train.checkpoint.naming import checkpoint_step
 from etude.train.config import TrainConfig
 from etude.train.horizon import horizon as horizon_of
 from etude.train.interrupt import Interrupted, Interrupts
@@ -32,6 +37,7 @@ from etude.train.task import Task
 from etude.train.training import Moments, Training
 
 Resume = Literal["auto", "never", "must"]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass
@@ -76,14 +82,24 @@ class Result:
     """Without a run folder: the best weights, in memory."""
     skipped: int = 0
     """Steps whose loss or gradient was not finite."""
+    best_step: int | None = None
+    """The step of the best validation; None where there was none."""
 
-    def load_best(self, task: Task) -> Task:
-        """Give `task` the best weights (the averaged ones, where an average was kept)."""
+    def load_best(self, task: Module) -> Module:
+        """Give `task`, a task or the plain module that `etude.fit` trained, the best weights.
+
+        They are the averaged ones, where an average was kept. Raises StorageError where the run kept none.
+        """
         weights = self.best_weights if self.best is None else read_weights(self.best, averaged=True)
         if weights is None:
             raise StorageError("This run kept no weights: it ended before its first save.")
-        task.load_state_dict(dict(weights))
+        own = weights if isinstance(task, Task) else task.state_dict()
+        task.load_state_dict({name: value for name, value in weights.items() if name in own or name[:5] != "loss."})
         return task
+
+
+def _of_validation(logged: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in logged.items() if name.startswith("val/")}
 
 
 def as_durations(value: Duration | Sequence[Duration]) -> tuple[Duration, ...]:
@@ -114,12 +130,13 @@ def fit(job: Job) -> Result:
         result = Result(
             reason=reason,
             progress=training.state.progress,
-            metrics=training.metrics or dict(training.record.last),
+            metrics=training.metrics or _of_validation(training.record.last),
             best=training.keeper.best,
             last=training.keeper.last,
             history=training.record.rows,
             best_weights=getattr(training.keeper, "best_weights", None),
             skipped=training.state.skipped,
+            best_step=training.stopping.best_step,
         )
     if interrupts.received is not None and reason.startswith("interrupted"):
         raise Interrupted(interrupts.received, result)
@@ -137,16 +154,32 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     until = as_durations(config.max_duration)
     if any(duration.unit == "percent" for duration in until):
         raise ConfigError("train.max_duration must not be a share of the run, whose length it is.")
+    clocked = [str(d) for d in (*until, config.eval_every, config.save_every) if d.unit == "seconds"]
+    if clocked:
+        job.say(
+            f"{', '.join(clocked)}: what follows the clock is outside the promise that a repeated run has equal bits."
+        )
     horizon = horizon_of(until, job.train, config.accumulate)
     slots = job.optimizers(task, horizon)
     keeper: Keeper = MemoryKeeper()
     if job.folder is not None:
         keeper = FolderKeeper(job.folder, keep_last=config.keep_last, keep_best=config.keep_best)
-    stopping = Stopping(config.monitor, patience=config.patience, min_delta=config.min_delta, mode=config.mode)
+    length = partial(_length, until=until, horizon=horizon, feed=job.train)
+    patience = length("patience", config.patience) if isinstance(config.patience, Duration) else config.patience
+    if patience is not None and job.val is None:
+        job.say("train.patience waits for validations, and there is no validation data: the run will not stop early.")
+    stopping = Stopping(config.monitor, patience=patience, min_delta=config.min_delta, mode=config.mode)
     average = Average(task, config.ema_decay) if config.ema_decay is not None else NoAverage()
     precision = Precision(config.precision, device)
     update = Update(
-        task, slots, device=device, precision=precision, clip_grad=config.clip_grad, seed=job.seed, stage=job.stage
+        task,
+        slots,
+        device=device,
+        precision=precision,
+        clip_grad=config.clip_grad,
+        seed=job.seed,
+        stage=job.stage,
+        say=job.say,
     )
     parts: dict[str, Part] = {"stopping": stopping, "precision": precision, "generators": Generators()}
     for index, callback in enumerate(job.callbacks):
@@ -161,11 +194,11 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
         feed=job.train,
         validation=job.val,
         moments=Moments(
-            log=_length(config.log_every, until),
-            validate=_length(config.eval_every, until),
-            save=_length(config.save_every, until),
-            until=until,
-            not_before=None if config.min_duration is None else _length(config.min_duration, until),
+            log=length("log_every", config.log_every),
+            validate=length("eval_every", config.eval_every),
+            save=length("save_every", config.save_every),
+            until=[length("max_duration", duration) for duration in until],
+            not_before=None if config.min_duration is None else length("min_duration", config.min_duration),
         ),
         update=update,
         slots=slots,
@@ -186,18 +219,30 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
         max_skipped=config.max_skipped_steps,
         max_failed_saves=config.max_failed_saves,
         config=job.about,
+        horizon_steps=horizon.steps,
     )
     training.events = Events(job.callbacks, job.components, training.view)
     update.events = training.events
     return training
 
 
-def _length(duration: Duration, until: Sequence[Duration]) -> Duration:
-    """A share of the run ("5 %") as a length."""
-    try:
-        return duration.of(until[0])
-    except ValueError as error:
-        raise ConfigError(f"train.max_duration {error}.") from error
+def _length(key: str, duration: Duration, *, until: Sequence[Duration], horizon: Horizon, feed: Feed) -> Duration:
+    """A share of the run ("5 %") as a length; a fraction of an epoch is refused where an epoch has no known length."""
+    if duration.unit == "epochs" and duration.amount.denominator != 1 and not feed.epoch_total:
+        raise ConfigError(
+            f"train.{key} is {duration}, but the training data does not say how long an epoch is; give {key} in "
+            f"steps, batches, samples, tokens, minutes or whole epochs."
+        )
+    if duration.unit != "percent":
+        return duration
+    if horizon.steps is not None:  # counted through, as a share of an epoch would not be
+        return Duration(duration.amount * Fraction(horizon.steps) / 100, "steps")
+    if until[0].unit == "epochs":
+        raise ConfigError(
+            f"train.{key} is {duration}, but the length of the run is not known ahead; give {key} in steps, batches, "
+            f"samples, tokens, minutes or whole epochs."
+        )
+    return duration.of(until[0])
 
 
 def _continue(job: Job, training: Training) -> None:
@@ -219,14 +264,18 @@ def _continue(job: Job, training: Training) -> None:
         for slot in training.slots:
             slot.load_state_dict(state["optimizers"][slot.name])
         training.state.load_state_dict(state)
+        training.average.load(averaged, {"updates": training.state.progress.step - training.state.skipped})
+        _tell_of_another_length(training, state.get("horizon"), job.say)
+        finished = _is_finished(training, state["ended"])
+        cut = None if finished else int(state["record"]["bytes"])
     except EtudeError:
         raise
-    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise StorageError(f"The state in {found} does not fit this run ({type(error).__name__}: {error}).") from error
-    training.average.load(averaged, {"updates": training.state.progress.step - training.state.skipped})
-    finished = _is_finished(training, state.get("ended"))
-    training.record.open(cut=None if finished else int(state["record"]["bytes"]))
-    keeper.store.drop_after(training.state.progress.step)
+    training.record.open(cut=cut)
+    step, stopping = checkpoint_step(found), training.stopping
+    best = step if training.validation is None else stopping.best_step
+    keeper.store.settle(step, best=best, ranking=stopping.ranking, complain=job.say)
     progress = training.state.progress
     job.say(
         f"Nothing to do: the run is finished ({training.finished})."
@@ -234,6 +283,22 @@ def _continue(job: Job, training: Training) -> None:
         else f"Going on from step {progress.step:,} (epoch {progress.epochs:.2f}) of {found.name}."
     )
     training.events.load(found)
+
+
+def _tell_of_another_length(training: Training, before: float | None, say: Callable[[str], None]) -> None:
+    """Say how the schedules change when the run has become longer or shorter since its checkpoint."""
+    now = training.horizon_steps
+    if before is None or now is None or before == now:
+        return
+    changes = []
+    for slot in training.slots:
+        old = slot.learning_rate
+        slot.set_rates(training.state.progress)
+        changes.append(f"{old:.3g} to {slot.learning_rate:.3g}")
+    say(
+        f"The run is now {now:,.0f} steps long instead of {before:,.0f}, and schedules that reach to its end follow: the "
+        f"learning rate goes from {', '.join(changes)} at step {training.state.progress.step + 1:,}."
+    )
 
 
 def _is_finished(training: Training, ended: Mapping[str, Any] | None) -> bool:

@@ -1,19 +1,23 @@
 """One process on a run folder at a time."""
 
-import contextlib
+import errno
 import fcntl
 import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from etude.base.errors import RefusedError
 from etude.base.files import make_folder, storage
 
-_FILE = ".lock"
+_FILE, _PROBE = ".lock", ".probe-"
+
+
+_held: set[Path] = set()
+"""Folders that this process holds: a record lock would let it in a second time."""
 
 
 class Lock:
@@ -30,24 +34,33 @@ class Lock:
     def __enter__(self) -> Self:
         make_folder(self._folder)
         path = self._folder / _FILE
-        with storage("write", path):
+        if self._folder.resolve() in _held:  # before the file is opened: closing it again would let the lock go
+            raise self._refusal("this process itself")
+        with storage("lock", path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            os.close(handle)
-            raise RefusedError(
-                f"The run folder {self._folder} is in use by {holder}; wait for it, stop it, or give --run.name."
-            ) from None
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            except OSError as error:
+                holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+                os.close(handle)
+                if error.errno not in {errno.EACCES, errno.EAGAIN}:
+                    raise
+                raise self._refusal(holder) from None
         self._handle = handle
+        _held.add(self._folder.resolve())
         return self
+
+    def _refusal(self, holder: str) -> RefusedError:
+        return RefusedError(
+            f"The run folder {self._folder} is in use by {holder}; wait for it, stop it, or give --run.name."
+        )
 
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:
-            with contextlib.suppress(OSError):
+            _held.discard(self._folder.resolve())
+            with suppress(OSError):
                 os.ftruncate(self._handle, 0)
             os.close(self._handle)
             self._handle = None
@@ -55,18 +68,22 @@ class Lock:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[Path]:
-    """Hold the run folder for this process, made if need be.
+    """Hold the run folder for this process, made if need be, and without what a killed process left half written.
 
     Raises StorageError where nothing can be written there, RefusedError where another process holds it.
     """
     make_folder(folder)
     with storage("write in", folder):
         # Opening a file says nothing about a full disk or a folder turned read-only; writing one does.
-        handle, name = tempfile.mkstemp(prefix=".probe-", dir=folder)
+        handle, name = tempfile.mkstemp(prefix=_PROBE, dir=folder)
         try:
             os.write(handle, b"etude")
         finally:
             os.close(handle)
             Path(name).unlink()
     with Lock(folder):
+        for path in folder.glob(".*"):
+            if path.name.startswith(_PROBE) or path.name.endswith(".tmp"):
+                with suppress(OSError):
+                    path.unlink()
         yield folder

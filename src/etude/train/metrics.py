@@ -5,6 +5,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
+from etude.base.errors import ConfigError
+
 
 @runtime_checkable
 class Metric(Protocol):
@@ -35,7 +37,7 @@ class TorchMetric:
 
     def merge(self, other: "TorchMetric") -> None:
         """Take in what `other` has seen."""
-        self.metric.merge_state(other.metric)
+        self.metric.merge_state(getattr(other, "metric", other))
 
     def compute(self) -> Any:
         """The metric's value."""
@@ -46,8 +48,10 @@ class TorchMetric:
         self.metric.reset()
 
 
-def adapt(metric: Any) -> Metric:
-    """`metric` itself, or a torchmetrics one behind our words."""
+def adapt(metric: Any, device: Any = None) -> Metric:
+    """`metric` itself, or a torchmetrics one behind our words, on `device`."""
+    if device is not None and callable(getattr(metric, "to", None)):
+        metric.to(device)
     return TorchMetric(metric) if hasattr(metric, "merge_state") and not hasattr(metric, "merge") else metric
 
 
@@ -73,7 +77,9 @@ class ScalarLog:
 
     def read(self) -> dict[str, float]:
         """Mean by name; a name whose count is zero has no value and is left out."""
-        return {name: float(total) / float(count) for name, (total, count) in self._sums.items() if float(count)}
+        return {
+            name: _number(name, total) / float(count) for name, (total, count) in self._sums.items() if float(count)
+        }
 
 
 def computed(metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -81,8 +87,22 @@ def computed(metrics: Mapping[str, Metric]) -> dict[str, float]:
     values: dict[str, float] = {}
     for name, metric in metrics.items():
         value = metric.compute()
-        if isinstance(value, Mapping):
-            values.update({str(key): float(part) for key, part in value.items()})
-        else:
-            values[name] = float(value)
+        parts = value.items() if isinstance(value, Mapping) else [(name, value)]
+        values.update({str(key): _number(str(key), part) for key, part in parts})
     return values
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+        raise ConfigError(
+            f"The value of {name!r} must be one number, but is a {type(value).__name__}{shape}; average it first, or "
+            f"give a mapping of names to numbers."
+        ) from None
+
+
+def prefixed(prefix: str, name: str) -> str:
+    """The name under which a scalar of a step is logged: `train/x` for `x`, and for `train/x` itself."""
+    return name if name.startswith(f"{prefix}/") else f"{prefix}/{name}"

@@ -83,6 +83,16 @@ class Precision:
             self._scaler.step(optimizer)
             self._scaler.update()
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether losses are scaled up, so that a gradient may overflow by that alone."""
+        return self._scaler is not None and float(self._scaler.get_scale()) > 1
+
+    def rescale(self) -> None:
+        """Take up what the gradients of a step, taken by the task itself, say about the scale."""
+        if self._scaler is not None:
+            self._scaler.update()
+
     def state_dict(self) -> dict[str, float]:
         """The scaler's state; nothing where there is none."""
         return {} if self._scaler is None else self._scaler.state_dict()

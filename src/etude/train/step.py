@@ -1,6 +1,6 @@
 """One optimizer update from the batches of a group: the gradient of their union, and the step taken with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log2
 from typing import Any
@@ -18,7 +18,8 @@ from etude.train.metrics import ScalarLog
 from etude.train.optim.slot import Slot
 from etude.train.precision import Precision
 from etude.train.task import Task, accepts
-from etude.train.terms import Term, inverse, read_terms
+from etude.train.running import Running
+from etude.train.terms import Term, Weigher, inverse, read_terms
 
 _NORM_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
@@ -36,6 +37,8 @@ class Outcome:
     grad_norm: float | Tensor = 0.0
     """Global norm before clipping."""
     finite: bool = True
+    overflowed: bool = False
+    """Whether only the scale of a narrow number format, which is lowered now, made the gradient overflow."""
 
     def add(self, term: Term, total: float | Tensor) -> None:
         """Add one batch's term; `total` is its sum, detached."""
@@ -70,6 +73,7 @@ class Update:
         clip_grad: float | None = None,
         seed: int = 1,
         stage: str = "",
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._task = task
         self._slots = slots
@@ -79,7 +83,11 @@ class Update:
         self._clip = clip_grad
         self._seed = seed
         self._stage = stage
-        self._names_optimizer = accepts(task.training_step, "optimizer")
+        self._keywords = [name for name in ("hiddens", "optimizer", "progress") if accepts(task.training_step, name)]
+        self._step_keywords = [name for name in ("name", "progress") if accepts(task.optimizer_step, name)]
+        self._running = Running(task)
+        self.weigh = Weigher(task, say)
+        """Counts the samples of a batch, and says once where it cannot."""
         self._own_step = type(task).optimizer_step is not Task.optimizer_step
         self._own_counts = type(task).count_targets is not Task.count_targets
         self.events = Events(())
@@ -95,10 +103,13 @@ class Update:
         attributes["progress"] = progress
         batches = group if self._on_cpu else [move(batch, self._device, non_blocking=True) for batch in group]
         outcome = Outcome()
+        self._running.keep()
         for slot in self._slots:
             slot.set_rates(progress)
             with slot.alone():
                 self._turn(slot, batches, progress, outcome)
+        if not outcome.finite:
+            self._running.restore()
         return outcome
 
     def _turn(self, slot: Slot, batches: Sequence[Any], progress: Progress, outcome: Outcome) -> None:
@@ -117,6 +128,7 @@ class Update:
             slot.restore_gradients(None)
             if computed:
                 outcome.terms.clear()
+                self._precision.rescale()
             computed = True
             loss = self._compute(slot, batches, progress, outcome, base=base)
             if not outcome.finite:
@@ -127,9 +139,14 @@ class Update:
         before = slot.steps
         try:
             with slot.counted():
-                self._task.optimizer_step(slot.optimizer, closure, name=slot.name, progress=progress)
+                known = {"name": slot.name, "progress": progress}
+                self._task.optimizer_step(
+                    slot.optimizer, closure, **{keyword: known[keyword] for keyword in self._step_keywords}
+                )
         except _NotFiniteError:
             slot.steps = before + 1
+        if computed:
+            self._precision.rescale()
         if slot.steps != before:
             slot.drop_gradients()
 
@@ -148,7 +165,9 @@ class Update:
         self._clip_and_check(slot, outcome)
         return loss
 
-    def _forward(self, slot: Slot, batch: Any, index: int, progress: Progress) -> tuple[Term, ...]:
+    def _forward(
+        self, slot: Slot, batch: Any, index: int, progress: Progress, *, several: bool = False
+    ) -> tuple[Term, ...]:
         seed = seed_of(self._seed, self._stage, "forward", progress.step, index, slot.name)
         torch.default_generator.manual_seed(seed)
         if not self._on_cpu:
@@ -156,11 +175,12 @@ class Update:
         task = self._task
         self.events.batch_start(batch)
         with self._precision.forward():
-            if self._names_optimizer:
-                returned = task.training_step(batch, optimizer=slot.name)
+            if self._keywords:
+                known = {"hiddens": None, "optimizer": slot.name, "progress": progress}
+                returned = task.training_step(batch, **{keyword: known[keyword] for keyword in self._keywords})
             else:
                 returned = task.training_step(batch)
-        return read_terms(returned, lambda: task.batch_size(batch))
+        return read_terms(returned, lambda: self.weigh(batch) if several else task.batch_size(batch))
 
     def _one(self, slot: Slot, batch: Any, progress: Progress, outcome: Outcome) -> Tensor:
         terms = self._forward(slot, batch, 0, progress)
@@ -171,7 +191,7 @@ class Update:
         if loss.requires_grad:
             self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
         else:
-            self._refuse_constant(slot)
+            self._refuse_constant(slot, terms)
         for term in terms:
             outcome.add(term, self._read(term.sum))
         return loss.detach()
@@ -180,16 +200,17 @@ class Update:
         totals = self._known_totals(batches)
         buffers: TermBuffers | None = None
         first: Term | None = None
-        unit = 1.0
+        unit, learns = 1.0, False
         counts: dict[str, float | Tensor] = {}
         weights: dict[str, float] = {}
         for index, batch in enumerate(batches):
-            terms = self._forward(slot, batch, index, progress)
+            terms = self._forward(slot, batch, index, progress, several=True)
             for term in terms:
                 counts[term.name] = counts.get(term.name, 0) + term.count
                 weights[term.name] = term.weight
                 outcome.add(term, self._read(term.sum))
             active = [term for term in terms if term.weight and term.value.requires_grad]
+            learns = learns or bool(active)
             if totals is not None:
                 self._backward(sum(t.sum * (t.weight * inverse(totals[t.name])) for t in active))  # type: ignore[arg-type]
             elif buffers is None and len(terms) == 1 and (first is None or first.name == terms[0].name):
@@ -203,6 +224,8 @@ class Update:
                 for position, term in enumerate(active):
                     value = self._precision.scaled(term.sum / unit)
                     buffers.add(term.name, value, retain_graph=position + 1 < len(active))
+        if not learns:
+            self._refuse_constant(slot, terms)
         factors = {name: weights[name] * inverse(count) * unit for name, count in counts.items()}
         if buffers is not None:
             buffers.release(factors)
@@ -232,7 +255,9 @@ class Update:
         if self._on_cpu:
             value = norm.item()
             outcome.grad_norm = value
-            outcome.finite = isfinite(value) and all(isfinite(total) for total, _, _ in outcome.terms.values())
+            losses = all(isfinite(total) for total, _, _ in outcome.terms.values())
+            outcome.finite = losses and isfinite(value)
+            outcome.overflowed = losses and not outcome.finite and self._precision.is_scaled
             if outcome.finite and self._clip is not None and value > self._clip - 2 * _NORM_EPSILON:
                 scale(grads, torch.clamp(self._clip / (norm + _NORM_EPSILON), max=1.0))
             return
@@ -245,7 +270,9 @@ class Update:
     def _read(self, value: Tensor) -> float | Tensor:
         return value.item() if self._on_cpu else value.detach()
 
-    def _refuse_constant(self, slot: Slot) -> None:
+    def _refuse_constant(self, slot: Slot, terms: Sequence[Term]) -> None:
+        if not any(float(term.count) for term in terms):
+            return  # a batch without targets says nothing
         raise ConfigError(
             f"The training loss does not depend on any parameter of the optimizer {slot.name!r}, so there is nothing "
             f"to learn; was it detached, or is everything frozen?"

@@ -19,7 +19,9 @@ def known_mode(monitor: str) -> str:
             return mode
     if monitor.startswith("val/") and "loss" in name:
         return "min"
-    raise ConfigError(f'train.mode must be "min" or "max", since {monitor!r} does not tell which is better.')
+    raise ConfigError(
+        f"train.monitor is {monitor!r}, of which Etude does not know what is better: is it a metric? Then give train.mode."
+    )
 
 
 class Stopping:
@@ -45,9 +47,10 @@ class Stopping:
         self.best: float | None = None
         self.best_step: int | None = None
         self.ranking: dict[int, float] = {}
-        self._reference = math.inf
+        self._reference: float | None = None
         self._bad = 0
         self._since = Progress()
+        self._judged = Progress()
 
     def record(self, value: float, progress: Progress, *, due: bool = True) -> bool:
         """Take in a validation; whether it is the best so far.
@@ -65,20 +68,21 @@ class Stopping:
         return improved
 
     def _wait(self, merit: float, progress: Progress) -> None:
-        if merit < self._reference - self._min_delta or (math.isinf(self._reference) and not math.isnan(merit)):
+        self._judged = progress
+        first = self._reference is None and math.isfinite(merit)
+        if first or (self._reference is not None and merit < self._reference - self._min_delta):
             self._reference, self._bad, self._since = merit, 0, progress
         else:
             self._bad += 1
 
-    def reason(self, progress: Progress) -> str | None:
-        """Why the run should end now, or None."""
+    def reason(self) -> str | None:
+        """Why the run should end, as the last validation that counted had it, or None."""
         if self._patience is None:
             return None
         if isinstance(self._patience, Duration):
-            waited = Progress(*[b - a for a, b in zip(self._since, progress, strict=True)])  # type: ignore[arg-type]  # whole numbers stay whole
-            if self._bad and self._patience.reached(waited._replace(epoch_total=progress.epoch_total)):
-                return f"{self.monitor} has not improved for {self._patience}"
-            return None
+            passed = Progress(*[b - a for a, b in zip(self._since, self._judged, strict=True)])  # type: ignore[arg-type]  # whole numbers stay whole
+            waited = self._bad and self._patience.reached(passed._replace(epoch_total=self._judged.epoch_total))
+            return f"{self.monitor} has not improved for {self._patience}" if waited else None
         if self._bad >= self._patience:
             return f"{self.monitor} has not improved for {self._bad} validations"
         return None
@@ -95,6 +99,7 @@ class Stopping:
             "reference": self._reference,
             "bad": self._bad,
             "since": list(self._since),
+            "judged": list(self._judged),
             "ranking": [[step, merit] for step, merit in self.ranking.items()],
         }
 
@@ -103,4 +108,5 @@ class Stopping:
         self.best, self.best_step = state["best"], state["best_step"]
         self._reference, self._bad = state["reference"], state["bad"]
         self._since = Progress(*state["since"])
+        self._judged = Progress(*state["judged"])
         self.ranking = {int(step): merit for step, merit in state["ranking"]}

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from etude.base.errors import ConfigError
 from etude.base.progress import Progress
 from etude.data.nest import count_samples
 from etude.model.loss import Loss
@@ -71,7 +72,10 @@ class Task(nn.Module, metaclass=_KeepsArguments):
 
     def validation_step(self, batch: Any) -> Any:
         """The loss of a batch in evaluation; the training step's, unless overridden."""
-        return self.training_step(batch)
+        parameters = inspect.signature(self.training_step).parameters.values()
+        known = {"hiddens": None, "optimizer": None, "progress": self.progress}
+        needed = [p.name for p in parameters if p.name in known and p.default is inspect.Parameter.empty]
+        return self.training_step(batch, **{name: known[name] for name in needed})
 
     def test_step(self, batch: Any) -> Any:
         """The loss of a batch in testing; the validation step's, unless overridden."""
@@ -79,7 +83,7 @@ class Task(nn.Module, metaclass=_KeepsArguments):
 
     def predict_step(self, batch: Any) -> Any:
         """The predictions of a batch; needed by `Trainer.predict` alone."""
-        raise NotImplementedError(f"{type(self).__name__} has no predict_step.")
+        raise ConfigError(f"{type(self).__name__} needs a predict_step(batch), which returns the predictions.")
 
     def configure_optimizers(self) -> Any:
         """Optimizers of the task's own, in the forms of the guide; None leaves it to the `optimizer` option."""

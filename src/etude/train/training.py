@@ -23,6 +23,7 @@ from etude.train.evaluate import evaluate
 from etude.train.interrupt import Interrupts
 from etude.train.keeper import Keeper
 from etude.train.live import Live
+from etude.train.metrics import prefixed
 from etude.train.optim.slot import Slot
 from etude.train.portable import TASK_FILE, describe_task
 from etude.train.record import Record
@@ -77,6 +78,8 @@ class Training:
     """A schedule of the batch size (samples or tokens), taken up at every epoch's start."""
     driven: Mapping[str, Driven] = field(default_factory=dict)
     """The schedules that follow validation results."""
+    horizon_steps: float | None = None
+    """The length of the run that its schedules are bound to."""
     finished: str | None = None
     """Why there was nothing left to do when the run was loaded."""
 
@@ -122,10 +125,14 @@ class Training:
         self._check_monitor(metrics)
 
     def _check_monitor(self, metrics: Mapping[str, float]) -> None:
-        monitor = self.stopping.monitor
-        if monitor not in metrics and not monitor.startswith("train/"):
+        """Refuse a metric that nothing gives; one of training is known once a step was logged."""
+        monitor, logged = self.stopping.monitor, self.record.last
+        by_epoch = {"val/epoch_loss"} if "val/loss" in metrics else set()
+        by_training = monitor.startswith("train/") and ("train/loss" not in logged or monitor == "train/epoch_loss")
+        known = {*metrics, *by_epoch, *(name for name in logged if name.startswith("train/"))}
+        if monitor not in known and not by_training:
             raise ConfigError(
-                f"train.monitor is {monitor!r}, which validation does not give; it gives {', '.join(sorted(metrics))}."
+                f"train.monitor is {monitor!r}, which this run does not log; it logs {', '.join(sorted(known))}."
             )
 
     def view(self) -> RunView:
@@ -176,7 +183,7 @@ class Training:
             state.skipped_in_a_row = 0
             self._epoch_loss.add(outcome.terms)
         else:
-            self._skipped()
+            self._skipped(in_a_row=not outcome.overflowed)
         last = group[-1]
         state.position = None if last.last else last.position
         tokens = outcome.tokens
@@ -199,13 +206,19 @@ class Training:
             self.events.epoch_end()
         return before, now
 
-    def _skipped(self) -> None:
+    def _skipped(self, *, in_a_row: bool) -> None:
+        """Count a skipped step; one that only the scale of narrow numbers made overflow is no sign of divergence."""
         state = self.state
         state.skipped += 1
-        state.skipped_in_a_row += 1
+        state.skipped_in_a_row += in_a_row
         step = state.progress.step + 1
         self.say(f"Step {step}: the loss or its gradient is not finite; the step is skipped ({state.skipped} so far).")
         if state.skipped_in_a_row >= self.max_skipped:
+            self.keeper.wait()
+            if self.keeper.last is None and self.keeper.folder is not None:
+                state.skipped, state.skipped_in_a_row = state.skipped - 1, state.skipped_in_a_row - 1
+                self.save(best=False, reason=None)  # as before this step: no step that was skipped changed a weight
+                self.keeper.wait()
             last = self.keeper.last
             raise DivergedError(
                 f"The loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row (to step {step}); "
@@ -228,7 +241,7 @@ class Training:
                 for name, (total, count, _) in outcome.terms.items()
                 if float(count)
             }
-        row |= {f"train/{name}": value for name, value in self.update.scalars.read().items()}
+        row = {prefixed("train", name): value for name, value in self.update.scalars.read().items()} | row
         row["train/grad_norm"] = float(outcome.grad_norm)
         if len(self.slots) == 1:
             row["train/learning_rate"] = self.slots[0].learning_rate
@@ -275,6 +288,7 @@ class Training:
                 prefix="val",
                 device=self.device,
                 seed=self.seed,
+                weigh=self.update.weigh,
                 before=self.events.validation_batch_start,
                 after=self.events.validation_batch_end,
             )
@@ -291,8 +305,7 @@ class Training:
         row = self._head() | metrics | {"time/validation_seconds": perf_counter() - begun}
         self.record.write(row)
         self._check_monitor(metrics)
-        value = metrics.get(self.stopping.monitor, self.record.last.get(self.stopping.monitor, math.nan))
-        improved = self.stopping.record(value, self.state.progress, due=due)
+        improved, value = self._judge(metrics, due=due)
         if due:
             for slot in self.slots:
                 slot.follow_validation(value)
@@ -302,6 +315,14 @@ class Training:
         self._window = (perf_counter(), self.state.progress)
         return improved
 
+    def _judge(self, metrics: Mapping[str, float], *, due: bool) -> tuple[bool, float]:
+        """Whether the validation was the best so far, and what it is judged by."""
+        monitor = self.stopping.monitor
+        if monitor.endswith("/epoch_loss") and self.state.position is not None:
+            return False, math.nan  # an epoch's loss judges at epochs' ends alone
+        value = metrics.get(monitor, self.record.last.get(monitor, math.nan))
+        return self.stopping.record(value, self.state.progress, due=due), value
+
     def validate_at_end(self) -> bool:
         """Validate at the end of a run off the beat: it may set `best`, but moves no patience.
 
@@ -310,7 +331,7 @@ class Training:
         """
         if self.interrupts.received is not None:
             return False
-        self._cut = self.record.size()
+        self._cut = self.record.length()
         return self.validate(due=False)
 
     def reason(self) -> str | None:
@@ -323,7 +344,7 @@ class Training:
             return f"interrupted by {self.interrupts.received.name}"
         if moments.not_before is not None and not moments.not_before.reached(progress):
             return None
-        if (waited := self.stopping.reason(progress)) is not None:
+        if (waited := self.stopping.reason()) is not None:
             return f"early stopping: {waited}"
         return self.events.stop_reason
 
@@ -331,8 +352,14 @@ class Training:
         """Save a checkpoint; a failure is told of, and ends the run when it is one too many."""
         begun = perf_counter()
         self._finish_save(final=False)
+        try:
+            size = self.record.size()
+        except StorageError as error:  # a checkpoint counts no row that is not durable
+            self._save_failed(error, final=reason is not None)
+            return
         ended = None if reason is None else {"reason": reason, "until": [str(d) for d in self.moments.until]}
-        self.keeper.save(self._capture(ended), best=best or self.validation is None, ranking=self.stopping.ranking)
+        content = self._capture(ended, size if self._cut is None else self._cut)
+        self.keeper.save(content, best=best or self.validation is None, ranking=self.stopping.ranking)
         if reason is not None:
             self._finish_save(final=True)
         self.events.save(self.keeper.folder)
@@ -345,16 +372,20 @@ class Training:
             if self.keeper.wait():
                 self._failed_saves = 0
         except StorageError as error:
-            self._failed_saves += 1
-            if final or self._failed_saves >= self.max_failed_saves:
-                raise
-            self.say(f"{error} Training goes on and tries again at the next save.")
+            self._save_failed(error, final=final)
 
-    def _capture(self, ended: Mapping[str, Any] | None) -> Content:
+    def _save_failed(self, error: StorageError, *, final: bool) -> None:
+        self._failed_saves += 1
+        if final or self._failed_saves >= self.max_failed_saves:
+            raise error
+        self.say(f"{error} Training goes on and tries again at the next save.")
+
+    def _capture(self, ended: Mapping[str, Any] | None, rows: int) -> Content:
+        """The run as it stands; `rows` are the bytes of the record that belong to it."""
         state = self.state.state_dict()
-        size = self.record.size()
-        state["record"] = {"bytes": size if self._cut is None else self._cut}
+        state["record"] = {"bytes": rows}
         state["ended"] = ended
+        state["horizon"] = self.horizon_steps
         return Content.capture(
             self.state.progress.step,
             model=self.task.state_dict(),

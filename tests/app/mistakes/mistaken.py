@@ -30,7 +30,8 @@ BASE: dict[str, dict[str, str]] = {
 """A config without a mistake, small enough to train in a moment."""
 
 Edit = Mapping[str, str | None]
-"""Lines `key = value` by section, added to a config or in the place of its own; None takes the section away.
+"""Lines `key = value` by section, added to a config or in the place of its own; a key alone is taken away, by None a
+whole section.
 
 A section in brackets is an element of a list of tables; the section "" is the top of the file.
 """
@@ -69,8 +70,12 @@ def config(edit: Edit | None = None) -> str:
             del sections[name]
             continue
         for line in lines.splitlines():
-            key, _, value = line.partition(" = ")
-            sections.setdefault(name, {})[key] = value
+            key, given, value = line.partition(" = ")
+            keys = sections.setdefault(name, {})
+            if given:
+                keys[key] = value
+            else:
+                del keys[key]
     text = "".join(f"{key} = {value}\n" for key, value in sections.pop("").items())
     for name, keys in sections.items():
         text += f"\n[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in keys.items())

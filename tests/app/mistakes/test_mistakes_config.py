@@ -73,7 +73,7 @@ MISSPELT = [
         edit={"train": "learning_rate = 0.1"},
         at="learning_rate = 0.1",
     ),
-    Mistake("an unknown section", ("database is not a section", "train"), edit={"database": "host = 1"}, at="[database]"),
+    Mistake("an unknown section", ("zebra is not a section", "train"), edit={"zebra": "host = 1"}, at="[zebra]"),
 ]
 
 VALUES = [
@@ -124,7 +124,7 @@ VALUES = [
     wrong("model", 'type = "transfomer"', '"transformer"'),
     wrong("loss", "label_smoothing = 2.0", "label_smoothing must be"),
     wrong("loss", 'type = "crossentropy"', '"cross_entropy"'),
-    wrong("optimizer", 'type = "adamv"', 'did you mean "adamw"?'),
+    wrong("optimizer", 'type = "adamv"', 'did you mean "adam"?'),
     wrong("optimizer", "betas = [0.9]", "betas"),
     wrong("optimizer", "betas = [0.9, 1.0]", "betas", "less than 1"),
     wrong("optimizer", "learning_rate = -1e-3", "at least 0"),
@@ -173,7 +173,6 @@ SCHEDULES = [
     scheduled('schedule = "piecewise", points = [["5 steps", 1e-3], ["1 step", 0]]', "increasing"),
     scheduled('schedule = "linear", peak = 1e-3, from = 1e-3', "peak or from"),
     scheduled('schedule = "plateau", peak = 1e-3, factor = 2.0', "factor", "less than 1"),
-    scheduled('schedule = "cosine", peak = 1e-3, warmup = "3 steps"', "warmup", "longer than the run"),
     Mistake(
         "a smoothing above its range at its end",
         ("loss.label_smoothing", "2", "at its end"),
@@ -189,7 +188,7 @@ TOGETHER = [
         edit={"train": "batch_tokens = 100"},
         at="batch_size",
     ),
-    Mistake("no task", ("task.type is missing", '"translation"'), edit={"task": "type = None"}),
+    Mistake("no task", ("task.type is missing", '"translation"'), edit={"task": "type"}),
     Mistake("no training data", ("data.train",), edit={"data": None}),
     Mistake(
         "shared embeddings with two tokenizers",
@@ -203,7 +202,7 @@ TOGETHER = [
         "a group that matches nothing",
         ("optimizer.groups", "encodr.*", "matches no"),
         edit={"[optimizer.groups]": 'match = "encodr.*"'},
-        at="encodr.*",
+        at="[[optimizer.groups]]",
     ),
     Mistake(
         "a group without a pattern",
@@ -221,10 +220,9 @@ TOGETHER = [
         ("init.weights", "did you mean 'normal'?"),
         edit={"init": 'weights = { "*" = "norml" }'},
     ),
-    wrong("train", 'monitor = "val/los"', "val/loss"),
-    wrong("train", 'monitor = "val/joy"', "joy"),
-    wrong("train", 'monitor = "val/bleu"', "val/bleu"),
-    Mistake("a metric of its own", ("train.mode", '"min" or "max"'), edit={"train": 'monitor = "val/joy"'}),
+    wrong("train", 'monitor = "val/joy"', "joy", "train.mode"),
+    wrong("train", 'monitor = "val/bleu"', "val/bleu", "task.eval_search_samples = 0"),
+    wrong("train", 'monitor = "val/accuracy"', "val/bleu, val/chrf", "val/loss, val/perplexity"),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from etude.app.cli.loading import open_run
 from etude.app.cli.streams import put, say
 from etude.app.run import Run
+from etude.tasks.text_metrics import TEXT_METRICS
 
 
 def validate(arguments: Namespace, overrides: list[str]) -> int:
@@ -31,13 +32,24 @@ def test(arguments: Namespace, overrides: list[str]) -> int:
 
 def _print(run: Run, split: str, arguments: Namespace, metrics: Mapping[str, float]) -> None:
     say(f"{split} metrics of {run.folder}, checkpoint {run.checkpoint(arguments.checkpoint).name}:")
-    if arguments.json:
-        put(json.dumps(dict(metrics)))
-        return
-    put(table(metrics))
+    told = dict(metrics) | signatures(metrics)
+    put(json.dumps(told) if arguments.json else table(told))
 
 
-def table(metrics: Mapping[str, float]) -> str:
+def signatures(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """For each metric of text, as `NAME_signature`, how sacrebleu computes it."""
+    found = {}
+    for name in metrics:
+        kind = TEXT_METRICS.get(name.rpartition("/")[2])
+        if kind is not None:
+            metric = kind()
+            metric.update(["a"], ["a"])
+            metric.compute()  # only then the signature is whole
+            found[f"{name}_signature"] = metric.signature
+    return found
+
+
+def table(metrics: Mapping[str, Any]) -> str:
     """Lines of name and value, aligned."""
     width = max((len(name) for name in metrics), default=0)
     return "\n".join(f"{name:<{width}}  {_figure(value)}" for name, value in metrics.items())

@@ -1,6 +1,5 @@
 """Lines as they come: a thread reads, so that answers can begin before the input ends and reading never waits."""
 
-import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -74,13 +73,13 @@ class Lines:
     def _decoded(self, line: bytes, number: int) -> str:
         if len(line) > LINE_BYTES:
             raise DataError(f"{self._name}, line {number} is longer than {LINE_BYTES >> 20} MiB.")
-        with contextlib.suppress(IndexError):
-            line = line.removesuffix(b"\n").removesuffix(b"\r")
+        line = line.removesuffix(b"\n").removesuffix(b"\r")
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             byte = line[error.start]
+            place = f"{self._name}, line {number}"
             raise DataError(
-                f"{self._name}, line {number} must be UTF-8, but holds the byte 0x{byte:02x} at position {error.start + 1}."
+                f"{place} must be UTF-8, but holds the byte 0x{byte:02x} at position {error.start + 1}."
             ) from None
         return text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}") if number == 1 else text

@@ -2,10 +2,11 @@
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from etude.app.cli.parsing import choose, overview, parse
-from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, open_streams, printable, put, say
+from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, finish_stdout, open_streams, printable, put, say
 from etude.base.errors import ConfigError, EtudeError
 
 LINES = 6
@@ -20,8 +21,10 @@ def main(words: Sequence[str]) -> int:
     open_streams()
     debug = "--debug" in words
     try:
-        code = _run([*words])
-        sys.stdout.flush()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = _run([*words])
+        finish_stdout()
     except BrokenPipeError:
         abandon_stdout()
         return CLOSED_PIPE
@@ -73,6 +76,11 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("etude")
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning of Python's as one line, without the place in the code that it came from."""
+    say(f"Warning: {' '.join(str(message).split())}")
 
 
 def _trace(*, debug: bool) -> None:

@@ -103,16 +103,24 @@ def _opened(arguments: Namespace, overrides: list[str]) -> Run:
 def _input(file: str | None) -> Iterator[tuple[BinaryIO, str]]:
     """The bytes to read, and what messages call them."""
     if file is None or file == "-":
-        yield getattr(sys.stdin, "buffer", sys.stdin), "standard input"  # type: ignore[misc]
+        yield _standard_input(), "standard input"
         return
-    try:
-        stream = Path(file).open("rb")
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist; give a file of lines, or none to read standard input.") from None
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from None
-    with stream:
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Path(file).open("rb"))
+        except FileNotFoundError:
+            raise DataError(f"{file} does not exist; give a file of lines, or none to read standard input.") from None
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}.") from None
         yield stream, file
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input through a buffer of its own: the interpreter cannot end while another thread reads from its."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (OSError, ValueError):  # no file behind it
+        return sys.stdin.buffer
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 import fcntl
 import json
 import os
+import platform
 import struct
-import sys
 import time
 import tomllib
 from argparse import Namespace
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from etude.app.cli.streams import printable, put, say
 from etude.base.errors import StorageError
@@ -100,14 +100,17 @@ def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of a run folder; asked without taking it, so that no start is disturbed."""
     try:
         with path.open("rb") as file:
-            if sys.platform == "linux":
-                # struct flock: kind, whence, start, length, process (Linux's order, padded as C pads it).
-                asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-                told = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))
-                return bool(told[0] != fcntl.F_UNLCK)
-            return bool(file.read(1))  # its holder's name, which only a process that was killed leaves behind
+            return _is_held(file) if platform.system() == "Linux" else bool(file.read(1))
     except OSError:
         return False
+
+
+def _is_held(file: BinaryIO) -> bool:
+    # C's struct flock as Linux lays it out: kind, whence, start, length, process. Elsewhere the holder's name in the
+    # file has to do, which a process that was killed leaves behind.
+    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
+    return bool(kind != fcntl.F_UNLCK)
 
 
 def last_row(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from etude.base.errors import StorageError
+
 CLOSED_PIPE = 141
 """What a Unix tool ends with whose reader has gone: 128 + SIGPIPE."""
 
@@ -38,14 +40,15 @@ def say(text: str) -> None:
 
 def put(text: str) -> None:
     """Give a line of the result, on stdout. Raises BrokenPipeError where the reader has gone."""
-    sys.stdout.write(f"{text}\n")
+    with _stdout():
+        sys.stdout.write(f"{text}\n")
 
 
 def printable(text: str) -> str:
-    """The text with control characters (line breaks aside) escaped, safe for a terminal.
+    r"""The text with control characters (line breaks aside) escaped, safe for a terminal.
 
-    >>> printable("a" + chr(27) + "[31mb")
-    'a\\\\x1b[31mb'
+    >>> print(printable("a" + chr(27) + "[31mb"))
+    a\x1b[31mb
     """
     if text.isprintable():
         return text
@@ -70,6 +73,23 @@ def flushed() -> Iterator[None]:
     """Flush stdout at the end of the block, so that a reader that has gone is noticed inside and not at exit."""
     yield
     sys.stdout.flush()
+
+
+def finish_stdout() -> None:
+    """Write what is left in stdout's buffer. Raises BrokenPipeError for a reader that has gone, else StorageError."""
+    with _stdout():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon_stdout()
+        raise StorageError(f"Standard output cannot be written: {error.strerror}.") from error
 
 
 def abandon_stdout() -> None:

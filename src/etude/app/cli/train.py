@@ -8,6 +8,7 @@ from typing import Any
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.config import Config, load_config
+from etude.app.pairs import SKIPPED
 from etude.app.running import train_run
 from etude.train.fit import Result
 from etude.train.interrupt import Interrupted
@@ -43,6 +44,8 @@ def summary(result: Result, folder: Path) -> str:
     lines += [f"Best: {_told(result.best)}", f"Last: {_told(result.last)}"]
     if result.skipped:
         lines.append(f"Skipped: {result.skipped:,} steps whose loss or gradient was not finite.")
+    if left_out := _count_lines(folder / SKIPPED):
+        lines.append(f"Left out: {left_out:,} bad samples ({shell_word(folder / SKIPPED)} lists them).")
     etude, shown = command(), shell_word(folder)
     lines += ["Next:", f"  {etude} test {shown}", f"  {etude} predict {shown} < lines.txt"]
     return "\n".join(lines)
@@ -56,6 +59,14 @@ def interrupted(result: Result | None, folder: Path) -> str:
         f"{result.reason[:1].upper()}{result.reason[1:]} and saved at step {result.progress.step:,} in {folder}.\n"
         "The same command goes on from there."
     )
+
+
+def _count_lines(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return sum(1 for _ in file)
+    except OSError:
+        return 0
 
 
 def _told(checkpoint: Path | None) -> str:

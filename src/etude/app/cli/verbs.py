@@ -103,9 +103,9 @@ VERBS: tuple[Verb, ...] = (
         'echo "Two dogs are playing." | etude predict runs/translation',
         "etude.app.cli.predict:run",
         "Each line of FILE (standard input without one) gives one line of output, in the same order; an empty line\n"
-        "gives an empty one. Answers are written as soon as lines are there. With --n-best N above 1, each line gives up\n"
-        "to N lines of its number, a score and a text, separated by tabs, best first. With --json, each line gives one\n"
-        "object with source, prediction, score and predictions.",
+        "gives an empty one. Answers are written as soon as lines are there. With --n-best N above 1, each line\n"
+        "gives up to N lines of its number, a score and a text, separated by tabs, best first. With --json, each\n"
+        "line gives one object with source, prediction, score and predictions.",
         (
             RUN,
             argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),

@@ -1,6 +1,7 @@
 """Lays the parts of a config over one another: files that extend files, then the command line."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from etude.base.config.reading import Source, read, shown
 from etude.base.config.section import Section, is_off
 from etude.base.config.structure import section_for, type_below
 from etude.base.errors import ConfigError
+
+_PART = re.compile(r'\[(?P<index>\d+)\]|\.?(?:"(?P<quoted>[^"\\]+)"|(?P<bare>[a-z_]+))')
+_SUBJECT = re.compile(rf"((?:{re.sub('[?]P<[a-z]+>', '?:', _PART.pattern)})+) (.+)", re.DOTALL)
 
 DEEPEST = 64
 """Levels of tables and lists above which a config is refused."""
@@ -72,6 +76,19 @@ def dotted(key: Key) -> str:
         bare = part.isascii() and part.replace("_", "").replace("-", "").isalnum()
         text += ("." if text else "") + (part if bare else f'"{part}"')
     return text
+
+
+def subject(sentence: str) -> tuple[Key, str]:
+    """Read the dotted key that a sentence begins with, and the rest of the sentence.
+
+    >>> subject("optimizer.groups[0].match is missing.")
+    (('optimizer', 'groups', 0, 'match'), 'is missing.')
+    """
+    found = _SUBJECT.match(sentence)
+    if found is None:
+        return (), sentence
+    parts = _PART.finditer(found[1])
+    return tuple(int(part["index"]) if part["index"] else part["quoted"] or part["bare"] for part in parts), found[2]
 
 
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:

@@ -20,12 +20,19 @@ NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 """Kinds of parameter that a config can give by name."""
 
 
-def resolve_import(spec: str) -> Any:
-    """Import what `package.module:Class` or `/path/net.py:build` names.
+def resolve_import(spec: str, key: str = "") -> Any:
+    """Import what `package.module:Class` or `/path/net.py:build` names; messages begin with the `key` that says so.
 
     A file is run once per process, as a module of its own name; its folder is searched for what it imports in turn.
     Raises ConfigError, one sentence, when there is no such module, file or name, or when its code fails.
     """
+    try:
+        return _resolved(spec)
+    except ConfigError as error:
+        raise ConfigError([f"{key} {problem}".strip() for problem in error.problems]) from error
+
+
+def _resolved(spec: str) -> Any:
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise ConfigError(f'"{spec}" must be "package.module:Class" or "file.py:name".')
@@ -67,7 +74,8 @@ def check_signature(
     ]
     anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     unknown = [] if anything else [key for key in given if key not in known]
-    missing = [key for key in known if parameters[key].default is inspect.Parameter.empty and key not in given]
+    meant = {*given, *(nearest(key, known) for key in unknown)}  # a misspelt argument is one mistake, not two
+    missing = [key for key in known if parameters[key].default is inspect.Parameter.empty and key not in meant]
 
     def place(key: str) -> str:
         return f" ({locate(key)})." if locate else "."

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from etude.base.config.command import Override, Overrides, parse
-from etude.base.config.composing import Layer, Origin, compose, dotted
+from etude.base.config.composing import Layer, Origin, compose, dotted, subject
 from etude.base.config.fields import Located
 from etude.base.config.lines import Key, split_key
 from etude.base.config.problems import real_key, sentences
 from etude.base.config.section import Section
 from etude.base.config.structure import element_of
 from etude.base.config.writing import toml
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, EtudeError
 
 Root = TypeVar("Root", bound=Section)
 
@@ -49,6 +50,34 @@ class Loaded(Generic[Root]):
         for part in parts:
             place = (*place, int(part) if part.isdigit() and (*place, int(part)) in self.origins else part)
         return place
+
+    @contextmanager
+    def naming_places(self) -> Iterator[None]:
+        """Let an error raised in the block, whose sentences begin with a key, say where its value came from.
+
+        For what only shows once data or model are there: `model.heads must ...` ends in `(translate.toml, line 14).`
+        """
+        try:
+            yield
+        except EtudeError as error:
+            if isinstance(error, ConfigError):
+                error.problems = tuple(self._placed(problem) for problem in error.problems)
+                error.args = ("\n".join(error.problems),)
+            else:
+                error.args = (self._placed(str(error)),)
+            raise
+
+    def _placed(self, sentence: str) -> str:
+        """End a sentence that begins with a key that somebody gave by where it stands."""
+        key, _ = subject(sentence)
+        if not key or key[0] not in self.data:
+            return sentence
+        origin = self.origin(key)
+        if origin == Origin() and key[-1] == "type":  # a type alone is written as the component itself
+            origin = self.origin(key[:-1])
+        if origin == Origin() or str(origin) in sentence:
+            return sentence
+        return f"{sentence.removesuffix('.')} ({origin})."
 
     def values(self) -> Iterator[tuple[str, Any, Origin]]:
         """List every value of the composed config, with its dotted key and where it came from."""

@@ -2,18 +2,18 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from etude.base.config.components import nearest, quoted
-from etude.base.config.composing import Layer, Origin, dotted
+from etude.base.config.composing import Layer, Origin, dotted, subject
 from etude.base.config.lines import Key
 from etude.base.config.other_words import hint
 from etude.base.config.reading import shown
-from etude.base.config.structure import bounds_of, element_of, fields_of, section_for, type_at
+from etude.base.config.structure import bounds_of, component_of, element_of, fields_of, section_for, type_at
 from etude.base.config.writing import inline
 
 LONGEST = 60
@@ -181,6 +181,12 @@ class _Speaker:
         if problem.kind in special:
             return special[problem.kind](problem)
         must = self.must(problem)
+        told, rest = subject(must)
+        for key in ((*problem.key, *told), told) if told else ():  # a check of a whole section, about one of its keys
+            if key in self.layer.origins or key[-1] in self.known(key[:-1]):
+                problem = replace(problem, steps=tuple(("key", part) for part in key))
+                must = rest if rest.startswith("must") else f"{dotted(key)} {rest}"
+                break
         name = dotted(problem.key) or "the config"
         if not must.startswith("must"):
             return f"{_named(name, must)} ({self.where(problem.key)})."
@@ -206,6 +212,9 @@ class _Speaker:
     def missing(self, problem: _Problem) -> str:
         """A key that must be given."""
         table = dotted(problem.key[:-1])
+        kind = component_of(type_at(self.root, problem.key, self.layer.data))
+        if kind is not None and kind.default is None:
+            return self.untyped(replace(problem, context={"names": quoted(kind.table)}))
         section = f" in [{table}]" if table else ""
         return f"{dotted(problem.key)} is missing: give it{section} ({self.where(problem.key[:-1])})."
 
@@ -213,24 +222,29 @@ class _Speaker:
         """A key that nobody reads."""
         *above, key = problem.key
         place = tuple(above)
-        section = section_for(type_at(self.root, place, self.layer.data), _at(self.layer.data, place))
-        known = list(fields_of(section)) if section else []
+        known = self.known(place)
         table = f"a key of [{dotted(place)}]" if place else "a section of the config"
         advice = hint(str(key)) or self.elsewhere(str(key), place, known) or f"it knows {', '.join(known)}"
         end = "?" if advice.startswith("did you") else ""
         return f"{dotted(problem.key)} is not {table}; {advice}{end} ({self.where(problem.key)})."
+
+    def known(self, place: Key) -> list[str]:
+        """List the keys of the section at a place."""
+        section = section_for(type_at(self.root, place, self.layer.data), _at(self.layer.data, place))
+        return list(fields_of(section)) if section else []
 
     def elsewhere(self, key: str, place: Key, known: Iterable[str]) -> str:
         """Guess what a misspelt or misplaced key was meant to be."""
         near = nearest(key, known)
         if near:
             return f"did you mean {dotted((*place, near))}"
-        for name, field in fields_of(self.root).items():
-            section = section_for(field.annotation, self.layer.data.get(name, {}))
-            match = nearest(key, fields_of(section)) if section else ""
-            if section and (match == key or (match and not place)):
-                return f"did you mean {dotted((name, match))}"
-        return ""
+        found = {name: nearest(key, self.known((name,))) for name in fields_of(self.root)}
+        right = next((name for name, match in found.items() if match == key), "")
+        if place or right:
+            return f"did you mean {dotted((right, key))}" if right else ""
+        closest = nearest(key, found.values())
+        name = next((name for name, match in found.items() if match and match == closest), "")
+        return f"did you mean {dotted((name, closest))}" if name else ""
 
     def word(self, problem: _Problem) -> str:
         """A word that is not one of those allowed."""

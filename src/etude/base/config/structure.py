@@ -82,6 +82,11 @@ def bounds_of(annotation: Any) -> dict[str, Any]:
     return found
 
 
+def component_of(annotation: Any) -> Component | None:
+    """Give the component that a type stands for, if any."""
+    return next((part for part in _alternatives(annotation) if isinstance(part, Component)), None)
+
+
 def _alternatives(annotation: Any) -> Iterator[Any]:
     """Unfold unions and marks into the plain types, generic aliases and components that they offer."""
     annotation = getattr(annotation, "__value__", annotation)  # a `type X = ...` alias

@@ -129,7 +129,7 @@ The library in {city} holds {papers} in {language}. | La biblioteca de {city} gu
 {who} translated {papers} from {language} into {language2}. | {who} tradujo {papers} del {language} al {language2}.
 The answer is {number}. | La respuesta es {number}.
 Is {number} greater than {number2}? | ¿Es {number} mayor que {number2}?
-Add {number} and {number2}. | Suma {number} y {number2}.
+What is {number} plus {number2}? | ¿Cuánto es {number} más {number2}?
 Multiply {number} by {number2}. | Multiplica {number} por {number2}.
 How do you say {number} in {language}? | ¿Cómo se dice {number} en {language}?
 {who} can count up to {number} in {language}. | {who} sabe contar hasta {number} en {language}.

@@ -1,16 +1,15 @@
 """What one checkpoint holds, and its files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from etude.base.files import fsync_file, fsync_folder, sha256_of, storage, write_json
+from etude.base.files import fsync_folder, json_bytes, write_parts
 from etude.train.checkpoint.nest import snapshot, split
+from etude.train.checkpoint.tensors import encode
 
 MANIFEST = "manifest.json"
 MODEL, AVERAGED, OPTIMIZER, STATE = (
@@ -23,15 +22,8 @@ STATE_JSON = "state.json"
 ALIASES = "aliases.json"
 """By file name: the other names of tensors that are shared."""
 FORMAT = 1
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file whose bytes are a function of the tensors.
-
-    The metadata holds one entry, since safetensors writes several in an order that changes from one process to the
-    next; without `format`, some readers refuse the file.
-    """
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+SMALL_FILES = 1 << 16
+"""Bytes allowed for the JSON files of a checkpoint where its need of space is told."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +72,19 @@ class Content:
             about=dict(about or {}),
         )
 
+    @property
+    def bytes(self) -> int:
+        """About how much it takes on disk."""
+        return sum(tensor.nbytes for tensors in self.tensors.values() for tensor in tensors.values()) + SMALL_FILES
+
     def write(self, folder: Path) -> None:
-        """Write every file into the existing, empty `folder`, each durable, the manifest last."""
-        with storage("write the checkpoint", folder):
-            for name, tensors in self.tensors.items():
-                write_tensors(folder / name, tensors)
-                fsync_file(folder / name)
-            if self.aliases:
-                write_json(folder / ALIASES, self.aliases)
-            (folder / STATE_JSON).write_text(json.dumps(self.state, allow_nan=False), encoding="utf-8")
-            fsync_file(folder / STATE_JSON)
-            for name, value in self.extra.items():
-                write_json(folder / name, value)
-            files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-                for path in sorted(folder.iterdir())
-            }
-            write_json(folder / MANIFEST, {"format": FORMAT, "step": self.step, **self.about, "files": files})
-            fsync_folder(folder)
+        """Write every file into the existing, empty `folder`, each durable, the manifest last. Raises OSError."""
+        documents = {STATE_JSON: self.state, **self.extra}
+        if self.aliases:
+            documents[ALIASES] = self.aliases
+        files = {name: write_parts(folder / name, encode(tensors)) for name, tensors in self.tensors.items()}
+        files |= {name: write_parts(folder / name, [json_bytes(value)]) for name, value in documents.items()}
+        listed = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())}
+        manifest = {"format": FORMAT, "step": self.step, **self.about, "files": listed}
+        write_parts(folder / MANIFEST, [json_bytes(manifest)])
+        fsync_folder(folder)

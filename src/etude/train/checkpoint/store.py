@@ -10,11 +10,11 @@ from pathlib import Path
 from etude.base.errors import StorageError
 from etude.base.files import fsync_folder, make_folder, replace_link, storage
 from etude.train.checkpoint.content import Content
+from etude.train.checkpoint.naming import PREFIX, step_name, step_of
 from etude.train.checkpoint.reader import verify
 
 BEST, LAST = "best", "last"
-_PREFIX, _PARTIAL, _DOOMED = "step-", ".partial-", ".doomed-"
-_DIGITS = 8
+_PARTIAL, _DOOMED, _TEMPORARY = ".partial-", ".doomed-", ".tmp"
 
 
 class Store:
@@ -30,13 +30,97 @@ class Store:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Path] | None = None
 
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    def link(self, name: str) -> Path | None:
+        """The checkpoint folder that `best` or `last` points to; None where there is none, or none of this folder."""
+        path = self.folder / name
+        try:
+            target = path.readlink()
+        except OSError:
+            return None
+        found = self.folder.resolve() / target.name
+        return found if str(target) == target.name and step_of(target) is not None and found.is_dir() else None
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` lies."""
+        return self.folder / step_name(step)
+
+    def steps(self) -> list[int]:
+        """Steps with a published checkpoint, oldest first."""
+        found = map(step_of, self.folder.glob(f"{PREFIX}*")) if self.folder.is_dir() else ()
+        return sorted(step for step in found if step is not None)
+
+    def newest_sound(self, complain: Callable[[str], None]) -> Path | None:
+        """The newest checkpoint that verifies, telling of every damaged one that was passed over.
+
+        Raises StorageError where there are checkpoints and none is sound.
+        """
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                verify(self.path(step))
+            except StorageError as error:
+                problems.append(str(error))
+                complain(f"{error} Falling back to an earlier checkpoint.")
+                continue
+            return self.path(step)
+        if problems:
+            raise StorageError(f"No checkpoint in {self.folder} is sound. {problems[0]}")
+        return None
+
+    # -- before a run goes on ------------------------------------------------------------------------------------
+
     def prepare(self) -> None:
         """Make the folder and remove what an interrupted save or removal left."""
         make_folder(self.folder)
         for path in self.folder.iterdir():
-            if path.name.startswith((_PARTIAL, _DOOMED)) or path.name.endswith(".tmp"):
+            if path.name.startswith((_PARTIAL, _DOOMED)) or path.name.endswith(_TEMPORARY):
                 with suppress(OSError):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def settle(
+        self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> None:
+        """Finish what a killed save left to do: a run that goes on from `step` finds the folder as if it had not been.
+
+        Folders newer than `step` (damaged ones, since `step` is the newest sound one) go, `last` and `best` point
+        where they belong, and what `keep_last` and `keep_best` leave out is removed. Where the best checkpoint is no
+        longer sound, the best of the sound ones takes its place, and that is told.
+        """
+        for later in self.steps():
+            if later > step:
+                self._remove(self.path(later))
+        self._point(LAST, step)
+        self._point(BEST, self._best(step, best, ranking, complain))
+        self._remove_old(ranking)
+
+    def _best(
+        self, step: int, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> int | None:
+        """The step that `best` should point to; None as long as nothing was validated."""
+        if best is None or best == step:
+            return best
+        there = self.steps()
+        for candidate in [best, *sorted((s for s in there if s in ranking and s != best), key=lambda s: ranking[s])]:
+            try:
+                verify(self.path(candidate))
+            except StorageError as error:
+                complain(f"The best checkpoint is lost: {error} The best of the others takes its place.")
+                continue
+            return candidate
+        return step
+
+    def _point(self, name: str, step: int | None) -> None:
+        link = self.folder / name
+        if step is None:
+            if link.is_symlink():
+                with storage("remove the link", link):
+                    link.unlink()
+        elif self.link(name) != self.folder.resolve() / step_name(step):
+            replace_link(link, step_name(step))
+
+    # -- saving --------------------------------------------------------------------------------------------------
 
     def save(
         self, content: Content, *, best: bool, ranking: Mapping[int, float] | None = None, wait: bool = False
@@ -63,50 +147,10 @@ class Store:
         finally:
             self._writer.shutdown()
 
-    def link(self, name: str) -> Path | None:
-        """The folder that `best` or `last` points to, or None."""
-        path = self.folder / name
-        return path.resolve() if path.is_symlink() and path.exists() else None
-
-    def path(self, step: int) -> Path:
-        """Where the checkpoint of `step` lies."""
-        return self.folder / f"{_PREFIX}{step:0{_DIGITS}d}"
-
-    def steps(self) -> list[int]:
-        """Steps with a published checkpoint, oldest first."""
-        if not self.folder.is_dir():
-            return []
-        names = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*"))
-        return sorted(int(name) for name in names if name.isdigit())
-
-    def newest_sound(self, complain: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint that verifies, telling of every damaged one that was passed over.
-
-        Raises StorageError where there are checkpoints and none is sound.
-        """
-        problems = []
-        for step in reversed(self.steps()):
-            try:
-                verify(self.path(step))
-            except StorageError as error:
-                problems.append(str(error))
-                complain(f"{error} Falling back to an earlier checkpoint.")
-                continue
-            return self.path(step)
-        if problems:
-            raise StorageError(f"No checkpoint in {self.folder} is sound. {problems[0]}")
-        return None
-
-    def drop_after(self, step: int) -> None:
-        """Remove what is newer than `step`: damaged folders that a resumed run will write again."""
-        for later in self.steps():
-            if later > step:
-                self._remove(self.path(later))
-
-    def _write(self, content: Content, *, best: bool, ranking: dict[int, float]) -> Path:
+    def _write(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> Path:
         place = self.path(content.step)
         partial = self.folder / f"{_PARTIAL}{place.name}"
-        with storage("write the checkpoint", place):
+        with storage("write the checkpoint", place, needs=content.bytes):
             if partial.exists():
                 shutil.rmtree(partial)
             partial.mkdir()
@@ -134,13 +178,12 @@ class Store:
         partial.rename(place)
         fsync_folder(self.folder)
 
-    def _remove_old(self, ranking: dict[int, float]) -> None:
+    def _remove_old(self, ranking: Mapping[int, float]) -> None:
         steps = self.steps()
         kept = set(steps[-self._keep_last :])
         kept.update(sorted((s for s in steps if s in ranking), key=lambda s: (ranking[s], s))[: self._keep_best])
-        for name in (BEST, LAST):
-            if (target := self.link(name)) is not None:
-                kept.add(int(target.name.removeprefix(_PREFIX)))
+        linked = (self.link(name) for name in (BEST, LAST))
+        kept.update(step for target in linked if target is not None and (step := step_of(target)) is not None)
         for step in steps:
             if step not in kept:
                 self._remove(self.path(step))
@@ -151,8 +194,3 @@ class Store:
         with suppress(OSError):
             folder.rename(doomed)
             shutil.rmtree(doomed)
-
-
-def checkpoint_step(folder: Path) -> int:
-    """The step a published checkpoint folder is of."""
-    return int(folder.resolve().name.removeprefix(_PREFIX))

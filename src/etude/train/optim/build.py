@@ -1,6 +1,7 @@
 """From a config, or from what a task configured, to the optimizers of a run."""
 
 import fnmatch
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from etude.base.config.imports import check_signature
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import bind
+from etude.base.schedules import ScheduleSection, bind
 from etude.train.optim.config import (
     AdafactorConfig,
     AdamConfig,
@@ -24,6 +26,7 @@ from etude.train.optim.fused import QuickAdam, QuickAdamW
 from etude.train.optim.muon import Muon, is_hidden_matrix
 from etude.train.optim.slot import Rate, Slot
 
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - torch has no public base of its batch and instance norms
 ONLY = "0"
 """The name of a run's only optimizer."""
 
@@ -72,7 +75,7 @@ def build_optimizer(
     freeze(module, [group.match for group in config.groups if group.freeze], "optimizer.groups")
     groups = _grouped(module, config)
     if not groups:
-        raise ConfigError("The model has no parameter to train; is everything frozen?")
+        raise ConfigError("train.freeze and optimizer.groups leave no parameter to train.")
     d_model = getattr(getattr(getattr(module, "model", module), "config", None), "d_model", None)
     tables, rates = [], []
     for index, group in enumerate(groups):
@@ -91,13 +94,30 @@ def build_optimizer(
             table["muon"] = group.muon
         tables.append(table)
     optimizer = _make(config, tables)
-    return Slot(ONLY, optimizer, rates=rates, names=names_of(module), notice=notice)
+    beside: dict[str, int] = {}
+    for index, group in enumerate(groups):
+        if group.config is not None and "learning_rate" in (group.config.model_extra or {}):
+            beside.setdefault(group.config.match, index)
+    main = next((index for index, group in enumerate(groups) if group.config is None), 0)
+    return Slot(ONLY, optimizer, rates=rates, names=names_of(module), main=main, beside=beside, notice=notice)
+
+
+def _embeddings(module: nn.Module) -> set[nn.Parameter]:
+    found = {p for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
+    for part in module.modules():  # layers that hold an embedding without being torch's say so
+        found.update(getattr(part, "embedding_parameters", list)())
+    return found
+
+
+def _undecayed(module: nn.Module) -> set[nn.Parameter]:
+    """Biases, norms and embeddings, and whatever else is no matrix."""
+    norms = {p for m in module.modules() if isinstance(m, _NORMS) for p in m.parameters()}
+    small = {p for name, p in module.named_parameters() if p.ndim < 2 or name.rpartition(".")[2].startswith("bias")}  # noqa: PLR2004 - a matrix
+    return _embeddings(module) | norms | small
 
 
 def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
-    embeddings = {p for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
-    for part in module.modules():  # layers that hold an embedding without being torch's say so
-        embeddings.update(getattr(part, "embedding_parameters", list)())
+    embeddings, undecayed = _embeddings(module), _undecayed(module)
     groups: dict[tuple[Any, ...], _Group] = {}
     used: set[str] = set()
     for parameter, name in names_of(module).items():
@@ -105,7 +125,7 @@ def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
             continue
         own = next((g for g in reversed(config.groups) if matches(name, g.match)), None)
         used.update(g.match for g in config.groups if matches(name, g.match))
-        decays = config.decay_all or (parameter.ndim > 1 and parameter not in embeddings)
+        decays = config.decay_all or parameter not in undecayed
         muon = isinstance(config, MuonConfig) and is_hidden_matrix(name, parameter, embeddings)
         key = (not muon, id(own), decays)
         groups.setdefault(key, _Group(own, decays, muon)).parameters.append(parameter)
@@ -152,15 +172,53 @@ def build_imported(
     notice: Callable[[str], None],
     horizon: Horizon,
 ) -> Slot:
-    """An optimizer of the user's own by import path: called with the trainable parameters and its arguments."""
-    parameters = [p for p in names_of(module) if p.requires_grad]
+    """An optimizer of the user's own, by import path or as a class or function: called with the trainable parameters
+    and its arguments, which are checked against its signature.
+
+    Of a class of torch's kind the weight decay, if any, skips biases, norms and embeddings unless `decay_all`.
+    """
     options = dict(arguments)
-    rate = options.pop("learning_rate", None)
+    decay_all = bool(options.pop("decay_all", False))
+    given = {key: options.pop(key) for key in ("learning_rate", "weight_decay") if key in options}
+    read = AdamWConfig.model_validate({key: value for key, value in given.items() if not is_schedule(value)})
     rates: list[Rate] = []
-    if isinstance(rate, (int, float)):
-        options["lr"] = float(rate)
-    optimizer = make(parameters, **options)
-    if rate is not None and not isinstance(rate, (int, float)):
-        schedule = bind(rate, horizon, key="optimizer.learning_rate")
-        rates = [(index, "lr", schedule) for index in range(len(optimizer.param_groups))]
+    scheduled: dict[str, Any] = {}
+    for key, name in (("learning_rate", "lr"), ("weight_decay", "weight_decay")):
+        if key in given:
+            value = given[key] if is_schedule(given[key]) else getattr(read, key)
+            options[name] = float(value) if isinstance(value, (int, float)) else 0.0
+            if not isinstance(value, (int, float)):
+                scheduled[name] = bind(value, horizon, key=f"optimizer.{key}")
+    check_signature(make, options, "optimizer", positional=1)
+    parameters: list[Any] = [p for p in names_of(module) if p.requires_grad]
+    if not decay_all and isinstance(make, type) and _decays(make, options):
+        spared = _undecayed(module)
+        groups = [
+            {"params": [p for p in parameters if p not in spared]},
+            {"params": [p for p in parameters if p in spared], "weight_decay": 0.0},
+        ]
+        parameters = [group for group in groups if group["params"]]
+    try:
+        optimizer = make(parameters, **options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer: {getattr(make, '__name__', 'it')} refuses its arguments: {error}.") from error
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(f"optimizer must give a torch.optim.Optimizer, but gives a {type(optimizer).__name__}.")
+    for name, schedule in scheduled.items():
+        spared_groups = {i for i, g in enumerate(parameters) if isinstance(g, dict) and "weight_decay" in g}
+        skipped = spared_groups if name == "weight_decay" else set()
+        rates += [(index, name, schedule) for index in range(len(optimizer.param_groups)) if index not in skipped]
     return Slot(ONLY, optimizer, rates=rates, names=names_of(module), notice=notice)
+
+
+def is_schedule(value: Any) -> bool:
+    """Whether `value` is a schedule that was read before."""
+    return isinstance(value, ScheduleSection)
+
+
+def _decays(make: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+    """Whether a class of optimizers is asked for weight decay, or has it by default."""
+    if "weight_decay" in options:
+        return True
+    parameter = inspect.signature(make).parameters.get("weight_decay")
+    return parameter is not None and bool(parameter.default)

@@ -1,9 +1,10 @@
 """The `[optimizer]` section: a table for each optimizer, with its own arguments."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from etude.base.config.components import nearest
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.durations import Duration
@@ -27,12 +28,37 @@ class GroupConfig(Section):
 
 
 class _Optimizer(Section):
+    type: str
     learning_rate: scheduled(ge=0) = DEFAULT_RATE  # type: ignore[valid-type]
     """A number or a schedule; cosine to zero from 1e-3, the first 5 % of the run warming up, unless given."""
     decay_all: bool = False
     """Let weight decay act on biases, norms and embeddings too."""
     groups: list[GroupConfig] = Field(default_factory=list)
     """Parameter groups by name pattern, each with arguments of its own."""
+
+    @model_validator(mode="after")
+    def _reads_the_groups(self) -> Self:
+        """Check the arguments of every group as the optimizer's own are checked."""
+        for index, group in enumerate(self.groups):
+            extra = group.model_extra
+            if not extra:
+                continue
+            known = [name for name in type(self).model_fields if name not in {"type", "groups", "decay_all"}]
+            for name in extra:
+                if name not in known:
+                    near = nearest(name, known)
+                    hint = f"did you mean {near}?" if near else f"it takes {', '.join(known)}."
+                    raise ValueError(f"optimizer.groups[{index}].{name} is not an argument of {self.type}; {hint}")
+            try:
+                read = type(self).model_validate(dict(extra))
+            except ValidationError as error:
+                problem = error.errors(include_url=False)[0]
+                name = str(problem["loc"][0])
+                said = problem["msg"].removeprefix("Value error, ")
+                said = said.replace("Input should be", "must be")
+                raise ValueError(f"optimizer.groups[{index}].{name} {said}, but is {extra[name]!r}") from None
+            extra.update({name: getattr(read, name) for name in extra})
+        return self
 
 
 class AdamWConfig(_Optimizer):

@@ -26,6 +26,8 @@ class Slot:
         rates: Sequence[Rate] = (),
         names: Mapping[nn.Parameter, str] | None = None,
         others: Sequence[nn.Parameter] = (),
+        main: int = 0,
+        beside: Mapping[str, int] | None = None,
         scheduler: Any = None,
         scheduler_every: Duration | None = None,
         notice: Callable[[str], None] = print,
@@ -38,6 +40,9 @@ class Slot:
         self._rates = list(rates)
         self._names = dict(names or {})
         own = set(self.parameters)
+        self._main = main
+        self._beside = dict(beside or {})
+        self._used: float | None = None
         self._others = [p for p in others if p not in own]
         self._scheduler = scheduler
         self._scheduler_every = scheduler_every or Duration(1, "epochs")
@@ -57,7 +62,10 @@ class Slot:
 
     def follow(self, before: Progress, now: Progress) -> None:
         """Step a torch scheduler when its time has come."""
-        if self._scheduler is not None and not self._is_plateau and self._scheduler_every.due(before, now):
+        if self._scheduler is None or self._is_plateau:
+            return
+        self._used = self._rate(self._main)
+        if self._scheduler_every.due(before, now):
             self._scheduler.step()
 
     def follow_validation(self, value: float) -> None:
@@ -67,8 +75,11 @@ class Slot:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the first group."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The rate that the last step was taken with; of several groups that of the first without its own."""
+        return self._rate(self._main) if self._used is None else self._used
+
+    def _rate(self, group: int) -> float:
+        return float(self.optimizer.param_groups[group]["lr"])
 
     def driven(self) -> dict[str, Driven]:
         """The schedules that follow validation results, by name."""
@@ -79,8 +90,11 @@ class Slot:
         }
 
     def scheduled(self) -> dict[str, float]:
-        """Every scheduled value besides the learning rate, by key; of several groups the first that has it."""
-        values: dict[str, float] = {}
+        """Every scheduled value besides the learning rate, by key; of several groups the first that has it.
+
+        A learning rate that parameters have of their own is named by their pattern.
+        """
+        values = {f"learning_rate/{pattern}": self._rate(index) for pattern, index in self._beside.items()}
         for index, key, _ in self._rates:
             if key != "lr":
                 values.setdefault(key, float(self.optimizer.param_groups[index][key]))

@@ -1,0 +1,125 @@
+"""Lines as they come: in order, at once, and with the place of what is no text."""
+
+import io
+import os
+import queue
+import subprocess
+import sys
+import threading
+from argparse import Namespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etude.app.cli.lines import LARGEST, Lines
+from etude.app.cli.predict import form, stream_out
+from etude.base.errors import DataError
+from etude.tasks.translation import Translation
+
+PLAIN = Namespace(n_best=1, json=False)
+
+
+def echo(window):
+    return iter([[Translation(text, -1.0, -2.0), Translation(text[::-1], -3.0, -4.0)] for text in window])
+
+
+def answered(content, arguments=PLAIN):
+    out = io.StringIO()
+    stream_out(Lines(io.BytesIO(content), "input"), echo, out, form(arguments, out))
+    return out.getvalue()
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n\ufeff", codec="utf-8")), max_size=80))
+def test_every_line_is_answered_once_and_in_order(lines):
+    content = "".join(f"{line}\n" for line in lines)
+
+    assert answered(content.encode()) == content
+
+
+def test_ends_of_lines_may_be_of_either_kind_and_the_last_may_be_missing():
+    assert answered(b"\xef\xbb\xbfa\r\n\nb") == "a\n\nb\n"
+
+
+def test_an_answer_comes_before_the_input_ends():
+    reader, writer = os.pipe()
+    answers = queue.Queue()
+
+    class Out(io.StringIO):
+        def write(self, text):
+            answers.put(text)
+            return len(text)
+
+    out = Out()
+    with os.fdopen(reader, "rb") as stream:
+        lines = Lines(stream, "input")
+        thread = threading.Thread(target=stream_out, args=(lines, echo, out, form(PLAIN, out)))
+        thread.start()
+        for text in (b"one\n", b"two\n"):
+            os.write(writer, text)
+
+            assert answers.get(timeout=5) == text.decode()
+        os.close(writer)
+        thread.join(5)
+
+
+def test_windows_grow_while_lines_are_plenty_and_hold_all_of_them():
+    sizes = [len(window) for window in Lines(io.BytesIO(b"x\n" * 5000), "input").windows()]
+
+    assert sum(sizes) == 5000
+    assert max(sizes) <= LARGEST
+
+
+def test_invalid_utf8_names_its_line_after_the_lines_before_it_were_answered():
+    out = io.StringIO()
+
+    with pytest.raises(DataError, match=r"^input, line 2 must be UTF-8, but holds the byte 0xff at position 3\.$"):
+        stream_out(Lines(io.BytesIO(b"good\nno\xff\n"), "input"), echo, out, form(PLAIN, out))
+
+    assert out.getvalue() == "good\n"
+
+
+def test_json_gives_source_prediction_score_and_as_many_predictions_as_asked():
+    one = answered("a\u00e9\n".encode(), Namespace(n_best=2, json=True))
+
+    assert one == (
+        '{"source": "a\u00e9", "prediction": "a\u00e9", "score": -1.0, '
+        '"predictions": [{"text": "a\u00e9", "score": -1.0}, {"text": "\u00e9a", "score": -3.0}]}\n'
+    )
+
+
+def test_several_plain_predictions_stand_under_the_number_of_their_line():
+    assert answered(b"ab\ncd\n", Namespace(n_best=2, json=False)) == (
+        "1\t-1.000000\tab\n1\t-3.000000\tba\n2\t-1.000000\tcd\n2\t-3.000000\tdc\n"
+    )
+
+
+def test_control_characters_are_escaped_for_a_terminal_alone():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    here, there = Terminal(), io.StringIO()
+    for out in (here, there):
+        stream_out(Lines(io.BytesIO(b"a\x1b[31m\n"), "input"), echo, out, form(PLAIN, out))
+
+    assert here.getvalue() == "a\\x1b[31m\n"
+    assert there.getvalue() == "a\x1b[31m\n"
+
+
+def test_a_process_ends_quietly_while_it_still_waits_for_lines():
+    code = (
+        "import sys\n"
+        "from etude.app.cli.predict import _standard_input\n"
+        "from etude.app.cli.lines import Lines\n"
+        "print(next(Lines(_standard_input(), 'input').windows()))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"one\n")
+        process.stdin.flush()
+
+        code = process.wait(30)
+
+        assert (code, process.stdout.read(), process.stderr.read()) == (0, b"['one']\n", b"")

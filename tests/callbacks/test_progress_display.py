@@ -1,0 +1,174 @@
+"""What a run shows of itself: plain lines where nobody watches, one live line where somebody does, and no cost."""
+
+import io
+import time
+from types import MappingProxyType
+
+import pytest
+
+from etude.base.durations import Duration
+from etude.base.progress import Progress
+from etude.callbacks import progress as module
+from etude.callbacks.config import LogConfig, build_progress
+from etude.callbacks.progress import LiveScreen, PlainScreen, ProgressDisplay, durations, fraction_done, is_live
+from etude.train.callback import RunView
+
+CONFIG = {"train": {"max_duration": ["100 steps", "9 epochs"]}}
+
+
+def view(step, *, logged=None, **metrics):
+    metrics = {f"train/{name}": value for name, value in metrics.items()}
+    if logged is not None:
+        metrics["step"] = logged
+    progress = Progress(step=step, epoch=step // 10, epoch_done=step % 10, epoch_total=10, tokens=1000 * step)
+    return RunView(progress, None, CONFIG, MappingProxyType(metrics))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock():
+    class Clock:
+        now = 0.0
+
+        def __call__(self):
+            return self.now
+
+    return Clock()
+
+
+@pytest.fixture
+def plain(clock):
+    out = io.StringIO()
+    display = ProgressDisplay(lambda: PlainScreen(lambda: out), 2.0, clock)
+    display.on_fit_start(view(0))
+    return display, out
+
+
+def test_a_plain_line_tells_epoch_step_loss_rate_speed_time_left_and_memory(plain, clock):
+    display, out = plain
+    clock.now = 10.0
+
+    display.on_step_end(view(20, logged=20, loss=1.25, learning_rate=5e-4), None)
+
+    line = out.getvalue()
+    for part in (
+        " 22 %",
+        "epoch 2.00",
+        "step 20",
+        "loss 1.2500",
+        "learning rate 5.00e-04",
+        "2,000 tokens/s",
+        "35 s left",
+        "GiB",
+    ):
+        assert part in line
+
+
+def test_what_was_logged_is_told_once_and_not_too_often(plain, clock):
+    display, out = plain
+    for step in range(1, 101):
+        clock.now = step * 0.1
+        display.on_step_end(view(step, logged=step // 10 * 10 or None, loss=1.0), None)
+
+    steps = [line.split("step ")[1].split()[0] for line in out.getvalue().splitlines()]
+    assert len(steps) == len(set(steps))
+    assert 3 <= len(steps) <= 6
+
+
+def test_the_last_logged_values_are_told_at_the_end(plain, clock):
+    display, out = plain
+    clock.now = 0.1
+
+    display.on_fit_end(view(4, logged=4, loss=0.5), "done")
+
+    assert "loss 0.5000" in out.getvalue()
+
+
+def test_a_validation_is_always_told(plain):
+    display, out = plain
+
+    display.on_validation_end(view(4, logged=4), {"val/loss": 0.5, "val/epoch_loss": 0.5, "val/bleu": 31.25})
+
+    assert out.getvalue() == "epoch 0.40  step 4  val/loss 0.5  val/bleu 31.25\n"
+
+
+def test_a_closed_pipe_does_not_end_the_run():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    PlainScreen(Closed).show("line", 0.5)
+
+
+@pytest.mark.parametrize("width", ["200", "80"])
+def test_the_live_display_shows_what_the_plain_one_does_and_keeps_validations(width, clock, monkeypatch):
+    out = Terminal()
+    monkeypatch.setattr("sys.stderr", out)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.delenv("CI", raising=False)
+    display = ProgressDisplay(LiveScreen, 0.25, clock)
+    display.on_fit_start(view(0))
+    clock.now = 1.0
+    display.on_step_end(view(20, logged=20, loss=1.25), None)
+    display.on_validation_end(view(20, logged=20), {"val/loss": 0.5})
+
+    display.on_fit_end(view(20, logged=20), "done")
+
+    shown = out.getvalue()
+    assert "loss 1.2500" in shown
+    assert "val/loss 0.5\n" in shown
+    assert "\x1b[?25h" in shown.rpartition("loss 1.2500")[2]
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "live"),
+    [
+        (Terminal(), {"TERM": "xterm"}, True),
+        (Terminal(), {"TERM": "xterm", "CI": "true"}, False),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (Terminal(), {}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+    ],
+)
+def test_only_a_terminal_outside_ci_is_watched(stream, environment, live, monkeypatch):
+    for name in ("CI", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert is_live(stream) is live
+
+
+def test_progress_can_be_switched_off():
+    assert build_progress(LogConfig(progress=False)) == []
+    assert len(build_progress(LogConfig())) == 1
+
+
+def test_the_share_done_is_that_of_whichever_end_is_nearest():
+    progress = Progress(step=50, epoch=3, tokens=10, seconds=60.0)
+
+    assert fraction_done(durations(CONFIG), progress) == 0.5
+    assert fraction_done((Duration.parse("2 min"),), progress) == 0.5
+    assert fraction_done((), progress) is None
+    assert fraction_done((Duration.parse("1 epoch"),), progress) == 1.0
+
+
+def test_a_step_that_shows_nothing_costs_less_than_two_microseconds(plain):
+    display = ProgressDisplay(PlainScreen, 1e9)
+    run = view(1)
+    display.on_fit_start(run)
+    display._next = time.perf_counter() + 1e6
+    costs = []
+    for _ in range(7):
+        begun = time.perf_counter()
+        for _ in range(1000):
+            display.on_step_end(run, None)
+        costs.append((time.perf_counter() - begun) / 1000)
+
+    assert min(costs) < 2e-6
+    assert module.LIVE_SECONDS >= 0.2  # at most 5 drawings a second
