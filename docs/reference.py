@@ -69,17 +69,17 @@ def coming_from() -> str:
 
 
 def _word(entry: Table, rules: Mapping[str, str], root: Table) -> str:
-    keys = ", ".join(f"`{key}`" + ("" if _is_known(key, root) else " (*later*)") for key in entry["etude"])
+    keys = ", ".join(f"`{key}`" + ("" if is_known(key, root) else " (*later*)") for key in entry["etude"])
     rule, note = entry.get("rule", "same"), entry.get("note", "")
     told = "; ".join(part for part in (note, "" if rule == "same" else rules.get(rule, rule)) if part)
     return f"| `{entry['word']}` | {_cell(keys)} | {_cell(told)} |"
 
 
-def _is_known(key: str, root: Table) -> bool:
-    """Whether a config of this version may hold the dotted key; what begins as no section is no key (`Task.load`)."""
+def is_known(key: str, root: Table) -> bool:
+    """Whether a config of this version may hold the dotted key; what begins with no section (`Task.load`) is no key."""
     first, *rest = key.split(".")
     if first not in root["properties"]:
-        return not first.islower() or first.startswith("split_") or "." not in key
+        return True
     parts = [root["properties"][first]]
     for name in rest:
         found = [

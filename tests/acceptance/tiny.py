@@ -8,6 +8,8 @@ from etude.train.checkpoint import verify
 
 CLOCK = ("_seconds", "_per_second", "_memory")
 STATE_CLOCK = {"seconds"}
+PROGRESS, SECONDS = {"since", "judged"}, 5
+"""What the state keeps as a Progress in a list, and where its clock stands there."""
 CONFIG = """
 [task]
 type = "translation"
@@ -87,8 +89,8 @@ def without_clock(value, path=()):
     if isinstance(value, dict):
         return {key: without_clock(part, (*path, key)) for key, part in value.items() if key not in STATE_CLOCK}
     if isinstance(value, list):
-        # `since` is a Progress, whose sixth part is seconds.
-        return [without_clock(part) for index, part in enumerate(value) if path[-1:] != ("since",) or index != 5]
+        clock = SECONDS if path[-1:] and path[-1] in PROGRESS else None
+        return [without_clock(part) for index, part in enumerate(value) if index != clock]
     return value
 
 
@@ -96,7 +98,8 @@ def assert_equal_runs(found, expected):
     assert rows(found) == rows(expected)
     for name in ("last", "best"):
         ours, theirs = checkpoint(found, name), checkpoint(expected, name)
-        assert [key for key in theirs if ours.get(key) != theirs[key]] == [], name
+        assert ours.pop("state.json") == theirs.pop("state.json")
+        assert {name: [key for key in theirs if ours.get(key) != theirs[key]]} == {name: []}
         assert ours.keys() == theirs.keys()
     names = [sorted(p.name for p in (run_folder(f) / "checkpoints").iterdir()) for f in (found, expected)]
     assert names[0] == names[1]

@@ -1,9 +1,12 @@
 """The shell before any verb runs: start-up, help, words, flags, and how an error ends."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -99,6 +102,8 @@ def test_the_version_is_told(capsys):
 MISTAKES = {
     "trian a.toml": '"trian" is not a verb of etude; did you mean train?',
     "--jsn train": "--jsn is not a flag of etude itself; the verb comes first, as in etude train CONFIG.",
+    "frobnicate": '"frobnicate" is not a verb of etude; etude --help lists them.',
+    "predict r --frobnicate": "--frobnicate is not a flag of etude predict; etude predict --help lists them.",
     "predict r --jsno": "--jsno is not a flag of etude predict; did you mean --json?",
     "predict r --beamsize=3": "--beamsize is not a flag of etude predict; did you mean --beam-size?",
     "train a.toml b.toml": '"b.toml" is one word too many for etude train; etude train --help shows how.',
@@ -190,6 +195,35 @@ def test_debug_shows_the_traceback(ended_by):
 
 def test_ctrl_c_before_training_ends_with_130(ended_by):
     assert ended_by(KeyboardInterrupt())[0] == 130
+
+
+def test_sigterm_unwinds_what_is_going_on_and_ends_with_143(monkeypatch, capsys):
+    left = []
+
+    class Waiting:
+        def run(self, arguments, overrides):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                left.append("tidy")
+
+    monkeypatch.setattr(shell, "choose", lambda _: Waiting())
+    monkeypatch.setattr(shell, "parse", lambda _, __: (None, []))
+
+    code = main(["verb"])
+
+    assert (code, left, capsys.readouterr().err) == (143, ["tidy"], "etude: ended by SIGTERM.\n")
+
+
+def test_a_full_disk_behind_stdout_is_a_storage_error(monkeypatch, capsys):
+    with Path("/dev/full").open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+
+        code = main(["--help"])
+
+    assert code == 5
+    assert capsys.readouterr().err == "etude: Standard output cannot be written: No space left on device.\n"
 
 
 def test_a_run_that_was_interrupted_and_saved_keeps_its_code(ended_by):

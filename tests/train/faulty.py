@@ -5,6 +5,7 @@ import io
 import os
 import signal
 from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
 from importlib import import_module
 from unittest.mock import patch
 
@@ -95,8 +96,22 @@ def storage(**options):
 _lasting = ExitStack()
 
 
-def prepare(*, storage_call=None, at=None, nth=1, how=BEFORE, number=signal.SIGKILL, errno=0, lasting=False):
-    """Let this process be killed at a storage call, or get a signal at the `nth` call of `at` ("module:Class.method")."""
+def prepare(
+    *,
+    storage_call=None,
+    at=None,
+    nth=1,
+    how=BEFORE,
+    number=signal.SIGKILL,
+    again=False,
+    group=False,
+    errno=0,
+    lasting=False,
+):
+    """Let this process be killed at a storage call, or get a signal at the `nth` call of `at` ("module:Class.method").
+
+    The signal comes twice (`again`), or to the whole process group (`group`).
+    """
     if storage_call is not None:
         _lasting.enter_context(storage(nth=storage_call, how=how, errno=errno, lasting=lasting))
         return
@@ -108,14 +123,19 @@ def prepare(*, storage_call=None, at=None, nth=1, how=BEFORE, number=signal.SIGK
     real = getattr(owner, name)
     count = 0
 
+    def send():
+        for _ in range(1 + again):
+            (os.killpg if group else os.kill)(os.getpid(), number)
+
+    @wraps(real)  # its signature may be looked at
     def call(*args, **kwargs):
         nonlocal count
         count += 1
         if count == nth and how == BEFORE:
-            os.kill(os.getpid(), number)
+            send()
         result = real(*args, **kwargs)
         if count == nth and how == AFTER:
-            os.kill(os.getpid(), number)
+            send()
         return result
 
     setattr(owner, name, call)

@@ -13,9 +13,10 @@ from etude.app.pairs import Pairs
 from etude.base.config.components import Imported
 from etude.base.config.imports import check_signature, resolve_import
 from etude.base.config.reading import shown
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, DataError, EtudeError
 from etude.base.horizon import Horizon
 from etude.base.schedules import bind
+from etude.data.parallel import SIDES
 from etude.data.tokenizers import PAD
 from etude.model.initialisers import initialise
 from etude.model.losses import CrossEntropy, LossConfig
@@ -59,7 +60,8 @@ def build_model(config: Config, pairs: Pairs) -> nn.Module:
         if isinstance(config.model, TransformerConfig):
             if config.model.share_embeddings and not pairs.shared:
                 raise ConfigError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two.")
-            model: Any = Transformer(config.model, sizes["source"], sizes["target"], PAD)
+            _check_lengths(config.model, pairs)
+            model: Any = _transformer(config.model, sizes)
         else:
             offered = {"source_vocabulary": sizes["source"], "target_vocabulary": sizes["target"], "pad": PAD}
             model = _imported(config.model, offered, "model")
@@ -71,11 +73,37 @@ def build_model(config: Config, pairs: Pairs) -> nn.Module:
     return model
 
 
+def _transformer(config: TransformerConfig, sizes: Mapping[str, int]) -> Transformer:
+    try:
+        return Transformer(config, sizes["source"], sizes["target"], PAD)
+    except (RuntimeError, MemoryError) as error:
+        said = str(error).split(".")[0].split("] ")[-1]
+        raise ConfigError(f"model.d_model = {config.d_model} and its other sizes cannot be made: {said}.") from error
+
+
+def _check_lengths(config: TransformerConfig, pairs: Pairs) -> None:
+    """Find now the sample that would have no position when its batch comes."""
+    for split in pairs.splits.values() if config.positions == "learned" else ():
+        for side in SIDES:
+            lengths = split.table.lengths(side)
+            row = int(lengths.argmax())
+            if lengths[row] + 1 > config.max_positions:  # with the sign of its end, or of its beginning
+                place = split.source.location(split.table.origin(row))
+                raise DataError(
+                    f"{place} has {int(lengths[row]) + 1} tokens on the {side} side, special tokens included, more "
+                    f"than model.max_positions = {config.max_positions}: raise it, lower data.max_length, or take "
+                    'model.positions = "rotary".'
+                )
+
+
 def build_loss(config: Config) -> Any:
     """The training loss."""
     if isinstance(config.loss, LossConfig):
         return CrossEntropy.of(config.loss, ignore_index=PAD)
-    return _imported(config.loss, {"ignore_index": PAD}, "loss")
+    loss = _imported(config.loss, {"ignore_index": PAD}, "loss")
+    if not callable(loss):
+        raise ConfigError(f"loss.type must make a function of logits and targets, but makes {type(loss).__name__}.")
+    return loss
 
 
 def build_callbacks(config: Config) -> list[Any]:
@@ -119,7 +147,13 @@ def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
     own = {name: value for name, value in offered.items() if name in wanted and name not in entry.arguments}
     if not takes_any:
         check_signature(make, {**own, **entry.arguments}, where)
-    return make(**own, **entry.arguments)
+    try:
+        return make(**own, **entry.arguments)
+    except EtudeError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or "no message"
+        raise ConfigError(f"{where}.type {entry.type} failed: {type(error).__name__}: {said}.") from error
 
 
 def imported_files(config: Config) -> list[Path]:

@@ -51,10 +51,13 @@ def check(loaded: Loaded[Config], say: Say = print) -> Iterator[Fact]:
     training would raise.
     """
     folder = loaded.config.folder
+    for note in getattr(loaded, "notes", ()):
+        say(note)
     yield Fact("config", f"{loaded.path}: valid; the run's folder is {folder}, {_standing(loaded, folder)}")
     with tempfile.TemporaryDirectory(prefix="etude-check-") as temporary:
         elsewhere = _moved(loaded, Path(temporary))
-        yield from _facts(elsewhere, say)
+        with loaded.naming_places():
+            yield from _facts(elsewhere, say)
 
 
 def _facts(loaded: Loaded[Config], say: Say) -> Iterator[Fact]:
@@ -186,7 +189,7 @@ def _moved(loaded: Loaded[Config], folder: Path) -> Loaded[Config]:
     """The same run, in another place."""
     run = loaded.config.run.model_copy(update={"dir": folder})
     data = {**loaded.data, "run": {**loaded.data["run"], "dir": str(folder)}}
-    return Loaded(loaded.config.model_copy(update={"run": run}), data, loaded.path, loaded.origins)
+    return dataclasses.replace(loaded, config=loaded.config.model_copy(update={"run": run}), data=data)
 
 
 def _without_places(say: Say) -> Say:

@@ -1,5 +1,6 @@
 """The whole config: every section, and the tables of names that `type` chooses from."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -66,6 +67,8 @@ class Config(Section):
         shares = isinstance(self.model, TransformerConfig) and self.model.share_embeddings
         if shares and isinstance(self.tokenizer, TokenizerPair):
             raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
+        if self.train.patience is not None and self.data.val is None and self.train.overfit is None:
+            raise ValueError("train.patience needs validation data, but data.val is not set")
         silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
         if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
             raise ValueError(
@@ -79,17 +82,42 @@ class Config(Section):
         return self.run.dir / self.run.name
 
 
-def load_config(path: Path | str | None, overrides: Any = ()) -> Loaded[Config]:
+@dataclass(frozen=True)
+class LoadedConfig(Loaded[Config]):
+    """A run's config, and what should be said about how it was composed."""
+
+    notes: tuple[str, ...] = ()
+
+
+def load_config(path: Path | str | None, overrides: Any = ()) -> LoadedConfig:
     """Compose and check a run's config; a run without a name is called after its file.
 
-    Raises ConfigError with every problem at once.
+    Data of one's own on the command line takes the place of a recipe's generated corpus in every split. Raises
+    ConfigError with every problem at once.
     """
     loaded = load(Config, path, overrides)
-    if loaded.config.run.name:
-        return loaded
-    if path is None:
-        raise ConfigError("run.name must be given where there is no config file to take it from.")
-    run = loaded.config.run.model_copy(update={"name": Path(path).stem})
-    config = loaded.config.model_copy(update={"run": run})
-    data = {**loaded.data, "run": {**loaded.data["run"], "name": run.name}}
-    return Loaded(config, data, loaded.path, loaded.origins)
+    config, data = loaded.config, loaded.data
+    if not config.run.name:
+        if path is None:
+            raise ConfigError("run.name must be given where there is no config file to take it from.")
+        run = config.run.model_copy(update={"name": Path(path).stem})
+        config = config.model_copy(update={"run": run})
+        data = {**data, "run": {**data["run"], "name": run.name}}
+    left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
+    if left_out:
+        off = dict.fromkeys(left_out)
+        config = config.model_copy(update={"data": config.data.model_copy(update=off)})
+        data = {**data, "data": {**data["data"], **dict.fromkeys(left_out, False)}}
+    notes = tuple(
+        f"data.{split} is left out: the recipe's generated corpus does not belong to your data.train; give --data.{split}."
+        for split in left_out
+    )
+    return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
+
+
+def _is_another_corpus(loaded: Loaded[Config], split: str) -> bool:
+    """Whether a split is still a recipe's generated corpus while the command line has replaced the training data."""
+    replaced = loaded.origin("data.train").flag is not None and not isinstance(loaded.config.data.train, str)
+    return (
+        replaced and isinstance(getattr(loaded.config.data, split), str) and loaded.origin(f"data.{split}").flag is None
+    )

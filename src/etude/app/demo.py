@@ -104,6 +104,7 @@ def started(words: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
     finally:
         signal.signal(signal.SIGTERM, before)
         if process.poll() is None:
+            process.terminate()
             finished(process)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.config import Config
-from etude.base.errors import ConfigError, RefusedError
+from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder
 from etude.base.schedules import ScheduleSection
 from etude.data.config import Split
@@ -118,14 +118,21 @@ def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
 
 
 def load_tokenizers(folder: Path) -> dict[str, Tokenizer]:
-    """What `save_tokenizers` wrote. Raises RefusedError where it is not there."""
+    """What `save_tokenizers` wrote. Raises RefusedError where it is not there, StorageError where it is damaged."""
     shared = folder / "shared.json"
     if shared.exists():
-        return dict.fromkeys(SIDES, load_tokenizer(shared))
+        return dict.fromkeys(SIDES, _stored(shared))
     missing = [side for side in SIDES if not (folder / f"{side}.json").exists()]
     if missing:
         raise RefusedError(f"{folder} does not hold the tokenizers of a run: {missing[0]}.json is missing.")
-    return {side: load_tokenizer(folder / f"{side}.json") for side in SIDES}
+    return {side: _stored(folder / f"{side}.json") for side in SIDES}
+
+
+def _stored(path: Path) -> Tokenizer:
+    try:
+        return load_tokenizer(path)
+    except DataError as error:
+        raise StorageError(f"The run's tokenizer is damaged: {error}") from error
 
 
 def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:

@@ -68,10 +68,9 @@ class Run:
         else:
             found = Path(weights)
         if found is None or not found.is_dir():
-            steps = ", ".join(str(step) for step in store.steps()) or "none"
-            raise StorageError(
-                f"{self.folder} has no checkpoint {weights!r}; it has best, last and the steps: {steps}."
-            )
+            steps = ", ".join(str(step) for step in store.steps())
+            there = f"it has best, last and the steps: {steps}" if steps else "it has none yet"
+            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
         return found
 
     def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
@@ -80,7 +79,8 @@ class Run:
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
         """The best translation of each text, in order."""
-        return [found[0].text for found in self.translate(texts, weights=weights, device=device)]
+        lines = [texts] if isinstance(texts, str) else texts
+        return [found[0].text for found in self.translate(lines, weights=weights, device=device)]
 
     def translate(
         self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
@@ -103,6 +103,9 @@ class Run:
         config = self.loaded.config
         checkpoint = self.checkpoint(weights)
         held = "train" if config.train.overfit is not None else split
+        if held == "test" and config.data.test is None and config.data.val is not None:
+            self._say("data.test is not set: testing on data.val.")
+            held = "val"
         pairs = prepare(config, [held], self._say, stored=self.folder / TOKENIZERS)
         pairs.splits = {split: pairs.splits[held]}
         task = self._task(pairs, str(checkpoint), device)

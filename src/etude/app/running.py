@@ -30,7 +30,7 @@ def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
     """Train, continue or find finished the run that `loaded` describes."""
     config = loaded.config
     with loaded.naming_places(), claimed(config.folder) as folder:
-        for note in compare(loaded, folder):
+        for note in (*getattr(loaded, "notes", ()), *compare(loaded, folder)):
             say(note)
         copy_code(imported_files(config), folder)
         job = build_job(loaded, folder, say)

@@ -79,6 +79,7 @@ class Trainer:
             learning_rate = Called(function=learning_rate)
         self._learning_rate = learning_rate
         named = None if self._own_optimizer is not None else optimizer
+        self._chooses = optimizer is not None or learning_rate is not None
         self._loaded = read_options(options, optimizer=named, learning_rate=learning_rate, seed=seed)
         self._options = self._loaded.config
         self.config: TrainConfig = self._options.train
@@ -275,7 +276,7 @@ class Trainer:
     def _slots(self, task: Task, horizon: Horizon) -> list[Slot]:
         returned = task.configure_optimizers()
         if returned is not None:
-            if self._learning_rate is not None or self._own_optimizer is not None:
+            if self._chooses:
                 raise ConfigError(
                     f"{type(task).__name__} configures its own optimizers, so the trainer takes neither optimizer nor "
                     f"learning_rate."

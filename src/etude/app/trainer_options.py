@@ -108,7 +108,7 @@ def _loaded(overrides: Mapping[str, Any]) -> Loaded[TrainerOptions]:
     try:
         return load(TrainerOptions, None, overrides)
     except ConfigError as error:  # there is no file or line to name
-        raise ConfigError([_PLACE.sub("", problem) for problem in error.problems]) from None
+        raise ConfigError([_PLACE.sub("", problem).replace("?.", "?") for problem in error.problems]) from None
 
 
 def is_made(optimizer: Any) -> bool:

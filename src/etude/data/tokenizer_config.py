@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from etude.base.config.components import Component, is_import_path
 from etude.base.config.fields import PathField
 from etude.base.config.section import Section
+
+LARGEST = 2**31
+"""Vocabularies stay below this: ids have 32 bits."""
 
 
 class Trained(Section):
@@ -26,7 +29,7 @@ class BpeConfig(Trained):
 
     type: Literal["bpe"] = "bpe"
 
-    vocab_size: int = Field(default=8000, ge=260)
+    vocab_size: int = Field(default=8000, ge=260, lt=LARGEST)
     """How many tokens at most: 4 special ones, 256 bytes, and what is learned; data may yield fewer."""
 
     min_frequency: int = Field(default=2, ge=1)
@@ -38,7 +41,7 @@ class WordpieceConfig(Trained):
 
     type: Literal["wordpiece"] = "wordpiece"
 
-    vocab_size: int = Field(default=8000, ge=260)
+    vocab_size: int = Field(default=8000, ge=260, lt=LARGEST)
     """How many tokens at most: 4 special ones, 256 bytes, and what is learned; data may yield fewer."""
 
     min_frequency: int = Field(default=2, ge=1)
@@ -50,7 +53,7 @@ class UnigramConfig(Trained):
 
     type: Literal["unigram"] = "unigram"
 
-    vocab_size: int = Field(default=8000, ge=260)
+    vocab_size: int = Field(default=8000, ge=260, lt=LARGEST)
     """How many tokens at most: 4 special ones, 256 bytes, and what is learned; data may yield fewer."""
 
 
@@ -59,7 +62,7 @@ class WordConfig(Trained):
 
     type: Literal["word"] = "word"
 
-    vocab_size: int = Field(default=8000, ge=5)
+    vocab_size: int = Field(default=8000, ge=5, lt=LARGEST)
     """How many tokens at most, the most frequent ones, with 4 special ones."""
 
     min_frequency: int = Field(default=1, ge=1)
@@ -71,7 +74,7 @@ class CharConfig(Trained):
 
     type: Literal["char"] = "char"
 
-    vocab_size: int = Field(default=8000, ge=5)
+    vocab_size: int = Field(default=8000, ge=5, lt=LARGEST)
     """How many tokens at most, the most frequent ones, with 4 special ones."""
 
     min_frequency: int = Field(default=1, ge=1)
@@ -106,29 +109,40 @@ TOKENIZERS: dict[str, type[Section]] = {
 """The kinds by the name that `type` takes."""
 
 
+@dataclass(frozen=True)
+class TokenizerKind(Component):
+    """A field that holds one of the kinds; no import path, since a run's tokenizer is kept as a file."""
+
+    def section(self, value: Any) -> type[Section] | None:
+        """Find the section that a table is validated as; None for an import path."""
+        if is_import_path(value.get("type") if isinstance(value, dict) else value):
+            return None
+        return super().section(value)
+
+
 class TokenizerPair(Section):
     """A tokenizer for each side: `[tokenizer.source]` and `[tokenizer.target]`."""
 
-    source: Annotated[TokenizerConfig, Component(TOKENIZERS, "bpe")] = BpeConfig()
+    source: Annotated[TokenizerConfig, TokenizerKind(TOKENIZERS, "bpe")] = BpeConfig()
     """How the source text becomes tokens."""
 
-    target: Annotated[TokenizerConfig, Component(TOKENIZERS, "bpe")] = BpeConfig()
+    target: Annotated[TokenizerConfig, TokenizerKind(TOKENIZERS, "bpe")] = BpeConfig()
     """How the target text becomes tokens."""
 
 
 @dataclass(frozen=True)
-class TokenizerChoice(Component):
+class TokenizerChoice(TokenizerKind):
     """The type of the `[tokenizer]` field: a kind that both sides share, or a table with `source` and `target`."""
 
     def section(self, value: Any) -> type[Section] | None:
         """Find the section that a table is validated as: a pair where it names a side and no type."""
         if isinstance(value, dict) and "type" not in value and not value.keys().isdisjoint(("source", "target")):
             return TokenizerPair
-        if is_import_path(value.get("type") if isinstance(value, dict) else value):
-            return None
         return super().section(value)
 
     def _read(self, value: Any) -> Section:
+        if isinstance(value, dict) and "type" in value and not value.keys().isdisjoint(("source", "target")):
+            raise PydanticCustomError("tokenizer", "must be one kind or a table for each side, but is both")
         return value if isinstance(value, TokenizerPair) else super()._read(value)
 
     def _write(self, value: Section, info: Any) -> dict[str, Any]:

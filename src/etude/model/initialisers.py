@@ -1,6 +1,5 @@
 """How parameters begin: each from (seed, stage, its name) alone, so that adding a layer never changes the others."""
 
-import importlib
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from etude.base.config.imports import resolve_import
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.randomness import seed_of
@@ -85,11 +85,7 @@ def _arguments(text: str, most: int, spec: str, key: str) -> tuple[float, ...]:
 
 
 def _imported(spec: str, key: str) -> Initialiser:
-    module, _, name = spec.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key} names {spec!r}, which cannot be imported: {error}.") from error
+    found = resolve_import(spec, key)
     if not callable(found):
         raise ConfigError(f"{key} names {spec!r}, which is not a function of a tensor.")
     return found  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from etude.base.schedules import scheduled
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Batches = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -22,12 +22,21 @@ def _is_a_device(name: str) -> str:
     return name
 
 
+def _is_no_share(duration: Duration) -> Duration:
+    if duration.unit == "percent":
+        raise ValueError("must not be a share of the run, whose length it is")
+    return duration
+
+
+WholeRun = Annotated[DurationField, AfterValidator(_is_no_share)]
+
+
 class TrainConfig(Section):
     """How long to train, what a step is, and when to evaluate, save and log."""
 
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("batch_size", "batch_tokens"),)
 
-    max_duration: DurationField | Annotated[list[DurationField], Field(min_length=1)] = Duration(16, "epochs")
+    max_duration: WholeRun | Annotated[list[WholeRun], Field(min_length=1)] = Duration(16, "epochs")
     """Stop here; of a list, whichever comes first. Raising it and training again continues the finished run."""
     min_duration: Switch[DurationField] = None
     """Early stopping and `stop()` wait until here."""
@@ -78,7 +87,7 @@ class TrainConfig(Section):
     """The logged metric that decides about best weights and patience."""
     mode: Switch[Literal["min", "max"]] = None
     """Whether less or more of the metric is better; known for the usual ones."""
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
     """Patience counts a validation that beats the best by no more than this as bad."""
     max_skipped_steps: Count = 5
     """End the run (exit code 4) after this many steps in a row whose loss or gradient was not finite."""

@@ -121,6 +121,7 @@ def fit(job: Job) -> Result:
         if job.val is not None:
             stack.callback(job.val.close)
         try:
+            training.state.parts["generators"].seed(job.seed)  # type: ignore[attr-defined]
             if job.folder is not None:
                 _continue(job, training)
             reason = train(training)

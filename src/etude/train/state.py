@@ -10,6 +10,7 @@ import torch
 
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
+from etude.base.randomness import seed_of
 
 
 class Part(Protocol):
@@ -24,6 +25,12 @@ class Part(Protocol):
 
 class Generators:
     """Python's, numpy's and torch's global generators, for users' code that draws from them."""
+
+    def seed(self, seed: int) -> None:
+        """Where a run begins: what it draws is its own, not left over from what the process did before."""
+        random.seed(seed_of(seed, "python"))
+        np.random.seed(seed_of(seed, "numpy") % 2**32)  # noqa: NPY002 - users' code may draw from it
+        torch.default_generator.manual_seed(seed_of(seed, "torch"))
 
     def state_dict(self) -> dict[str, Any]:
         """Their states: numbers, and torch's as a tensor of bytes."""
@@ -98,6 +105,8 @@ class State:
         """
         self.progress = Progress(**state["progress"])
         self.position = state["position"]
+        if self.position is not None and not isinstance(self.position, Mapping):
+            raise TypeError(f"the position is {self.position!r}")
         self.skipped, self.skipped_in_a_row = state["skipped"]
         for name, part in self.parts.items():
             if f"part {name}" not in state:

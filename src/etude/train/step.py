@@ -186,7 +186,8 @@ class Update:
         terms = self._forward(slot, batch, 0, progress)
         losses = [_mean(term) for term in terms if term.weight]
         if not losses:
-            raise ConfigError("Every term of the training loss has weight 0, so there is nothing to minimise.")
+            self._refuse_constant(slot, terms)
+            losses = [torch.zeros(())]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if loss.requires_grad:
             self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
@@ -273,6 +274,8 @@ class Update:
     def _refuse_constant(self, slot: Slot, terms: Sequence[Term]) -> None:
         if not any(float(term.count) for term in terms):
             return  # a batch without targets says nothing
+        if not any(term.weight for term in terms):
+            raise ConfigError("Every term of the training loss has weight 0, so there is nothing to minimise.")
         raise ConfigError(
             f"The training loss does not depend on any parameter of the optimizer {slot.name!r}, so there is nothing "
             f"to learn; was it detached, or is everything frozen?"

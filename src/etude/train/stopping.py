@@ -19,9 +19,7 @@ def known_mode(monitor: str) -> str:
             return mode
     if monitor.startswith("val/") and "loss" in name:
         return "min"
-    raise ConfigError(
-        f"train.monitor is {monitor!r}, of which Etude does not know what is better: is it a metric? Then give train.mode."
-    )
+    raise ConfigError(f"train.monitor is {monitor!r}, which Etude does not know: give train.mode if it is a metric.")
 
 
 class Stopping:

@@ -213,7 +213,8 @@ class Training:
         state.skipped_in_a_row += in_a_row
         step = state.progress.step + 1
         self.say(f"Step {step}: the loss or its gradient is not finite; the step is skipped ({state.skipped} so far).")
-        if state.skipped_in_a_row >= self.max_skipped:
+        count = state.skipped_in_a_row
+        if count >= self.max_skipped:
             self.keeper.wait()
             if self.keeper.last is None and self.keeper.folder is not None:
                 state.skipped, state.skipped_in_a_row = state.skipped - 1, state.skipped_in_a_row - 1
@@ -221,7 +222,7 @@ class Training:
                 self.keeper.wait()
             last = self.keeper.last
             raise DivergedError(
-                f"The loss or its gradient was not finite in {state.skipped_in_a_row} steps in a row (to step {step}); "
+                f"The loss or its gradient was not finite in {count} steps in a row (to step {step}); "
                 f"the last finite checkpoint is {last or 'none'}. A lower learning rate or clip_grad may help."
             )
 

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mistaken import RUN, config, write  # noqa: E402 - the folder is on the path now
+from mistaken import RUN, config, write
 
-from etude.app.cli.main import main  # noqa: E402 - as above
+from etude.app.cli.main import main
 
 
 @pytest.fixture(scope="session")

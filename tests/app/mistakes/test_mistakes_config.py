@@ -130,6 +130,11 @@ VALUES = [
     wrong("optimizer", "learning_rate = -1e-3", "at least 0"),
     wrong("optimizer", "learning_rate = nan", "learning_rate must be"),
     wrong("optimizer", "weight_decay = true", "must be a number"),
+    wrong("optimizer", "eps = inf", "finite"),
+    wrong("optimizer", "betas = [0.9, 0.99, 0.999]", "betas"),
+    wrong("tokenizer", 'type = "own.py:pieces"', '"byte", "file", but is'),
+    wrong("model", "d_model = 1000000000", "model.d_model = 1000000000", "cannot be made"),
+    wrong("train", "min_delta = inf", "finite"),
     wrong("log", 'progress = "yes"', "must be true or false"),
     wrong("", 'callbacks = "progress"', "must be a list"),
     wrong("task", 'type = "translate"', 'did you mean "translation"?'),
@@ -183,6 +188,63 @@ SCHEDULES = [
 
 TOGETHER = [
     Mistake(
+        "patience without validation",
+        ("train.patience needs validation data", "data.val"),
+        edit={"data": "val", "train": "patience = 3"},
+        at="patience",
+    ),
+    Mistake(
+        "one tokenizer and two",
+        ("tokenizer must be one kind or a table for each side, but is both",),
+        edit={"tokenizer.source": 'type = "byte"'},
+        at="[tokenizer]",
+    ),
+    Mistake(
+        "a vocabulary beyond all ids",
+        ("tokenizer.vocab_size must be at least 260 and less than 2147483648",),
+        edit={"tokenizer": 'type = "bpe"\nvocab_size = 100000000000000000000'},
+        at="vocab_size",
+    ),
+    Mistake(
+        "a rotary width that is odd",
+        ("model.d_model / heads must be even for rotary positions, but is 3",),
+        edit={"model": 'positions = "rotary"\nd_model = 6'},
+        at="d_model",
+    ),
+    Mistake(
+        "a group's schedule without a peak",
+        ("optimizer.groups[0].learning_rate", "peak is missing"),
+        edit={"[optimizer.groups]": 'match = "*"\nlearning_rate = { schedule = "cosine" }'},
+        at='schedule = "cosine"',
+    ),
+    Mistake(
+        "a group's rate of another kind",
+        ("optimizer.groups[0].learning_rate must be", "a number"),
+        edit={"[optimizer.groups]": 'match = "*"\nlearning_rate = "fast"'},
+        at="fast",
+    ),
+    Mistake(
+        "a schedule to the end of a run that only time bounds",
+        ("optimizer.learning_rate.cooldown must be given", "only time bounds it"),
+        edit={
+            "train": 'max_duration = "1 min"',
+            "optimizer": 'learning_rate = { schedule = "cosine", peak = 1e-3 }',
+        },
+        at="learning_rate",
+    ),
+    Mistake(
+        "an initialiser that needs a matrix",
+        ("init.weights cannot initialise", "of shape"),
+        edit={"init": 'weights = { "*" = "orthogonal" }'},
+        at="weights",
+    ),
+    Mistake(
+        "an initialiser's argument",
+        ("init.weights", "'normal(wide)' must have one number in its brackets"),
+        edit={"init": 'weights = { "*" = "normal(wide)" }'},
+        at="weights",
+    ),
+    Mistake(
         "two ways to say a batch",
         ("train.batch_size and train.batch_tokens exclude each other",),
         edit={"train": "batch_tokens = 100"},
@@ -226,7 +288,14 @@ TOGETHER = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISSPELT + VALUES + DURATIONS + SCHEDULES + TOGETHER, ids=str)
+TABLE = MISSPELT + VALUES + DURATIONS + SCHEDULES + TOGETHER
+
+
+def test_a_hundred_different_mistakes_in_a_config_are_known():
+    assert len({str(mistake) for mistake in TABLE}) == len(TABLE) > 100
+
+
+@pytest.mark.parametrize("mistake", TABLE, ids=str)
 def test_a_mistake_in_a_config_is_one_line_that_names_key_and_place(mistake, home, capsys):
     write(home, {"translate.toml": config(mistake.edit)})
 

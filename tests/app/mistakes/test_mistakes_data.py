@@ -39,13 +39,24 @@ TABLES = [
     table("a blank line", PAIRS + "\nsix\tSIX\n", "line 7", "no text"),
     table("an empty source", PAIRS + "\tSIX\n", "line 7", "the source is empty"),
     table("an empty target", PAIRS + "six\t \n", "line 7", "the target is empty"),
-    table("a column that is missing", "english\tgerman\tspanish\na\tb\tc\n", "line 1", 'no column "source"', '"english"'),
+    table(
+        "a column that is missing", "english\tgerman\tspanish\na\tb\tc\n", "line 1", 'no column "source"', '"english"'
+    ),
     table("a column twice", "source\ttarget\tsource\na\tb\tc\n", "line 1", "two columns"),
     table("commas for tabs", "source,target\none,ONE\n", "line 1", 'no column "source"'),
     table("Latin-1", PAIRS.encode() + b"caf\xe9\tx\n", "line 7", "UTF-8", "0xe9"),
     table("UTF-16", PAIRS.encode("utf-16"), "line 1", "UTF-8"),
     table("a long sentence", PAIRS + "sixteen\tS\n", "line 7", "max_length", edit={"data": "max_length = 6"}),
-    table("a sentence over the budget", PAIRS, "line 4", "batch_tokens", edit={"train": "batch_size\nbatch_tokens = 5"}),
+    table(
+        "a sentence over the budget", PAIRS, "line 4", "batch_tokens", edit={"train": "batch_size\nbatch_tokens = 5"}
+    ),
+    table(
+        "more than there are positions",
+        PAIRS,
+        "line 4",
+        "max_positions = 3",
+        edit={"model": 'positions = "learned"\nmax_positions = 3'},
+    ),
     table("too many skipped", "source\ttarget\n" + "x\n" * 2 + "a\tb\n", "max_skipped", edit=SKIP),
     table("all of it skipped", "source\ttarget\nx\n", "train.tsv", edit=SKIP),
     table("gzip", b"\x1f\x8b\x08\x00\x00\x00", "line 1", "UTF-8"),
@@ -70,14 +81,52 @@ NAMES = [
     named("a missing file of a list", '["train.tsv", "more.tsv"]', "more.tsv, which does not exist"),
     named("an unknown corpus", '"numbrs"', "numbrs, which does not exist", "numbers"),
     named("a side too few", '{ source = ["train.tsv", "val.tsv"], target = "val.tsv" }', "as many", "2 and 1"),
-    Mistake("a folder", ("folder.tsv must be a file", "a folder"), code=3, edit={"data": 'train = "folder.tsv"'}, files={"folder.tsv/a.tsv": PAIRS}),
-    Mistake("an unknown kind", ("train.csv must be a table", ".tsv"), code=3, edit={"data": 'train = "train.csv"'}, files={"train.csv": PAIRS}),
+    Mistake(
+        "a folder",
+        ("folder.tsv must be a file", "a folder"),
+        code=3,
+        edit={"data": 'train = "folder.tsv"'},
+        files={"folder.tsv/a.tsv": PAIRS},
+    ),
+    Mistake(
+        "an unknown kind",
+        ("train.csv must be a table", ".tsv"),
+        code=3,
+        edit={"data": 'train = "train.csv"'},
+        files={"train.csv": PAIRS},
+    ),
     Mistake("no kind", ("train must be a table",), code=3, edit={"data": 'train = "train"'}, files={"train": PAIRS}),
-    Mistake("a column by number that is not there", ("train.tsv, line 1", "9 columns are needed"), code=3, edit={"data": "source = 1\ntarget = 9"}),
-    Mistake("a column by another name", ("train.tsv, line 1", 'no column "english"'), code=3, edit={"data": 'source = "english"'}),
-    Mistake("a missing file on the command line", ("data.train names", "gone.tsv", "--data.train on the command line"), code=3, words=("train", "translate.toml", "--data.train", "gone.tsv")),
-    Mistake("a missing tokenizer", ("tokenizer", "pieces.json"), code=3, edit={"tokenizer": 'type = "file"\npath = "pieces.json"'}),
-    Mistake("a tokenizer that is none", ("pieces.json", "tokenizer"), code=3, edit={"tokenizer": 'type = "file"\npath = "pieces.json"'}, files={"pieces.json": "{}"}),
+    Mistake(
+        "a column by number that is not there",
+        ("train.tsv, line 1", "9 columns are needed"),
+        code=3,
+        edit={"data": "source = 1\ntarget = 9"},
+    ),
+    Mistake(
+        "a column by another name",
+        ("train.tsv, line 1", 'no column "english"'),
+        code=3,
+        edit={"data": 'source = "english"'},
+    ),
+    Mistake(
+        "a missing file on the command line",
+        ("data.train names", "gone.tsv", "--data.train on the command line"),
+        code=3,
+        words=("train", "translate.toml", "--data.train", "gone.tsv"),
+    ),
+    Mistake(
+        "a missing tokenizer",
+        ("tokenizer", "pieces.json"),
+        code=3,
+        edit={"tokenizer": 'type = "file"\npath = "pieces.json"'},
+    ),
+    Mistake(
+        "a tokenizer that is none",
+        ("pieces.json", "tokenizer"),
+        code=3,
+        edit={"tokenizer": 'type = "file"\npath = "pieces.json"'},
+        files={"pieces.json": "{}"},
+    ),
 ]
 
 

@@ -30,9 +30,16 @@ FILES = [
     held("a section twice", "[train]\n[model]\n[train]\n", "not valid TOML", "translate.toml, line"),
     held("YAML", "train:\n  clip_grad: 1.0\n", "not valid TOML", "translate.toml, line 1"),
     held("JSON", '{"train": {"clip_grad": 1.0}}', "not valid TOML", "translate.toml, line 1"),
-    held("a section that is a number", 'train = 5\ntask = "translation"\n', "train must be a table", "translate.toml, line 1"),
+    held(
+        "a section that is a number",
+        'train = 5\ntask = "translation"\n',
+        "train must be a table",
+        "translate.toml, line 1",
+    ),
     held("a table of tables", '[[train]]\nclip_grad = 1.0\n[task]\ntype = "translation"\n', "train must be a table"),
-    held("a base that is missing", 'extends = ["base.toml"]\n', '"base.toml"', "is not a file", "translate.toml, line 1"),
+    held(
+        "a base that is missing", 'extends = ["base.toml"]\n', '"base.toml"', "is not a file", "translate.toml, line 1"
+    ),
     held("a base that is itself", 'extends = "translate.toml"\n', "extends itself"),
     held("a base that is a number", "extends = 3\n", "extends must be the path", "translate.toml, line 1"),
     Mistake(
@@ -59,19 +66,29 @@ COMMANDS = [
     asked("a flag of another verb", "train translate.toml --json", "--json is not a flag of etude train"),
     asked("a flag without its value", "predict run --output", "--output", "expected one argument"),
     asked("a number that is none", "test run --batch-size many", "--batch-size", "many"),
-    asked("an override misspelt", [*TRAIN, "--train.clip_gard", "1"], "train.clip_gard", "did you mean train.clip_grad?"),
+    asked(
+        "an override misspelt", [*TRAIN, "--train.clip_gard", "1"], "train.clip_gard", "did you mean train.clip_grad?"
+    ),
     asked("an override without a section", [*TRAIN, "--clip_grad", "1"], "--clip_grad is not a flag of etude train"),
     asked("an override of no section", [*TRAIN, "--trian.clip_grad", "1"], "trian", "did you mean train?"),
     asked("an override without a value", [*TRAIN, "--train.clip_grad"], "--train.clip_grad needs a value"),
-    asked("an override before another", [*TRAIN, "--train.clip_grad", "--run.seed", "2"], "--train.clip_grad needs a value"),
-    asked("an override of the wrong kind", [*TRAIN, "--train.clip_grad", "one"], "must be a number", "on the command line"),
+    asked(
+        "an override before another",
+        [*TRAIN, "--train.clip_grad", "--run.seed", "2"],
+        "--train.clip_grad needs a value",
+    ),
+    asked(
+        "an override of the wrong kind", [*TRAIN, "--train.clip_grad", "one"], "must be a number", "on the command line"
+    ),
     asked("an override out of range", [*TRAIN, "--train.clip_grad=-1"], "must be positive", "on the command line"),
     asked(
         "an override that breaks off",
         [*TRAIN, "--optimizer.learning_rate", '{ schedule = "cosine", peak = 1e-3'],
         "--optimizer.learning_rate must be valid TOML",
     ),
-    asked("an override with a bare number", [*TRAIN, "--train.max_duration", "300"], "max_duration must be", "but is 300"),
+    asked(
+        "an override with a bare number", [*TRAIN, "--train.max_duration", "300"], "max_duration must be", "but is 300"
+    ),
     asked("an override that is no key", [*TRAIN, "--train..clip_grad", "1"], "--train..clip_grad must name a key"),
     asked("values for a verb without", "schema --train.clip_grad 1", "etude schema takes no config values"),
     asked("too few best", "predict run --n-best 0", "--n-best must be at least 1"),
@@ -88,6 +105,12 @@ def test_a_command_that_cannot_be_is_answered_in_one_line(mistake, home, capsys)
     assert not (home / "runs").exists()
 
 
+def test_a_config_that_is_a_link_to_itself_is_answered_in_one_line(home, capsys):
+    (home / "translate.toml").symlink_to("translate.toml")
+
+    check(Mistake("a circle of links", ("translate.toml cannot be read",)), capsys)
+
+
 OWN = """
 class Silent:
     pass
@@ -99,6 +122,12 @@ class Watch:
 class Misnamed:
     def on_epok_end(self, view):
         pass
+
+def optimizer(parameters, strength):
+    return parameters
+
+def failing(view=None):
+    raise RuntimeError("one line" + chr(10) + "another")
 
 def model(source_vocabulary, width):
     return width
@@ -116,7 +145,9 @@ IMPORTS = [
     imported("no such module", {"model": 'type = "nowhere.at_all:Net"'}, "no module nowhere"),
     imported("no such file", {"model": 'type = "net.py:Net"'}, "net.py is not a file"),
     imported("no such name", {"model": 'type = "own.py:modle"'}, "has no modle", 'did you mean "model"?'),
-    imported("not to be called", {"model": 'type = "own.py:number"'}, "model.type", "is not something that can be called"),
+    imported(
+        "not to be called", {"model": 'type = "own.py:number"'}, "model.type", "is not something that can be called"
+    ),
     Mistake(
         "an argument too few",
         ("model.width is missing",),
@@ -139,6 +170,19 @@ IMPORTS = [
     imported("a file with a fault", {"model": 'type = "own.py:Net"'}, "own.py, line 1", own="import nothing_there\n"),
     imported("a file that is not Python", {"model": 'type = "own.py:Net"'}, "own.py, line 2", own="a = 1\nb = = 2\n"),
     imported("a model that is none", {"model": 'type = "own.py:Silent"'}, "must make a torch.nn.Module", "Silent"),
+    imported("a loss that is none", {"loss": 'type = "own.py:Silent"'}, "loss.type must make a function", "Silent"),
+    imported("a task that is none", {"task": 'type = "own.py:Silent"\neval_search_samples'}, "must make an etude.Task"),
+    imported(
+        "a part that fails", {"": 'callbacks = ["own.py:failing"]'}, "callbacks[0]", "RuntimeError: one line another"
+    ),
+    imported("an initialiser of no file", {"init": 'weights = { "*" = "net.py:fill" }'}, "net.py is not a file"),
+    imported("no such optimizer", {"optimizer": 'type = "torch.optim:RAdan"\nlearning_rate'}, 'did you mean "RAdam"?'),
+    Mistake(
+        "an optimizer's argument",
+        ("optimizer.betaz is not an argument of RAdam", "did you mean optimizer.betas?"),
+        edit={"optimizer": 'type = "torch.optim:RAdam"\nbetaz = 3'},
+        at="betaz",
+    ),
     imported("a logger that is none", {"log": 'loggers = ["own.py:Silent"]'}, "must have a method log(row)"),
 ]
 
@@ -147,7 +191,9 @@ IMPORTS = [
 def test_an_import_path_that_leads_nowhere_is_answered_in_one_line(mistake, home, capsys):
     edit = dict(mistake.edit)
     if "model" in edit:  # an imported model has no arguments of the transformer's
-        edit["model"] += "".join(f"\n{key}" for key in ("d_model", "heads", "encoder_layers", "decoder_layers", "feedforward"))
+        edit["model"] += "".join(
+            f"\n{key}" for key in ("d_model", "heads", "encoder_layers", "decoder_layers", "feedforward")
+        )
     mistake = Mistake(mistake.name, mistake.says, edit=edit, at=mistake.at, files=mistake.files)
     write(home, {"translate.toml": config(edit)} | dict(mistake.files))
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from mistaken import PAIRS, RUN, Mistake, answer, check, config, write
@@ -88,39 +87,107 @@ def change(section, line):
 DAMAGED = [
     stored("weights cut short", VALIDATE, 5, "model.safetensors", "cut short", spoil=cut("model.safetensors")),
     stored("a flipped bit", VALIDATE, 5, "model.safetensors", "damaged", "sha256", spoil=flip("model.safetensors")),
-    stored("a missing file", VALIDATE, 5, "model.safetensors", "is missing", spoil=remove("checkpoints/*/model.safetensors")),
-    stored("a manifest that is none", VALIDATE, 5, "manifest.json", "damaged", spoil=put("checkpoints/*/manifest.json", b"{")),
+    stored(
+        "a missing file",
+        VALIDATE,
+        5,
+        "model.safetensors",
+        "is missing",
+        spoil=remove("checkpoints/*/model.safetensors"),
+    ),
+    stored(
+        "a manifest that is none",
+        VALIDATE,
+        5,
+        "manifest.json",
+        "damaged",
+        spoil=put("checkpoints/*/manifest.json", b"{"),
+    ),
     stored("a manifest that leads outside", VALIDATE, 5, "outside", spoil=outside),
-    stored("no sound checkpoint to go on from", TRAIN, 5, "No checkpoint", "is sound", "model.safetensors", spoil=cut("model.safetensors")),
+    stored(
+        "no sound checkpoint to go on from",
+        TRAIN,
+        5,
+        "No checkpoint",
+        "is sound",
+        "model.safetensors",
+        spoil=cut("model.safetensors"),
+    ),
     stored("no sound state to go on from", TRAIN, 5, "No checkpoint", "is sound", spoil=flip("state.json")),
-    stored("no checkpoint at all", TEST, 5, "has no checkpoint 'best'", spoil=remove("checkpoints")),
+    stored("no checkpoint at all", TEST, 5, "has no checkpoint 'best'; it has none yet", spoil=remove("checkpoints")),
     stored("a step that is not there", (*TEST, "--checkpoint", "77"), 5, "no checkpoint '77'", "steps: 1, 2"),
     stored("a checkpoint by a wrong path", (*TEST, "--checkpoint", "gone/step-1"), 5, "no checkpoint 'gone/step-1'"),
     stored("a tokenizer that is missing", VALIDATE, 7, "tokenizers", spoil=remove("tokenizers/*")),
-    stored("a tokenizer that is damaged", VALIDATE, 3, "tokenizers/shared.json", spoil=put("tokenizers/shared.json", b"{")),
+    stored(
+        "a tokenizer that is damaged", VALIDATE, 5, "tokenizers/shared.json", spoil=put("tokenizers/shared.json", b"{")
+    ),
     stored("a data record that is damaged", TRAIN, 5, "data.json is damaged", spoil=put("data.json", b"{")),
     stored("a config that is damaged", TEST, 2, "config.toml", "not valid TOML", spoil=put("config.toml", b"[")),
     stored("another shape of the weights", VALIDATE, 7, "do not fit this model", "has shape", spoil=resized),
 ]
 
 REFUSED = [
-    stored("another model", TRAIN, 7, "begun with another config", "model.feedforward was 8 and is 16", "--run.name", **change("model", "feedforward = 16")),
+    stored(
+        "another model",
+        TRAIN,
+        7,
+        "begun with another config",
+        "model.feedforward was 8 and is 16",
+        "--run.name",
+        **change("model", "feedforward = 16"),
+    ),
     stored("another seed", TRAIN, 7, "run.seed was 1 and is 2", "--run.name", **change("run", "seed = 2")),
-    stored("another rate", TRAIN, 7, "optimizer.learning_rate was 0.001 and is 0.002", **change("optimizer", "learning_rate = 2e-3")),
-    stored("other data", TRAIN, 7, "content of data.train", "has changed", "--run.name", files={"train.tsv": PAIRS + "six\tSIX\n"}),
+    stored(
+        "another rate",
+        TRAIN,
+        7,
+        "optimizer.learning_rate was 0.001 and is 0.002",
+        **change("optimizer", "learning_rate = 2e-3"),
+    ),
+    stored(
+        "other data",
+        TRAIN,
+        7,
+        "content of data.train",
+        "has changed",
+        "--run.name",
+        files={"train.tsv": PAIRS + "six\tSIX\n"},
+    ),
     stored("other validation data", TRAIN, 7, "content of data.val", files={"val.tsv": PAIRS + "six\tSIX\n"}),
-    stored("an older config that cannot be read", TRAIN, 7, "config.toml cannot be read any more", spoil=put("config.toml", b"[")),
+    stored(
+        "an older config that cannot be read",
+        TRAIN,
+        7,
+        "config.toml cannot be read any more",
+        spoil=put("config.toml", b"["),
+    ),
     stored("code of its own", TEST, 7, "own.py:Task", "--allow-code", spoil=coded),
 ]
 
 ASKED = [
-    stored("no test split", TEST, 2, "data.test is not set", "--data.test pairs.tsv"),
+    stored(
+        "no test split and no other", (*TEST, "--data.val", "none"), 2, "data.test is not set", "--data.test pairs.tsv"
+    ),
     stored("a test split that is missing", (*TEST, "--data.test", "gone.tsv"), 3, "data.test names", "gone.tsv"),
-    stored("a device that is none", ("validate", str(RUN), "--device", "cupu"), 2, "device must be auto, cuda, cuda:N, mps or cpu"),
-    stored("a key of a run misspelt", (*TEST, "--task.beam_sise", "2"), 2, "task.beam_sise", "did you mean task.beam_size?"),
+    stored(
+        "a device that is none",
+        ("validate", str(RUN), "--device", "cupu"),
+        2,
+        "device must be auto, cuda, cuda:N, mps or cpu",
+    ),
+    stored(
+        "a key of a run misspelt", (*TEST, "--task.beam_sise", "2"), 2, "task.beam_sise", "did you mean task.beam_size?"
+    ),
     stored("a batch of none", (*TEST, "--batch-size", "0"), 2, "--batch-size must be at least 1"),
     stored("a file of lines that is missing", ("predict", str(RUN), "gone.txt"), 3, "gone.txt does not exist"),
-    stored("lines that are no text", ("predict", str(RUN), "lines.txt"), 3, "lines.txt, line 2", "UTF-8", files={"lines.txt": b"one\n\xff\n"}),
+    stored(
+        "lines that are no text",
+        ("predict", str(RUN), "lines.txt"),
+        3,
+        "lines.txt, line 2",
+        "UTF-8",
+        files={"lines.txt": b"one\n\xff\n"},
+    ),
     stored("an output in no folder", ("predict", str(RUN), "val.tsv", "--output", "gone/out.txt"), 5, "gone/out.txt"),
 ]
 
@@ -141,7 +208,9 @@ NOWHERE = [
     Mistake("the runs of no folder", ("nowhere is no folder",), code=5, words=("runs", "nowhere")),
     Mistake("a run that is a file", ("train.tsv is no run folder",), code=5, words=("test", "train.tsv")),
     Mistake("a run folder below a file", ("train.tsv", "Not a directory"), code=5, edit={"run": 'dir = "train.tsv"'}),
-    Mistake("a run folder that is a file", ("runs/translate", "File exists"), code=5, files={"runs/translate": "in the way"}),
+    Mistake(
+        "a run folder that is a file", ("runs/translate", "File exists"), code=5, files={"runs/translate": "in the way"}
+    ),
     Mistake("a run folder where nothing can be", ("/proc",), code=5, edit={"run": 'dir = "/proc/runs"'}),
     Mistake(
         "a checkpoint folder that is a file",
@@ -165,7 +234,6 @@ def test_a_folder_that_cannot_be_a_run_is_one_line(mistake, home, capsys):
 
 HOLD = """
 import sys
-from pathlib import Path
 from etude.train.lock import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
@@ -174,7 +242,8 @@ with claimed(Path(sys.argv[1])):
 
 
 def test_a_second_process_on_a_run_folder_is_refused_and_told_of_the_first(run, capsys):
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"held\n"
 
         code, errors, _ = answer(capsys, TRAIN)
@@ -207,12 +276,5 @@ def test_a_process_ends_with_the_code_and_one_line_and_no_traceback(words, code,
 
 def _plain():
     """An environment as poor as a cron job's."""
-    return {key: value for key, value in os.environ.items() if key in {"PATH", "PYTHONPATH", "OMP_NUM_THREADS"}} | {"LC_ALL": "C"}
-
-
-def test_there_are_a_hundred_mistakes_and_more():
-    tables = Path(__file__).parent.glob("test_mistakes_*.py")
-
-    rows = sum(file.read_text().count("\n    ") for file in tables)
-
-    assert rows >= 100
+    kept = {"PATH", "PYTHONPATH", "OMP_NUM_THREADS"}
+    return {key: value for key, value in os.environ.items() if key in kept} | {"LC_ALL": "C"}

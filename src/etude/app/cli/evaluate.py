@@ -1,6 +1,7 @@
 """`etude validate` and `etude test`: metrics of a run's weights, as lines of name and value."""
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +34,12 @@ def test(arguments: Namespace, overrides: list[str]) -> int:
 def _print(run: Run, split: str, arguments: Namespace, metrics: Mapping[str, float]) -> None:
     say(f"{split} metrics of {run.folder}, checkpoint {run.checkpoint(arguments.checkpoint).name}:")
     told = dict(metrics) | signatures(metrics)
-    put(json.dumps(told) if arguments.json else table(told))
+    put(json.dumps({name: plain(value) for name, value in told.items()}) if arguments.json else table(told))
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON holds it: null for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def signatures(metrics: Mapping[str, Any]) -> dict[str, str]:

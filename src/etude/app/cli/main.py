@@ -1,9 +1,11 @@
 """The shell's first and last words: from the command line to a verb, and from what it raises to an exit code."""
 
-import sys
+import signal
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from etude.app.cli.parsing import choose, overview, parse
 from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, finish_stdout, open_streams, printable, put, say
@@ -12,8 +14,12 @@ from etude.base.errors import ConfigError, EtudeError
 LINES = 6
 """An error is at most this many lines."""
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 USAGE = 2
+
+
+class Terminated(SystemExit):
+    """SIGTERM outside of training, which has its own way to end."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -21,13 +27,16 @@ def main(words: Sequence[str]) -> int:
     open_streams()
     debug = "--debug" in words
     try:
-        with warnings.catch_warnings():
+        with _sigterm_unwinds(), warnings.catch_warnings():
             warnings.showwarning = _warn
             code = _run([*words])
         finish_stdout()
     except BrokenPipeError:
         abandon_stdout()
         return CLOSED_PIPE
+    except Terminated:
+        say("etude: ended by SIGTERM.")
+        return TERMINATED
     except SystemExit as ending:  # argparse after its help, and a run that was interrupted and has saved
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except KeyboardInterrupt:
@@ -76,6 +85,23 @@ def _version() -> str:
     from importlib.metadata import version
 
     return version("etude")
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM leave the block as an exception does, so that what is temporary is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -38,7 +38,7 @@ def choose(word: str) -> Verb:
         raise ConfigError(f'"etude {word}" is planned, and not in this version; etude --help lists what is.')
     if word.startswith("-"):
         raise ConfigError(f"{word} is not a flag of etude itself; the verb comes first, as in etude train CONFIG.")
-    raise ConfigError(f'"{word}" is not a verb of etude{_advice(word, BY_NAME)}')
+    raise ConfigError(f'"{word}" is not a verb of etude{_advice(word, BY_NAME, "etude")}')
 
 
 def parse(verb: Verb, words: Sequence[str]) -> tuple[Namespace, list[str]]:
@@ -88,7 +88,7 @@ class Parser(ArgumentParser):
     def _unknown(self, word: str) -> str:
         flag = word.partition("=")[0]
         known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-        return f"{flag} is not a flag of {self.prog}{_advice(flag, [*known, '--debug'])}"
+        return f"{flag} is not a flag of {self.prog}{_advice(flag, known, self.prog)}"
 
     def _extra(self, words: Sequence[str]) -> str:
         return f'"{words[0]}" is one word too many for {self.prog}; {self.prog} --help shows how.'
@@ -110,7 +110,7 @@ def parser(verb: Verb) -> Parser:
     return made
 
 
-def _advice(word: str, known: Iterable[str]) -> str:
+def _advice(word: str, known: Iterable[str], command: str) -> str:
     """End a sentence with the nearest name, or with where to look."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else "; etude --help lists them."
+    return f"; did you mean {near[0]}?" if near else f"; {command} --help lists them."

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run
-from etude.app.cli.streams import is_terminal, printable
+from etude.app.cli.streams import is_terminal, printable, writing_stdout
 from etude.app.run import Run
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_folder, storage
@@ -127,7 +127,8 @@ def _standard_input() -> BinaryIO:
 def _output(file: str | None) -> Iterator[TextIO]:
     """Where to write: standard output, or a file that appears whole or not at all."""
     if file is None:
-        yield sys.stdout
+        with writing_stdout():
+            yield sys.stdout
         return
     path = Path(file)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

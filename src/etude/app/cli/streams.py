@@ -40,7 +40,7 @@ def say(text: str) -> None:
 
 def put(text: str) -> None:
     """Give a line of the result, on stdout. Raises BrokenPipeError where the reader has gone."""
-    with _stdout():
+    with writing_stdout():
         sys.stdout.write(f"{text}\n")
 
 
@@ -77,12 +77,13 @@ def flushed() -> Iterator[None]:
 
 def finish_stdout() -> None:
     """Write what is left in stdout's buffer. Raises BrokenPipeError for a reader that has gone, else StorageError."""
-    with _stdout():
+    with writing_stdout():
         sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def _stdout() -> Iterator[None]:
+def writing_stdout() -> Iterator[None]:
+    """Say in one sentence why stdout cannot be written. Raises StorageError, or BrokenPipeError as it comes."""
     try:
         yield
     except BrokenPipeError:

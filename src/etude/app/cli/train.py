@@ -33,9 +33,10 @@ def plan(config: Config) -> str:
     """What the run computes with."""
     device = choose_device(config.train.device)
     precision = Precision(config.train.precision, device)
-    tokens = config.train.batch_tokens
-    share = f"{config.train.batch_size} samples" if tokens is None else f"{tokens} tokens"
-    return f"Device: {device}, {precision.name}; 1 rank, which takes each batch whole ({share} at most)."
+    samples, tokens = config.train.batch_size, config.train.batch_tokens
+    size, unit = (samples, "samples") if tokens is None else (tokens, "tokens")
+    share = f"{size:,} {unit} at most" if isinstance(size, int) else f"{unit} by schedule"
+    return f"Device: {device}, {precision.name}; 1 rank, which takes each batch whole ({share})."
 
 
 def summary(result: Result, folder: Path) -> str:

@@ -18,7 +18,7 @@ from etude.base.config.structure import section_for, type_below
 from etude.base.errors import ConfigError
 
 _PART = re.compile(r'\[(?P<index>\d+)\]|\.?(?:"(?P<quoted>[^"\\]+)"|(?P<bare>[a-z_]+))')
-_SUBJECT = re.compile(rf"((?:{re.sub('[?]P<[a-z]+>', '?:', _PART.pattern)})+) (.+)", re.DOTALL)
+_SUBJECT = re.compile(rf"((?:{re.sub('[?]P<[a-z]+>', '?:', _PART.pattern)})+):? (.+)", re.DOTALL)
 
 DEEPEST = 64
 """Levels of tables and lists above which a config is refused."""
@@ -96,7 +96,7 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links away from what was asked for
     if "\0" in str(path):
         raise ConfigError(f"{str(path)!r} cannot be read: a path holds no NUL character.")
-    real = path.resolve()
+    real = Path(os.path.realpath(path))  # resolve() raises for links in a circle; reading says so in a sentence
     if real in above:
         circle = " -> ".join(shown(file) for file in (*above[above.index(real) :], real))
         raise ConfigError(f"{shown(path)} extends itself: {circle}.")

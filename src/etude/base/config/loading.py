@@ -73,7 +73,8 @@ class Loaded(Generic[Root]):
         if not key or key[0] not in self.data:
             return sentence
         origin = self.origin(key)
-        if origin == Origin() and key[-1] == "type":  # a type alone is written as the component itself
+        if origin == Origin() and (key[-1] == "type" or len(key) > 2):  # noqa: PLR2004 - below a section's keys
+            # A type alone is written as the component itself, and what a table leaves out is missing in the table.
             origin = self.origin(key[:-1])
         if origin == Origin() or str(origin) in sentence:
             return sentence

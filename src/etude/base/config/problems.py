@@ -155,7 +155,8 @@ def _either(problems: Sequence[_Problem]) -> _Problem:
     if "a number" in kinds:
         kinds.pop("a whole number", None)
     first = problems[0]
-    return _Problem("either", first.steps, f"must be {' or '.join(kinds)}", {}, first.value)
+    joint = ", or " if any("," in kind for kind in kinds) else " or "
+    return _Problem("either", first.steps, f"must be {joint.join(kinds)}", {}, first.value)
 
 
 class _Speaker:
@@ -210,7 +211,10 @@ class _Speaker:
         return _must(problem)
 
     def missing(self, problem: _Problem) -> str:
-        """A key that must be given."""
+        """A key that must be given, or an element of a list of fixed length."""
+        if isinstance(problem.key[-1], int):
+            list_of, value = dotted(problem.key[:-1]), brief(_at(self.layer.data, problem.key[:-1]))
+            return f"{list_of} must hold more values, but is {value} ({self.where(problem.key)})."
         table = dotted(problem.key[:-1])
         kind = component_of(type_at(self.root, problem.key, self.layer.data))
         if kind is not None and kind.default is None:
@@ -250,7 +254,7 @@ class _Speaker:
         """A word that is not one of those allowed."""
         expected = str(problem.context.get("expected", ""))
         words = [a or b for a, b in re.findall(r"'((?:[^'\\]|\\.)*)'|([^\s',]+)", expected) if (a or b) != "or"]
-        allowed = ", ".join(f'"{word}"' if f"'{word}'" in expected else word for word in words)
+        allowed = ", ".join(f'"{word}"' if f"'{word}'" in expected else word.lower() for word in words)
         must = f"must be one of {allowed}" if len(words) > 1 else f"must be {allowed}"
         return self.choice(problem.key, must, problem.value, words)
 
@@ -274,7 +278,9 @@ class _Speaker:
         value = problem.value
         name = value.get("type") if isinstance(value, Mapping) else value
         names = problem.context["names"]
-        must = f'must be one of {quoted(names)}, or "package.module:Class"'
+        kind = component_of(type_at(self.root, problem.key, self.layer.data))
+        own = kind is None or kind.section({"type": "package.module:Class"}) is not None
+        must = f"must be one of {quoted(names)}" + (', or "package.module:Class"' if own else "")
         return self.choice((*problem.key, "type"), must, name, names)
 
     def untyped(self, problem: _Problem) -> str:

@@ -189,6 +189,8 @@ def build_imported(
             options[name] = float(value) if isinstance(value, (int, float)) else 0.0
             if not isinstance(value, (int, float)):
                 scheduled[name] = bind(value, horizon, key=f"optimizer.{key}")
+    # A function of the parameters alone gets its rate afterwards.
+    later = {} if isinstance(make, type) or _takes(make, "lr") else {"lr": options.pop("lr")} if "lr" in options else {}
     check_signature(make, options, "optimizer", positional=1)
     parameters: list[Any] = [p for p in names_of(module) if p.requires_grad]
     if not decay_all and isinstance(make, type) and _decays(make, options):
@@ -204,11 +206,18 @@ def build_imported(
         raise ConfigError(f"optimizer: {getattr(make, '__name__', 'it')} refuses its arguments: {error}.") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"optimizer must give a torch.optim.Optimizer, but gives a {type(optimizer).__name__}.")
+    for group in optimizer.param_groups:
+        group.update(later)
     for name, schedule in scheduled.items():
         spared_groups = {i for i, g in enumerate(parameters) if isinstance(g, dict) and "weight_decay" in g}
         skipped = spared_groups if name == "weight_decay" else set()
         rates += [(index, name, schedule) for index in range(len(optimizer.param_groups)) if index not in skipped]
     return Slot(ONLY, optimizer, rates=rates, names=names_of(module), notice=notice)
+
+
+def _takes(make: Callable[..., Any], keyword: str) -> bool:
+    parameters = inspect.signature(make).parameters.values()
+    return any(one.name == keyword or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
 def is_schedule(value: Any) -> bool:

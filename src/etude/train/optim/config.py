@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from etude.base.config.components import nearest
 from etude.base.config.fields import Switch
@@ -52,13 +53,22 @@ class _Optimizer(Section):
             try:
                 read = type(self).model_validate(dict(extra))
             except ValidationError as error:
-                problem = error.errors(include_url=False)[0]
-                name = str(problem["loc"][0])
-                said = problem["msg"].removeprefix("Value error, ")
-                said = said.replace("Input should be", "must be")
-                raise ValueError(f"optimizer.groups[{index}].{name} {said}, but is {extra[name]!r}") from None
+                raise _placed(error, ("groups", index)) from None
             extra.update({name: getattr(read, name) for name in extra})
         return self
+
+
+def _placed(error: ValidationError, place: tuple[str | int, ...]) -> ValidationError:
+    """The same errors, further down in a config."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(one["type"], one["msg"], one.get("ctx")),
+            loc=(*place, *one["loc"]),
+            input=one["input"],
+        )
+        for one in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, details)
 
 
 class AdamWConfig(_Optimizer):
