@@ -9,7 +9,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "train")]
 
-from nursery import Nursery
+from nursery import Nursery  # noqa: E402 - found by the path above
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
 """Where a file is durable at once, so that the kills fall on the run's own moments rather than on waits for a disk."""

@@ -25,9 +25,9 @@ MOMENTS = {
     "while a row is written": "etude.train.record:Record.write",
     "in validation": "etude.tasks.translation:TranslationTask.validation_step",
     "after validation, before its row": "etude.train.evaluate:computed",
-    "at an epoch's end": "etude.train.callback:Events.epoch_end",
+    "at an epoch's end": "etude.train.state:EpochLoss.close",
     "before the state is copied": "etude.train.checkpoint.content:Content.capture",
-    "in a save, before its manifest": "etude.base.files:json_bytes",
+    "in a save, before its manifest": "etude.train.checkpoint.content:json_bytes",
     "between files and rename": "etude.train.checkpoint.store:Store._publish",
     "between rename and links": "etude.train.checkpoint.store:replace_link",
     "while old checkpoints are removed": "etude.train.checkpoint.store:Store._remove_old",
@@ -136,7 +136,7 @@ def test_the_shells_own_command_goes_on_after_kill_9(workers, straight, quick_fo
     kills = 0
     while kills < 4:
         process = subprocess.Popen(
-            command, shell=True, cwd=folder, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
+            ["/bin/sh", "-c", command], cwd=folder, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
         for line in process.stderr:
             if line.startswith((b"Run folder", b"Going on")):
@@ -146,7 +146,7 @@ def test_the_shells_own_command_goes_on_after_kill_9(workers, straight, quick_fo
         process.stderr.close()
         kills += process.wait() == -signal.SIGKILL
 
-    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     tiny.assert_equal_runs(folder, expected)

@@ -133,11 +133,11 @@ class Stream(IterableDataset):
 
 
 SOURCES = {
-    "dataset": (lambda: line(), {"batch_size": 4}),
+    "dataset": (line, {"batch_size": 4}),
     "loader": (lambda: DataLoader(line(), batch_size=4), {}),
-    "list": (lambda: batches(), {}),
+    "list": (batches, {}),
     "function": (lambda: lambda: iter(batches()), {}),
-    "iterable dataset": (lambda: Stream(), {"batch_size": 4}),
+    "iterable dataset": (Stream, {"batch_size": 4}),
 }
 
 

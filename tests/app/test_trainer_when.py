@@ -1,5 +1,7 @@
 """When a run validates, logs, saves and stops, and on how much data."""
 
+import itertools
+
 import pytest
 import torch
 from python_face import Line, all_ids, batches, line, steps_with, trainer, values
@@ -254,7 +256,7 @@ def test_a_scheduled_batch_size_is_taken_up_at_each_epoch():
     run(task=task, batch_size=size)
 
     assert [len(batch) for batch in task.seen] == [4] * 6 + [12] * 2
-    assert sorted(sum(task.seen[6:], [])) == sorted(all_ids())
+    assert sorted(itertools.chain(*task.seen[6:])) == sorted(all_ids())
 
 
 def test_stop_ends_the_run_after_its_step_but_waits_for_min_duration():

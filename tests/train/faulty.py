@@ -20,7 +20,7 @@ class Storage:
     there on. A half of a call that is no write is the call not made.
     """
 
-    def __init__(self, nth=0, how=FAIL, errno=0, lasting=False):
+    def __init__(self, *, nth=0, how=FAIL, errno=0, lasting=False):
         self.nth, self.how, self.errno, self.lasting = nth, how, errno, lasting
         self.count = 0
         self.names = []
@@ -96,7 +96,7 @@ def storage(**options):
 _lasting = ExitStack()
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - the keys of a fault
     *,
     storage_call=None,
     at=None,

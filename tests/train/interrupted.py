@@ -2,9 +2,10 @@
 
 import sys
 
+from runs import Regression, loaders, trainer
+
 import etude
 from etude.train.interrupt import Interrupted
-from runs import Regression, loaders, trainer
 
 
 def train(folder, workers=0, until="9 steps"):

@@ -13,7 +13,16 @@ from importlib import import_module
 from pathlib import Path
 
 PATHS = [str(Path(__file__).parent)]
-WARM = ["etude", "etude.app.cli.main", "etude.app.cli.train", "etude.train.fit", "etude.data.workers", "runs", "faulty"]
+WARM = [
+    "torch._dynamo",
+    "etude",
+    "etude.app.cli.main",
+    "etude.app.cli.train",
+    "etude.train.fit",
+    "etude.data.workers",
+    "runs",
+    "faulty",
+]
 KILLED = -signal.SIGKILL
 
 
@@ -76,7 +85,11 @@ class Child:
 
     def family(self):
         """The processes of its group that are alive."""
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if group_of(pid) == self.pid]
+        return [pid for pid in processes() if group_of(pid) == self.pid]
+
+
+def processes():
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def group_of(pid):
@@ -124,7 +137,7 @@ def live(order):
         code = getattr(import_module(module), name)(*order["args"])
     except SystemExit as ending:
         code = ending.code
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, the log tells of it
         import traceback
 
         traceback.print_exc()

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -60,14 +61,16 @@ class Worse(etude.Callback):
 
 def test_the_best_is_never_removed_however_old_it_gets(quick_folder):
     Getting.worse = 0
-    trainer(quick_folder / "old", eval_every="1 step", callbacks=[Worse()]).fit(Getting(), *loaders())
+    trainer(quick_folder / "old", eval_every="1 step", max_duration="6 steps", callbacks=[Worse()]).fit(
+        Getting(), *loaders()
+    )
 
     names = sorted(path.name for path in (quick_folder / "old" / "checkpoints").iterdir())
-    assert names == ["best", "last", "step-00000001", "step-00000020", "step-00000021"]
+    assert names == ["best", "last", "step-00000001", "step-00000005", "step-00000006"]
     assert (quick_folder / "old" / "checkpoints" / "best").readlink().name == "step-00000001"
 
 
-@pytest.mark.parametrize("cut", [2, 7, 9])
+@pytest.mark.parametrize("cut", [2, 7])
 def test_a_longer_run_equals_a_straight_one(cut, quick_folder):
     straight, grown = quick_folder / f"straight {cut}", quick_folder / f"grown {cut}"
     trainer(straight, max_duration="12 steps").fit(Regression(), *loaders())
@@ -184,7 +187,7 @@ def test_rows_and_files_are_durable_before_the_checkpoint_that_counts_them_is_pu
 
     def noting(handle):
         fsync(handle)
-        durable[os.readlink(f"/proc/self/fd/{handle}")] = os.fstat(handle).st_size
+        durable[str(Path(f"/proc/self/fd/{handle}").readlink())] = os.fstat(handle).st_size
 
     def checking(store, partial, place):
         rows = json.loads((partial / "state.json").read_text())["record"]["bytes"]

@@ -15,7 +15,11 @@ SHAPES = [(), (0,), (1,), (3, 5), (2, 0, 4), (2, 3, 4)]
 
 def tensor_of(dtype, shape, start=0):
     count = int(torch.tensor(shape).prod()) if shape else 1
-    return ((torch.arange(count) + start) % 2 if dtype is torch.bool else torch.arange(count) + start).to(dtype).reshape(shape)
+    return (
+        ((torch.arange(count) + start) % 2 if dtype is torch.bool else torch.arange(count) + start)
+        .to(dtype)
+        .reshape(shape)
+    )
 
 
 @pytest.mark.parametrize("dtype", _NAMES)

@@ -18,10 +18,10 @@ STEP = "etude.train.training:Training.step"
 CHECK = "etude.train.training:Training._sanity_check"
 PLACES = {
     "in the sanity check": (CHECK, 1, 1),
-    "before the first step": ("etude.train.callback:Events.fit_start", 1, 1),
+    "before the first step": ("etude.train.training:Training.begin", 1, None),
     "in the first step": (STEP, 1, 1),
     "in a step": (STEP, 5, 5),
-    "in validation": ("runs:Regression.validation_step", 6, 3),
+    "in validation": ("runs:Regression.validation_step", 4, 3),
     "in a save": ("etude.train.training:Training._capture", 2, None),
     "while rows are written": ("etude.train.record:Record.write", 6, None),
     "in the last step": (STEP, 9, 9),
@@ -41,8 +41,11 @@ def assert_equal(folder, straight):
     assert weights(folder, "best") == weights(straight, "best")
 
 
-@pytest.mark.parametrize("number", [TERM, INT], ids=["SIGTERM", "Ctrl-C"])
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [("in the sanity check", TERM), ("before the first step", TERM), ("in a step", INT), ("in validation", TERM)]
+    + [pytest.param(place, number, marks=pytest.mark.acceptance) for place in PLACES for number in (TERM, INT)],
+)
 def test_the_first_signal_ends_a_run_after_the_step_and_a_save(place, number, straight, quick_folder, nursery):
     at, nth, step = PLACES[place]
     folder, log = quick_folder / f"{number} {place}", quick_folder / f"{number} {place}.log"
@@ -61,7 +64,14 @@ def test_the_first_signal_ends_a_run_after_the_step_and_a_save(place, number, st
     assert_equal(folder, straight)
 
 
-@pytest.mark.parametrize("at", [STEP, "etude.train.training:Training._capture", "etude.train.record:Record.write"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        "etude.train.training:Training._capture",
+        pytest.param(STEP, marks=pytest.mark.acceptance),
+        pytest.param("etude.train.record:Record.write", marks=pytest.mark.acceptance),
+    ],
+)
 def test_a_second_ctrl_c_ends_a_run_at_once_and_unhurt(at, straight, quick_folder, nursery):
     folder, log = quick_folder / f"twice {at[-6:]}", quick_folder / "twice.log"
     fault = {"at": at, "nth": 2, "number": INT, "again": True}
@@ -73,6 +83,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_unhurt(at, straight, quick_folde
     assert_equal(folder, straight)
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("number", [TERM, INT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_to_the_whole_group_leaves_no_worker_behind(number, straight, quick_folder, nursery):
     folder, log = quick_folder / f"group {number}", quick_folder / f"group {number}.log"

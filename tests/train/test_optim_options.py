@@ -100,10 +100,7 @@ def test_weight_decay_skips_biases_norms_and_embeddings_unless_decay_all(kind):
     ],
 )
 def test_a_run_equals_a_loop_written_by_hand_to_the_bit(mine, reference):
-    bias_free = lambda: _seeded(
-        lambda: nn.Sequential(nn.Linear(4, 5, bias=False), nn.Tanh(), nn.Linear(5, 1, bias=False))
-    )  # noqa: E731 - weight decay is the same for all
-    model, by_hand = bias_free(), bias_free()
+    model, by_hand = without_biases(), without_biases()
     batches = list(zip(*(tensor.split(8) for tensor in DATA.tensors), strict=True))
 
     fit(model, batches, batch_size=None, **mine)
@@ -117,9 +114,10 @@ def test_a_run_equals_a_loop_written_by_hand_to_the_bit(mine, reference):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), by_hand.parameters(), strict=True))
 
 
-def _seeded(make):
+def without_biases():
+    """A model whose weight decay is the same for every parameter."""
     torch.manual_seed(4)
-    return make()
+    return nn.Sequential(nn.Linear(4, 5, bias=False), nn.Tanh(), nn.Linear(5, 1, bias=False))
 
 
 def test_an_optimizer_of_ones_own_keeps_its_rate_unless_one_is_given():

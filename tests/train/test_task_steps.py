@@ -76,6 +76,19 @@ def test_every_term_is_logged_under_its_own_name_beside_the_weighted_total():
     assert row["train/loss"] == pytest.approx(row["train/fit"] + 0.5 * row["train/size"])
 
 
+def test_a_term_called_loss_is_part_of_the_total_and_a_single_named_one_is_logged_too():
+    def terms(task, batch):
+        n = len(batch[0])
+        return {"loss": etude.Loss(task.error(batch).sum(), n), "one": etude.Loss(task.layer.weight.sum() * 0 + n, n)}
+
+    for row in run(returning(terms)).history:
+        prefix = "train" if "train/loss" in row else "val"
+        assert row[f"{prefix}/one"] == 1.0
+        assert row[f"{prefix}/loss"] > 1.0
+    named = run(returning(FORMS["mapping"])).history[0]
+    assert named["train/error"] == pytest.approx(named["train/loss"])
+
+
 def test_validation_weighs_each_term_by_its_counts_never_by_batches():
     task = Own()
     with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import Any
 
 from etude.app.config import Config, load_config
 from etude.base.config.loading import Loaded, difference
+from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, sha256_of, storage, write_bytes, write_json, write_text
 
@@ -33,6 +34,7 @@ HARMLESS = (
     "train.max_skipped_steps",
     "train.max_failed_saves",
     "train.limit_test",
+    "train.eval_batch_size",
     "train.device",
 )
 """Keys that may change between two starts of one run, said in a note; any other makes it another run."""
@@ -50,12 +52,17 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     changes = difference(before.data, loaded.data)
     refused = [change for change in changes if not _is_harmless(change[0])]
     if refused:
-        listed = "; ".join(f"{key} was {old!r} and is {new!r}" for key, old, new in refused[:4])
+        listed = "; ".join(f"{key} was {shown(old)} and is {shown(new)}" for key, old, new in refused[:4])
         more = f"; and {len(refused) - 4} more" if len(refused) > 4 else ""  # noqa: PLR2004
         raise RefusedError(
             f"The run in {folder} was begun with another config: {listed}{more}. Give --run.name for a new run."
         )
-    return [f"{key} is now {new} (it was {old})." for key, old, new in changes]
+    return [f"{key} is now {shown(new)} (it was {shown(old)})." for key, old, new in changes]
+
+
+def shown(value: Any) -> str:
+    """A value as a config writes it; a key that is not there is not set."""
+    return "not set" if value is None else inline(value)
 
 
 def _is_harmless(key: str) -> bool:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class ModuleTask(Task):
         return self.model.load_state_dict(own, *args, **kwargs)
 
 
-def _learns(loss: Any) -> bool:
+def _learns(loss: Any) -> TypeGuard[nn.Module]:
     return isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
 
 

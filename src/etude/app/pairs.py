@@ -1,5 +1,6 @@
 """Parallel text for a run: the files of each split, their tokenizers, prepared tables, and feeds."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from etude.app.config import Config
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
-from etude.base.files import make_folder
+from etude.base.files import fsync_folder, make_folder, storage
 from etude.base.schedules import ScheduleSection
 from etude.data.config import Split
 from etude.data.fitting import fit_tokenizers
@@ -108,13 +109,21 @@ def prepare(config: Config, splits: Sequence[str], say: Say, stored: Path | None
 
 
 def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
-    """Write both sides' tokenizers; a shared one once."""
-    make_folder(folder)
-    if tokenizers["source"] is tokenizers["target"]:
-        tokenizers["source"].save(folder / "shared.json")
-    else:
-        for side in SIDES:
-            tokenizers[side].save(folder / f"{side}.json")
+    """Write both sides' tokenizers, a shared one once, all or none; a run keeps those it began with."""
+    if folder.is_dir():
+        return
+    partial = folder.with_name(f".{folder.name}.partial")
+    with storage("write", folder):
+        if partial.exists():
+            shutil.rmtree(partial)
+        make_folder(partial)
+        if tokenizers["source"] is tokenizers["target"]:
+            tokenizers["source"].save(partial / "shared.json")
+        else:
+            for side in SIDES:
+                tokenizers[side].save(partial / f"{side}.json")
+        partial.rename(folder)
+        fsync_folder(folder.parent)
 
 
 def load_tokenizers(folder: Path) -> dict[str, Tokenizer]:

@@ -58,7 +58,7 @@ class Trainer:
     given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options by keyword, as documented
         self,
         *,
         optimizer: Any = None,
@@ -253,8 +253,9 @@ class Trainer:
     def _summarise(self, result: Result) -> None:
         last, best = result.progress.step, _step(result, "best")
         where = "in memory" if result.best is None else f"in {result.best}"
-        value = next((row for row in result.history if row["step"] == best and self.config.monitor in row), {})
-        judged = f", {self.config.monitor} {value[self.config.monitor]:.6g}" if value.get(self.config.monitor) else ""
+        monitor = self.config.monitor
+        value = next((row[monitor] for row in result.history if row["step"] == best and monitor in row), None)
+        judged = "" if value is None else f", {monitor} {value:.6g}"
         self._say(
             f"{result.reason}. The task holds the last weights{_at(last)}; the best{_at(best)}{judged} are {where} and "
             f"come by result.load_best(task); test() uses them."

@@ -36,7 +36,9 @@ class TransformerConfig(Section):
     heads: int = Field(4, ge=1)
     """Attention heads; they divide `d_model`."""
     encoder_layers: int = Field(3, ge=0)
+    """Layers of the encoder."""
     decoder_layers: int = Field(3, ge=1)
+    """Layers of the decoder."""
     feedforward: int = Field(1024, ge=1)
     """Width inside the feed-forward layers."""
     dropout: Rate = 0.1
@@ -48,10 +50,13 @@ class TransformerConfig(Section):
     embedding_dropout: Switch[Rate] = None
     """On embeddings; as `dropout` where not given."""
     activation: Activation = "relu"
+    """Inside the feed-forward layers; swiglu is gated (Shazeer 2020)."""
     norm: Literal["pre", "post"] = "pre"
     """Normalise before each sublayer, or behind each sum as in 2017."""
     normalisation: Normalisation = "layer"
+    """Layer norm, or rms, its form without mean and bias (Zhang and Sennrich 2019)."""
     positions: Positions = "sinusoidal"
+    """How a token's place is told: added sinusoids, added learned vectors, or rotated queries and keys (Su et al. 2021)."""
     max_positions: int = Field(512, ge=1)
     """Longest sequence of `learned` positions; the others have no limit."""
     bias: bool = True

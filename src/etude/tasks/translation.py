@@ -37,9 +37,9 @@ class TranslationConfig(Section):
     type: Literal["translation"] = "translation"
     beam_size: int = Field(4, ge=1)
     """Width of the beam in test and predict; 1 searches greedily."""
-    length_penalty: float = Field(1.0, ge=0)
+    length_penalty: float = Field(1.0, ge=0, allow_inf_nan=False)
     """Hypotheses are ranked by log-probability / ((5 + length) / 6)^length_penalty; 0 prefers short ones."""
-    max_target_ratio: float = Field(2.0, gt=0)
+    max_target_ratio: float = Field(2.0, gt=0, allow_inf_nan=False)
     """A translation has at most max_target_ratio x source tokens + max_target_extra tokens, ..."""
     max_target_extra: int = Field(10, ge=0)
     """... so short sources may grow, ..."""
@@ -105,9 +105,20 @@ class TranslationTask(Task):
         parts: list[Any] = [self.model, self.loss]
         return [value for part in parts if hasattr(part, "scheduled_values") for value in part.scheduled_values()]
 
+    @property
+    def searches(self) -> bool:
+        """Whether the model can be decoded step by step."""
+        return all(callable(getattr(self.model, part, None)) for part in ("encode", "start", "step"))
+
+    @property
+    def _cannot_search(self) -> str:
+        return f"to be decoded, {type(self.model).__name__} needs the methods encode, start and step."
+
     def configure_metrics(self) -> Mapping[str, Metric]:
         """Perplexity, and the text metrics where there is a tokenizer; anew for each pass."""
         texts = self.config.metrics if self.target_tokenizer is not None else []
+        if texts and not self.searches:
+            raise ConfigError(f"task.metrics must be [] here, but is {list(texts)}: {self._cannot_search}")
         return {"perplexity": Perplexity(), **{name: TEXT_METRICS[name]() for name in texts}}
 
     def training_step(self, batch: PairBatch) -> Loss:
@@ -130,7 +141,7 @@ class TranslationTask(Task):
     def test_step(self, batch: PairBatch) -> StepOutput:
         """The plain cross entropy; translates every sample by beam search, best first in `outputs`."""
         loss = self._evaluated(batch)
-        if self.target_tokenizer is None:
+        if self.target_tokenizer is None or not self.searches:
             return StepOutput(loss)
         found = self.predict_step(batch)
         if self._scores_text():
@@ -150,6 +161,8 @@ class TranslationTask(Task):
         """
         if self.source_tokenizer is None or self.target_tokenizer is None:
             raise ConfigError("predict needs the tokenizers that the task was trained with: pass them to the task.")
+        if not self.searches:
+            raise ConfigError(f"This run cannot predict: {self._cannot_search}")
         lines = iter(texts)
         was_training = self.training
         self.eval()

@@ -12,7 +12,7 @@ from etude.base.schedules import scheduled
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Batches = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -87,7 +87,7 @@ class TrainConfig(Section):
     """The logged metric that decides about best weights and patience."""
     mode: Switch[Literal["min", "max"]] = None
     """Whether less or more of the metric is better; known for the usual ones."""
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Patience counts a validation that beats the best by no more than this as bad."""
     max_skipped_steps: Count = 5
     """End the run (exit code 4) after this many steps in a row whose loss or gradient was not finite."""

@@ -186,7 +186,10 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     for index, callback in enumerate(job.callbacks):
         if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
             parts[f"callback {index} {type(callback).__name__}"] = callback
-    live = job.live(horizon)
+    accumulate = bind_whole(config.accumulate, horizon, key="train.accumulate")
+    live = [*job.live(horizon)]
+    if not isinstance(config.accumulate, int):
+        live.append(Live("accumulate", accumulate, lambda _: None))
     driven = {name: schedule for slot in slots for name, schedule in slot.driven().items()}
     driven |= {value.name: value.schedule for value in live if isinstance(value.schedule, Driven)}
     parts |= {f"schedule {name}": schedule for name, schedule in driven.items()}
@@ -203,7 +206,7 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
         ),
         update=update,
         slots=slots,
-        accumulate=bind_whole(config.accumulate, horizon, key="train.accumulate"),
+        accumulate=accumulate,
         live=live,
         driven=driven,
         sizes=None if job.batch_size is None else bind_whole(job.batch_size, horizon, key="train.batch_size"),
@@ -297,8 +300,8 @@ def _tell_of_another_length(training: Training, before: float | None, say: Calla
         slot.set_rates(training.state.progress)
         changes.append(f"{old:.3g} to {slot.learning_rate:.3g}")
     say(
-        f"The run is now {now:,.0f} steps long instead of {before:,.0f}, and schedules that reach to its end follow: the "
-        f"learning rate goes from {', '.join(changes)} at step {training.state.progress.step + 1:,}."
+        f"The run is now {now:,.0f} steps long instead of {before:,.0f}, and schedules that reach to its end follow: "
+        f"the learning rate goes from {', '.join(changes)} at step {training.state.progress.step + 1:,}."
     )
 
 

@@ -14,13 +14,14 @@ def train(run: Training) -> str:
     while reason is None:
         for group in run.groups():
             before, now = run.step(group)
-            if when.log.due(before, now) or now.epoch > before.epoch:
+            logged = when.log.due(before, now) or now.epoch > before.epoch
+            if logged:
                 run.log()
             validated = when.validate.due(before, now)
             improved = validated and run.validate()
             reason = run.reason()
-            if reason is not None and not validated:
-                improved = run.validate_at_end()
+            if reason is not None:
+                improved |= run.round_off(logged=logged, validated=validated)
             if improved or reason is not None or when.save.due(before, now):
                 run.save(best=improved, reason=reason)
             if reason is not None:

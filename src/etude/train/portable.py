@@ -116,11 +116,11 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
     return task
 
 
-def _split(cls: type, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _split(cls: type[Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Arguments by name as the constructor takes them: what stands before a `*rest` goes by position."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     rest = next((one.name for one in parameters if one.kind is inspect.Parameter.VAR_POSITIONAL), None)
-    kinds = {inspect.Parameter.POSITIONAL_ONLY}
+    kinds: set[Any] = {inspect.Parameter.POSITIONAL_ONLY}
     if rest is not None and arguments.get(rest):
         kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [arguments.pop(one.name) for one in parameters if one.kind in kinds and one.name in arguments]

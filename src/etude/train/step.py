@@ -17,8 +17,8 @@ from etude.train.gradients import TermBuffers, global_norm, gradients, scale
 from etude.train.metrics import ScalarLog
 from etude.train.optim.slot import Slot
 from etude.train.precision import Precision
-from etude.train.task import Task, accepts
 from etude.train.running import Running
+from etude.train.task import Task, accepts
 from etude.train.terms import Term, Weigher, inverse, read_terms
 
 _NORM_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -139,7 +139,7 @@ class Update:
         before = slot.steps
         try:
             with slot.counted():
-                known = {"name": slot.name, "progress": progress}
+                known: dict[str, Any] = {"name": slot.name, "progress": progress}
                 self._task.optimizer_step(
                     slot.optimizer, closure, **{keyword: known[keyword] for keyword in self._step_keywords}
                 )
@@ -206,10 +206,7 @@ class Update:
         weights: dict[str, float] = {}
         for index, batch in enumerate(batches):
             terms = self._forward(slot, batch, index, progress, several=True)
-            for term in terms:
-                counts[term.name] = counts.get(term.name, 0) + term.count
-                weights[term.name] = term.weight
-                outcome.add(term, self._read(term.sum))
+            self._count(terms, counts, weights, outcome)
             active = [term for term in terms if term.weight and term.value.requires_grad]
             learns = learns or bool(active)
             if totals is not None:
@@ -233,6 +230,19 @@ class Update:
         elif totals is None and first is not None:
             scale(gradients(slot.parameters), factors[first.name])
         return torch.as_tensor(outcome.loss)
+
+    def _count(
+        self,
+        terms: Sequence[Term],
+        counts: dict[str, float | Tensor],
+        weights: dict[str, float],
+        outcome: Outcome,
+    ) -> None:
+        """Add one batch's terms to the group's."""
+        for term in terms:
+            counts[term.name] = counts.get(term.name, 0) + term.count
+            weights[term.name] = term.weight
+            outcome.add(term, self._read(term.sum))
 
     def _backward(self, loss: Tensor) -> None:
         if isinstance(loss, Tensor) and loss.requires_grad:

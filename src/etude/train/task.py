@@ -81,7 +81,7 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         """The loss of a batch in testing; the validation step's, unless overridden."""
         return self.validation_step(batch)
 
-    def predict_step(self, batch: Any) -> Any:
+    def predict_step(self, batch: Any) -> Any:  # noqa: ARG002 - overridden
         """The predictions of a batch; needed by `Trainer.predict` alone."""
         raise ConfigError(f"{type(self).__name__} needs a predict_step(batch), which returns the predictions.")
 

@@ -1,14 +1,18 @@
 """What happens at each moment of a run: a step, a log line, a validation, a save."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
 from itertools import islice
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 
 from etude.base.durations import Duration
@@ -23,10 +27,11 @@ from etude.train.evaluate import evaluate
 from etude.train.interrupt import Interrupts
 from etude.train.keeper import Keeper
 from etude.train.live import Live
-from etude.train.metrics import prefixed
 from etude.train.optim.slot import Slot
+from etude.train.pace import Pace
 from etude.train.portable import TASK_FILE, describe_task
 from etude.train.record import Record
+from etude.train.rows import head, step_row
 from etude.train.state import EpochLoss, State
 from etude.train.step import Outcome, Update
 from etude.train.stopping import Stopping
@@ -89,8 +94,7 @@ class Training:
         self.state.parts["epoch loss"] = self._epoch_loss
         self._begun = perf_counter()
         self._seconds = 0.0
-        self._waited = 0.0
-        self._window = (self._begun, Progress())
+        self._pace = Pace(self.device)
         self._failed_saves = 0
         self._cut: int | None = None
         self._batch: Any = None
@@ -102,13 +106,12 @@ class Training:
         """Prepare the first step; the reason to take none."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
-        self._window = (self._begun, progress)
         self.task.train()
         reason = self.finished or self.reason()
         if reason is None and progress.step == 0:
             self._sanity_check()
         self.events.fit_start()
-        self._window = (perf_counter(), progress)
+        self._pace.restart(progress)
         return reason
 
     def end(self, reason: str) -> str:
@@ -160,7 +163,7 @@ class Training:
             while True:
                 begun = perf_counter()
                 group = list(islice(batches, self.accumulate(state.progress)))
-                self._waited += perf_counter() - begun
+                self._pace.wait(perf_counter() - begun)
                 if not group:
                     break
                 found = True
@@ -228,57 +231,23 @@ class Training:
 
     # -- log, validate, save -------------------------------------------------------------------------------------
 
-    def _head(self) -> dict[str, Any]:
-        progress = self.state.progress
-        return {"step": progress.step, "epoch": round(progress.epochs, 6), "tokens": progress.tokens}
-
     def log(self) -> None:
         """Write the step's own loss, every scheduled value, gradient norm and throughput."""
-        outcome, progress = self._outcome, self.state.progress
-        row = self._head() | {"samples": progress.samples, "train/loss": outcome.loss}
-        if len(outcome.terms) > 1:
-            row |= {
-                f"train/{name}": float(total) / float(count)
-                for name, (total, count, _) in outcome.terms.items()
-                if float(count)
-            }
-        row = {prefixed("train", name): value for name, value in self.update.scalars.read().items()} | row
-        row["train/grad_norm"] = float(outcome.grad_norm)
-        if len(self.slots) == 1:
-            row["train/learning_rate"] = self.slots[0].learning_rate
-        else:
-            row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in self.slots}
-        row |= {f"train/{name}": value for slot in self.slots for name, value in slot.scheduled().items()}
-        row |= {f"train/{value.name}": value.now for value in self.live}
+        state, progress = self.state, self.state.progress
+        row = head(progress) | {"samples": progress.samples}
+        row |= step_row(self._outcome, self.update.scalars.read(), self.slots, self.live)
         if self.sizes is not None:
             row["train/batch_size"] = self._size
-        if self.state.skipped:
-            row["train/skipped_steps"] = self.state.skipped
+        if state.skipped:
+            row["train/skipped_steps"] = state.skipped
         padding = getattr(self._batch, "padding", None)
         if padding is not None:
             row["train/padding"] = padding
-        if self.state.position is None:
+        if state.position is None:
             epoch_loss = self._epoch_loss.close()
             if epoch_loss is not None:
                 row["train/epoch_loss"] = epoch_loss
-        self.record.write(row | self._times())
-
-    def _times(self) -> dict[str, float]:
-        now, progress = perf_counter(), self.state.progress
-        then, before = self._window
-        passed = max(now - then, 1e-9)
-        steps = progress.step - before.step
-        times = {
-            "time/seconds": progress.seconds,
-            "train/tokens_per_second": (progress.tokens - before.tokens) / passed,
-            "train/samples_per_second": (progress.samples - before.samples) / passed,
-            "time/step_seconds": passed / max(steps, 1),
-            "time/loader_share": self._waited / passed,
-        }
-        if self.device.type == "cuda":
-            times["train/peak_memory"] = float(torch.cuda.max_memory_allocated(self.device))
-        self._window, self._waited = (perf_counter(), progress), 0.0
-        return times
+        self.record.write(row | self._pace.take(progress))
 
     def _evaluate(self, deliveries: Any) -> dict[str, float]:
         with self.average.applied():
@@ -303,7 +272,7 @@ class Training:
         self.metrics = metrics = self._evaluate(self.validation.epoch(0))
         if self.state.position is None and "val/loss" in metrics:
             metrics["val/epoch_loss"] = metrics["val/loss"]
-        row = self._head() | metrics | {"time/validation_seconds": perf_counter() - begun}
+        row = head(self.state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun}
         self.record.write(row)
         self._check_monitor(metrics)
         improved, value = self._judge(metrics, due=due)
@@ -313,7 +282,7 @@ class Training:
             for schedule in self.driven.values():
                 schedule.on_validation(metrics, self.state.progress)
         self.events.validation_end(MappingProxyType(metrics))
-        self._window = (perf_counter(), self.state.progress)
+        self._pace.leave_out(perf_counter() - begun)
         return improved
 
     def _judge(self, metrics: Mapping[str, float], *, due: bool) -> tuple[bool, float]:
@@ -324,16 +293,18 @@ class Training:
         value = metrics.get(monitor, self.record.last.get(monitor, math.nan))
         return self.stopping.record(value, self.state.progress, due=due), value
 
-    def validate_at_end(self) -> bool:
-        """Validate at the end of a run off the beat: it may set `best`, but moves no patience.
+    def round_off(self, *, logged: bool, validated: bool) -> bool:
+        """Log and validate at the end of a run where that was not due; whether it is the best so far.
 
-        Its row is cut again when the run goes on, so that a longer run equals a straight one. An interrupted run
-        only saves.
+        Such a validation moves no patience, and its rows are cut again when the run goes on, so that a longer run
+        equals a straight one. An interrupted run only saves.
         """
-        if self.interrupts.received is not None:
+        if self.interrupts.received is not None or (logged and validated):
             return False
-        self._cut = self.record.length()
-        return self.validate(due=False)
+        self._cut = self.record.size()
+        if not logged:
+            self.log()
+        return not validated and self.validate(due=False)
 
     def reason(self) -> str | None:
         """Why the run ends after this step, or None."""
@@ -364,8 +335,7 @@ class Training:
         if reason is not None:
             self._finish_save(final=True)
         self.events.save(self.keeper.folder)
-        then, progress = self._window
-        self._window = (then + perf_counter() - begun, progress)
+        self._pace.leave_out(perf_counter() - begun)
 
     def _finish_save(self, *, final: bool) -> None:
         """Wait for the save that is being written; a failed one is told of."""
@@ -394,5 +364,9 @@ class Training:
             optimizers={slot.name: slot.state_dict() for slot in self.slots},
             state=state,
             extra={TASK_FILE: describe_task(self.task)},
-            about={"metrics": {key: value for key, value in self.metrics.items() if math.isfinite(value)}},
+            about={
+                "config": sha256(json.dumps(dict(self.config), sort_keys=True, default=str).encode()).hexdigest(),
+                "versions": {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__},
+                "metrics": {key: value for key, value in self.metrics.items() if math.isfinite(value)},
+            },
         )

@@ -234,6 +234,7 @@ def test_a_folder_that_cannot_be_a_run_is_one_line(mistake, home, capsys):
 
 HOLD = """
 import sys
+from pathlib import Path
 from etude.train.lock import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)

@@ -16,15 +16,13 @@ def is_off(value: object) -> bool:
 
 
 def _be_exact(schema: Any) -> None:
-    """Mark the numbers inside a core schema strict and finite, unless their field has said otherwise."""
+    """Mark the numbers inside a core schema strict, unless their field has said otherwise."""
     if isinstance(schema, list | tuple):
         for part in schema:
             _be_exact(part)
     elif isinstance(schema, dict):
         if schema.get("type") in NUMBERS:
             schema.setdefault("strict", True)
-            if schema["type"] == "float":
-                schema.setdefault("allow_inf_nan", False)
         for key, part in schema.items():
             if key not in {"default", "metadata", "serialization", "expected"}:
                 _be_exact(part)
@@ -34,8 +32,7 @@ class Section(BaseModel):
     """A frozen, typed part of a config, standing beside what it builds; its fields are documented where they stand.
 
     Keys it does not know are errors. The string under a field becomes its description in `etude schema`. A number is
-    never read from a string nor from a bool (an integer is a float, though), and a string never from a number. Numbers
-    are finite.
+    never read from a string nor from a bool (an integer is a float, though), and a string never from a number.
     """
 
     model_config = ConfigDict(

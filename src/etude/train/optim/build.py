@@ -195,7 +195,7 @@ def build_imported(
     parameters: list[Any] = [p for p in names_of(module) if p.requires_grad]
     if not decay_all and isinstance(make, type) and _decays(make, options):
         spared = _undecayed(module)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p not in spared]},
             {"params": [p for p in parameters if p in spared], "weight_decay": 0.0},
         ]

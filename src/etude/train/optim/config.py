@@ -12,7 +12,7 @@ from etude.base.durations import Duration
 from etude.base.schedules import Cosine, scheduled
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Epsilon = Annotated[float, Field(gt=0)]
+Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 DEFAULT_RATE = Cosine(schedule="cosine", peak=1e-3, warmup=Duration(5, "percent"))
 

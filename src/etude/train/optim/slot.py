@@ -18,7 +18,7 @@ Rate = tuple[int, str, Callable[[Progress], float]]
 class Slot:
     """One optimizer of a run."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a slot is made of, one for one
         self,
         name: str,
         optimizer: torch.optim.Optimizer,

@@ -1,0 +1,35 @@
+"""What a log line holds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etude.base.progress import Progress
+from etude.train.live import Live
+from etude.train.metrics import prefixed
+from etude.train.optim.slot import Slot
+from etude.train.record import Row
+from etude.train.step import Outcome
+from etude.train.terms import TOTAL
+
+
+def head(progress: Progress) -> Row:
+    """What every line begins with."""
+    return {"step": progress.step, "epoch": round(progress.epochs, 6), "tokens": progress.tokens}
+
+
+def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slot], live: Sequence[Live]) -> Row:
+    """The step's own loss and terms, what the task logged, the gradient's norm, and every scheduled value."""
+    row: dict[str, Any] = {prefixed("train", name): value for name, value in scalars.items()}
+    row["train/loss"] = outcome.loss
+    row |= {
+        f"train/{name}": float(total) / float(count)
+        for name, (total, count, _) in outcome.terms.items()
+        if name != TOTAL and float(count)
+    }
+    row["train/grad_norm"] = float(outcome.grad_norm)
+    if len(slots) == 1:
+        row["train/learning_rate"] = slots[0].learning_rate
+    else:
+        row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in slots}
+    row |= {f"train/{name}": value for slot in slots for name, value in slot.scheduled().items()}
+    return row | {f"train/{value.name}": value.now for value in live}
