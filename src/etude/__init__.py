@@ -7,13 +7,13 @@ Three doors lead to the same loop: `etude.fit(module, train, val, loss=...)`, `e
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from etude import losses
+    from etude import errors, losses
     from etude.app.run import Run
     from etude.app.running import train
     from etude.app.trainer import Trainer, fit
-    from etude.base import errors
     from etude.base.durations import Duration
     from etude.base.progress import Progress
+    from etude.callbacks.early_stopping import EarlyStopping
     from etude.model.loss import Loss
     from etude.train.callback import Callback, Stop
     from etude.train.fit import Result
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Callback": "etude.train.callback",
     "Duration": "etude.base.durations",
+    "EarlyStopping": "etude.callbacks.early_stopping",
     "Loss": "etude.model.loss",
     "Metric": "etude.train.metrics",
     "Progress": "etude.base.progress",
@@ -38,11 +39,12 @@ _HOMES = {
     "Trainer": "etude.app.trainer",
     "fit": "etude.app.trainer",
 }
-_MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.base.errors"}
+_MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.errors"}
 
 __all__ = [
     "Callback",
     "Duration",
+    "EarlyStopping",
     "Loss",
     "Metric",
     "Progress",

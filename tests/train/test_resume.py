@@ -106,13 +106,13 @@ def test_python_and_numpy_draws_in_a_step_resume_too(tmp_path):
     class Drawing(Regression):
         def training_step(self, batch):
             inputs, targets = batch
-            noise = random.random() + float(np.random.rand())
+            noise = random.random() + float(np.random.rand())  # noqa: NPY002 - what a user may write
             return (self.layers(inputs) * noise - targets).square().mean()
 
     def seeded(folder, *ends):
         for until in ends:
             random.seed(1)
-            np.random.seed(1)
+            np.random.seed(1)  # noqa: NPY002 - what a user may write
             trainer(folder, max_duration=until).fit(Drawing(), *loaders())
             random.seed(99)
 

@@ -19,12 +19,11 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 class Tagger(etude.Task):
     """Labels tokens; label 0 is padding."""
 
-    def __init__(self, terms=1, knows_counts=False):
+    def __init__(self, terms=1):
         super().__init__()
         self.body = nn.Sequential(nn.Embedding(20, 16), nn.Linear(16, 16), nn.Tanh())
         self.head, self.second = nn.Linear(16, 5), nn.Linear(16, 5)
         self.terms = terms
-        self.knows_counts = knows_counts
 
     def training_step(self, batch):
         tokens, labels, others = batch

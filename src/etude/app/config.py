@@ -109,7 +109,7 @@ def load_config(path: Path | str | None, overrides: Any = ()) -> LoadedConfig:
         config = config.model_copy(update={"data": config.data.model_copy(update=off)})
         data = {**data, "data": {**data["data"], **dict.fromkeys(left_out, False)}}
     notes = tuple(
-        f"data.{split} is left out: the recipe's generated corpus does not belong to your data.train; give --data.{split}."
+        f"data.{split} is left out: the recipe's generated corpus is no match for your data.train; set --data.{split}."
         for split in left_out
     )
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)

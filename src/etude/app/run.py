@@ -1,6 +1,7 @@
 """A run that is there: its config, its metrics, its weights, and what they predict."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from etude.app.folder import CONFIG
 from etude.app.pairs import TOKENIZERS, Pairs, evaluation_feed, load_tokenizers, prepare
 from etude.base.config.components import Imported
 from etude.base.config.loading import Loaded
+from etude.base.config.reading import read
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, write_text
 from etude.tasks.translation import Translation, TranslationTask
@@ -38,17 +40,29 @@ class Run:
     ) -> None:
         self.folder = Path(folder)
         self._say = say
-        path = self.folder / CONFIG
-        if not path.exists():
+        self._overrides = overrides
+        if not (self.folder / CONFIG).exists():
             raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
-        self.loaded: Loaded[Config] = load_config(path, overrides)
+        self._from_python = "task" not in read(self.folder / CONFIG).data
+        if not self._from_python:
+            _ = self.loaded
         if not allow_code:
             self._refuse_code()
+
+    @cached_property
+    def loaded(self) -> Loaded[Config]:
+        """The composed config, checked. Raises ConfigError for a run that a Python trainer made, which has no task."""
+        if self._from_python:
+            raise ConfigError(
+                f"The run in {self.folder} was trained from Python: its task is loaded by the task's own class, as in "
+                f'MyTask.load("{self.folder}/checkpoints/best").'
+            )
+        return load_config(self.folder / CONFIG, self._overrides)
 
     @property
     def config(self) -> Mapping[str, Any]:
         """The composed config, as plain data."""
-        return self.loaded.data
+        return read(self.folder / CONFIG).data if self._from_python else self.loaded.data
 
     def metrics(self) -> list[Row]:
         """The rows of `metrics.jsonl`."""
@@ -149,6 +163,8 @@ class Run:
         return task.to(choose_device(device)).eval()
 
     def _refuse_code(self) -> None:
+        if self._from_python:
+            return
         config = self.loaded.config
         entries = [config.task, config.model, config.loss]
         foreign = [entry.type for entry in entries if isinstance(entry, Imported)]

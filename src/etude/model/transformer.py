@@ -56,7 +56,7 @@ class TransformerConfig(Section):
     normalisation: Normalisation = "layer"
     """Layer norm, or rms, its form without mean and bias (Zhang and Sennrich 2019)."""
     positions: Positions = "sinusoidal"
-    """How a token's place is told: added sinusoids, added learned vectors, or rotated queries and keys (Su et al. 2021)."""
+    """Where a token stands: added sinusoids, added learned vectors, or rotated queries and keys (Su et al. 2021)."""
     max_positions: int = Field(512, ge=1)
     """Longest sequence of `learned` positions; the others have no limit."""
     bias: bool = True

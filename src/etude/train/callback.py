@@ -31,6 +31,8 @@ class RunView:
     """The last value of everything logged."""
     folder: Any = None
     """The run folder, or None."""
+    validation_due: bool = True
+    """Whether the last validation was due; the end of a run validates off the beat too, which moves no patience."""
 
 
 class Callback:

@@ -99,6 +99,7 @@ class Training:
         self._cut: int | None = None
         self._batch: Any = None
         self._size: int | None = None
+        self._validation_due = True
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
@@ -146,6 +147,7 @@ class Training:
             config=self.config,
             metrics=MappingProxyType(self.record.last),
             folder=self.keeper.folder,
+            validation_due=self._validation_due,
         )
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -250,6 +252,7 @@ class Training:
         self.record.write(row | self._pace.take(progress))
 
     def _evaluate(self, deliveries: Any) -> dict[str, float]:
+        self.task.progress = self.state.progress
         with self.average.applied():
             return evaluate(
                 self.task,
@@ -268,6 +271,7 @@ class Training:
         if self.validation is None:
             return False
         begun = perf_counter()
+        self._validation_due = due
         self.events.validation_start()
         self.metrics = metrics = self._evaluate(self.validation.epoch(0))
         if self.state.position is None and "val/loss" in metrics:

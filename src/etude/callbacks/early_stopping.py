@@ -1,0 +1,62 @@
+"""Early stopping as a callback, for a second metric or from Python."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etude.base.durations import Duration
+from etude.base.errors import ConfigError
+from etude.train.callback import Callback, RunView, Stop
+from etude.train.stopping import Stopping
+
+
+class EarlyStopping(Callback):
+    """Ends a run at the `patience`-th validation in a row (or after a Duration) that did not beat the best.
+
+    The words mean what they mean in `[train]`; several may be given, and the first to lose patience ends the run.
+    Its counters are part of every checkpoint. It does not change which weights are the best.
+
+    >>> stopping = EarlyStopping("val/accuracy", patience=3)
+    >>> stopping.mode
+    'max'
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val/loss",
+        patience: int | str | Duration = 3,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+    ) -> None:
+        self._stopping = Stopping(monitor, patience=_read_patience(patience), min_delta=min_delta, mode=mode)
+
+    @property
+    def mode(self) -> str:
+        """Whether less (`min`) or more (`max`) of the metric is better."""
+        return self._stopping.mode
+
+    def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> Stop | None:
+        """Take the validation in, and ask for a stop when patience is at its end."""
+        value = metrics.get(self._stopping.monitor, run.metrics.get(self._stopping.monitor, float("nan")))
+        self._stopping.record(value, run.progress, due=run.validation_due)
+        reason = self._stopping.reason()
+        return None if reason is None else Stop(f"early stopping: {reason}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every counter."""
+        return self._stopping.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self._stopping.load_state_dict(state)
+
+
+def _read_patience(patience: int | str | Duration) -> int | Duration:
+    """A number of validations, or a Duration. Raises ConfigError for anything else."""
+    if isinstance(patience, Duration) or (
+        isinstance(patience, int) and not isinstance(patience, bool) and patience > 0
+    ):
+        return patience
+    try:
+        return Duration.parse(patience)
+    except ValueError as error:
+        raise ConfigError(f"patience must be a number of validations or a Duration, but is {patience!r}.") from error
