@@ -113,7 +113,7 @@ class Update:
         return outcome
 
     def _turn(self, slot: Slot, batches: Sequence[Any], progress: Progress, outcome: Outcome) -> None:
-        if not self._own_step:
+        if not self._own_step and not slot.needs_closure:
             self._compute(slot, batches, progress, outcome)
             self.events.before_step(slot.optimizer)
             self._precision.step(slot.optimizer, finite=outcome.finite)

@@ -1,5 +1,6 @@
 """An optimizer's place in the loop: its parameters, its rates, its own count of steps."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -47,6 +48,9 @@ class Slot:
         self._scheduler = scheduler
         self._scheduler_every = scheduler_every or Duration(1, "epochs")
         self._is_plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        closure = inspect.signature(optimizer.step).parameters.get("closure")
+        self.needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+        """Whether its step evaluates the loss itself, as L-BFGS does."""
         self._notice: Callable[[str], None] | None = notice
         self._skips_on_device = bool(getattr(optimizer, "_step_supports_amp_scaling", False)) and bool(
             optimizer.param_groups[0].get("fused")
