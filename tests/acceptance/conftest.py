@@ -9,6 +9,8 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "train")]
 
+pytest.register_assert_rewrite("tiny")
+
 from nursery import Nursery  # noqa: E402 - found by the path above
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there

@@ -94,11 +94,23 @@ def without_clock(value, path=()):
     return value
 
 
+def differences(ours, theirs, path):
+    """Where two states differ, and by what."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in ours.keys() | theirs.keys():
+            yield from differences(ours.get(key), theirs.get(key), f"{path}/{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for index, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from differences(*pair, f"{path}/{index}")
+    elif ours != theirs:
+        yield f"{path}: {ours} instead of {theirs}"
+
+
 def assert_equal_runs(found, expected):
     assert rows(found) == rows(expected)
     for name in ("last", "best"):
         ours, theirs = checkpoint(found, name), checkpoint(expected, name)
-        assert ours.pop("state.json") == theirs.pop("state.json")
+        assert list(differences(ours.pop("state.json"), theirs.pop("state.json"), name)) == []
         assert {name: [key for key in theirs if ours.get(key) != theirs[key]]} == {name: []}
         assert ours.keys() == theirs.keys()
     names = [sorted(p.name for p in (run_folder(f) / "checkpoints").iterdir()) for f in (found, expected)]

@@ -9,10 +9,14 @@ from contextlib import contextmanager
 
 from etude.app.cli.parsing import choose, overview, parse
 from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, finish_stdout, open_streams, printable, put, say
+from etude.app.cli.waiting import settle_waiting
 from etude.base.errors import ConfigError, EtudeError
 
 LINES = 6
 """An error is at most this many lines."""
+
+COMPUTING = ("train", "check", "validate", "test", "predict")
+"""The verbs that start torch's threads."""
 
 INTERRUPTED, TERMINATED = 130, 143
 USAGE = 2
@@ -78,6 +82,8 @@ def _run(words: list[str]) -> int:
             return 0
     verb = choose(words[0])
     arguments, overrides = parse(verb, words[1:])
+    if words[0] in COMPUTING:
+        settle_waiting(say)
     return verb.run(arguments, overrides)
 
 

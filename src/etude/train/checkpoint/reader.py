@@ -87,7 +87,8 @@ def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[s
     """Every tensor of a safetensors file, the other names of shared ones included (`aliases`, by file name)."""
     with _reading(path):
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            # Copies: what safetensors gives lies unaligned in a mapping of the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         for name, kept in aliases.get(path.name, {}).items():
             tensors[name] = tensors[kept]
     return tensors
