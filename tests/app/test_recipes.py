@@ -1,0 +1,42 @@
+"""Every recipe composes to what its golden file holds, so that a changed default is seen.
+
+`python tests/app/test_recipes.py` writes the golden files anew, for a change that is meant.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from etude.app.config import Config, load_config
+from etude.base.config.json_schema import schema
+
+ROOT = Path(__file__).parent.parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def composed(recipe):
+    """The composed config, without where this checkout lies."""
+    text = load_config(recipe, {"run.dir": str(ROOT / "runs")}).toml()
+    return text.replace(str(ROOT), "CHECKOUT").replace(str(ROOT.parent), "BESIDE")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_composes_to_its_golden_file(recipe):
+    assert composed(recipe) == (GOLDEN / recipe.name).read_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_schema_accepts_a_recipe_as_written_and_as_composed(recipe):
+    import tomllib
+
+    jsonschema = pytest.importorskip("jsonschema")
+    rules = jsonschema.Draft202012Validator(schema(Config))
+
+    rules.validate(tomllib.loads(recipe.read_text()))
+    rules.validate(tomllib.loads(load_config(recipe).toml()))
+
+
+if __name__ == "__main__":
+    for path in RECIPES:
+        (GOLDEN / path.name).write_text(composed(path))
