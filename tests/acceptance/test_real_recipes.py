@@ -39,6 +39,6 @@ def test_multi30k_reaches_its_bleu_within_half_an_hour_of_training(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "multi30k" / "metrics.jsonl").read_text().splitlines()]
     bleu = next(row["test/bleu"] for row in rows if "test/bleu" in row)
     seconds = max(row["time/seconds"] for row in rows if "time/seconds" in row)
-    print(f"Multi30k: beam BLEU {bleu:.2f} after {seconds / 60:.1f} minutes of training")
+    print(f"Multi30k: beam BLEU {bleu:.2f} after {seconds / 60:.1f} minutes of training")  # noqa: T201 - the figure of the closing note
     assert bleu >= WANTED_BLEU
     assert seconds <= WITHIN_SECONDS

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from etude.app.cli.waiting import POLICY, SET_BY_USER, busy_cores, settle_waiting
+from etude.app.cli.waiting import NOTES, POLICY, SET_BY_USER, busy_cores, settle_waiting
 
 
 @pytest.fixture
@@ -18,20 +18,18 @@ def environment(monkeypatch):
 
 @pytest.mark.parametrize(("busy", "policy"), [(1.3, "passive"), (0.05, None), (None, None)])
 def test_threads_sleep_only_on_a_busy_machine(environment, busy, policy):
-    said = []
-
-    settle_waiting(said.append, look=lambda: busy)
+    settle_waiting(lambda: busy)
 
     import os
 
     assert os.environ.get(POLICY) == policy
-    assert len(said) == (policy is not None)
+    assert len(NOTES) == (policy is not None)
 
 
 def test_what_the_user_has_set_stands(environment):
     environment.setenv("GOMP_SPINCOUNT", "10")
 
-    settle_waiting(pytest.fail, look=lambda: 2.0)
+    settle_waiting(pytest.fail)
 
 
 def test_the_machine_can_be_looked_at():

@@ -19,7 +19,7 @@ CONFIG = {"train": {"max_duration": ["100 steps", "9 epochs"]}}
 def view(step, *, logged=None, **metrics):
     metrics = {f"train/{name}": value for name, value in metrics.items()}
     if logged is not None:
-        metrics["step"] = logged
+        metrics["step"], metrics["epoch"] = logged, logged / 10
     progress = Progress(step=step, epoch=step // 10, epoch_done=step % 10, epoch_total=10, tokens=1000 * step)
     return RunView(progress, None, CONFIG, MappingProxyType(metrics))
 

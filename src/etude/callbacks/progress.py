@@ -182,7 +182,9 @@ class ProgressDisplay(Callback):
             return  # a plain line shows what was logged, once
         self._next, self._shown = now + self._every, logged
         self._speed.see(run.progress, now)
-        line = told(run, self._speed.per_second, self._left(run.progress, now))
+        # A plain line tells of the step that was logged; the live one, drawn at any time, where the run is now.
+        place = where(run.progress) if self._is_live else where_logged(run.metrics)
+        line = told(place, run.metrics, self._speed.per_second, self._left(run.progress, now))
         self._screen.show(line, self._fraction(run.progress))
 
     def _fraction(self, progress: Progress) -> float | None:
@@ -253,10 +255,14 @@ def where(progress: Progress) -> str:
     return f"epoch {progress.epochs:.2f}  step {progress.step:,}"
 
 
-def told(run: RunView, tokens_per_second: float | None, left: float | None) -> str:
+def where_logged(metrics: Mapping[str, float]) -> str:
+    """Epoch and step of the row that was logged last."""
+    return f"epoch {metrics.get('epoch', 0):.2f}  step {int(metrics.get('step', 0)):,}"
+
+
+def told(place: str, metrics: Mapping[str, float], tokens_per_second: float | None, left: float | None) -> str:
     """The line of a run: where it is, what was logged last, speed, time left, memory."""
-    metrics = run.metrics
-    parts = [where(run.progress)]
+    parts = [place]
     if (loss := metrics.get("train/loss")) is not None:
         parts.append(f"loss {loss:.4f}")
     if (rate := metrics.get("train/learning_rate")) is not None:

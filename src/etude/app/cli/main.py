@@ -83,7 +83,7 @@ def _run(words: list[str]) -> int:
     verb = choose(words[0])
     arguments, overrides = parse(verb, words[1:])
     if words[0] in COMPUTING:
-        settle_waiting(say)
+        settle_waiting()
     return verb.run(arguments, overrides)
 
 

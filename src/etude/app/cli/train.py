@@ -7,6 +7,7 @@ from typing import Any
 
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
+from etude.app.cli.waiting import NOTES
 from etude.app.config import Config, load_config
 from etude.app.pairs import SKIPPED
 from etude.app.running import train_run
@@ -19,7 +20,10 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     """Train, continue, or say that there is nothing left to do."""
     loaded = load_config(arguments.config, overrides)
     config = loaded.config
-    say(plan(config))
+    with loaded.naming_places():
+        say(plan(config))
+    for note in NOTES:
+        say(note)
     try:
         result = train_run(loaded, say=say)
     except Interrupted as ending:

@@ -20,14 +20,19 @@ BUSY = 0.2
 _IDLE, _IOWAIT = 3, 4
 
 
-def settle_waiting(say: Callable[[str], None], *, look: Callable[[], float | None] | None = None) -> None:
+NOTES: list[str] = []
+"""What was chosen, for the verb that tells how a run begins."""
+
+
+def settle_waiting(look: Callable[[], float | None] | None = None) -> None:
     """Let threads sleep where other programs use this machine's cores; what the user has set stands."""
+    NOTES.clear()
     if "torch" in sys.modules or any(name in os.environ for name in SET_BY_USER):
         return
     busy = (look or busy_cores)()
     if busy is not None and busy > BUSY:
         os.environ[POLICY] = "passive"
-        say(
+        NOTES.append(
             f"Other programs use {busy:.1f} of this machine's cores, so threads will sleep while they wait "
             f"({POLICY}=active says otherwise)."
         )
