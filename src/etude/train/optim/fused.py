@@ -29,14 +29,23 @@ class _Lists:
         self.kernel: Callable[..., Any] = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
 
 
+def _without_compiler(name: str) -> Any:
+    """A method of torch's Optimizer without the wrapper that imports the compiler, which takes a second."""
+    method = getattr(torch.optim.Optimizer, name)
+    return getattr(method, "__wrapped__", method)
+
+
 class _Quick(torch.optim.Adam):
     """The shared part: `advance` is a step without hooks, taken by the loop."""
 
     _lists: list[_Lists] | None = None
+    add_param_group = _without_compiler("add_param_group")
+    state_dict = _without_compiler("state_dict")
+    zero_grad = _without_compiler("zero_grad")
 
     def advance(self) -> None:
-        """Take a step; the first, and one without all gradients, are torch's own."""
-        lists = self._lists
+        """Take a step; one without all gradients is torch's own."""
+        lists = self._lists if self._lists is not None else self._gather()
         if lists is None or getattr(self, "grad_scale", None) is not None:
             self._ordinary()
             return
@@ -76,20 +85,24 @@ class _Quick(torch.optim.Adam):
                 state = self.state.get(parameter)
                 if state:
                     state["step"] = state["step"].clone()
+        self._lists = None
         self.step()
-        self._gather()
 
-    def _gather(self) -> None:
-        """Keep the lists of every group whose parameters have all taken the same steps."""
+    def _gather(self) -> list[_Lists] | None:
+        """Make the lists, if in every group all parameters have gradients and have taken the same steps."""
+        if any(p.grad is None for group in self.param_groups for p in group["params"]):
+            return None
         for group in self.param_groups:
-            states = [self.state.get(parameter) for parameter in group["params"]]
-            if group["differentiable"] or not all(states) or len({float(s["step"]) for s in states if s}) != 1:
-                return
+            self._init_group(group, [], [], [], [], [], [])  # type: ignore[no-untyped-call]  # what torch's step begins with: it makes missing state
+            steps = {float(self.state[parameter]["step"]) for parameter in group["params"]}
+            if group["differentiable"] or len(steps) != 1:
+                return None
         self._lists = [_Lists(self, group) for group in self.param_groups]
+        return self._lists
 
     def load_state_dict(self, state_dict: Any) -> None:
         """Go on from `state_dict()`."""
-        super().load_state_dict(state_dict)
+        _without_compiler("load_state_dict")(self, state_dict)
         self._lists = None
 
 
