@@ -241,7 +241,7 @@ def test_resume_must_and_never_are_held_and_other_options_are_another_run(tmp_pa
     run()
     with pytest.raises(RefusedError, match="already holds a run"):
         run(resume="never")
-    with pytest.raises(RefusedError, match=r"train\.clip_grad was False and is 1\.0"):
+    with pytest.raises(RefusedError, match=r"train\.clip_grad was false and is 1\.0"):
         run(clip_grad=1.0)
     said = []
     assert run(resume="must", max_duration="3 epochs", say=said.append).progress.epoch == 3

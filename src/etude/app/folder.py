@@ -6,38 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from etude.app.changes import judged
 from etude.app.config import Config, load_config
 from etude.base.config.loading import Loaded, difference
-from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, sha256_of, storage, write_bytes, write_json, write_text
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
-
-HARMLESS = (
-    "run.name",
-    "run.dir",
-    "log.",
-    "data.test",
-    "data.workers",
-    "task.beam_size",
-    "task.length_penalty",
-    "train.max_duration",
-    "train.min_duration",
-    "train.save_every",
-    "train.keep_last",
-    "train.keep_best",
-    "train.log_every",
-    "train.sanity_batches",
-    "train.patience",
-    "train.min_delta",
-    "train.max_skipped_steps",
-    "train.max_failed_saves",
-    "train.limit_test",
-    "train.eval_batch_size",
-    "train.device",
-)
-"""Keys that may change between two starts of one run, said in a note; any other makes it another run."""
 
 
 def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
@@ -50,26 +25,7 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     except ConfigError as error:
         raise RefusedError(f"{path} cannot be read any more: {error} Give --run.name for a new run.") from error
     changes = difference(before.data, loaded.data)
-    refused = [change for change in changes if not _is_harmless(change[0])]
-    if refused:
-        listed = "; ".join(f"{key} was {shown(old)} and is {shown(new)}" for key, old, new in refused[:4])
-        more = f"; and {len(refused) - 4} more" if len(refused) > 4 else ""  # noqa: PLR2004
-        raise RefusedError(
-            f"The run in {folder} was begun with another config: {listed}{more}. Give --run.name for a new run."
-        )
-    return [f"{key} is now {shown(new)} (it was {shown(old)})." for key, old, new in changes]
-
-
-def shown(value: Any) -> str:
-    """A value as a config writes it; a key that is not there is not set."""
-    return "not set" if value is None else inline(value)
-
-
-def _is_harmless(key: str) -> bool:
-    return any(
-        key == known or key.startswith((f"{known}.", known if known.endswith(".") else f"{known}["))
-        for known in HARMLESS
-    )
+    return judged(changes, f"The run in {folder} was begun with another config", "Give --run.name for a new run.")
 
 
 def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, Any]) -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.build import build_callbacks, build_live, build_slots, build_task, imported_files
+from etude.app.changes import machine_notes
 from etude.app.config import Config, load_config
 from etude.app.environment import environment
-from etude.app.folder import check_data, compare, copy_code, describe
+from etude.app.folder import ENVIRONMENT, check_data, compare, copy_code, describe
 from etude.app.pairs import TOKENIZERS, evaluation_feed, prepare, save_tokenizers, scheduled_size, train_feed
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
@@ -34,7 +35,10 @@ def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
             say(note)
         copy_code(imported_files(config), folder)
         job = build_job(loaded, folder, say)
-        describe(loaded, folder, environment())
+        now = environment()
+        for note in machine_notes(folder / ENVIRONMENT, now):
+            say(note)
+        describe(loaded, folder, now)
         return fit(job)
 
 

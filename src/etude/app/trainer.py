@@ -248,7 +248,8 @@ class Trainer:
             del data["optimizer"]  # it was made in Python
         for note in compare(data, folder):
             self._say(note)
-        describe(data, folder)
+        for note in describe(data, folder):
+            self._say(note)
 
     def _summarise(self, result: Result) -> None:
         last, best = result.progress.step, _step(result, "best")

@@ -60,6 +60,8 @@ def interrupted(result: Result | None, folder: Path) -> str:
     """Where an interrupted run stands, and how it goes on."""
     if result is None:
         return f"Interrupted. The same command goes on with {folder}."
+    if result.last is None:
+        return f"{result.reason[:1].upper()}{result.reason[1:]} before the first step; the same command begins anew."
     return (
         f"{result.reason[:1].upper()}{result.reason[1:]} and saved at step {result.progress.step:,} in {folder}.\n"
         "The same command goes on from there."

@@ -1,0 +1,77 @@
+"""What changed between two starts of one run: what is only noted, and what makes it another run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etude.base.config.writing import inline
+from etude.base.errors import RefusedError
+
+HARMLESS = (
+    "run.name",
+    "run.dir",
+    "log",
+    "data.test",
+    "data.workers",
+    "task.beam_size",
+    "task.length_penalty",
+    "train.max_duration",
+    "train.min_duration",
+    "train.save_every",
+    "train.keep_last",
+    "train.keep_best",
+    "train.log_every",
+    "train.sanity_batches",
+    "train.patience",
+    "train.min_delta",
+    "train.max_skipped_steps",
+    "train.max_failed_saves",
+    "train.limit_test",
+    "train.eval_batch_size",
+    "train.device",
+)
+"""Keys, or whole sections, that may change between two starts of one run, said in a note."""
+
+Change = tuple[str, Any, Any]
+"""A dotted key, what it was and what it is."""
+_LISTED = 4
+
+
+def judged(changes: Sequence[Change], begun: str, instead: str) -> list[str]:
+    """A note for each change.
+
+    Raises RefusedError where one of them makes it another run; `begun` says what was begun with what, `instead` what
+    to do.
+    """
+    refused = [change for change in changes if not _is_harmless(change[0])]
+    if refused:
+        listed = "; ".join(f"{key} was {_shown(old)} and is {_shown(new)}" for key, old, new in refused[:_LISTED])
+        more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
+        raise RefusedError(f"{begun}: {listed}{more}. {instead}")
+    return [f"{key} is now {_shown(new)} (it was {_shown(old)})." for key, old, new in changes]
+
+
+def _shown(value: Any) -> str:
+    """A value as a config writes it; a key that is not there is not set."""
+    return "not set" if value is None else inline(value)
+
+
+def _is_harmless(key: str) -> bool:
+    return any(key == known or key.startswith((f"{known}.", f"{known}[")) for known in HARMLESS)
+
+
+def machine_notes(path: Path, now: Mapping[str, Any]) -> list[str]:
+    """A sentence for each thing, of those in `environment.json` at `path`, without which bits may differ."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        old = {**before["hardware"], **before["versions"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    new = {**now["hardware"], **now["versions"]}
+    told = {"threads": "threads", "processor": "processor", "torch": "torch"}
+    return [
+        f"The run was begun with another {name} ({old[key]}, now {new[key]}): last bits may differ from an unbroken run's."
+        for key, name in told.items()
+        if key in old and old[key] != new.get(key)
+    ]
