@@ -71,7 +71,7 @@ def machine_notes(path: Path, now: Mapping[str, Any]) -> list[str]:
     new = {**now["hardware"], **now["versions"]}
     told = {"threads": "threads", "processor": "processor", "torch": "torch"}
     return [
-        f"The run was begun with another {name} ({old[key]}, now {new[key]}): last bits may differ from an unbroken run's."
+        f"The run began with another {name} ({old[key]}, now {new[key]}): last bits may differ from an unbroken run's."
         for key, name in told.items()
         if key in old and old[key] != new.get(key)
     ]
