@@ -58,7 +58,7 @@ def test_an_answer_comes_before_the_input_ends():
         for text in (b"one\n", b"two\n"):
             os.write(writer, text)
 
-            assert answers.get(timeout=5) == text.decode()
+            assert answers.get(timeout=30) == text.decode()
         os.close(writer)
         thread.join(5)
 

@@ -200,7 +200,7 @@ def test_workers_end_when_their_parent_is_killed():
 def test_a_feed_that_is_never_closed_does_not_keep_a_program_from_ending():
     script = ORPHANS.replace("time.sleep(60)", "")
 
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False)
 
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert gone(int(ended.stdout), 2)

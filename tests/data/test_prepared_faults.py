@@ -154,7 +154,7 @@ def test_of_two_preparations_at_once_one_waits_for_the_other(tmp_path):
             target=lambda: tables.append(prepare_pairs(open_pairs(path), BYTES, cache, notice=heard.append))
         )
         waiting.start()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not heard and time.monotonic() < deadline:
             time.sleep(0.01)
         process.communicate("\n" * 10)
@@ -232,7 +232,7 @@ def test_no_process_of_a_crew_outlives_the_one_that_started_it(tmp_path):
         process.stdout.readline()
         children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         process.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(alive(pid) for pid in children) and time.monotonic() < deadline:
         time.sleep(0.02)
 

