@@ -2,7 +2,7 @@
 
 import sys
 
-from runs import Regression, loaders, trainer
+from small_runs import Regression, loaders, trainer
 
 import etude
 from etude.train.interrupt import Interrupted

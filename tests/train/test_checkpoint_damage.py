@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runs import Regression, loaders, rows, trainer, weights
 from saves import begun, save, tree
+from small_runs import Regression, loaders, rows, trainer, weights
 
 from etude.base.errors import EtudeError, RefusedError, StorageError
 from etude.base.files import sha256_of

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import Regression, loaders, rows, trainer, weights
 from saves import content
+from small_runs import Regression, loaders, rows, trainer, weights
 
 import etude
 from etude.base.errors import StorageError

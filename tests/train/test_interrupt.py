@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import Regression, loaders, rows, trainer, weights
 from saves import tree
+from small_runs import Regression, loaders, rows, trainer, weights
 
 from etude.base.errors import RefusedError
 from etude.train.checkpoint import verify

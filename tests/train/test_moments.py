@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import dataset
+from small_runs import dataset
 from torch import nn
 
 import etude

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import dataset
+from small_runs import dataset
 from torch import nn
 from torch.utils.data import TensorDataset
 

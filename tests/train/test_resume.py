@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import Regression, loaders, rows, trainer, weights
+from small_runs import Regression, loaders, rows, trainer, weights
 
 import etude
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from runs import dataset
+from small_runs import dataset
 from torch import nn
 
 import etude

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from runs import dataset
+from small_runs import dataset
 from torch import nn
 
 import etude
