@@ -3,6 +3,7 @@
 `python tests/app/test_recipes.py` writes the golden files anew, for a change that is meant.
 """
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,12 @@ def composed(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_composes_to_its_golden_file(recipe):
-    assert composed(recipe) == (GOLDEN / recipe.name).read_text()
+    # As values: the width of a line, and so its form, depends on where the checkout lies.
+    assert tomllib.loads(composed(recipe)) == tomllib.loads((GOLDEN / recipe.name).read_text())
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_the_schema_accepts_a_recipe_as_written_and_as_composed(recipe):
-    import tomllib
-
     jsonschema = pytest.importorskip("jsonschema")
     rules = jsonschema.Draft202012Validator(schema(Config))
 

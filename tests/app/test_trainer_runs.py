@@ -245,7 +245,7 @@ def test_resume_must_and_never_are_held_and_other_options_are_another_run(tmp_pa
         run(clip_grad=1.0)
     said = []
     assert run(resume="must", max_duration="3 epochs", say=said.append).progress.epoch == 3
-    assert any("max_duration is now 3 epochs" in text for text in said)
+    assert any('max_duration is now "3 epochs"' in text for text in said)
 
 
 def test_the_run_folder_holds_options_environment_metrics_and_checkpoints(tmp_path):

@@ -14,13 +14,12 @@ from pathlib import Path
 
 PATHS = [str(Path(__file__).parent)]
 WARM = [
-    "torch._dynamo",
     "etude",
     "etude.app.cli.main",
     "etude.app.cli.train",
     "etude.train.fit",
     "etude.data.workers",
-    "runs",
+    "small_runs",
     "faulty",
 ]
 KILLED = -signal.SIGKILL

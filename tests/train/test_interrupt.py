@@ -21,7 +21,7 @@ PLACES = {
     "before the first step": ("etude.train.training:Training.begin", 1, None),
     "in the first step": (STEP, 1, 1),
     "in a step": (STEP, 5, 5),
-    "in validation": ("runs:Regression.validation_step", 4, 3),
+    "in validation": ("small_runs:Regression.validation_step", 4, 3),
     "in a save": ("etude.train.training:Training._capture", 2, None),
     "while rows are written": ("etude.train.record:Record.write", 6, None),
     "in the last step": (STEP, 9, 9),

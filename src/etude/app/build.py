@@ -1,5 +1,6 @@
 """From a config to the objects of a run."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -100,10 +101,23 @@ def build_loss(config: Config) -> Any:
     """The training loss."""
     if isinstance(config.loss, LossConfig):
         return CrossEntropy.of(config.loss, ignore_index=PAD)
+    made = resolve_import(config.loss.type, "loss.type")
+    if inspect.isfunction(made) and not _is_factory(made, config.loss.arguments):
+        return functools.partial(made, **config.loss.arguments)
     loss = _imported(config.loss, {"ignore_index": PAD}, "loss")
     if not callable(loss):
         raise ConfigError(f"loss.type must make a function of logits and targets, but makes {type(loss).__name__}.")
     return loss
+
+
+def _is_factory(function: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
+    """Whether a function makes a loss, rather than being one: it can be called with the config's arguments alone."""
+    needed = [
+        name
+        for name, one in inspect.signature(function).parameters.items()
+        if one.default is inspect.Parameter.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}
+    ]
+    return all(name in arguments or name == "ignore_index" for name in needed)
 
 
 def build_callbacks(config: Config) -> list[Any]:

@@ -1,10 +1,11 @@
 """The whole config: every section, and the tables of names that `type` chooses from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import PathField
@@ -45,6 +46,18 @@ class RunConfig(Section):
         return name
 
 
+def _as_list(given: Any) -> Any:
+    """Read `[callbacks.NAME]` tables as the list of them."""
+    return list(given.values()) if isinstance(given, Mapping) else given
+
+
+def _or_tables(described: dict[str, Any]) -> None:
+    """Let the JSON Schema accept tables by name beside the list."""
+    entry = described.pop("items", {})
+    kind = described.pop("type", "array")
+    described["anyOf"] = [{"type": kind, "items": entry}, {"type": "object", "additionalProperties": entry}]
+
+
 class Config(Section):
     """A run."""
 
@@ -57,8 +70,10 @@ class Config(Section):
     loss: Annotated[LossConfig | Imported, component(LOSSES, "cross_entropy")] = LossConfig()
     optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
     train: TrainConfig = TrainConfig()
-    callbacks: list[Annotated[Imported, component({})]] = Field(default_factory=list)
-    """The user's own, each by import path: `["package.module:Class"]`, or a table with its arguments."""
+    callbacks: Annotated[
+        list[Annotated[Imported, component({})]], BeforeValidator(_as_list), Field(json_schema_extra=_or_tables)
+    ] = Field(default_factory=list)
+    """The user's own, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

@@ -15,10 +15,15 @@ from etude.base.files import make_folder, sha256_of, storage, write_bytes, write
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run has saved anything: one that ended before is begun anew, with whatever config."""
+    return any((folder / "checkpoints").glob("step-*"))
+
+
 def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     """What changed since the run began, as notes; a change that makes it another run is refused."""
     path = folder / CONFIG
-    if not path.exists():
+    if not path.exists() or not has_checkpoint(folder):
         return []
     try:
         before = load_config(path)
@@ -38,7 +43,7 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     """Refuse a training or validation split whose content changed since the run began; else write it down."""
     path = folder / DATA
     before: dict[str, str] = {}
-    if path.exists():
+    if path.exists() and has_checkpoint(folder):
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -60,7 +65,8 @@ def copy_code(files: list[Path], folder: Path) -> None:
     place = folder / CODE
     make_folder(place)
     hashes = place / "sha256.json"
-    before = json.loads(hashes.read_text(encoding="utf-8")) if hashes.exists() else {}
+    kept = hashes.exists() and has_checkpoint(folder)
+    before = json.loads(hashes.read_text(encoding="utf-8")) if kept else {}
     now = {str(file): sha256_of(file) for file in files}
     for file, digest in now.items():
         if before.get(file, digest) != digest:

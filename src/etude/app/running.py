@@ -8,7 +8,7 @@ from etude.app.build import build_callbacks, build_live, build_slots, build_task
 from etude.app.changes import machine_notes
 from etude.app.config import Config, load_config
 from etude.app.environment import environment
-from etude.app.folder import ENVIRONMENT, check_data, compare, copy_code, describe
+from etude.app.folder import ENVIRONMENT, check_data, compare, copy_code, describe, has_checkpoint
 from etude.app.pairs import TOKENIZERS, evaluation_feed, prepare, save_tokenizers, scheduled_size, train_feed
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
@@ -47,7 +47,7 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     config = loaded.config
     has_val = config.data.val is not None or config.train.overfit is not None
     splits = ["train", *(["val"] if config.data.val is not None else [])]
-    pairs = prepare(config, splits, say, stored=folder / TOKENIZERS)
+    pairs = prepare(config, splits, say, stored=folder / TOKENIZERS if has_checkpoint(folder) else None)
     check_data(folder, pairs.fingerprints())
     save_tokenizers(pairs.tokenizers, folder / TOKENIZERS)
     pairs.write_skipped(folder)

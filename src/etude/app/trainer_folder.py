@@ -7,7 +7,7 @@ from typing import Any
 
 from etude.app.changes import judged, machine_notes
 from etude.app.environment import environment
-from etude.app.folder import CONFIG, ENVIRONMENT
+from etude.app.folder import CONFIG, ENVIRONMENT, has_checkpoint
 from etude.base.config.loading import difference
 from etude.base.config.writing import toml
 from etude.base.errors import StorageError
@@ -17,7 +17,7 @@ from etude.base.files import write_json, write_text
 def compare(data: Mapping[str, Any], folder: Path) -> list[str]:
     """What changed in the options since the run began, as notes; a change that makes it another run is refused."""
     path = folder / CONFIG
-    if not path.exists():
+    if not path.exists() or not has_checkpoint(folder):
         return []
     try:
         before = tomllib.loads(path.read_text(encoding="utf-8"))

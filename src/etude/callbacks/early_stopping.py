@@ -28,6 +28,8 @@ class EarlyStopping(Callback):
         mode: str | None = None,
     ) -> None:
         self._stopping = Stopping(monitor, patience=_read_patience(patience), min_delta=min_delta, mode=mode)
+        if self._stopping.unknown is not None:
+            raise self._stopping.unknown
 
     @property
     def mode(self) -> str:
@@ -36,7 +38,12 @@ class EarlyStopping(Callback):
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> Stop | None:
         """Take the validation in, and ask for a stop when patience is at its end."""
-        value = metrics.get(self._stopping.monitor, run.metrics.get(self._stopping.monitor, float("nan")))
+        monitor = self._stopping.monitor
+        known = {**run.metrics, **metrics}
+        if monitor not in metrics and monitor not in run.metrics:
+            there = ", ".join(sorted(name for name in known if "/" in name))
+            raise ConfigError(f"EarlyStopping.monitor is {monitor!r}, which this run does not log; it logs {there}.")
+        value = known[monitor]
         self._stopping.record(value, run.progress, due=run.validation_due)
         reason = self._stopping.reason()
         return None if reason is None else Stop(f"early stopping: {reason}")

@@ -68,6 +68,7 @@ class PairFeed(PlannedFeed):
                 window=window,
             )
         crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
+        self._table = table
         super().__init__(
             plan,
             fetch,
@@ -78,16 +79,25 @@ class PairFeed(PlannedFeed):
             notice=notice,
         )
 
+    @property
+    def targets(self) -> float | None:
+        """Targets of an epoch that a loss counts (every token and the end of each pair); None where not known."""
+        count = getattr(self._table, "tokens", None)
+        if count is None or not len(self._table):
+            return None
+        share = (self.samples or len(self._table)) / len(self._table)
+        return float(count("target") + len(self._table)) * share
+
 
 def _refuse_too_long(table: PairTable, budget: int, place: Callable[[int], str]) -> None:
     """Find now, where that is cheap, the sample that would end the epoch in which its window is planned."""
     for side, specials in (("source", SOURCE_SPECIALS), ("target", TARGET_SPECIALS)):
         lengths = table.lengths(side)
-        if isinstance(lengths, np.ndarray) and 0 < len(lengths) <= CHECKED:
+        # The largest first: for its place numpy would copy all of a read-only map.
+        if isinstance(lengths, np.ndarray) and 0 < len(lengths) <= CHECKED and int(lengths.max()) + specials > budget:
             row = int(lengths.argmax())
-            if lengths[row] + specials > budget:
-                origin = getattr(table, "origin", lambda row: row)
-                raise too_long(place(origin(row)), int(lengths[row]) + specials, budget)
+            origin = getattr(table, "origin", lambda row: row)
+            raise too_long(place(origin(row)), int(lengths[row]) + specials, budget)
 
 
 class PairFetch:

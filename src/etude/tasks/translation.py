@@ -211,7 +211,11 @@ class TranslationTask(Task):
                 hidden_BTM = self.model.hidden(batch.source, inputs_BT)
                 return loss.from_hidden(hidden_BTM, self.model.output_weight, targets_BT, count=batch.tokens)
             return loss(self.model(batch.source, inputs_BT), targets_BT, count=batch.tokens)
-        return loss(self.model(batch.source, inputs_BT), targets_BT)
+        logits_BTV = self.model(batch.source, inputs_BT)
+        if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - torch's own losses want classes in the second place
+            logits_BTV, targets_BT = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
+        value: Loss | Tensor = loss(logits_BTV, targets_BT)
+        return value if isinstance(value, Loss) else Loss.mean(value, batch.tokens)
 
     def _evaluated(self, batch: PairBatch) -> Loss:
         plain = isinstance(self.loss, CrossEntropy)

@@ -189,6 +189,7 @@ class Update:
             self._refuse_constant(slot, terms)
             losses = [torch.zeros(())]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        self.events.before_backward(loss)
         if loss.requires_grad:
             self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
         else:
@@ -246,6 +247,7 @@ class Update:
 
     def _backward(self, loss: Tensor) -> None:
         if isinstance(loss, Tensor) and loss.requires_grad:
+            self.events.before_backward(loss)
             self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
 
     def _known_totals(self, batches: Sequence[Any]) -> dict[str, int] | None:

@@ -38,7 +38,12 @@ class Stopping:
         mode: str | None = None,
     ) -> None:
         self.monitor = monitor
-        self.mode = mode or known_mode(monitor)
+        self.unknown: ConfigError | None = None
+        """What is wrong with a metric whose name does not tell whether less of it is better, if it exists at all."""
+        try:
+            self.mode = mode or known_mode(monitor)
+        except ConfigError as error:
+            self.mode, self.unknown = "min", error
         self._sign = 1.0 if self.mode == "min" else -1.0
         self._patience = patience
         self._min_delta = min_delta

@@ -134,6 +134,8 @@ class Training:
         by_epoch = {"val/epoch_loss"} if "val/loss" in metrics else set()
         by_training = monitor.startswith("train/") and ("train/loss" not in logged or monitor == "train/epoch_loss")
         known = {*metrics, *by_epoch, *(name for name in logged if name.startswith("train/"))}
+        if monitor in known and self.stopping.unknown is not None:
+            raise self.stopping.unknown
         if monitor not in known and not by_training:
             raise ConfigError(
                 f"train.monitor is {monitor!r}, which this run does not log; it logs {', '.join(sorted(known))}."

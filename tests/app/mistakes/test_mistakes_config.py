@@ -282,7 +282,7 @@ TOGETHER = [
         ("init.weights", "did you mean 'normal'?"),
         edit={"init": 'weights = { "*" = "norml" }'},
     ),
-    wrong("train", 'monitor = "val/joy"', "joy", "train.mode"),
+    wrong("train", 'monitor = "val/joy"', "joy", "val/bleu, val/chrf"),
     wrong("train", 'monitor = "val/bleu"', "val/bleu", "task.eval_search_samples = 0"),
     wrong("train", 'monitor = "val/accuracy"', "val/bleu, val/chrf", "val/loss, val/perplexity"),
 ]
