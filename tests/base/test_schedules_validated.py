@@ -28,7 +28,7 @@ def driven(**table):
 def follow(schedule, losses, progress=LATE):
     rates = []
     for loss in losses:
-        schedule.on_validation({"val/loss": loss}, progress)
+        schedule.follow_validation({"val/loss": loss}, progress)
         rates.append(schedule(progress))
     return rates
 
@@ -85,12 +85,38 @@ def test_newbob_asks_which_metric_is_meant_where_several_could_be():
     schedule = driven(schedule="newbob")
 
     with pytest.raises(ConfigError, match=r"x\.monitor must be given: it could be any of val/loss, val/bleu\."):
-        schedule.on_validation({"val/loss": 1.0, "val/bleu": 2.0}, LATE)
+        schedule.follow_validation({"val/loss": 1.0, "val/bleu": 2.0}, LATE)
+
+
+def test_newbob_follows_the_one_metric_there_is_said_twice_or_once():
+    schedule = driven(schedule="newbob")
+
+    for metrics in ({"val/loss": 4.0}, {"val/loss": 4.0, "val/epoch_loss": 4.0}):
+        schedule.check(metrics)
+        schedule.follow_validation(metrics, LATE)
+
+    assert schedule(LATE) == 0.5
+
+
+def test_the_loss_of_an_epoch_is_followed_at_the_ends_of_epochs_alone():
+    schedule = driven(schedule="plateau", monitor="val/epoch_loss", patience=1)
+
+    schedule.check({"val/loss": 4.0})
+    for metrics in ({"val/loss": 4.0, "val/epoch_loss": 4.0}, {"val/loss": 9.0}, {"val/loss": 9.0}):
+        schedule.follow_validation(metrics, LATE)
+
+    assert schedule(LATE) == 1.0
+
+
+def test_what_cannot_be_followed_is_found_before_it_is():
+    for table in ({"schedule": "newbob"}, {"schedule": "plateau", "monitor": "val/wer"}):
+        with pytest.raises(ConfigError, match=r"x\.monitor must be"):
+            driven(**table).check({"val/loss": 1.0, "val/bleu": 2.0})
 
 
 def test_a_metric_that_is_not_logged_is_named_with_those_that_are():
     with pytest.raises(ConfigError, match=r"x\.monitor must be a logged metric, but is val/wer; there are: val/loss\."):
-        driven(schedule="plateau", monitor="val/wer").on_validation({"val/loss": 1.0}, LATE)
+        driven(schedule="plateau", monitor="val/wer").follow_validation({"val/loss": 1.0}, LATE)
 
 
 @pytest.mark.parametrize("name", ["plateau", "newbob"])

@@ -22,7 +22,7 @@ class Worse(etude.Task):
         return torch.tensor(self.losses[self.progress.step - 1])
 
 
-def fit(losses, *callbacks, folder=None, until="8 steps"):
+def fit(losses, *callbacks, folder=None, until="8 steps", task=None):
     trainer = etude.Trainer(
         max_duration=until,
         eval_every="1 step",
@@ -33,7 +33,7 @@ def fit(losses, *callbacks, folder=None, until="8 steps"):
         progress=False,
         say=lambda _: None,
     )
-    return trainer.fit(Worse(losses), [torch.ones(2)] * 8, [torch.ones(2)])
+    return trainer.fit(task or Worse(losses), [torch.ones(2)] * 8, [torch.ones(2)])
 
 
 LOSSES = [3.0, 2.0, 2.5, 2.4, 2.3, 1.0, 0.9, 0.8]
@@ -64,3 +64,34 @@ def test_its_counters_are_resumed(tmp_path):
 def test_what_is_no_patience_is_refused(patience):
     with pytest.raises(etude.errors.ConfigError, match="patience"):
         etude.EarlyStopping(patience=patience)
+
+
+class Several(Worse):
+    """Validation gives two series, of which the run logs both."""
+
+    def __init__(self, losses, scores):
+        super().__init__(losses)
+        self.scores = scores
+
+    def validation_step(self, batch):
+        self.log("accuracy", self.scores[self.progress.step - 1])
+        return super().validation_step(batch)
+
+
+@pytest.mark.parametrize(("patience", "ends"), [((9, 2), 5), ((2, 9), 4), ((9, 9), 8)])
+def test_each_of_several_follows_its_own_metric(patience, ends):
+    task = Several(LOSSES, [0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 0.1, 0.1])
+    stops = [etude.EarlyStopping("val/loss", patience[0]), etude.EarlyStopping("val/accuracy", patience[1])]
+
+    result = fit(LOSSES, *stops, task=task)
+
+    assert result.progress.step == ends
+
+
+def test_the_states_of_several_are_kept_apart(tmp_path):
+    def stops():
+        return [etude.EarlyStopping(patience=5), etude.EarlyStopping(patience=3)]
+
+    fit(LOSSES, *stops(), folder=tmp_path, until="3 steps")
+
+    assert fit(LOSSES, *stops(), folder=tmp_path).progress.step == 5

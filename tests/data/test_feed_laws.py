@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from etude.data.adopt import adopt
 from etude.data.batches import PairBatch
-from etude.data.pairs import PairFeed
+from etude.data.curriculum import Curriculum
+from etude.data.pairs import PairFeed, pair_measures
 
 N = 53
 
@@ -96,6 +97,21 @@ def pairs(**options):
     return lambda: PairFeed(Table(), seed=3, **options)
 
 
+def limited(**options):
+    """Pairs within limits, some of them easy first."""
+
+    def make():
+        longer, ease = pair_measures(Table())
+        limits = {"max_length": 5}
+        curriculum = Curriculum(
+            N, seed=3, measures={"max_length": longer}, limits=limits, ease=ease, kind="easy_first", easy_epochs=2,
+            varying=True, chunk=16,
+        )  # fmt: skip
+        return PairFeed(Table(), seed=3, varying=True, curriculum=curriculum, **options)
+
+    return make
+
+
 def adopted(data, **options):
     return lambda: adopt(data(), seed=3, **options)
 
@@ -109,6 +125,10 @@ FEEDS = {
     "budget in windows, two workers": pairs(batch_tokens=40, window=16, workers=2),
     "evaluation by count": pairs(batch_size=8, evaluation=True),
     "evaluation by budget": pairs(batch_tokens=40, evaluation=True),
+    "within limits, by count": limited(batch_size=4),
+    "within limits, by budget": limited(batch_tokens=20, window=16),
+    "within limits, two workers": limited(batch_tokens=20, window=16, workers=2),
+    "within limits, second of two ranks": limited(batch_size=4, rank=1, world=2),
     "limited": pairs(batch_size=8, limit=3),
     "limited budget": pairs(batch_tokens=40, limit=0.5),
     "second of two ranks": pairs(batch_tokens=40, rank=1, world=2),

@@ -298,3 +298,26 @@ def test_tied_and_unused_parameters_are_no_trouble():
         result = fit(model, TensorDataset(tokens, tokens), optimizer=kind, max_duration="3 epochs", loss=loss)
         assert result.load_best(Tied()).first.weight.shape == (6, 3)
         assert torch.equal(model.unused.weight, before)
+
+
+def test_a_groups_own_decay_and_rate_are_logged_under_its_pattern_beside_the_others():
+    decay = {"schedule": "linear", "from": 0.2, "to": 0.1, "over": "2 steps"}
+    own = {"match": "head.*", "weight_decay": {"schedule": "constant", "peak": 0.5}, "learning_rate": 0.3}
+
+    class Headed(etude.Task):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 1)
+
+        def training_step(self, batch):
+            return self.head(self.body(batch[0]).tanh()).square().mean()
+
+    options = {"device": "cpu", "progress": False, "say": lambda _: None, "log_every": "1 step", "batch_size": 4}
+    result = etude.Trainer(
+        max_duration="2 steps", optimizer={"type": "adamw", "weight_decay": decay, "groups": [own]}, **options
+    ).fit(Headed(), torch.utils.data.TensorDataset(torch.ones(8, 4)))
+
+    row = result.history[0]
+    assert row["train/weight_decay"] == pytest.approx(0.2)
+    assert row["train/weight_decay/head.*"] == 0.5
+    assert row["train/learning_rate/head.*"] == 0.3

@@ -163,3 +163,29 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == expected
     assert Path(result.best).is_dir()
+
+
+def test_a_run_folder_stands_for_its_best_weights_and_a_class_that_is_no_task_of_its_own_is_refused(tmp_path):
+    class Fitting(etude.Task):
+        def __init__(self, width=2):
+            super().__init__()
+            self.layer = nn.Linear(width, 1)
+
+        def training_step(self, batch):
+            return self.layer(batch).square().mean()
+
+        def validation_step(self, batch):
+            return -self.training_step(batch) * 1.0  # grows worse: the first validation is the best
+
+    data = [torch.ones(4, 2), torch.ones(4, 2) * 2]
+    result = etude.Trainer(
+        run_dir=tmp_path, max_duration="3 epochs", loggers=[], device="cpu", progress=False, say=lambda _: None
+    ).fit(Fitting(), data, data)
+
+    again = Fitting.load(tmp_path)
+
+    assert result.best != result.last
+    assert torch.equal(again.layer.weight, Fitting.load(result.best).layer.weight)
+    assert not torch.equal(again.layer.weight, Fitting.load(result.last).layer.weight)
+    with pytest.raises(ConfigError, match=r"call load of its own class, which was .*Fitting"):
+        etude.Task.load(tmp_path)

@@ -1,8 +1,10 @@
 """From a config to the objects of a run."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from etude.app.config import Config
-from etude.app.pairs import Pairs
+from etude.app.pairs import Pairs, longest_trained
 from etude.base.config.components import Imported
 from etude.base.config.imports import check_signature, resolve_import
 from etude.base.config.reading import shown
@@ -20,13 +22,16 @@ from etude.base.schedules import bind
 from etude.data.parallel import SIDES
 from etude.data.tokenizers import PAD
 from etude.model.initialisers import initialise
-from etude.model.losses import CrossEntropy, LossConfig
-from etude.model.rates import ScheduledValue
+from etude.model.losses import CrossEntropy, CrossEntropyWithZ, LossConfig, MeanSquaredError, MeanSquaredErrorConfig
+from etude.model.penalties import ImportedTerm, L2Config, l1, l2
+from etude.model.rates import ScheduledValue, initial, is_constant, loss_weight
 from etude.model.transformer import Transformer, TransformerConfig
 from etude.tasks.translation import TranslationConfig, TranslationTask
+from etude.train.callback import check_callback
 from etude.train.live import Live
 from etude.train.optim.build import build_imported, build_optimizer
 from etude.train.optim.slot import Slot
+from etude.train.regularisers import OfParameters, Regulariser, chosen
 from etude.train.task import Task
 
 Say = Callable[[str], None]
@@ -61,7 +66,7 @@ def build_model(config: Config, pairs: Pairs) -> nn.Module:
         if isinstance(config.model, TransformerConfig):
             if config.model.share_embeddings and not pairs.shared:
                 raise ConfigError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two.")
-            _check_lengths(config.model, pairs)
+            _check_lengths(config.model, pairs, longest_trained(config))
             model: Any = _transformer(config.model, sizes)
         else:
             offered = {"source_vocabulary": sizes["source"], "target_vocabulary": sizes["target"], "pad": PAD}
@@ -82,9 +87,11 @@ def _transformer(config: TransformerConfig, sizes: Mapping[str, int]) -> Transfo
         raise ConfigError(f"model.d_model = {config.d_model} and its other sizes cannot be made: {said}.") from error
 
 
-def _check_lengths(config: TransformerConfig, pairs: Pairs) -> None:
-    """Find now the sample that would have no position when its batch comes."""
-    for split in pairs.splits.values() if config.positions == "learned" else ():
+def _check_lengths(config: TransformerConfig, pairs: Pairs, trained: int | None) -> None:
+    """Find now the sample that would have no position when its batch comes; none above `trained` is trained on."""
+    for name, split in pairs.splits.items() if config.positions == "learned" else ():
+        if name == "train" and trained is not None and trained < config.max_positions:
+            continue
         for side in SIDES:
             lengths = split.table.lengths(side)
             row = int(lengths.argmax())
@@ -100,7 +107,10 @@ def _check_lengths(config: TransformerConfig, pairs: Pairs) -> None:
 def build_loss(config: Config) -> Any:
     """The training loss."""
     if isinstance(config.loss, LossConfig):
-        return CrossEntropy.of(config.loss, ignore_index=PAD)
+        has_z = config.loss.z_loss != 0  # a schedule is not 0 either
+        return (CrossEntropyWithZ if has_z else CrossEntropy).of(config.loss, ignore_index=PAD)
+    if isinstance(config.loss, MeanSquaredErrorConfig):
+        return MeanSquaredError()
     made = resolve_import(config.loss.type, "loss.type")
     if inspect.isfunction(made) and not _is_factory(made, config.loss.arguments):
         return functools.partial(made, **config.loss.arguments)
@@ -120,9 +130,70 @@ def _is_factory(function: Callable[..., Any], arguments: Mapping[str, Any]) -> b
     return all(name in arguments or name == "ignore_index" for name in needed)
 
 
+@dataclass(frozen=True)
+class LossTerms:
+    """What `[loss]` adds to the terms that a step returns."""
+
+    extra: Sequence[Regulariser]
+    """Those of `[loss.terms]`."""
+    weights: dict[str, float]
+    """Those of `[loss.weights]` now; schedules change them in place."""
+    scheduled: Sequence[ScheduledValue]
+    """The weights of both that follow a schedule."""
+
+
+def build_terms(config: Config, task: Task) -> LossTerms:
+    """The further terms of the loss, and the weights that the config gives by name."""
+    terms = LossTerms([], {}, scheduled := [])
+    extra = []
+    for name, entry in config.loss.terms.items():
+        where = f"loss.terms.{name}"
+        term = Regulariser(name, _measure(config, task, entry, where), initial(entry.weight))
+        extra.append(term)
+        if not is_constant(entry.weight):
+            apply = functools.partial(setattr, term, "weight")
+            scheduled.append(ScheduledValue(f"{where}.weight", entry.weight, apply, loss_weight(name)))
+    for name, weight in config.loss.weights.items():
+        terms.weights[name] = initial(weight)
+        if not is_constant(weight):
+            apply = functools.partial(terms.weights.__setitem__, name)
+            scheduled.append(ScheduledValue(f"loss.weights.{name}", weight, apply, loss_weight(name)))
+    return dataclasses.replace(terms, extra=extra)
+
+
+def _measure(config: Config, task: Task, entry: Any, where: str) -> Callable[[Task], Any]:
+    """The function of the task that a term of `[loss.terms]` is."""
+    if not isinstance(entry, ImportedTerm):
+        patterns = [entry.match] if isinstance(entry.match, str) else entry.match
+        decay_all = bool(getattr(config.optimizer, "decay_all", False))
+        parameters = chosen(task, patterns, f"{where}.match", decay_all=decay_all)
+        return OfParameters(l2 if isinstance(entry, L2Config) else l1, parameters)
+    made = resolve_import(entry.type, f"{where}.type")
+    if inspect.isclass(made):
+        made = _imported(entry, {}, where)
+    elif callable(made):
+        check_signature(made, entry.arguments, where, positional=1)
+        made = functools.partial(made, **entry.arguments)
+    if not callable(made):
+        raise ConfigError(f"{where}.type {entry.type} must be a function of the task, but is a {type(made).__name__}.")
+    return made  # type: ignore[no-any-return]
+
+
 def build_callbacks(config: Config) -> list[Any]:
     """The user's callbacks."""
-    return [_imported(entry, {}, f"callbacks[{index}]") for index, entry in enumerate(config.callbacks)]
+    found = []
+    for where, entry in callback_entries(config).items():
+        found.append(_imported(entry, {}, where))
+        check_callback(found[-1], f"{where}.type")
+    return found
+
+
+def callback_entries(config: Config) -> dict[str, Imported]:
+    """The user's callbacks in order, by key: `callbacks[0]` of a list, `callbacks.NAME` of a table."""
+    given = config.callbacks
+    if isinstance(given, Mapping):
+        return {f"callbacks.{name}": entry for name, entry in given.items()}
+    return {f"callbacks[{index}]": entry for index, entry in enumerate(given)}
 
 
 def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[Slot]]:
@@ -137,18 +208,28 @@ def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[
     return make
 
 
-def build_live(config: Config, task: Task) -> Callable[[Horizon], list[Live]]:
-    """A function that binds every scheduled value outside the optimizer."""
+def build_live(config: Config, task: Task, more: Sequence[ScheduledValue] = ()) -> Callable[[Horizon], list[Live]]:
+    """A function that binds every scheduled value outside the optimizer: what the task has, and `more`."""
     d_model = getattr(config.model, "d_model", None)
-    values: Sequence[ScheduledValue] = getattr(task, "scheduled_values", list)()
+    values = [*_scheduled_values(task), *more]
 
     def make(horizon: Horizon) -> list[Live]:
         return [
-            Live(value.key.rpartition(".")[2], bind(value.spec, horizon, key=value.key, d_model=d_model), value.apply)
-            for value in values
+            Live(value.name, bind(value.spec, horizon, key=value.key, d_model=d_model), value.apply) for value in values
         ]
 
     return make
+
+
+def _scheduled_values(task: Task) -> list[ScheduledValue]:
+    """What the task says that it has; of a task that says nothing, what its modules and its loss have."""
+    own: Any = getattr(task, "scheduled_values", None)
+    if own is not None:
+        return list(own())
+    parts: dict[int, Any] = {
+        id(part): part for part in (*task.modules(), *vars(task).values()) if hasattr(part, "scheduled_values")
+    }
+    return [value for part in parts.values() for value in part.scheduled_values()]
 
 
 def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
@@ -172,8 +253,14 @@ def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
 
 def imported_files(config: Config) -> list[Path]:
     """The files beside the config that its import paths name. Raises ConfigError for one that is not there."""
-    parts = {"task": config.task, "model": config.model, "loss": config.loss, "optimizer": config.optimizer}
-    parts |= {f"callbacks[{index}]": entry for index, entry in enumerate(config.callbacks)}
+    parts: dict[str, Any] = {
+        "task": config.task,
+        "model": config.model,
+        "loss": config.loss,
+        "optimizer": config.optimizer,
+    }
+    parts |= {f"loss.terms.{name}": entry for name, entry in config.loss.terms.items()}
+    parts |= callback_entries(config)
     files = []
     for where, entry in parts.items():
         name = entry.type.rpartition(":")[0] if isinstance(entry, Imported) else ""

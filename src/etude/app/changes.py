@@ -22,6 +22,8 @@ HARMLESS = (
     "train.keep_last",
     "train.keep_best",
     "train.log_every",
+    "train.save_outputs",
+    "train.save_outputs_every",
     "train.sanity_batches",
     "train.patience",
     "train.min_delta",

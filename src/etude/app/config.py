@@ -1,11 +1,10 @@
 """The whole config: every section, and the tables of names that `type` chooses from."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import PathField
@@ -16,7 +15,7 @@ from etude.callbacks.config import LogConfig
 from etude.data.config import DataConfig
 from etude.data.tokenizer_config import BpeConfig, TokenizerField, TokenizerPair
 from etude.model.initialisers import InitConfig
-from etude.model.losses import LossConfig
+from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.transformer import TransformerConfig
 from etude.tasks.text_metrics import TEXT_METRICS
 from etude.tasks.translation import TranslationConfig
@@ -25,7 +24,7 @@ from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
 TASKS: dict[str, type[Section]] = {"translation": TranslationConfig}
 MODELS: dict[str, type[Section]] = {"transformer": TransformerConfig}
-LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig}
+LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
 
 
 class RunConfig(Section):
@@ -46,16 +45,7 @@ class RunConfig(Section):
         return name
 
 
-def _as_list(given: Any) -> Any:
-    """Read `[callbacks.NAME]` tables as the list of them."""
-    return list(given.values()) if isinstance(given, Mapping) else given
-
-
-def _or_tables(described: dict[str, Any]) -> None:
-    """Let the JSON Schema accept tables by name beside the list."""
-    entry = described.pop("items", {})
-    kind = described.pop("type", "array")
-    described["anyOf"] = [{"type": kind, "items": entry}, {"type": "object", "additionalProperties": entry}]
+CallbackField = Annotated[Imported, component({})]
 
 
 class Config(Section):
@@ -67,12 +57,12 @@ class Config(Section):
     tokenizer: TokenizerField = BpeConfig()
     model: Annotated[TransformerConfig | Imported, component(MODELS, "transformer")] = TransformerConfig()
     init: InitConfig = InitConfig()
-    loss: Annotated[LossConfig | Imported, component(LOSSES, "cross_entropy")] = LossConfig()
+    loss: Annotated[
+        LossConfig | MeanSquaredErrorConfig | ImportedLoss, component(LOSSES, "cross_entropy", ImportedLoss)
+    ] = LossConfig()
     optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
     train: TrainConfig = TrainConfig()
-    callbacks: Annotated[
-        list[Annotated[Imported, component({})]], BeforeValidator(_as_list), Field(json_schema_extra=_or_tables)
-    ] = Field(default_factory=list)
+    callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """The user's own, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: LogConfig = LogConfig()
 
@@ -84,6 +74,9 @@ class Config(Section):
             raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
         if self.train.patience is not None and self.data.val is None and self.train.overfit is None:
             raise ValueError("train.patience needs validation data, but data.val is not set")
+        of_numbers = isinstance(self.loss, MeanSquaredErrorConfig)
+        if of_numbers and isinstance(self.task, TranslationConfig):
+            raise ValueError('loss.type "mse" compares numbers, but translation predicts tokens: take "cross_entropy"')
         silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
         if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
             raise ValueError(

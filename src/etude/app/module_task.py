@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
+from etude.callbacks.columns import interpreted
 from etude.data.batches import PairBatch
 from etude.model.loss import Loss
 from etude.train.task import StepOutput, Task
@@ -48,6 +49,23 @@ class ModuleTask(Task):
         if isinstance(batch, Mapping):
             return self.model(**{name: value for name, value in batch.items() if name != TARGETS})
         return self.model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+
+    def output_columns(self, batch: Any, outputs: Any) -> Mapping[str, Any]:
+        """For saved outputs: targets, predictions, scores of classes, and the loss of each sample."""
+        if isinstance(batch, PairBatch):
+            batch = (batch.source, batch.target)
+        target: Any = batch[TARGETS] if isinstance(batch, Mapping) else batch[1]
+        if self.teacher_forcing:
+            target = target[:, 1:]
+        found = {"target": target, **interpreted(outputs, target)}
+        if isinstance(outputs, Tensor) and isinstance(target, Tensor):
+            found["loss"] = [self._of_one(outputs[i : i + 1], target[i : i + 1]) for i in range(len(outputs))]
+        return found
+
+    def _of_one(self, logits: Tensor, target: Tensor) -> float:
+        value = self.plain_loss(_wide(logits), target)
+        terms = value.values() if isinstance(value, Mapping) else [value]
+        return sum(float(term.value) * term.weight if isinstance(term, Loss) else float(term) for term in terms)
 
     def _run(self, batch: Any) -> tuple[Any, Any]:
         if isinstance(batch, PairBatch):
@@ -94,6 +112,8 @@ def _wide(logits: Any) -> Any:
 
 
 def _unsmoothed(loss: Any) -> Any:
+    if callable(getattr(loss, "plain", None)):
+        return loss.plain()
     if not getattr(loss, "label_smoothing", 0.0):
         return loss
     plain = copy.copy(loss)

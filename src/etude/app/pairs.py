@@ -3,25 +3,37 @@
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from etude.app.config import Config
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import fsync_folder, make_folder, storage
-from etude.base.schedules import ScheduleSection
+from etude.base.horizon import Horizon
+from etude.base.schedules import ScheduleSection, bind, bind_whole
+from etude.base.schedules.spec import rounded
 from etude.data.config import Split
+from etude.data.curriculum import Curriculum
+from etude.data.difficulty import difficulties
 from etude.data.fitting import fit_tokenizers
-from etude.data.pairs import PairFeed
+from etude.data.pairs import PairFeed, pair_measures
 from etude.data.parallel import SIDES, PairSource, open_pairs
+from etude.data.plan import Measure
 from etude.data.prepared import TokenTable, prepare_pairs
 from etude.data.skipped import write_skipped
 from etude.data.tokenizers import Tokenizer, load_tokenizer
+from etude.train.live import DataValue
 
 Say = Callable[[str], None]
 TOKENIZERS = "tokenizers"
 CACHE = ".cache"
 SKIPPED = "skipped.jsonl"
+LIMITS = ("max_difficulty", "max_length")
+"""Keys of `[data]` that leave samples out of an epoch."""
 
 
 @dataclass
@@ -158,9 +170,79 @@ def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:
         workers=config.data.workers,
         pin_memory=True,
         limit=train.limit_train if overfit is None else overfit,
-        varying=scheduled_size(config) is not None,
+        varying=bool(planned_values(config)) or _cut_by_difficulty(config),
         notice=say,
+        curriculum=_curriculum(config, split) if overfit is None else None,
+        longest=longest_trained(config),
     )
+
+
+def planned_values(config: Config) -> dict[str, ScheduleSection]:
+    """What the batches of an epoch are planned by and a schedule drives, by key."""
+    train, data = config.train, config.data
+    size = "batch_tokens" if train.batch_tokens is not None else "batch_size"
+    found = {f"train.{size}": getattr(train, size)}
+    if train.overfit is None:
+        found |= {f"data.{name}": getattr(data, name) for name in LIMITS}
+    return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}
+
+
+def data_values(config: Config, feed: PairFeed) -> Callable[[Horizon], list[DataValue]]:
+    """A function that binds every scheduled value that the batches are planned by."""
+    specs = planned_values(config)
+
+    def make(horizon: Horizon) -> list[DataValue]:
+        made = []
+        for key, spec in specs.items():
+            name = key.rpartition(".")[2]
+            schedule = (bind if name == "max_difficulty" else bind_whole)(spec, horizon, key=key)
+            apply: Callable[[Any], None] = partial(feed.restrict, name) if name in LIMITS else feed.resize
+            made.append(DataValue(name, schedule, apply))
+        return made
+
+    return make
+
+
+def _curriculum(config: Config, split: SplitData) -> Curriculum | None:
+    """Which pairs an epoch takes, and in which order; None where it is all of them, shuffled."""
+    data, table = config.data, split.table
+    limits = {"max_difficulty": data.max_difficulty} if data.max_difficulty is not None else {}
+    if isinstance(data.max_length, ScheduleSection):
+        limits["max_length"] = data.max_length
+    longer, ease = pair_measures(table)
+    measures: dict[str, Measure] = {"max_length": longer}
+    if data.difficulty is not None:  # also where nothing goes by it yet: a wrong column is found at once
+        numbers = difficulties(split.source, data.difficulty, table, config.run.dir / CACHE)
+        ease = measures["max_difficulty"] = numbers.view(np.ndarray).__getitem__
+    if not limits and data.order == "shuffled":
+        return None
+    widest = {"max_length": longest_trained(config) or inf, "max_difficulty": inf}
+    first = {name: widest[name] if isinstance(limit, ScheduleSection) else limit for name, limit in limits.items()}
+    return Curriculum(
+        len(table),
+        seed=config.run.seed,
+        measures=measures,
+        limits=first,
+        ease=ease,
+        kind=data.order,
+        easy_epochs=data.easy_first_epochs,
+        varying=any(isinstance(limit, ScheduleSection) for limit in limits.values()),
+    )
+
+
+def longest_trained(config: Config) -> int | None:
+    """The most tokens of either side that any epoch takes, as far as the config tells."""
+    limit = config.data.max_length
+    if not isinstance(limit, ScheduleSection):
+        return limit
+    values = [extreme.value for extreme in limit.extremes()]
+    return rounded(max(values)) if values else None
+
+
+def _cut_by_difficulty(config: Config) -> bool:
+    """Whether batches by tokens follow the order of difficulty, which makes their number another every epoch."""
+    by_tokens = config.train.batch_tokens is not None
+    return by_tokens and config.data.difficulty is not None and config.data.order != "shuffled"
 
 
 def evaluation_feed(config: Config, split: SplitData, name: str, say: Say) -> PairFeed:
@@ -181,12 +263,6 @@ def evaluation_feed(config: Config, split: SplitData, name: str, say: Say) -> Pa
         limit={"val": train.limit_val, "test": train.limit_test}.get(name, 1.0),
         notice=say,
     )
-
-
-def scheduled_size(config: Config) -> ScheduleSection | None:
-    """The schedule of the batch size, in samples or tokens, where it is one."""
-    size = config.train.batch_tokens if config.train.batch_tokens is not None else config.train.batch_size
-    return size if isinstance(size, ScheduleSection) else None
 
 
 def _whole(size: Any) -> int:

@@ -3,20 +3,26 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from etude.app.build import build_task
+from etude.app.build import build_callbacks, build_task
 from etude.app.config import Config, load_config
 from etude.app.folder import CONFIG
 from etude.app.pairs import TOKENIZERS, Pairs, evaluation_feed, load_tokenizers, prepare
+from etude.app.saving import build_outputs
 from etude.base.config.components import Imported
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, write_text
+from etude.base.progress import Progress
 from etude.tasks.translation import Translation, TranslationTask
+from etude.train.callback import Events, RunView, ending_by, read_only
 from etude.train.checkpoint import read_weights
+from etude.train.checkpoint.naming import checkpoint_step
 from etude.train.checkpoint.store import BEST, LAST, Store
+from etude.train.components import components
 from etude.train.evaluate import evaluate
 from etude.train.fit import load_weights
 from etude.train.precision import choose_device
@@ -41,6 +47,7 @@ class Run:
         self.folder = Path(folder)
         self._say = say
         self._overrides = overrides
+        self._allow_code = allow_code
         if not (self.folder / CONFIG).exists():
             raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
         self._from_python = "task" not in read(self.folder / CONFIG).data
@@ -103,7 +110,15 @@ class Run:
         task = self.load(weights, device=device)
         if not isinstance(task, TranslationTask):
             raise ConfigError(f"{type(task).__name__} does not predict from text; use its predict_step.")
-        return task.predict(texts, **options)
+        return self._told(task, task.predict(texts, **options))
+
+    def _told(self, task: Task, predictions: Iterator[list[Translation]]) -> Iterator[list[Translation]]:
+        """The predictions, with an event before the first and after the last."""
+        events = self._events(task)
+        with ending_by(events):
+            events.predict_start()
+            yield from predictions
+            events.predict_end()
 
     def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the validation split."""
@@ -126,15 +141,44 @@ class Run:
         feed = evaluation_feed(config, pairs.splits[split], split, self._say)
         texts: dict[int, str] = {}
         step = task.validation_step if split == "val" else _collecting(task, texts)
-        metrics = evaluate(task, feed.epoch(0), step, prefix=split, device=choose_device(device), seed=config.run.seed)
+        events = self._events(task, pairs, checkpoint)
+        with ending_by(events):
+            (events.validation_start if split == "val" else events.test_start)()
+            metrics = evaluate(
+                task,
+                feed.epoch(0),
+                step,
+                prefix=split,
+                device=choose_device(device),
+                seed=config.run.seed,
+                before=events.validation_batch_start if split == "val" else events.test_batch_start,
+                after=events.validation_batch_end if split == "val" else events.test_batch_end,
+            )
+            (events.validation_end if split == "val" else events.test_end)(MappingProxyType(metrics))
         self._write(split, checkpoint, metrics, pairs, texts)
         return metrics
+
+    def _events(self, task: Task, pairs: Pairs | None = None, checkpoint: Path | None = None) -> Events:
+        """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts."""
+        config, data = self.loaded.config, {} if pairs is None else dict(pairs.splits)
+        step = _step(checkpoint)
+        view = RunView(
+            progress=Progress(step=step),
+            task=task,
+            config=read_only(self.loaded.data),
+            folder=self.folder,
+            data=read_only(data),
+            weights_step=step,
+        )
+        callbacks = build_callbacks(config) if self._allow_code else []
+        saved = (
+            [] if pairs is None or "test" not in data else build_outputs(config.train, self.folder, self._say, pairs)
+        )
+        return Events([*callbacks, *saved], components(task, data), lambda: view, seed=config.run.seed)
 
     def _write(
         self, split: str, checkpoint: Path, metrics: Mapping[str, float], pairs: Pairs, texts: Mapping[int, str]
     ) -> None:
-        from etude.train.checkpoint.naming import checkpoint_step
-
         if texts:
             folder = self.folder / "outputs"
             make_folder(folder)
@@ -172,6 +216,14 @@ class Run:
             raise RefusedError(
                 f"The config of {self.folder} runs code of its own ({foreign[0]}); give --allow-code if you trust it."
             )
+
+
+def _step(checkpoint: Path | None) -> int:
+    """The step of a checkpoint; 0 for weights that do not tell."""
+    try:
+        return 0 if checkpoint is None else checkpoint_step(checkpoint)
+    except ValueError:
+        return 0
 
 
 def _collecting(task: Task, texts: dict[int, str]) -> Callable[[Any], Any]:

@@ -4,15 +4,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from etude.app.build import build_callbacks, build_live, build_slots, build_task, imported_files
+from etude.app.build import build_callbacks, build_live, build_slots, build_task, build_terms, imported_files
 from etude.app.changes import machine_notes
 from etude.app.config import Config, load_config
 from etude.app.environment import environment
 from etude.app.folder import ENVIRONMENT, check_data, compare, copy_code, describe, has_checkpoint
-from etude.app.pairs import TOKENIZERS, evaluation_feed, prepare, save_tokenizers, scheduled_size, train_feed
+from etude.app.fork.branch import branch
+from etude.app.pairs import (
+    TOKENIZERS,
+    data_values,
+    evaluation_feed,
+    planned_values,
+    prepare,
+    save_tokenizers,
+    train_feed,
+)
+from etude.app.saving import build_outputs, save_rest
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
-from etude.train.fit import Job, Result, fit
+from etude.train.fit import Job, Result, as_durations, fit
+from etude.train.horizon import expect
 from etude.train.lock import claimed
 
 Say = Callable[[str], None]
@@ -31,6 +42,7 @@ def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
     """Train, continue or find finished the run that `loaded` describes."""
     config = loaded.config
     with loaded.naming_places(), claimed(config.folder) as folder:
+        branch(loaded, folder, build_job, say)
         for note in (*getattr(loaded, "notes", ()), *compare(loaded, folder)):
             say(note)
         copy_code(imported_files(config), folder)
@@ -45,6 +57,7 @@ def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
 def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     """Read the data and make every part of the run."""
     config = loaded.config
+    callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
     has_val = config.data.val is not None or config.train.overfit is not None
     splits = ["train", *(["val"] if config.data.val is not None else [])]
     pairs = prepare(config, splits, say, stored=folder / TOKENIZERS if has_checkpoint(folder) else None)
@@ -61,7 +74,15 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     say(f"Data: {sizes} pairs; {parameters:,} parameters; {feed.batches:,} batches an epoch.")
     if pairs.skipped:
         say(f"{pairs.skipped} bad samples are left out; skipped.jsonl lists them.")
-    return Job(
+    terms = build_terms(config, task)
+    live, values = build_live(config, task, terms.scheduled), data_values(config, feed)
+    if planned := planned_values(config):
+        expect(feed, values, as_durations(config.train.max_duration), config.train.accumulate)
+        say(
+            f"Epochs differ with {' and '.join(planned)}: an average one has {feed.batches:,} batches and "
+            f"{feed.samples:,} samples. What reaches to the end of the run follows this estimate."
+        )
+    job = Job(
         task=task,
         train=feed,
         val=val,
@@ -69,10 +90,18 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         optimizers=build_slots(config, say),
         folder=folder,
         seed=config.run.seed,
-        live=build_live(config, task),
-        batch_size=scheduled_size(config),
-        callbacks=[*build_callbacks(config), *build_progress(config.log)],
-        loggers=build_loggers(config.log, folder),
+        live=lambda horizon: [*live(horizon), *values(horizon)],
+        extra_terms=terms.extra,
+        term_weights=terms.weights,
+        callbacks=[*callbacks, *build_outputs(config.train, folder, say, pairs), *build_progress(config.log)],
+        callback_names=list(config.callbacks) if isinstance(config.callbacks, Mapping) else (),
+        components=[split.source for split in pairs.splits.values()],
+        loggers=loggers,
         say=say,
         about=loaded.data,
     )
+    feeds = {"train": lambda: evaluation_feed(config, pairs.splits["train"], "train", say)}
+    if val is not None:
+        feeds["val"] = lambda: evaluation_feed(config, pairs.splits[validated], validated, say)
+    job.after = lambda result: save_rest(job, result, feeds, pairs)
+    return job

@@ -2,30 +2,33 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from etude.app.module_task import ModuleTask
+from etude.app.saving import build_outputs, save_rest
 from etude.app.trainer_data import TrainerData
 from etude.app.trainer_folder import compare, describe
-from etude.app.trainer_options import Called, is_made, read_options, read_rate
+from etude.app.trainer_options import Called, is_made, read_loggers, read_options, read_rate
 from etude.base.config.components import Imported
 from etude.base.config.imports import resolve_import
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder, write_json
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
-from etude.callbacks.config import TENSORBOARD, LogConfig, build_loggers, build_progress
+from etude.callbacks.config import LogConfig, build_loggers, build_progress
 from etude.data.feed import Feed
 from etude.data.nest import move
-from etude.train.callback import Events, RunView
+from etude.train.callback import Events, RunView, check_callback, ending_by, read_only
 from etude.train.checkpoint.content import ALIASES, MODEL
 from etude.train.checkpoint.nest import snapshot
 from etude.train.checkpoint.tensors import write_tensors
+from etude.train.components import components
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate, evaluating, undisturbed
 from etude.train.fit import Job, Result, Resume
@@ -34,6 +37,7 @@ from etude.train.lock import claimed
 from etude.train.optim.build import ONLY, build_imported, build_optimizer
 from etude.train.optim.configured import configured_slots
 from etude.train.optim.slot import Slot
+from etude.train.pieces import evaluated
 from etude.train.portable import save_task
 from etude.train.precision import choose_device
 from etude.train.record import Record
@@ -84,12 +88,15 @@ class Trainer:
         self._options = self._loaded.config
         self.config: TrainConfig = self._options.train
         self._callbacks = list(callbacks)
-        self._loggers = loggers
+        for callback in self._callbacks:
+            check_callback(callback)
+        self._log, self._loggers = (LogConfig(), []) if loggers is None else read_loggers(loggers)
         self._folder = None if run_dir is None else Path(run_dir)
         self._resume = resume
         self._seed = self._options.run.seed
         self._shows = progress
         self._say = say
+        self._outputs = build_outputs(self.config, self._folder, say)
         self._data = TrainerData(self.config, seed=self._seed, say=say)
         self._task: Task | None = None
         self._test: Any = None
@@ -106,13 +113,13 @@ class Trainer:
         if train is None:
             raise ConfigError("fit needs training data: fit(task, train=loader).")
         self._task, self._test = task, test
+        given = {"train": train, "val": val, "test": test}
         with ExitStack() as stack:
             if self._folder is not None:
                 stack.enter_context(claimed(self._folder))
                 self._describe(self._folder)
             train_feed = self._data.train(train)
             shown = build_progress(LogConfig(progress=self._shows))
-            loggers = self._sinks()
             job = Job(
                 task=task,
                 train=train_feed,
@@ -121,14 +128,18 @@ class Trainer:
                 optimizers=self._slots,
                 folder=self._folder,
                 seed=self._seed,
-                batch_size=self._data.schedule,
-                callbacks=[*self._callbacks, *shown],
-                components=[task, *loggers],
-                loggers=loggers,
+                live=self._data.values(train_feed),
+                callbacks=[*self._callbacks, *self._outputs, *shown],
+                loggers=[*self._loggers, *build_loggers(self._log, self._folder)],
                 resume=self._resume,
                 say=self._say,
                 about=self._loaded.data,
+                data={name: given for name, given in given.items() if given is not None},
             )
+            feeds = {"train": lambda: self._data.evaluation(train, self.config.limit_train)}
+            if job.val is not None:
+                feeds["val"] = lambda: self._data.evaluation(val, self.config.limit_val)
+            job.after = lambda result: save_rest(job, result, feeds)
             self.result = run_job(job)
         self._summarise(self.result)
         return self.result
@@ -136,11 +147,10 @@ class Trainer:
     def validate(self, task: Task, data: Any) -> dict[str, float]:
         """The metrics of `task` on `data`, as `val/...`."""
         _need_task(task)
-        events, feed = self._events(task), self._data.evaluation(data, self.config.limit_val)
+        events, feed = self._events(task, {"val": data}), self._data.evaluation(data, self.config.limit_val)
         events.validation_start()
-        watched = (events.validation_batch_start, events.validation_batch_end)
-        metrics = self._evaluate(task, feed, task.validation_step, "val", watched)
-        events.validation_end(metrics)
+        metrics = self._evaluate(task, feed, task.validation_step, "val", events)
+        events.validation_end(MappingProxyType(metrics))
         return metrics
 
     def test(self, task: Task | None = None, data: Any = None, weights: str = "best") -> dict[str, float]:
@@ -156,14 +166,15 @@ class Trainer:
             raise ConfigError("test needs a task and data: test(task, loader), or fit(..., test=loader) before.")
         _need_task(task)
         trained = self.result if task is self._task else None
-        events, feed = self._events(task), self._data.evaluation(data, self.config.limit_test)
+        of = None if trained is None else _step(trained, weights)
+        events = self._events(task, {"test": data}, self._outputs, weights_step=of)
+        feed = self._data.evaluation(data, self.config.limit_test)
         with _holding(task, trained if weights == "best" else None):
             if trained is not None:
                 self._say(f"Testing with the {weights} weights{_at(_step(trained, weights))}.")
             events.test_start()
-            watched = (events.test_batch_start, events.test_batch_end)
-            metrics = self._evaluate(task, feed, task.test_step, "test", watched)
-            events.test_end(metrics)
+            metrics = self._evaluate(task, feed, task.test_step, "test", events)
+            events.test_end(MappingProxyType(metrics))
         if trained is not None:
             self._record(trained, _step(trained, weights), metrics)
         return metrics
@@ -173,13 +184,17 @@ class Trainer:
         _need_task(task)
         device = choose_device(self.config.device)
         task.to(device)
-        events = self._events(task)
+        events = self._events(task, {"predict": data})
         events.predict_start()
-        with undisturbed(self._seed), evaluating(task), torch.no_grad():
-            feed = self._data.prediction(data)
-            found = [task.predict_step(move(delivery.batch, device)) for delivery in feed.epoch(0)]
+        found = []
+        feed = self._data.prediction(data)
+        with ending_by(events), closing(feed), undisturbed(self._seed), evaluating(task), torch.no_grad():
+            for delivery in feed.epoch(0):
+                batch = move(delivery.batch, device)
+                events.predict_batch_start(batch)
+                found.append(task.predict_step(batch))
+                events.predict_batch_end(batch, found[-1])
         events.predict_end()
-        feed.close()
         return found
 
     def save(self, folder: str | Path, task: Task | None = None) -> Path:
@@ -197,15 +212,21 @@ class Trainer:
         return place
 
     def _evaluate(
-        self, task: Task, feed: Feed, step: Callable[[Any], Any], prefix: str, watched: tuple[Any, Any]
+        self, task: Task, feed: Feed, step: Callable[[Any], Any], prefix: str, events: Events
     ) -> dict[str, float]:
         device = choose_device(self.config.device)
         task.to(device)
-        before, after = watched
-        try:
+        before, after = (
+            (events.validation_batch_start, events.validation_batch_end)
+            if prefix == "val"
+            else (events.test_batch_start, events.test_batch_end)
+        )
+        config = self.config
+        step, deliveries = evaluated(task, step, feed.epoch(0), steps=config.tbptt_steps, carry=config.carry_hiddens)
+        with closing(feed), ending_by(events):
             return evaluate(
                 task,
-                feed.epoch(0),
+                deliveries,
                 step,
                 prefix=prefix,
                 device=device,
@@ -213,34 +234,29 @@ class Trainer:
                 before=before,
                 after=after,
             )
-        finally:
-            feed.close()
 
     def _validation(self, val: Any) -> Feed | None:
         if val is None and self.config.overfit is None:
             return None
         return self._data.evaluation(val, self.config.limit_val)
 
-    def _events(self, task: Task) -> Events:
-        def view() -> RunView:
-            result = self.result
-            progress = Progress() if result is None else result.progress
-            metrics = {} if result is None else result.metrics
-            return RunView(progress, task, self._loaded.data, metrics, self._folder)
-
-        return Events(self._callbacks, [task], view)
-
-    def _sinks(self) -> list[Any]:
-        if self._folder is None:
-            return [logger for logger in self._loggers or () if logger != TENSORBOARD]
-        if self._loggers is None:
-            return list(build_loggers(LogConfig(), self._folder))
-        unknown = [logger for logger in self._loggers if isinstance(logger, str) and logger != TENSORBOARD]
-        if unknown:
-            raise ConfigError(f'loggers must be "{TENSORBOARD}" or objects with log(row), but there is {unknown[0]!r}.')
-        own = [logger for logger in self._loggers if not isinstance(logger, str)]
-        named = build_loggers(LogConfig(tensorboard=True), self._folder) if TENSORBOARD in self._loggers else []
-        return [*own, *named]
+    def _events(
+        self, task: Task, data: Mapping[str, Any], more: Sequence[Any] = (), weights_step: int | None = None
+    ) -> Events:
+        """Who is told of a pass outside of training."""
+        result = self.result
+        view = RunView(
+            progress=Progress() if result is None else result.progress,
+            task=task,
+            config=read_only(self._loaded.data),
+            metrics=MappingProxyType({} if result is None else dict(result.metrics)),
+            folder=self._folder,
+            data=read_only(data),
+            best_step=None if result is None else result.best_step,
+            weights_step=weights_step,
+        )
+        parts = components(task, data, others=self._loggers)
+        return Events([*self._callbacks, *more], parts, lambda: view, seed=self._seed)
 
     def _describe(self, folder: Path) -> None:
         data = dict(self._loaded.data)

@@ -6,10 +6,15 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from etude.base.errors import ConfigError
-from etude.base.schedules import ScheduleSection
+from etude.base.horizon import Horizon
+from etude.base.schedules import ScheduleSection, bind_whole
 from etude.data.adopt import DEFAULT_BATCH_SIZE, adopt
 from etude.data.feed import Feed, Limit
+from etude.data.planned import PlannedFeed
 from etude.train.config import TrainConfig
+from etude.train.horizon import expect
+from etude.train.job import as_durations
+from etude.train.live import DataValue
 
 
 class TrainerData:
@@ -27,6 +32,25 @@ class TrainerData:
         """The schedule of the batch size, where it is one."""
         size = self._config.batch_size
         return size if isinstance(size, ScheduleSection) else None
+
+    def values(self, feed: Feed) -> Callable[[Horizon], list[DataValue]]:
+        """A function that binds what the batches of an epoch are planned by: the batch size, where it is a schedule.
+
+        The feed is told what to expect of it.
+        """
+        schedule = self.schedule
+        if schedule is None:
+            return lambda _: []
+        if not isinstance(feed, PlannedFeed):
+            raise ConfigError("train.batch_size is a schedule, which needs a Dataset whose samples can be asked for.")
+
+        resize: Callable[[Any], None] = feed.resize  # what a whole schedule gives is whole
+
+        def make(horizon: Horizon) -> list[DataValue]:
+            return [DataValue("batch_size", bind_whole(schedule, horizon, key="train.batch_size"), resize)]
+
+        expect(feed, make, as_durations(self._config.max_duration), self._config.accumulate)
+        return make
 
     def train(self, data: Any) -> Feed:
         """The training data; with `overfit` its first batches, unshuffled."""

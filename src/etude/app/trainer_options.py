@@ -2,19 +2,20 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 
-from etude.base.config.components import Imported, component
+from etude.base.config.components import Imported, component, quoted
 from etude.base.config.loading import Loaded, load
 from etude.base.config.other_words import hint
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.spec import Binding, Schedule
+from etude.callbacks.config import LOGGERS, TENSORBOARD, LogConfig
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
@@ -73,6 +74,29 @@ def read_options(
     return _loaded({**overrides, "run.seed": seed})
 
 
+class _LogOptions(Section):
+    log: LogConfig = LogConfig()
+
+
+def read_loggers(loggers: Sequence[Any]) -> tuple[LogConfig, list[Any]]:
+    """What is told by name, by import path or as a table with a type, and the loggers that are objects already.
+
+    Raises ConfigError for a name that is none, and for an object without `log`.
+    """
+    named = [logger for logger in loggers if isinstance(logger, (str, Mapping)) and logger != TENSORBOARD]
+    own = [logger for logger in loggers if not isinstance(logger, (str, Mapping))]
+    for logger in own:
+        if isinstance(logger, type) or not callable(getattr(logger, "log", None)):
+            what = f"the class {logger.__name__}" if isinstance(logger, type) else f"a {type(logger).__name__}"
+            raise ConfigError(
+                f'loggers must be "{TENSORBOARD}", {quoted(LOGGERS)}, import paths or objects with log(row), but one '
+                f"is {what}."
+            )
+    given = {"log.loggers": [dict(one) if isinstance(one, Mapping) else one for one in named]}
+    config = _loaded({**given, "log.tensorboard": TENSORBOARD in loggers}, _LogOptions).config.log
+    return config, own
+
+
 def read_rate(rate: Any) -> Any:
     """A learning rate as written in Python (a number, a table, a function of progress), checked as in a config."""
     if rate is None or isinstance(rate, (ScheduleSection, torch.optim.lr_scheduler.LRScheduler)):
@@ -80,7 +104,7 @@ def read_rate(rate: Any) -> Any:
     if callable(rate):
         return Called(function=rate)
     config = _loaded({"optimizer.learning_rate": dict(rate) if isinstance(rate, Mapping) else rate}).config.optimizer
-    return config.learning_rate  # type: ignore[union-attr]  # the default optimizer is Etude's own
+    return config.learning_rate
 
 
 def refuse_unknown(options: Iterable[str]) -> None:
@@ -104,9 +128,9 @@ def _asked(name: str, near: str) -> str:
     return f"{name} is not an option of the trainer; did you mean {near}?"
 
 
-def _loaded(overrides: Mapping[str, Any]) -> Loaded[TrainerOptions]:
+def _loaded(overrides: Mapping[str, Any], kind: type[Any] = TrainerOptions) -> Loaded[Any]:
     try:
-        return load(TrainerOptions, None, overrides)
+        return load(kind, None, overrides)
     except ConfigError as error:  # there is no file or line to name
         raise ConfigError([_PLACE.sub("", problem).replace("?.", "?") for problem in error.problems]) from None
 

@@ -147,9 +147,9 @@ class ProgressDisplay(Callback):
         if not self._is_live:
             self._draw(run, self._clock())
 
-    def on_validation_batch_end(self, run: RunView, batch: Any) -> None:
-        """Draw how far validation is, if it is time; the sanity check, before any screen is open, stays silent."""
-        del batch
+    def on_validation_batch_end(self, run: RunView, batch: Any, outputs: Any = None) -> None:
+        """Draw how far validation is, if it is time."""
+        del batch, outputs
         self._batches += 1
         now = self._clock()
         if self._is_live and now >= self._next:

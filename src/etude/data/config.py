@@ -1,13 +1,14 @@
 """The `[data]` section: which files hold the pairs, and what is done about bad ones."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from etude.base.config.fields import PathField, PathOr, Switch
 from etude.base.config.section import Section
 from etude.base.errors import DataError
+from etude.base.schedules import scheduled
 from etude.data.skipped import Allowance, Policy
 
 
@@ -78,8 +79,22 @@ class DataConfig(Section):
     workers: int = Field(default=0, ge=0)
     """How many processes load batches beside training; 0 loads in the training process."""
 
-    max_length: Switch[Annotated[int, Field(ge=1)]] = None
-    """The longest text, in tokens of either side (the end not counted), that is no bad sample."""
+    max_length: Switch[scheduled(ge=1, whole=True)] = None  # type: ignore[valid-type]
+    """The longest text, in tokens of either side (the end not counted), that is no bad sample. As a schedule: the
+    longest that takes part in an epoch, taken up where it begins; longer ones wait."""
+
+    order: Literal["shuffled", "sorted", "easy_first"] = "shuffled"
+    """How an epoch goes through its samples: shuffled; sorted, the easiest first; easy_first does so at first, then
+    shuffles. Easy is short or, with `difficulty`, what that says."""
+
+    easy_first_epochs: Annotated[int, Field(ge=1)] = 1
+    """How many epochs take the easiest first with `order = "easy_first"`."""
+
+    difficulty: Switch[ColumnField] = None
+    """The column or field of a number that says how difficult a sample is to learn."""
+
+    max_difficulty: Switch[scheduled()] = None  # type: ignore[valid-type]
+    """The greatest `difficulty` that takes part in training; a schedule is taken up where an epoch begins."""
 
     on_bad_sample: Literal["error", "skip"] = "error"
     """What a sample that cannot be used does: end the run with its place and reason, or be left out and listed."""
@@ -93,7 +108,17 @@ class DataConfig(Section):
         Allowance.parse(value)
         return value
 
+    @model_validator(mode="after")
+    def _difficulty_is_said(self) -> Self:
+        if self.max_difficulty is not None and self.difficulty is None:
+            raise ValueError(
+                "data.max_difficulty needs data.difficulty, which names the column of each sample's difficulty, but "
+                "data.difficulty is not set"
+            )
+        return self
+
     @property
     def policy(self) -> Policy:
-        """What the section says about bad samples."""
-        return Policy(self.max_length, self.on_bad_sample, self.max_skipped)
+        """What the section says about bad samples; one that is only too long for the present epoch is none."""
+        longest = self.max_length if isinstance(self.max_length, int) else None
+        return Policy(longest, self.on_bad_sample, self.max_skipped)

@@ -23,6 +23,10 @@ class Delivery(NamedTuple):
     """How much of the epoch is done after this batch, in the unit of the feed's `epoch_total`."""
     last: bool
     """Whether this batch ends its epoch."""
+    piece: int = 0
+    """Which piece of a batch this is, where batches are split along time."""
+    ends: bool = True
+    """Whether this is all, or the last piece, of what the loader handed over."""
 
 
 class Feed(Protocol):

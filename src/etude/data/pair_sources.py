@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
 from etude.data.config import Column
@@ -46,6 +46,10 @@ class PairSource(Protocol):
         """Read the pairs from `start` to before `stop`, or why one cannot be used."""
         ...
 
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column or field of the samples from `start` to before `stop`: what is there, or a Flaw."""
+        ...
+
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
         ...
@@ -80,6 +84,14 @@ class NumberedPairs(ABC):
     def fingerprint(self) -> str:
         """Give a sha256 of everything that decides what the pairs are."""
 
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column or field of the samples from `start` to before `stop`: text, what JSON has, or a Flaw.
+
+        Raises DataError where there is none of that name.
+        """
+        del start, stop
+        raise DataError(f'{shown(self.place(0)[0])} has no column "{shown(name)}": it has one text a line.')
+
     def __getitem__(self, index: int) -> Pair:
         """Read one pair. Raises BadSampleError where there is none."""
         if not 0 <= index < len(self):
@@ -108,7 +120,8 @@ class TableFile(NumberedPairs):
         first = next(lines.decoded(0, 1))
         if isinstance(first, Flaw):
             raise BadSampleError(str(lines.path), 1, first.reason)
-        self.columns, self._first = _columns(lines.path, first.split("\t"), source, target, notice)
+        self._names = first.split("\t")
+        self.columns, self._first = _columns(lines.path, self._names, source, target, notice)
         self._needed = max(self.columns) + 1
         if not len(self):
             raise DataError(f"{shown(lines.path)} has a line of column names, but no rows.")
@@ -130,6 +143,16 @@ class TableFile(NumberedPairs):
                 yield Flaw(f"the line has {counted}, but {needed} columns are needed")
             else:
                 yield _pair(cells[source], cells[target])
+
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column of the samples from `start` to before `stop`: text, or a Flaw."""
+        place = name - 1 if isinstance(name, int) else _column(self._lines.path, self._names, name)
+        if place is None or (self._first == 0 and isinstance(name, str)):
+            listed = ", ".join(f'"{shown(one, 40)}"' for one in self._names[:10]) if self._first else "no names"
+            raise DataError(f'{shown(self._lines.path)} has no column "{shown(name)}"; its first line has {listed}.')
+        for line in self._lines.decoded(start + self._first, stop + self._first):
+            cells = line.split("\t") if isinstance(line, str) else []
+            yield cells[place] if place < len(cells) else Flaw(f"the line has {len(cells)} columns")
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
@@ -194,6 +217,13 @@ class JsonLines(NumberedPairs):
         for line in self._lines.decoded(start, stop):
             yield line if isinstance(line, Flaw) else _from_json(line, self._fields)
 
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another field of the samples from `start` to before `stop`: what JSON has, or a Flaw."""
+        for line in self._lines.decoded(start, stop):
+            found = _object(line) if isinstance(line, str) else line
+            missing = Flaw(f'there is no field "{shown(name)}"')
+            yield found.get(str(name), missing) if isinstance(found, dict) else found
+
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
         del side
@@ -250,6 +280,14 @@ class Concatenated(NumberedPairs):
                 yield from part.rows(max(start, begin) - begin, min(stop, end) - begin)
             begin = end
 
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column of the samples from `start` to before `stop`."""
+        begin = 0
+        for part, end in zip(self._parts, self._ends, strict=True):
+            if start < end and stop > begin:
+                yield from part.column(name, max(start, begin) - begin, min(stop, end) - begin)
+            begin = end
+
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
         part = bisect_right(self._ends, index)
@@ -297,13 +335,18 @@ def _pair(source: str, target: str) -> Pair | Flaw:
     return Pair(source, target)
 
 
-def _from_json(line: str, fields: tuple[str, str]) -> Pair | Flaw:
+def _object(line: str) -> dict[str, Any] | Flaw:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         return Flaw(f"invalid JSON ({getattr(error, 'msg', 'nested too deeply or a number too long')})")
-    if not isinstance(value, dict):
-        return Flaw("the line is no JSON object")
+    return value if isinstance(value, dict) else Flaw("the line is no JSON object")
+
+
+def _from_json(line: str, fields: tuple[str, str]) -> Pair | Flaw:
+    value = _object(line)
+    if isinstance(value, Flaw):
+        return value
     for field in fields:
         if field not in value:
             return Flaw(f'there is no field "{shown(field)}"')

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from etude.data.batches import SOURCE_SPECIALS, TARGET_SPECIALS, PairBatch, PairTable, pair_batch
+from etude.data.curriculum import Curriculum
 from etude.data.feed import Limit, Notice, unheard
-from etude.data.plan import CountPlan, Ints, Keys, Plan, Share
+from etude.data.plan import CountPlan, Ints, Keys, Measure, Plan, Share
 from etude.data.planned import PlannedFeed
 from etude.data.windows import WINDOW, Budget, Count, WindowPlan, too_long
 from etude.data.workers import Workers
@@ -24,6 +25,9 @@ class PairFeed(PlannedFeed):
     at once in a corpus of up to `CHECKED` pairs, in a larger one when its window is planned.
 
     `place` says what messages call a sample of the source, such as `train.tsv, line 14`.
+
+    A `curriculum` says which samples an epoch takes and in which order; `longest` that none above so many tokens ever
+    takes part.
 
     One fixed set to overfit is `shuffle=False` and a `limit`; validation takes the same set with the same arguments.
     """
@@ -46,16 +50,18 @@ class PairFeed(PlannedFeed):
         notice: Notice = unheard,
         window: int = WINDOW,
         place: Callable[[int], str] = "Sample {} (counted from 0)".format,
+        curriculum: Curriculum | None = None,
+        longest: int | None = None,
     ) -> None:
         if (batch_size is None) == (batch_tokens is None):
             raise ValueError("A feed takes either batch_size or batch_tokens.")
         if batch_tokens is not None:
-            _refuse_too_long(table, batch_tokens, place)
+            _refuse_too_long(table, batch_tokens, place, longest)
         fetch = PairFetch(table)
         share = Share(rank, world)
         plan: Plan
         if batch_size is not None and not evaluation:
-            plan = CountPlan(len(table), batch_size, seed=seed, shuffle=shuffle, share=share)
+            plan = CountPlan(len(table), batch_size, seed=seed, shuffle=shuffle, share=share, orders=curriculum)
         else:
             plan = WindowPlan(
                 len(table),
@@ -66,9 +72,11 @@ class PairFeed(PlannedFeed):
                 shuffle=shuffle and not evaluation,
                 share=share,
                 window=window,
+                orders=curriculum,
             )
         crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
         self._table = table
+        self._curriculum = curriculum
         super().__init__(
             plan,
             fetch,
@@ -78,6 +86,12 @@ class PairFeed(PlannedFeed):
             varying=varying,
             notice=notice,
         )
+
+    def restrict(self, name: str, limit: float) -> None:
+        """Set a limit of the curriculum, for epochs begun from now on; one that is continued keeps its own."""
+        if self._curriculum is None:
+            raise ValueError("A feed without a curriculum has no limits.")
+        self._curriculum.restrict(name, limit)
 
     @property
     def targets(self) -> float | None:
@@ -89,8 +103,10 @@ class PairFeed(PlannedFeed):
         return float(count("target") + len(self._table)) * share
 
 
-def _refuse_too_long(table: PairTable, budget: int, place: Callable[[int], str]) -> None:
+def _refuse_too_long(table: PairTable, budget: int, place: Callable[[int], str], longest: int | None) -> None:
     """Find now, where that is cheap, the sample that would end the epoch in which its window is planned."""
+    if longest is not None and longest + TARGET_SPECIALS <= budget:
+        return
     for side, specials in (("source", SOURCE_SPECIALS), ("target", TARGET_SPECIALS)):
         lengths = table.lengths(side)
         # The largest first: for its place numpy would copy all of a read-only map.
@@ -98,6 +114,20 @@ def _refuse_too_long(table: PairTable, budget: int, place: Callable[[int], str])
             row = int(lengths.argmax())
             origin = getattr(table, "origin", lambda row: row)
             raise too_long(place(origin(row)), int(lengths[row]) + specials, budget)
+
+
+def pair_measures(table: PairTable) -> tuple[Measure, Measure]:
+    """Give how long rows are as a limit counts (tokens of the longer side), and as a batch does (special ones too)."""
+    lengths = PairLengths(table)
+
+    def longer(rows: Ints) -> Ints:
+        source, target = lengths(rows)
+        return np.maximum(source - SOURCE_SPECIALS, target - TARGET_SPECIALS)
+
+    def places(rows: Ints) -> Ints:
+        return np.maximum(*lengths(rows))
+
+    return longer, places
 
 
 class PairFetch:

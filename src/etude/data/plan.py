@@ -5,10 +5,10 @@ takes its share of each: every `world`-th sample, beginning with its rank. So ev
 steps, no sample is taken twice, and a share is at most one sample larger than another (the share of a last batch with
 fewer samples than ranks may be empty).
 
-A position is a small mapping of integers that a batch carries; the plan goes on right after that batch.
+A position is a small mapping of numbers that a batch carries; the plan goes on right after that batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +18,11 @@ from etude.base.randomness import Permutation, seed_of
 
 Ints = NDArray[np.int64]
 Keys = Sequence[Any] | Ints
-Position = Mapping[str, int]
+Number = int | float
+Position = Mapping[str, Any]
+
+Measure = Callable[[Ints], NDArray[Any]]
+"""A number for each of some samples: their lengths, or how difficult they are."""
 
 LOOK = 4096
 """Samples whose place in the order is computed at once: enough to make the cost of numpy's calls small."""
@@ -31,7 +35,7 @@ class Planned(NamedTuple):
     """Samples of this rank's share, [B]: numbers, or the keys that a user's sampler gives."""
     samples: int
     """Samples of the whole batch, all ranks together."""
-    position: dict[str, int]
+    position: dict[str, Any]
     """Where the plan stands after this batch: `batch` and `sample` count this epoch's."""
     last: bool
     """Whether this batch ends its epoch."""
@@ -58,7 +62,7 @@ class Plan(Protocol):
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
 
-    def resized(self, position: Position, size: int) -> dict[str, int]:
+    def resized(self, position: Position, size: int) -> dict[str, Any]:
         """Give `position` such that the epoch goes on with batches of another size, from the next that it plans."""
 
 
@@ -76,39 +80,111 @@ class Share(NamedTuple):
 ALONE = Share()
 
 
-class Order:
+class Order(Protocol):
+    """The samples of one epoch, by their places in it."""
+
+    @property
+    def ease(self) -> Measure | None:
+        """What the samples ascend by, where they do: then batches are not to be mixed."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, start: int, stop: int) -> Ints:
+        """Give the samples at places start to stop."""
+
+
+class Shuffled:
     """The order of `n` samples in one epoch: a computed permutation, or 0, 1, 2, ..."""
 
-    def __init__(self, n: int, seed: int, epoch: int, *, shuffle: bool) -> None:
+    ease: Measure | None = None
+
+    def __init__(self, n: int, seed: int, epoch: int, *, shuffle: bool = True) -> None:
+        self._n = n
         self._permutation = Permutation(n, seed_of(seed, "order", epoch)) if shuffle and n else None
+
+    def __len__(self) -> int:
+        return self._n
 
     def take(self, start: int, stop: int) -> Ints:
         """Give the samples at places start to stop of the order."""
         if self._permutation is None:
-            return np.arange(start, stop, dtype=np.int64)
+            return np.arange(start, min(stop, self._n), dtype=np.int64)
         return self._permutation.take(start, stop)
+
+
+class Orders(Protocol):
+    """The order of every epoch, within limits that may change from one to the next."""
+
+    @property
+    def limits(self) -> Mapping[str, Number]:
+        """What bounds the samples of an epoch that begins now; a position carries it."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every epoch has the same samples."""
+
+    def count(self) -> int:
+        """Count the samples of an epoch that begins now."""
+
+    def of(self, epoch: int, limits: Mapping[str, Number]) -> Order:
+        """Give the order of an epoch that began within `limits`. Raises DataError where no sample is."""
+
+    def typical(self) -> Order:
+        """Give an order to estimate from what an epoch that begins now would hold."""
+
+
+class Permuted:
+    """All of `n` samples in every epoch, in an order of its own; without `shuffle`, in theirs."""
+
+    limits: Mapping[str, Number] = {}
+    fixed = True
+
+    def __init__(self, n: int, seed: int, *, shuffle: bool) -> None:
+        self._n = n
+        self._seed = seed
+        self._shuffle = shuffle
+
+    def count(self) -> int:
+        """Count the samples."""
+        return self._n
+
+    def of(self, epoch: int, limits: Mapping[str, Number]) -> Order:
+        """Give the order of an epoch."""
+        del limits
+        return Shuffled(self._n, self._seed, epoch, shuffle=self._shuffle)
+
+    def typical(self) -> Order:
+        """Give the order of the first epoch."""
+        return self.of(0, {})
 
 
 class CountPlan:
     """Batches of `size` samples (all ranks together): batch b is places b * size to (b + 1) * size of the order.
 
-    The last batch of an epoch may be smaller; with `drop_last` a smaller one is left out.
+    The last batch of an epoch may be smaller; with `drop_last` a smaller one is left out. `orders` take the place of
+    a permutation of all `n` samples.
     """
 
     def __init__(
-        self, n: int, size: int, *, seed: int, shuffle: bool, share: Share = ALONE, drop_last: bool = False
+        self,
+        n: int,
+        size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        share: Share = ALONE,
+        drop_last: bool = False,
+        orders: Orders | None = None,
     ) -> None:
-        self._n = n
         self._size = size
-        self._seed = seed
-        self._shuffle = shuffle
         self._share = share
         self._drop_last = drop_last
+        self._orders = orders or Permuted(n, seed, shuffle=shuffle)
 
     @property
     def samples(self) -> int:
         """Samples of an epoch, all ranks together; None where unknown."""
-        return self._end(self._size)
+        return self._whole(self._orders.count(), self._size)
 
     @property
     def batches(self) -> int:
@@ -118,22 +194,23 @@ class CountPlan:
     @property
     def exact(self) -> bool:
         """Whether `batches` is the number in every epoch."""
-        return True
+        return self._orders.fixed
 
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._size = size
 
-    def resized(self, position: Position, size: int) -> dict[str, int]:
+    def resized(self, position: Position, size: int) -> dict[str, Any]:
         """Give `position` such that its epoch goes on with another size, from the next batches it plans."""
         return {**position, "size": size}
 
     def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Planned]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
-        position = position or {"batch": 0, "sample": 0, "size": self._size}
+        position = position or {"batch": 0, "sample": 0, "size": self._size, **self._orders.limits}
         batch, start, size = position["batch"], position["sample"], position["size"]
-        order = Order(self._n, self._seed, epoch, shuffle=self._shuffle)
-        end = start + self._end(size, self._n - start)
+        limits = {name: position[name] for name in self._orders.limits}
+        order = self._orders.of(epoch, limits)
+        end = start + self._whole(len(order) - start, size)
         look = size * max(1, LOOK // size)
         while start < end:
             places = order.take(start, min(end, start + look))
@@ -141,9 +218,8 @@ class CountPlan:
                 indices = places[cut : cut + size]
                 start += len(indices)
                 batch += 1
-                after = {"batch": batch, "sample": start, "size": size}
+                after = {"batch": batch, "sample": start, "size": size, **limits}
                 yield Planned(self._share.of(indices), len(indices), after, start == end)
 
-    def _end(self, size: int, left: int | None = None) -> int:
-        left = self._n if left is None else left
+    def _whole(self, left: int, size: int) -> int:
         return left - left % size if self._drop_last else left

@@ -48,16 +48,35 @@ class PlannedFeed:
         self._varying = varying
         self._counted = counted
         self._notice = notice
+        self._expected: tuple[int, int, float] | None = None
 
     @property
     def batches(self) -> int | None:
         """Batches of an epoch under the limit; None where unknown."""
-        stop = self._stop()
-        return self._plan.batches if stop is None else stop
+        return self.now[0] if self._expected is None else self._expected[0]
+
+    @property
+    def now(self) -> tuple[int | None, int | None]:
+        """Batches and samples of an epoch that would begin now; None where unknown."""
+        stop, batches, samples = self._stop(), self._plan.batches, self._plan.samples
+        if stop is None or not samples or not batches:
+            return (batches if stop is None else stop), samples
+        return stop, round(samples * stop / batches)
+
+    @property
+    def pieces(self) -> float | None:
+        """What the steps of an epoch are counted by: its batches, and no whole number where that is an average."""
+        return self.batches if self._expected is None else self._expected[2]
+
+    def expect(self, batches: int, samples: int, pieces: float) -> None:
+        """Let `batches`, `samples` and `pieces` tell of an average epoch of the run, where epochs differ."""
+        self._expected = batches, samples, pieces
 
     @property
     def exact(self) -> bool:
         """Whether `batches` is the number in every epoch."""
+        if self._varying:
+            return False
         if self._plan.exact:
             return True
         stop, batches = self._stop(), self._plan.batches
@@ -67,15 +86,12 @@ class PlannedFeed:
     @property
     def samples(self) -> int | None:
         """Samples of an epoch under the limit, all ranks together; None where unknown."""
-        stop, samples, batches = self._stop(), self._plan.samples, self._plan.batches
-        if stop is None or not samples or not batches:
-            return samples
-        return round(samples * stop / batches)
+        return self.now[1] if self._expected is None else self._expected[1]
 
     @property
     def epoch_total(self) -> int:
         """What one epoch holds, in the unit of `Delivery.done`; 0 where unknown."""
-        return (self.batches if self._in_batches() else self._plan.samples) or 0
+        return (self.now[0] if self._in_batches() else self._plan.samples) or 0
 
     def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
@@ -102,7 +118,7 @@ class PlannedFeed:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._plan.resize(size)
 
-    def resized(self, position: Mapping[str, int], size: int) -> dict[str, int]:
+    def resized(self, position: Mapping[str, Any], size: int) -> dict[str, Any]:
         """Give `position` such that its epoch goes on with batches of another size, from the next that are planned."""
         return self._plan.resized(position, size)
 

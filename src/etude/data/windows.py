@@ -6,14 +6,15 @@ that differ by at most one sample.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from etude.base.errors import DataError
 from etude.base.randomness import generator
-from etude.data.plan import ALONE, Order, Planned, Position, Share
+from etude.data.plan import ALONE, Order, Orders, Permuted, Planned, Position, Share
 
 Ints = NDArray[np.int64]
 Lengths = Callable[[Ints], tuple[Ints, Ints]]
@@ -72,9 +73,10 @@ class WindowPlan:
     `cutter` is `Budget` or `Count`, `size` what it is made with. Without `shuffle` every epoch has the same batches
     in the same order: that of the file by windows, and within a window mixed by the seed, so that the first few
     batches are a fair sample. A sample that alone exceeds the budget is a DataError when its window is planned.
+    `orders` take the place of a permutation of all `n` samples; in one that ascends, batches keep the order.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as CountPlan, and what it is to cut by
         self,
         n: int,
         lengths: Lengths,
@@ -85,73 +87,89 @@ class WindowPlan:
         shuffle: bool,
         share: Share = ALONE,
         window: int = WINDOW,
+        orders: Orders | None = None,
     ) -> None:
-        self._n = n
         self._lengths = lengths
         self._cutter = cutter
         self._size = size
         self._seed = seed
         self._shuffle = shuffle
         self._share = share
-        self._windows = -(-n // window)
-        self._counted: dict[int, int] = {}
+        self._window = window
+        self._orders = orders or Permuted(n, seed, shuffle=shuffle)
+        self._counted: dict[tuple[Any, ...], int] = {}
 
     @property
     def samples(self) -> int:
         """Samples of an epoch, all ranks together; None where unknown."""
-        return self._n
+        return self._orders.count()
 
     @property
     def batches(self) -> int:
         """Counted in one window of the first epoch: exact where the corpus is one window, else projected."""
-        if self._size not in self._counted:
-            self._counted[self._size] = len(self._window(0, 0, self._size)) * self._windows if self._n else 0
-        return self._counted[self._size]
+        present = (self._size, *self._orders.limits.values())
+        if present not in self._counted:
+            order = self._orders.typical()
+            first = self._batches(order, 0, 0, self._size) if len(order) else []
+            self._counted[present] = len(first) * self._windows(len(order))
+        return self._counted[present]
 
     @property
     def exact(self) -> bool:
         """Whether `batches` is the number in every epoch."""
-        return self._windows <= 1
+        return self._orders.fixed and self._windows(self._orders.count()) <= 1
 
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._size = size
 
-    def resized(self, position: Position, size: int) -> dict[str, int]:
+    def resized(self, position: Position, size: int) -> dict[str, Any]:
         """Give `position` such that its epoch goes on with another size, from the next batches it plans."""
         return {**position, "next": size}
 
     def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Planned]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
         epoch = epoch if self._shuffle else 0
-        at = dict(position or {"batch": 0, "sample": 0, "window": 0, "cut": 0, "size": self._size})
+        begin = {"batch": 0, "sample": 0, "window": 0, "cut": 0, "size": self._size, **self._orders.limits}
+        at = dict(position or begin)
         batch, sample, cut, size = at["batch"], at["sample"], at["cut"], at["size"]
-        for window in range(at["window"], self._windows):
-            batches = self._window(epoch, window, size)
+        limits = {name: at[name] for name in self._orders.limits}
+        order = self._orders.of(epoch, limits)
+        for window in range(at["window"], self._windows(len(order))):
+            batches = self._batches(order, epoch, window, size)
             for indices in batches[cut:]:
                 cut += 1
                 batch += 1
                 sample += len(indices)
-                after = {"batch": batch, "sample": sample, "window": window, "cut": cut, "size": size}
+                after = {"batch": batch, "sample": sample, "window": window, "cut": cut, "size": size, **limits}
                 if "next" in at:
                     after["next"] = at["next"]
-                yield Planned(self._share.of(indices), len(indices), after, sample == self._n)
+                yield Planned(self._share.of(indices), len(indices), after, sample == len(order))
             cut, size = 0, at.pop("next", size)
 
-    def _window(self, epoch: int, window: int, size: int) -> list[Ints]:
-        start, stop = window * self._n // self._windows, (window + 1) * self._n // self._windows
-        indices = Order(self._n, self._seed, epoch, shuffle=self._shuffle).take(start, stop)
+    def _windows(self, samples: int) -> int:
+        return -(-samples // self._window)
+
+    def _batches(self, order: Order, epoch: int, window: int, size: int) -> list[Ints]:
+        """Plan one window: the samples of each of its batches."""
+        n, windows = len(order), self._windows(len(order))
+        indices = order.take(window * n // windows, (window + 1) * n // windows)
         sources, targets = self._lengths(indices)
         cutter = self._cutter(size)
         longest = np.maximum(sources, targets)
         place = int(longest.argmax())
         if not cutter.holds(int(longest[place])):
             raise too_long(f"Sample {int(indices[place])} (counted from 0)", int(longest[place]), size)
-        order = by_both_lengths(sources, targets)
-        indices = indices[order]
-        cuts = cutter.cuts(sources[order], targets[order])
-        mixed = generator(self._seed, "batches", epoch, window).permutation(len(cuts) - 1)
-        return [indices[cuts[b] : cuts[b + 1]] for b in mixed.tolist()]
+        sort = by_both_lengths(sources, targets)
+        if order.ease is not None:
+            sort = sort[np.argsort(order.ease(indices)[sort], kind="stable")]
+        indices = indices[sort]
+        cuts = cutter.cuts(sources[sort], targets[sort])
+        pieces = [indices[begin:end] for begin, end in pairwise(cuts)]
+        if order.ease is not None:
+            return pieces
+        mixed = generator(self._seed, "batches", epoch, window).permutation(len(pieces))
+        return [pieces[piece] for piece in mixed.tolist()]
 
 
 def too_long(sample: str, length: int, budget: int) -> DataError:

@@ -1,4 +1,4 @@
-"""Dropout whose rate may change from step to step, with masks from random 16-bit numbers."""
+"""Dropout, of elements and of whole layers, whose rate may change from step to step."""
 
 from typing import Any, final
 
@@ -11,7 +11,7 @@ LEVELS = 1 << 16
 
 
 class _DropByBits(torch.autograd.Function):
-    """Dropout from random bits: torch's own draws a double for each element, which takes longer than the rest."""
+    """Dropout from random 16-bit numbers: torch's own draws a double an element, which takes longer than the rest."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, rate: float) -> Tensor:
@@ -46,30 +46,95 @@ def drop(value: Tensor, rate: float) -> Tensor:
     return nn.functional.dropout(value, rate)
 
 
+def drop_by_level(value: Tensor, level: Tensor) -> Tensor:
+    """The same with a rate that is a scalar tensor, which a compiled graph reads anew at each call."""
+    kept = torch.rand(value.shape, device=value.device) >= level
+    return value * kept / (1 - level)
+
+
 @final
 class Dropout(nn.Module):
     """Zero elements with probability `rate` in training; do nothing in evaluation.
 
-    `rate` may be set between steps. `kind` is the config's name of the rate, by which `set_dropout` finds it.
+    `rate` may be set between steps; a compiled model takes it up without being compiled anew, but for the change
+    between none and some. `kind` is the config's name of the rate, by which `set_dropout` finds it.
     """
 
     def __init__(self, rate: float = 0.0, kind: str = "dropout") -> None:
         super().__init__()
+        self._level = torch.zeros(())
         self.rate = rate
         self.kind = kind
 
+    @property
+    def rate(self) -> float:
+        """The probability in force."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = rate
+        self._drops = rate > 0
+        self._level.fill_(rate)
+
     def forward(self, value: Tensor) -> Tensor:
         """Any shape; the shape stays."""
-        return drop(value, self.rate) if self.training and self.rate > 0 else value
+        if not (self.training and self._drops):
+            return value
+        if torch.compiler.is_compiling():  # a number would be a constant of the graph
+            return drop_by_level(value, self._level)
+        return drop(value, self._rate)
 
     def extra_repr(self) -> str:
         """Rate and kind, in what `print(model)` shows."""
         return f"rate={self.rate}, kind={self.kind!r}"
 
 
+@final
+class LayerDrop(nn.Module):
+    """Decides, layer by layer and batch by batch, whether a layer is left out in training: stochastic depth.
+
+    LayerDrop of Fan et al. 2020 ("Reducing Transformer Depth on Demand with Structured Dropout"): every layer has the
+    same rate, and one that is kept is not scaled. Stochastic depth as Huang et al. 2016 describe it scales by the
+    share of batches that keep a layer, which has no meaning for layers that end normalised (post-norm). `rate` may be
+    set between steps.
+    """
+
+    kind = "layer_drop"
+    uncompiled_methods = ("falls",)
+    """What `train.compile` leaves to Python: else it would compile anew for each way that a decision falls."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    @property
+    def rate(self) -> float:
+        """The probability that a layer is left out."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._rate = rate
+        # A flag of its own, for compiled code that looks at a number is compiled anew whenever that changes.
+        self._acts = rate > 0
+
+    def leaves_out(self) -> bool:
+        """Whether the next layer is left out; never in evaluation, and at rate 0 without a draw."""
+        return self.training and self._acts and self.falls()
+
+    def falls(self) -> bool:
+        """Draw, from torch's generator of the processor, so that no device has to be waited for."""
+        return float(torch.rand(())) < self._rate
+
+    def extra_repr(self) -> str:
+        """The rate, in what `print(model)` shows."""
+        return f"rate={self.rate}"
+
+
 def set_dropout(module: nn.Module, kind: str, rate: float) -> int:
-    """Give every `Dropout` of that `kind` inside `module` the rate; returns how many there are."""
-    found = [part for part in module.modules() if isinstance(part, Dropout) and part.kind == kind]
+    """Give every `Dropout` or `LayerDrop` of that `kind` inside `module` the rate; returns how many there are."""
+    found = [part for part in module.modules() if isinstance(part, (Dropout, LayerDrop)) and part.kind == kind]
     for part in found:
         part.rate = rate
     return len(found)

@@ -30,12 +30,28 @@ def linear_cross_entropy(
     gradient cannot be differentiated again.
     """
     device = hidden_NM.device.type
-    product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NM.dtype
-    work = _Work(targets_N, label_smoothing, ignore_index, product)
+    work = _Work(targets_N, label_smoothing, ignore_index, _product(hidden_NM))
     if torch.is_grad_enabled() and (hidden_NM.requires_grad or weight_VM.requires_grad):
         return _LinearCrossEntropy.apply(hidden_NM, weight_VM, work)  # type: ignore[no-any-return,no-untyped-call]
     with torch.autocast(device, enabled=False):
         return work.loss(hidden_NM, weight_VM)
+
+
+def linear_cross_entropy_and_z(
+    hidden_NM: Tensor, weight_VM: Tensor, targets_N: Tensor, *, label_smoothing: float, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """The same, and beside it the sum over targets of the squared log-partition of `hidden_NM @ weight_VM.T`.
+
+    Both are scalars whose gradients are each their own; for this the backward makes the logits a second time.
+    """
+    work = _Work(targets_N, label_smoothing, ignore_index, _product(hidden_NM))
+    total, squares = _LinearCrossEntropyAndZ.apply(hidden_NM, weight_VM, work)  # type: ignore[no-untyped-call]
+    return total, squares
+
+
+def _product(hidden: Tensor) -> torch.dtype:
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -51,6 +67,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         return hidden_gradient * gradient, weight_gradient * gradient, None
+
+
+class _LinearCrossEntropyAndZ(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, work: "_Work") -> tuple[Tensor, Tensor]:
+        with torch.autocast(hidden_NM.device.type, enabled=False):
+            total, partition_N = work.loss_and_partition(hidden_NM, weight_VM)
+        ctx.save_for_backward(hidden_NM, weight_VM, partition_N)
+        ctx.work = work
+        return total, partition_N.square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_loss: Tensor, of_z: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden_NM, weight_VM, partition_N = ctx.saved_tensors
+        with torch.autocast(hidden_NM.device.type, enabled=False):
+            return *ctx.work.gradients(hidden_NM, weight_VM, partition_N, of_loss, of_z), None
 
 
 @final
@@ -102,6 +135,48 @@ class _Work:
         hidden_gradient *= share_N1
         return total, hidden_gradient.to(hidden_NM.dtype), weight_gradient.to(weight_VM.dtype)
 
+    def loss_and_partition(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum, and the log-partition of each target [N], 0 for those that are ignored."""
+        exact = _exact(hidden_NM)
+        total = torch.zeros((), dtype=exact, device=hidden_NM.device)
+        partition_N = torch.empty(len(self.targets), dtype=exact, device=hidden_NM.device)
+        logs = _LogProbabilities(hidden_NM.to(self.product), weight_VM.to(self.product), exact)
+        for rows in _pieces(0, len(self.targets), logs.chunk):
+            partition_N[rows] = torch.logsumexp(logs.logits(rows), -1)
+            total += self._chunk_loss(logs.of(rows, made=True), rows)
+        return total, partition_N.where(self.targets != self.ignored, 0.0)
+
+    def gradients(
+        self, hidden_NM: Tensor, weight_VM: Tensor, partition_N: Tensor, of_loss: Tensor, of_z: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients for hidden layer and weight, given those of the loss and of the squared log-partitions.
+
+        That of a logit is of_loss (p - q) + 2 of_z log(Z) p.
+        """
+        exact, size = _exact(hidden_NM), weight_VM.size(0)
+        weight_P, hidden_P = weight_VM.to(self.product), hidden_NM.to(self.product)
+        # Products in a narrow format see gradients of order one; what scales them all comes afterwards, in `exact`.
+        scale = torch.maximum(of_loss.abs(), of_z.abs()).clamp(min=torch.finfo(exact).tiny)
+        of_loss, of_z = of_loss / scale, of_z / scale
+        hidden_gradient = torch.empty_like(hidden_NM, dtype=exact)
+        weight_gradient = torch.zeros_like(weight_VM, dtype=exact)
+        logs = _LogProbabilities(hidden_P, weight_P, exact)
+        for rows in _pieces(0, len(self.targets), logs.chunk):
+            targets_C1, partition_C1 = self.targets[rows, None], partition_N[rows, None]
+            counted_C1 = targets_C1 != self.ignored
+            excess_CV = logs.logits(rows).sub_(partition_C1.where(counted_C1, torch.inf)).exp_()
+            excess_CV *= of_loss + 2 * of_z * partition_C1
+            if self.smoothing:
+                excess_CV -= of_loss * (self.smoothing / size) * counted_C1
+            taken_C1 = (of_loss * (self.smoothing - 1.0)).where(counted_C1, 0.0)
+            excess_CV.scatter_add_(1, targets_C1.where(counted_C1, 0), taken_C1)
+            excess_P = excess_CV.to(self.product)
+            hidden_gradient[rows] = excess_P @ weight_P
+            weight_gradient += excess_P.T @ hidden_P[rows]
+        hidden_gradient *= scale
+        weight_gradient *= scale
+        return hidden_gradient.to(hidden_NM.dtype), weight_gradient.to(weight_VM.dtype)
+
     def _chunk_loss(self, log_CV: Tensor, rows: slice) -> Tensor:
         targets_C = self.targets[rows]
         counted_C = targets_C != self.ignored
@@ -139,14 +214,20 @@ class _LogProbabilities:
         )
         self._logs = torch.empty_like(self._wide)
 
-    def of(self, rows: slice) -> Tensor:
-        """[C, V], valid until the next call."""
+    def of(self, rows: slice, *, made: bool = False) -> Tensor:
+        """[C, V], valid until the next call; `made` where `logits` of these rows was called just before."""
         length = rows.stop - rows.start
-        logits_CV, wide_CV, logs_CV = self._logits[:length], self._wide[:length], self._logs[:length]
+        wide_CV = self._wide[:length] if made else self.logits(rows)
+        return torch.log_softmax(wide_CV, -1, out=self._logs[:length])
+
+    def logits(self, rows: slice) -> Tensor:
+        """The logits themselves, in float32 or wider: [C, V], valid until the next call."""
+        length = rows.stop - rows.start
+        logits_CV, wide_CV = self._logits[:length], self._wide[:length]
         torch.mm(self._hidden[rows], self._weight.T, out=logits_CV)
         if wide_CV.dtype != logits_CV.dtype:
             wide_CV.copy_(logits_CV)
-        return torch.log_softmax(wide_CV, -1, out=logs_CV)
+        return wide_CV
 
 
 def _exact(hidden: Tensor) -> torch.dtype:

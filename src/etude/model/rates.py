@@ -7,9 +7,12 @@ from etude.base.schedules import scheduled
 
 if TYPE_CHECKING:
     Rate: TypeAlias = Any
+    Weight: TypeAlias = Any
 else:
     Rate = scheduled(ge=0.0, lt=1.0)
     """A share in [0, 1): a constant or a schedule."""
+    Weight = scheduled(ge=0.0)
+    """The weight of a term of the loss, 0 or more: a constant or a schedule."""
 
 
 class ScheduledValue(NamedTuple):
@@ -21,6 +24,18 @@ class ScheduledValue(NamedTuple):
     """The schedule, to be bound to the run's horizon."""
     apply: Callable[[float], object]
     """Brings a value into force."""
+    called: str = ""
+    """The name it is logged under; the last part of the key where not given."""
+
+    @property
+    def name(self) -> str:
+        """The name it is logged under."""
+        return self.called or self.key.rpartition(".")[2]
+
+
+def loss_weight(name: str) -> str:
+    """The name under which the weight of a loss term is logged: `train/NAME` is the term itself."""
+    return f"loss_weight/{name}"
 
 
 def initial(rate: Any) -> float:

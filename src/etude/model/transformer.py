@@ -16,14 +16,14 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.model.attention import EVERYWHERE, Mask, causal_mask, padding_mask
 from etude.model.cache import Cache, LayerCache, Memory
-from etude.model.dropout import Dropout, set_dropout
+from etude.model.dropout import Dropout, LayerDrop, set_dropout
 from etude.model.layers import Activation, DecoderLayer, EncoderLayer, Normalisation, Shape, make_norm
 from etude.model.linear import Embedding, Linear
 from etude.model.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned
 from etude.model.rates import Rate, ScheduledValue, initial, is_constant
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
-RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout")
+RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
 """Kinds of dropout; what `set_dropout` takes."""
 
 
@@ -49,6 +49,8 @@ class TransformerConfig(Section):
     """Inside the feed-forward layers."""
     embedding_dropout: Switch[Rate] = None
     """On embeddings; as `dropout` where not given."""
+    layer_drop: Rate = 0.0
+    """Leave out each layer of encoder and decoder, whole, with this probability, batch by batch (Fan et al. 2020)."""
     activation: Activation = "relu"
     """Inside the feed-forward layers; swiglu is gated (Shazeer 2020)."""
     norm: Literal["pre", "post"] = "pre"
@@ -85,6 +87,9 @@ class Transformer(nn.Module):
     Rates of dropout may be changed between steps by `set_dropout`.
     """
 
+    compiled_methods = ("hidden",)
+    """What of it `train.compile` compiles: training calls no more, and decoding would compile every length anew."""
+
     def __init__(self, config: TransformerConfig, source_vocabulary: int, target_vocabulary: int, pad: int = 0) -> None:
         super().__init__()
         if config.share_embeddings and source_vocabulary != target_vocabulary:
@@ -104,6 +109,7 @@ class Transformer(nn.Module):
         kind = "dropout" if config.embedding_dropout is None else "embedding_dropout"
         rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
         self.embedding_dropout = Dropout(initial(rate), kind)
+        self.layer_drop = LayerDrop(initial(config.layer_drop))
         turn = Rotary(width // config.heads) if config.positions == "rotary" else Unturned()
         self.encoder = nn.ModuleList(EncoderLayer(shape, turn) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(shape, turn) for _ in range(config.decoder_layers))
@@ -153,7 +159,8 @@ class Transformer(nn.Module):
         mask = causal_mask(decoder_input_BT.size(1), hidden_BTM)
         source_mask = Mask(memory.mask)
         for layer in self.decoder:
-            hidden_BTM = layer(hidden_BTM, mask, memory.hidden, source_mask)
+            if not self.layer_drop.leaves_out():
+                hidden_BTM = layer(hidden_BTM, mask, memory.hidden, source_mask)
         return self.decoder_norm(hidden_BTM)  # type: ignore[no-any-return]
 
     def encode(self, source_BS: Tensor) -> Memory:
@@ -161,7 +168,8 @@ class Transformer(nn.Module):
         hidden_BSM = self._embed(self.source_embedding, self.source_positions, source_BS, 0)
         mask = padding_mask(source_BS == self.pad, hidden_BSM.dtype)
         for layer in self.encoder:
-            hidden_BSM = layer(hidden_BSM, mask)
+            if not self.layer_drop.leaves_out():
+                hidden_BSM = layer(hidden_BSM, mask)
         return Memory(self.encoder_norm(hidden_BSM), mask.added)
 
     def start(self, memory: Memory, width: int = 1) -> Cache:

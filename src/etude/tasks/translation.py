@@ -17,9 +17,10 @@ from etude.base.errors import ConfigError
 from etude.data.batches import PairBatch
 from etude.data.tokenizers import EOS, PAD, Tokenizer
 from etude.model.loss import Loss
-from etude.model.losses import CrossEntropy
+from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
 from etude.model.rates import ScheduledValue
 from etude.model.transformer import Transformer
+from etude.tasks.saved_translations import translation_columns
 from etude.tasks.search import Hypothesis, Limits, beam, greedy
 from etude.tasks.text_metrics import TEXT_METRICS, Perplexity
 from etude.train.metrics import Metric
@@ -27,6 +28,7 @@ from etude.train.task import StepOutput, Task
 
 TextMetric = Literal["bleu", "chrf"]
 
+Terms = Loss | Mapping[str, Loss]
 References = Callable[[Sequence[int]], Sequence[str]]
 """The raw target texts of the samples with these indices."""
 
@@ -69,7 +71,8 @@ class TranslationTask(Task):
 
     `model` maps (source [B, S], decoder input [B, T]) to logits [B, T, V]; to search it also needs `encode`, `start`
     and `step` (see `etude.tasks.search.Decoder`). Without tokenizers there are neither text metrics nor `predict`.
-    `loss` is used in training; evaluation reports the plain cross entropy.
+    `loss` is used in training; evaluation reports the plain cross entropy. A loss may give several named terms; the
+    first is what perplexity is of.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class TranslationTask(Task):
         model: nn.Module,
         config: TranslationConfig | None = None,
         *,
-        loss: Callable[[Tensor, Tensor], Loss] | None = None,
+        loss: Callable[[Tensor, Tensor], Terms] | None = None,
         source_tokenizer: Tokenizer | None = None,
         target_tokenizer: Tokenizer | None = None,
     ) -> None:
@@ -85,7 +88,11 @@ class TranslationTask(Task):
         self.model = model
         self.config = config or TranslationConfig()
         self.loss = loss if loss is not None else CrossEntropy(ignore_index=PAD)
-        self.plain_loss = CrossEntropy(ignore_index=PAD)
+        self.plain_loss = (
+            CrossEntropyWithZ(z_loss=0.0, ignore_index=PAD)
+            if isinstance(self.loss, CrossEntropyWithZ)
+            else CrossEntropy(ignore_index=PAD)
+        )
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self._references: dict[str, References] = {}
@@ -121,12 +128,21 @@ class TranslationTask(Task):
             raise ConfigError(f"task.metrics must be [] here, but is {list(texts)}: {self._cannot_search}")
         return {"perplexity": Perplexity(), **{name: TEXT_METRICS[name]() for name in texts}}
 
-    def training_step(self, batch: PairBatch) -> Loss:
+    def training_step(self, batch: PairBatch) -> Terms:
         """The loss of each target token given the true ones before it."""
         return self._loss(self.loss, batch)
 
+    def count_targets(self, batch: PairBatch) -> Mapping[str, int] | None:
+        """The target tokens, for each of the terms where the loss has two."""
+        if not isinstance(self.loss, CrossEntropyWithZ):
+            return None
+        return {CROSS_ENTROPY: batch.tokens, Z_LOSS: batch.tokens}
+
     def validation_step(self, batch: PairBatch) -> StepOutput:
-        """The plain cross entropy; translates greedily what belongs to the first `eval_search_samples`."""
+        """The plain cross entropy; translates greedily what belongs to the first `eval_search_samples`.
+
+        `outputs` holds for each sample its translations: one, or none for a later sample.
+        """
         loss = self._evaluated(batch)
         if not self._scores_text() or self.config.eval_search_samples == 0:
             return StepOutput(loss)
@@ -136,7 +152,10 @@ class TranslationTask(Task):
         source = _trimmed(batch.source[chosen])
         found = greedy(self._decoder, source, limits=self.limits, alpha=self.config.length_penalty)
         self._compare("val", batch, chosen, [self._text(one) for one in found])
-        return StepOutput(loss)
+        outputs: list[list[Translation]] = [[] for _ in range(len(batch))]
+        for row, one in zip(chosen.tolist(), found, strict=True):
+            outputs[row] = [Translation(self._text(one), one.score, one.log_probability)]
+        return StepOutput(loss, outputs=outputs)
 
     def test_step(self, batch: PairBatch) -> StepOutput:
         """The plain cross entropy; translates every sample by beam search, best first in `outputs`."""
@@ -148,6 +167,10 @@ class TranslationTask(Task):
             everything = torch.arange(len(batch), device=batch.source.device)
             self._compare("test", batch, everything, [best[0].text for best in found])
         return StepOutput(loss, outputs=found)
+
+    def output_columns(self, batch: PairBatch, outputs: Sequence[Sequence[Translation]] | None) -> Mapping[str, Any]:
+        """For saved outputs: texts, the best translation, the scores of all, and the mean loss of a target token."""
+        return translation_columns(self, batch, outputs)
 
     def predict_step(self, batch: PairBatch) -> list[list[Translation]]:
         """The translations of each source, best first, at most `beam_size`."""
@@ -204,9 +227,9 @@ class TranslationTask(Task):
     def _scores_text(self) -> bool:
         return any(name in self.metrics for name in TEXT_METRICS)
 
-    def _loss(self, loss: Callable[..., Loss], batch: PairBatch) -> Loss:
+    def _loss(self, loss: Callable[..., Terms], batch: PairBatch) -> Terms:
         inputs_BT, targets_BT = batch.target[:, :-1], batch.target[:, 1:]
-        if isinstance(loss, CrossEntropy):
+        if isinstance(loss, (CrossEntropy, CrossEntropyWithZ)):
             if isinstance(self.model, Transformer):
                 hidden_BTM = self.model.hidden(batch.source, inputs_BT)
                 return loss.from_hidden(hidden_BTM, self.model.output_weight, targets_BT, count=batch.tokens)
@@ -214,14 +237,15 @@ class TranslationTask(Task):
         logits_BTV = self.model(batch.source, inputs_BT)
         if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - torch's own losses want classes in the second place
             logits_BTV, targets_BT = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
-        value: Loss | Tensor = loss(logits_BTV, targets_BT)
-        return value if isinstance(value, Loss) else Loss.mean(value, batch.tokens)
+        value: Terms | Tensor = loss(logits_BTV, targets_BT)
+        return Loss.mean(value, batch.tokens) if isinstance(value, Tensor) else value
 
-    def _evaluated(self, batch: PairBatch) -> Loss:
-        plain = isinstance(self.loss, CrossEntropy)
+    def _evaluated(self, batch: PairBatch) -> Terms:
+        plain = isinstance(self.loss, (CrossEntropy, CrossEntropyWithZ))
         loss = self._loss(self.plain_loss if plain else self.loss, batch)
         if "perplexity" in self.metrics:
-            self.metrics["perplexity"].update(loss.sum, loss.count)
+            first = next(iter(loss.values())) if isinstance(loss, Mapping) else loss
+            self.metrics["perplexity"].update(first.sum, first.count)
         return loss
 
     def _compare(self, split: str, batch: PairBatch, rows: Tensor, texts: list[str]) -> None:

@@ -1,19 +1,21 @@
 """The `[train]` section: every option of the loop."""
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from etude.base.config.fields import DurationField, Switch
 from etude.base.config.section import Section
 from etude.base.durations import Duration
 from etude.base.schedules import scheduled
+from etude.train.optim.freezing import Frozen
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Batches = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Split = Literal["train", "val", "test"]
 
 
 def _is_a_device(name: str) -> str:
@@ -26,6 +28,13 @@ def _is_no_share(duration: Duration) -> Duration:
     if duration.unit == "percent":
         raise ValueError("must not be a share of the run, whose length it is")
     return duration
+
+
+def _splits(given: Any) -> Any:
+    """Read `"all"`, one split's name, and `false` as lists."""
+    if given == "all":
+        return list(get_args(Split))
+    return [given] if isinstance(given, str) else given or []
 
 
 WholeRun = Annotated[DurationField, AfterValidator(_is_no_share)]
@@ -67,10 +76,18 @@ class TrainConfig(Section):
     """Precision of the forward pass; weights and losses stay float32. auto: bfloat16 where the device has it."""
     device: Annotated[str, AfterValidator(_is_a_device)] = "auto"
     """cuda, mps or cpu (auto: the first there is)."""
+    parameter_noise: scheduled(ge=0) = 0.0  # type: ignore[valid-type]
+    """Standard deviation of the noise that all parameters get for each forward and backward (Graves 2011)."""
     ema_decay: Switch[Annotated[float, Field(gt=0, lt=1)]] = None
     """Keep an exponential moving average of the weights, and validate, select and export by it."""
-    freeze: list[str] = Field(default_factory=list)
-    """Parameters, by name pattern, that are not trained."""
+    compile: bool = False
+    """Compile the model with torch.compile, once for all lengths of sequences; the first steps wait for it."""
+    freeze: list[str] | dict[str, Frozen] = Field(default_factory=list)
+    """Parameters, by name pattern, that are not trained; as a table, each pattern with true or a schedule."""
+    tbptt_steps: Switch[Count] = None
+    """Split every batch along time into pieces of so many steps: truncated back-propagation through time."""
+    carry_hiddens: bool = False
+    """Hand the hiddens of a batch on to the next one of its epoch: a stateful model over a contiguous stream."""
 
     limit_train: Fraction | Batches = 1.0
     """A fraction of each epoch (a float), or a number of batches (an integer)."""
@@ -80,6 +97,11 @@ class TrainConfig(Section):
     """The same for testing."""
     overfit: Switch[Fraction | Batches] = None
     """Train, validate and test on this one fixed set, unshuffled."""
+
+    save_outputs: Annotated[list[Split], BeforeValidator(_splits)] = Field(default_factory=list)
+    """Splits (train, val, test, or "all") whose targets, predictions, scores and losses are written to `outputs/`."""
+    save_outputs_every: Literal["best", "validation"] = "best"
+    """Keep the outputs of the best weights, or for val a file of every validation."""
 
     patience: Switch[Count | DurationField] = None
     """Stop at this many validations in a row (or after this Duration) that did not beat the best."""

@@ -12,7 +12,7 @@ from etude.base.randomness import seed_of
 from etude.data.feed import Delivery
 from etude.data.nest import move
 from etude.train.metrics import ScalarLog, adapt, computed, prefixed
-from etude.train.task import Task
+from etude.train.task import StepOutput, Task
 from etude.train.terms import TOTAL, read_terms
 
 
@@ -26,12 +26,13 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     seed: int = 1,
     weigh: Callable[[Any], int | None] | None = None,
     before: Callable[[Any], None] = lambda _: None,
-    after: Callable[[Any], None] = lambda _: None,
+    after: Callable[[Any, Any], None] = lambda *_: None,
 ) -> dict[str, float]:
     """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
 
     The task is put into `eval` mode and back; every generator of random numbers is left as it was found. `weigh`
-    counts the samples of a batch whose loss is a mean (the task's own `batch_size`, unless given).
+    counts the samples of a batch whose loss is a mean (the task's own `batch_size`, unless given). `before` is told of
+    each batch, `after` of the batch and what the step gave as `outputs`.
     """
     weigh = weigh or task.batch_size
     sums, scalars = ScalarLog(), ScalarLog()
@@ -43,12 +44,13 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     with undisturbed(seed), evaluating(task), torch.no_grad():
         task.metrics, task._scalars = given, scalars  # noqa: SLF001 - the loop is the task's other half
         for delivery in deliveries:
-            before(delivery.batch)
             batch = move(delivery.batch, device, non_blocking=True)
-            for term in read_terms(step(batch), lambda batch=batch: weigh(batch)):  # type: ignore[misc]
+            before(batch)
+            returned = step(batch)
+            for term in read_terms(returned, lambda batch=batch: weigh(batch)):  # type: ignore[misc]
                 sums.add_sum(term.name, term.sum.detach(), term.count)
                 weights[term.name] = term.weight
-            after(delivery.batch)
+            after(batch, returned.outputs if isinstance(returned, StepOutput) else None)
         task._scalars = None  # noqa: SLF001
     values = sums.read()
     active = {name: value * weights[name] for name, value in values.items() if weights[name]}

@@ -1,6 +1,8 @@
-"""Scheduled values outside the optimizers: dropout, label smoothing, loss weights; set before every step."""
+"""Scheduled values outside the optimizers: dropout, label smoothing, loss weights, what the data are limited to."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from etude.base.progress import Progress
 
@@ -23,3 +25,30 @@ class Live:
         if value != self.now:
             self.now = value
             self._apply(value)
+
+    def begin_epoch(self, progress: Progress) -> None:
+        """Do nothing: the value is set before every step."""
+
+
+class DataValue(Live):
+    """A value that the batches of an epoch are planned by: taken up where an epoch begins, and held to its end.
+
+    An epoch that is continued goes on with the value it began with, so the value is part of State.
+    """
+
+    def set(self, progress: Progress) -> None:
+        """Do nothing: the epoch's batches are planned."""
+
+    def begin_epoch(self, progress: Progress) -> None:
+        """Bring the value to where it belongs in an epoch that begins at `progress`."""
+        super().set(progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The value in force."""
+        return {"now": None if math.isnan(self.now) else self.now}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        if state["now"] is not None:
+            self.now = state["now"]
+            self._apply(self.now)

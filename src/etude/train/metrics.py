@@ -71,6 +71,15 @@ class ScalarLog:
         before = self._sums.get(name)
         self._sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
 
+    def mark(self) -> object:
+        """What was added so far, for `go_back`."""
+        return dict(self._sums)
+
+    def go_back(self, mark: object) -> None:
+        """Forget what was added since the mark."""
+        assert isinstance(mark, dict)
+        self._sums = dict(mark)
+
     def clear(self) -> None:
         """Forget all."""
         self._sums.clear()

@@ -96,6 +96,7 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
     """The task of class `cls` in `folder`, with its weights; `arguments` win over the recorded ones."""
     from etude.train.checkpoint import read_weights
 
+    folder = _best_of(folder)
     path = folder / TASK_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -109,11 +110,24 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
             f"{cls.__name__}.load needs {', '.join(missing)} passed again: "
             f"what was given before is not plain data and was not stored."
         )
+    if not callable(getattr(cls, "training_step", None)):
+        raise ConfigError(
+            f"{cls.__name__}.load cannot know how to make the task in {folder}: call load of its own class, which was "
+            f"{record['class']}."
+        )
     known = {name: _unpacked(value) for name, value in record["arguments"].items()}
     positional, named = _split(cls, {**known, **arguments})
     task = cls(*positional, **named)
     task.load_state_dict(read_weights(folder, averaged=True))
     return task
+
+
+def _best_of(folder: Path) -> Path:
+    """The best checkpoint where `folder` is a run's, else the folder itself."""
+    for place in (folder / "checkpoints" / "best", folder / "best"):
+        if not (folder / TASK_FILE).exists() and (place / TASK_FILE).is_file():
+            return place
+    return folder
 
 
 def _split(cls: type[Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from etude.base.errors import StorageError
 from etude.base.files import fsync_folder, storage
+from etude.train.apart import Apart
 
 Row = dict[str, Any]
 METRICS = "metrics.jsonl"
@@ -45,6 +46,7 @@ class Record:
         self._failed = False
         self._loggers = list(loggers)
         self._complain = complain
+        self._apart = Apart(0)
 
     def open(self, cut: int | None) -> None:
         """Begin: cut the file back to `cut` bytes (None keeps all whole lines of it) and read what stays."""
@@ -88,10 +90,13 @@ class Record:
                 self._failed = True
         for logger in list(self._loggers):
             try:
-                logger.log(clean)
+                with self._apart("log", int(clean.get("step", 0))):  # MLflow, for one, draws names for its runs
+                    logger.log(clean)
             except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
                 self._loggers.remove(logger)
-                self._complain(f"The logger {type(logger).__name__} failed and is left out from here on: {error}")
+                self._complain(
+                    f"The logger {type(logger).__name__} failed and is left out from here on: {_said(error)}"
+                )
 
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
@@ -126,15 +131,23 @@ class Record:
             self._file.close()
             self._file = None
         for logger in self._loggers:
-            close = getattr(logger, "close", None)
-            if close is not None:
-                close()
+            try:
+                with self._apart("close", 0):
+                    getattr(logger, "close", lambda: None)()
+            except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
+                self._complain(f"The logger {type(logger).__name__} could not be closed: {_said(error)}")
+        self._loggers = []
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _line_end(path: Path, end: int) -> int:

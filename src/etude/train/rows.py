@@ -7,8 +7,8 @@ from etude.base.progress import Progress
 from etude.train.live import Live
 from etude.train.metrics import prefixed
 from etude.train.optim.slot import Slot
+from etude.train.outcome import Outcome
 from etude.train.record import Row
-from etude.train.step import Outcome
 from etude.train.terms import TOTAL
 
 
@@ -27,6 +27,7 @@ def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slo
         if name != TOTAL and float(count)
     }
     row["train/grad_norm"] = float(outcome.grad_norm)
+    row |= {f"train/grad_norm/{name}": float(norm) for name, norm in outcome.norms.items()}
     if len(slots) == 1:
         row["train/learning_rate"] = slots[0].learning_rate
     else:

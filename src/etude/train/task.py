@@ -1,7 +1,7 @@
 """A task: a module that knows what a batch means and how wrong the model is on it."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,12 @@ class StepOutput:
 
 class _KeepsArguments(type):
     """Keeps the arguments a task was made with, before its own constructor runs."""
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's, which a metaclass with a `__call__` would hide."""
+        whole = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         new: Any = cls.__new__
@@ -71,10 +77,19 @@ class Task(nn.Module, metaclass=_KeepsArguments):
     training_step: Callable[..., Any]
 
     def validation_step(self, batch: Any) -> Any:
-        """The loss of a batch in evaluation; the training step's, unless overridden."""
+        """The loss of a batch in evaluation; the training step's, unless overridden.
+
+        One that declares `hiddens` gets, with truncated back-propagation, pieces as in training.
+        """
+        return self._evaluate_training_step(batch)
+
+    def _evaluate_training_step(self, batch: Any, hiddens: Any = None) -> Any:
+        """The training step outside of training, with what it declares and cannot do without."""
         parameters = inspect.signature(self.training_step).parameters.values()
-        known = {"hiddens": None, "optimizer": None, "progress": self.progress}
-        needed = [p.name for p in parameters if p.name in known and p.default is inspect.Parameter.empty]
+        known = {"hiddens": hiddens, "optimizer": None, "progress": self.progress}
+        needed = {p.name for p in parameters if p.name in known and p.default is inspect.Parameter.empty}
+        if hiddens is not None:
+            needed.add("hiddens")
         return self.training_step(batch, **{name: known[name] for name in needed})
 
     def test_step(self, batch: Any) -> Any:
@@ -113,6 +128,16 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         del name, progress
         optimizer.step(closure)  # type: ignore[arg-type]  # torch types the closure's result as float
 
+    def split_for_tbptt(self, batch: Any, steps: int) -> Sequence[Any]:
+        """The pieces of a batch for truncated back-propagation through time, each of at most `steps` time steps.
+
+        Unless overridden: every tensor [B, T, ...] along T, lists of one sequence a sample, and PackedSequences; what
+        has no time dimension goes with every piece. Raises ConfigError for a batch that this does not fit.
+        """
+        from etude.train.pieces import split_in_time
+
+        return split_in_time(batch, steps)
+
     def log(self, name: str, value: float | Tensor, count: float | Tensor = 1) -> None:
         """Add a scalar, averaged by `count` over the step (training) or the pass (evaluation), without a sync."""
         if self._scalars is not None:
@@ -120,8 +145,9 @@ class Task(nn.Module, metaclass=_KeepsArguments):
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", **arguments: Any) -> Self:
-        """The task whose weights lie in `folder` (a checkpoint or what `Trainer.save` wrote), made from its
-        recorded arguments; those that were not plain data are passed again as `arguments`.
+        """The task whose weights lie in `folder` (a checkpoint, a run's folder, whose best is taken, or what
+        `Trainer.save` wrote), made from its recorded arguments; those that were not plain data are passed again as
+        `arguments`.
 
         Raises StorageError where the folder is damaged and ConfigError where an argument is missing.
         """

@@ -1,8 +1,8 @@
 """What a step returned, as named terms in one form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -81,6 +81,17 @@ def _shown(returned: Any) -> str:
     return "an empty mapping" if isinstance(returned, Mapping) and not returned else type(returned).__name__
 
 
+class ExtraTerm(Protocol):
+    """A term of the loss that depends on the task alone, as L2 does."""
+
+    @property
+    def name(self) -> str:
+        """The name it is logged under."""
+
+    def __call__(self, task: Any) -> Loss:
+        """The term, its present weight included."""
+
+
 class Weigher:
     """How many samples a batch's mean loss stands for; said once where the task cannot tell."""
 
@@ -110,3 +121,44 @@ def inverse(count: float | Tensor) -> float | Tensor:
 def _on_host(count: float | Tensor) -> float | Tensor:
     """A count that lies in this memory as a number; one on an accelerator stays there, unread."""
     return count.item() if isinstance(count, Tensor) and count.device.type == "cpu" else count
+
+
+def weighted(terms: tuple[Term, ...], weights: Mapping[str, float]) -> tuple[Term, ...]:
+    """The terms with the weights that a config gives by name in the place of their own."""
+    return tuple(
+        Term(term.name, term.value, term.count, weights.get(term.name, term.weight), term.is_mean) for term in terms
+    )
+
+
+class NameCheck:
+    """Finds, once every optimizer of the run has computed a loss, the names that a config gives in vain.
+
+    `weights` are those of `[loss.weights]`, `extra` the names of `[loss.terms]`, `optimizers` those of the run.
+    """
+
+    def __init__(self, weights: Iterable[str], extra: Iterable[str], optimizers: Iterable[str]) -> None:
+        self._weights = list(weights)
+        self._extra = list(extra)
+        self._awaited = set(optimizers) if self._weights or self._extra else set()
+        self._returned: dict[str, None] = {}
+
+    def see(self, optimizer: str, returned: Iterable[str]) -> None:
+        """Take in the names of the terms that a step returned for `optimizer`.
+
+        Raises ConfigError for a weight of none of them, and for a further term that is called like one of them.
+        """
+        if not self._awaited:
+            return
+        self._awaited.discard(optimizer)
+        self._returned |= dict.fromkeys(returned)
+        for name in self._extra:
+            if name in self._returned:
+                raise ConfigError(
+                    f"loss.terms.{name} must have another name: the task's step returns a term called so."
+                )
+        for name in self._weights if not self._awaited else ():
+            if name not in self._returned:
+                raise ConfigError(
+                    f"loss.weights.{name} is the weight of no term: the task's step returns "
+                    f"{', '.join(self._returned)}. Take one of those names, or leave it out."
+                )

@@ -21,19 +21,22 @@ from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feed import Delivery, Feed
 from etude.train.averaging import Average, NoAverage
-from etude.train.callback import Events, RunView
+from etude.train.callback import Events, RunView, read_only
 from etude.train.checkpoint.content import Content
+from etude.train.checkpoint.naming import checkpoint_folder
 from etude.train.evaluate import evaluate
 from etude.train.interrupt import Interrupts
 from etude.train.keeper import Keeper
-from etude.train.live import Live
+from etude.train.live import DataValue, Live
 from etude.train.optim.slot import Slot
+from etude.train.outcome import Outcome
 from etude.train.pace import Pace
+from etude.train.pieces import evaluated
 from etude.train.portable import TASK_FILE, describe_task
 from etude.train.record import Record
 from etude.train.rows import head, step_row
 from etude.train.state import EpochLoss, State
-from etude.train.step import Outcome, Update
+from etude.train.step import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
 
@@ -79,27 +82,31 @@ class Training:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     """What the last validation measured."""
-    sizes: Callable[[Progress], int] | None = None
-    """A schedule of the batch size (samples or tokens), taken up at every epoch's start."""
     driven: Mapping[str, Driven] = field(default_factory=dict)
     """The schedules that follow validation results."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The data by split, for callbacks."""
+    tbptt_steps: int | None = None
+    carry_hiddens: bool = False
     horizon_steps: float | None = None
     """The length of the run that its schedules are bound to."""
     finished: str | None = None
     """Why there was nothing left to do when the run was loaded."""
+    pause: Duration | None = None
 
     def __post_init__(self) -> None:
         self._outcome = Outcome()
         self._epoch_loss = EpochLoss()
         self.state.parts["epoch loss"] = self._epoch_loss
+        self.state.parts |= {f"data value {v.name}": v for v in self.live if isinstance(v, DataValue)}
         self._begun = perf_counter()
         self._seconds = 0.0
         self._pace = Pace(self.device)
         self._failed_saves = 0
         self._cut: int | None = None
         self._batch: Any = None
-        self._size: int | None = None
         self._validation_due = True
+        self._seen = read_only(self.config)
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
@@ -125,8 +132,10 @@ class Training:
     def _sanity_check(self) -> None:
         if self.validation is None or self.sanity_batches == 0:
             return
-        metrics = self._evaluate(islice(self.validation.epoch(0), self.sanity_batches))
+        metrics = self._evaluate(islice(self.validation.epoch(0), self.sanity_batches), Events(()))
         self._check_monitor(metrics)
+        for schedule in self.driven.values():
+            schedule.check(metrics)
 
     def _check_monitor(self, metrics: Mapping[str, float]) -> None:
         """Refuse a metric that nothing gives; one of training is known once a step was logged."""
@@ -146,10 +155,12 @@ class Training:
         return RunView(
             progress=self.state.progress,
             task=self.task,
-            config=self.config,
+            config=self._seen,
             metrics=MappingProxyType(self.record.last),
             folder=self.keeper.folder,
             validation_due=self._validation_due,
+            data=self.data,
+            best_step=self.stopping.best_step,
         )
 
     # -- one step ------------------------------------------------------------------------------------------------
@@ -158,9 +169,9 @@ class Training:
         """The batches of each step, from the position in State to the end of the epoch."""
         state = self.state
         if state.position is None:
-            if self.sizes is not None:
-                self._size = self.sizes(state.progress)
-                self.feed.resize(self._size)  # type: ignore[attr-defined]  # who gives sizes gives a feed that takes them
+            for value in self.live:
+                value.begin_epoch(state.progress)
+            self.update.hiddens.forget()
             self.events.epoch_start()
         found = False
         with closing(self.feed.epoch(state.progress.epoch, state.position)) as batches:  # type: ignore[type-var]
@@ -183,7 +194,9 @@ class Training:
         self.events.step_start()
         for value in self.live:
             value.set(before)
-        outcome = self.update([delivery.batch for delivery in group], before)
+        last = group[-1]
+        firsts = [delivery.piece == 0 for delivery in group]
+        outcome = self.update([delivery.batch for delivery in group], before, firsts, ends=last.ends)
         self._outcome = outcome
         if outcome.finite:
             self.average.update()
@@ -191,12 +204,11 @@ class Training:
             self._epoch_loss.add(outcome.terms)
         else:
             self._skipped(in_a_row=not outcome.overflowed)
-        last = group[-1]
         state.position = None if last.last else last.position
         tokens = outcome.tokens
         state.progress = now = Progress(
             step=before.step + 1,
-            batch=before.batch + len(group),
+            batch=before.batch + sum([delivery.ends for delivery in group]),
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
             tokens=before.tokens + int(tokens),
@@ -240,8 +252,6 @@ class Training:
         state, progress = self.state, self.state.progress
         row = head(progress) | {"samples": progress.samples}
         row |= step_row(self._outcome, self.update.scalars.read(), self.slots, self.live)
-        if self.sizes is not None:
-            row["train/batch_size"] = self._size
         if state.skipped:
             row["train/skipped_steps"] = state.skipped
         padding = getattr(self._batch, "padding", None)
@@ -253,19 +263,22 @@ class Training:
                 row["train/epoch_loss"] = epoch_loss
         self.record.write(row | self._pace.take(progress))
 
-    def _evaluate(self, deliveries: Any) -> dict[str, float]:
+    def _evaluate(self, deliveries: Any, events: Events) -> dict[str, float]:
         self.task.progress = self.state.progress
+        step, deliveries = evaluated(
+            self.task, self.task.validation_step, deliveries, steps=self.tbptt_steps, carry=self.carry_hiddens
+        )
         with self.average.applied():
             return evaluate(
                 self.task,
                 deliveries,
-                self.task.validation_step,
+                step,
                 prefix="val",
                 device=self.device,
                 seed=self.seed,
                 weigh=self.update.weigh,
-                before=self.events.validation_batch_start,
-                after=self.events.validation_batch_end,
+                before=events.validation_batch_start,
+                after=events.validation_batch_end,
             )
 
     def validate(self, *, due: bool = True) -> bool:
@@ -275,7 +288,7 @@ class Training:
         begun = perf_counter()
         self._validation_due = due
         self.events.validation_start()
-        self.metrics = metrics = self._evaluate(self.validation.epoch(0))
+        self.metrics = metrics = self._evaluate(self.validation.epoch(0), self.events)
         if self.state.position is None and "val/loss" in metrics:
             metrics["val/epoch_loss"] = metrics["val/loss"]
         row = head(self.state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun}
@@ -286,7 +299,7 @@ class Training:
             for slot in self.slots:
                 slot.follow_validation(value)
             for schedule in self.driven.values():
-                schedule.on_validation(metrics, self.state.progress)
+                schedule.follow_validation(metrics, self.state.progress)
         self.events.validation_end(MappingProxyType(metrics))
         self._pace.leave_out(perf_counter() - begun)
         return improved
@@ -303,9 +316,10 @@ class Training:
         """Log and validate at the end of a run where that was not due; whether it is the best so far.
 
         Such a validation moves no patience, and its rows are cut again when the run goes on, so that a longer run
-        equals a straight one. An interrupted run only saves.
+        equals a straight one. An interrupted run only saves, and one that pauses.
         """
-        if self.interrupts.received is not None or (logged and validated):
+        goes_on = self.interrupts.received is not None or str(self.reason()).startswith("paused")
+        if goes_on or (logged and validated):
             return False
         self._cut = self.record.size()
         if not logged:
@@ -320,6 +334,8 @@ class Training:
                 return f"max_duration reached: {duration}"
         if self.interrupts.received is not None:
             return f"interrupted by {self.interrupts.received.name}"
+        if self.pause is not None and self.pause.reached(progress):
+            return f"paused at {self.pause}"
         if moments.not_before is not None and not moments.not_before.reached(progress):
             return None
         if (waited := self.stopping.reason()) is not None:
@@ -340,7 +356,8 @@ class Training:
         self.keeper.save(content, best=best or self.validation is None, ranking=self.stopping.ranking)
         if reason is not None:
             self._finish_save(final=True)
-        self.events.save(self.keeper.folder)
+        folder = self.keeper.folder
+        self.events.save(folder and checkpoint_folder(folder, self.state.progress.step))
         self._pace.leave_out(perf_counter() - begun)
 
     def _finish_save(self, *, final: bool) -> None:

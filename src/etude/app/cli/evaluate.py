@@ -28,6 +28,9 @@ def test(arguments: Namespace, overrides: list[str]) -> int:
     written = run.folder / "outputs" / "test.txt"
     if written.exists():
         say(f"Predictions: {written}")
+    if "test" in run.loaded.config.train.save_outputs:
+        for table in sorted(run.folder.glob("outputs/test.parquet")) or sorted(run.folder.glob("outputs/test.jsonl")):
+            say(f"Outputs of each sample: {table}")
     return 0
 
 

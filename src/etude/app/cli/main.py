@@ -15,7 +15,7 @@ from etude.base.errors import ConfigError, EtudeError
 LINES = 6
 """An error is at most this many lines."""
 
-COMPUTING = ("train", "check", "validate", "test", "predict")
+COMPUTING = ("train", "check", "plan", "validate", "test", "predict", "fork")
 """The verbs that start torch's threads."""
 
 INTERRUPTED, TERMINATED = 130, 143

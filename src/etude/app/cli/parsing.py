@@ -79,8 +79,8 @@ class Parser(ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}; {self.prog} --help shows how.")
 
     def parse_args(self, words: Sequence[str]) -> Namespace:  # type: ignore[override]
-        """Parse all words; what is not known is an error that names the nearest flag."""
-        found, unknown = self.parse_known_args(words)
+        """Parse all words, flags anywhere among them; what is not known is an error that names the nearest flag."""
+        found, unknown = self.parse_known_intermixed_args(words)
         if unknown:
             raise ConfigError([self._unknown(word) for word in unknown if word.startswith("-")] or self._extra(unknown))
         return found

@@ -5,10 +5,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from etude.app.cli.convert import load_run
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
-from etude.app.config import Config, load_config
+from etude.app.config import Config
 from etude.app.pairs import SKIPPED
 from etude.app.running import train_run
 from etude.train.fit import Result
@@ -18,7 +19,7 @@ from etude.train.precision import Precision, choose_device
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Train, continue, or say that there is nothing left to do."""
-    loaded = load_config(arguments.config, overrides)
+    loaded = load_run(arguments, overrides)
     config = loaded.config
     with loaded.naming_places():
         say(plan(config))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-LATER = ("plan", "sweep", "report", "replay", "fork", "diff", "align", "rm", "average", "export", "convert", "new")
+LATER = ("sweep", "report", "replay", "align", "rm", "average", "export", "new")
 """Verbs of the design that this version does not have."""
 
 
@@ -50,6 +50,9 @@ def argument(*names: str, **options: Any) -> Argument:
 
 
 CONFIG = argument("config", metavar="CONFIG", help="a config file (TOML)")
+SECOND = argument("second", metavar="SECOND", nargs="?", help="with --from: a config with task, data and model")
+FROM = argument("--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod")
+WITH = argument("--with", dest="beside", metavar="SECOND", help="the same as SECOND")
 RUN = argument("run", metavar="RUN", help="a run folder, such as runs/numbers")
 CHECKPOINT = argument(
     "--checkpoint", metavar="WHICH", default="best", help="best (the default), last, a step, or a checkpoint's folder"
@@ -68,8 +71,10 @@ VERBS: tuple[Verb, ...] = (
         'etude train recipes/translation.toml --train.max_duration "300 steps"',
         "etude.app.cli.train:run",
         "Trains the run that CONFIG describes. Stopped at any moment, even by kill -9, it goes on from its newest\n"
-        "checkpoint when the same command is given again, and ends in the same weights.",
-        (CONFIG,),
+        "checkpoint when the same command is given again, and ends in the same weights.\n\n"
+        "With --from slangmod, CONFIG is a file of slangmod's, of which [train] counts; --train.KEY VALUE may be in\n"
+        "slangmod's words, and task, data and model come from SECOND or from flags. The composed config is printed.",
+        (CONFIG, SECOND, FROM, WITH),
     ),
     Verb(
         "check",
@@ -79,6 +84,22 @@ VERBS: tuple[Verb, ...] = (
         "Reads config and data, builds the model, takes a few steps and validates a little, to say what a run would\n"
         "need; leaves nothing behind.",
         (CONFIG,),
+    ),
+    Verb(
+        "plan",
+        "every scheduled value, evaluation, save and the end of a run, without training it",
+        "etude plan recipes/translation.toml --output plan.svg",
+        "etude.app.cli.plan:run",
+        "Reads data and builds every part as training does, and walks through the steps without taking them. Each row\n"
+        "holds the values of one step as metrics.jsonl will; leaves nothing behind.",
+        (
+            CONFIG,
+            argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
+            argument("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),
+            argument("--csv", metavar="FILE", help="write the values of the steps as a table"),
+            argument("--json", action="store_true", help="print the whole plan as one JSON object"),
+            argument("--ascii", action="store_true", help="draw the charts without Unicode"),
+        ),
     ),
     Verb(
         "validate",
@@ -127,6 +148,51 @@ VERBS: tuple[Verb, ...] = (
         "etude.app.cli.show:show",
         "",
         (CONFIG,),
+    ),
+    Verb(
+        "convert",
+        "a config of another tool, in Etude's words, with what has no counterpart",
+        "etude convert --from slangmod slang.toml --output train.toml",
+        "etude.app.cli.convert:run",
+        "Prints what the file says as a config of Etude's, which another may extend; with SECOND, or with a task\n"
+        "among the flags, the whole composed config. What is left out or not quite the same is told on standard error.",
+        (
+            argument("config", metavar="FILE", help="a file of the other tool"),
+            SECOND,
+            argument("--from", dest="tool", metavar="NAME", required=True, help="the tool: slangmod"),
+            WITH,
+            argument("--output", metavar="FILE", help="write there instead of standard output"),
+        ),
+    ),
+    Verb(
+        "fork",
+        "a new run that shares the first steps of another, to the bit",
+        'etude fork runs/translation --at "5000 steps" --optimizer.learning_rate 3e-4',
+        "etude.app.cli.fork:run",
+        "The new run lies beside RUN, as RUN-fork-5000 unless --run.name is given, and trains on to its end with the\n"
+        "values that are changed here. Steps of which RUN keeps no checkpoint are taken again with RUN's config.\n"
+        "Stopped at any moment, the fork goes on when the same command is given again. Nothing in RUN is changed.",
+        (
+            RUN,
+            argument(
+                "--at", metavar="WHEN", required=True, help='where it leaves RUN: "500 steps", "2 epochs", "5 %%"'
+            ),
+            argument("--no-train", action="store_true", help="make the fork, and do not train it on"),
+        ),
+    ),
+    Verb(
+        "diff",
+        "how two runs differ, and the first step at which they part",
+        "etude diff runs/translation runs/translation-fork-5000",
+        "etude.app.cli.diff:run",
+        "Compares config, data, code and environment, then the rows that both logged and the checkpoints that both\n"
+        "keep, aside from what depends on the clock. The exit code is 0 whether or not they differ.",
+        (
+            argument("first", metavar="A", help="a run folder"),
+            argument("second", metavar="B", help="another"),
+            argument("--json", action="store_true", help="one JSON object"),
+        ),
+        overrides=False,
     ),
     Verb(
         "runs",

@@ -22,19 +22,21 @@ class Override:
     """The text of the value as the shell gave it."""
 
 
-Overrides = Sequence[str] | Sequence[tuple[str, object]] | Mapping[str, object]
+Overrides = Sequence[str] | Sequence[tuple[str, object]] | Mapping[str, object] | Sequence[Override]
 
 
 def parse(given: Overrides) -> list[Override]:
     """Read overrides in any of their forms, in order; ConfigError with every problem at once.
 
-    A list of strings is what is left of the command line; a mapping or pairs hold dotted keys and Python values.
+    A list of strings is what is left of the command line; a mapping or pairs hold dotted keys and Python values;
+    overrides that are read already are given back.
     """
     if isinstance(given, Mapping):
         return _from_pairs(list(given.items()))
     if all(isinstance(item, str) for item in given):
         return _from_arguments([str(item) for item in given])
-    return _from_pairs([item for item in given if not isinstance(item, str)])
+    ready = [item for item in given if isinstance(item, Override)]
+    return ready or _from_pairs([item for item in given if not isinstance(item, str | Override)])
 
 
 def value_of(text: str) -> Any:

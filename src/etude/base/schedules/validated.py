@@ -15,6 +15,7 @@ from etude.base.schedules.decays import Fraction
 from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Peaked, Schedule
 
 Count = Annotated[int, Field(ge=1)]
+LOSS, EPOCH_LOSS = "val/loss", "val/epoch_loss"
 Nonnegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -25,8 +26,11 @@ class Driven(Protocol):
     def __call__(self, progress: Progress) -> float:
         """Give the value for the step to come."""
 
-    def on_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
-        """Take a validation's results in. Raises ConfigError where the monitored metric is not among them."""
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Raise ConfigError where the monitored metric is not among these, or which one is meant cannot be told."""
+
+    def follow_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
+        """Take a validation's results in. Raises ConfigError as `check` does."""
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that a restart needs, as JSON."""
@@ -47,19 +51,28 @@ class _Level:
     def __call__(self, progress: Progress) -> float:
         return self._value(self._scale, progress)
 
-    def on_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Refuse a metric that is not there."""
+        self._monitored({**metrics, EPOCH_LOSS: metrics[LOSS]} if LOSS in metrics else metrics)
+
+    def follow_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
         """Take a validation's results in."""
-        if self._monitor is None:
-            named = [name for name in metrics if name.startswith("val/")] or list(metrics)
+        if self._monitor == EPOCH_LOSS and EPOCH_LOSS not in metrics and LOSS in metrics:
+            return  # it is known at the ends of epochs alone
+        self._take(metrics[self._monitored(metrics)], progress)
+
+    def _monitored(self, metrics: Mapping[str, float]) -> str:
+        monitor = self._monitor
+        if monitor is None:
+            # At the end of an epoch its loss is said twice.
+            named = [name for name in metrics if name.startswith("val/") and name != EPOCH_LOSS] or list(metrics)
             if len(named) != 1:
                 raise ConfigError(f"{self._key}.monitor must be given: it could be any of {', '.join(named)}.")
-            self._monitor = named[0]
-        if self._monitor not in metrics:
+            return named[0]
+        if monitor not in metrics:
             known = ", ".join(metrics) or "none"
-            raise ConfigError(
-                f"{self._key}.monitor must be a logged metric, but is {self._monitor}; there are: {known}."
-            )
-        self._take(metrics[self._monitor], progress)
+            raise ConfigError(f"{self._key}.monitor must be a logged metric, but is {monitor}; there are: {known}.")
+        return monitor
 
     @abstractmethod
     def _take(self, result: float, progress: Progress) -> None:

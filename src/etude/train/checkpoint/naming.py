@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-PREFIX, DIGITS = "step-", 8
+FOLDER, PREFIX, DIGITS = "checkpoints", "step-", 8
 
 
 def step_name(step: int) -> str:
     """The name of the folder of a step's checkpoint."""
     return f"{PREFIX}{step:0{DIGITS}d}"
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies in a run folder."""
+    return run / FOLDER / step_name(step)
 
 
 def step_of(folder: Path) -> int | None:

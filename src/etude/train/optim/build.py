@@ -1,6 +1,5 @@
 """From a config, or from what a task configured, to the optimizers of a run."""
 
-import fnmatch
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from etude.train.optim.config import (
     OptimizerConfig,
     SGDConfig,
 )
+from etude.train.optim.freezing import constant_patterns, freeze, matches
 from etude.train.optim.fused import QuickAdam, QuickAdamW
 from etude.train.optim.muon import Muon, is_hidden_matrix
 from etude.train.optim.slot import Rate, Slot
@@ -46,33 +46,12 @@ def names_of(module: nn.Module) -> dict[nn.Parameter, str]:
     return {parameter: name for name, parameter in module.named_parameters()}
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether `pattern` means the parameter `name`; a task's leading `model.` may be left out.
-
-    >>> matches("model.encoder.layers.0.weight", "encoder.*"), matches("decoder.bias", "encoder.*")
-    (True, False)
-    """
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix("model."), pattern)
-
-
-def freeze(module: nn.Module, patterns: Sequence[str], key: str) -> None:
-    """Stop the training of the parameters that `patterns` mean.
-
-    Raises ConfigError for a pattern that means none.
-    """
-    for pattern in patterns:
-        found = [p for name, p in module.named_parameters() if matches(name, pattern)]
-        if not found:
-            raise ConfigError(f"{key} has the pattern {pattern!r}, which matches no parameter.")
-        for parameter in found:
-            parameter.requires_grad_(False)
-
-
 def build_optimizer(
     module: nn.Module, config: OptimizerConfig, horizon: Horizon, notice: Callable[[str], None]
 ) -> Slot:
     """The optimizer of `[optimizer]` over all trainable parameters, grouped by decay and by pattern."""
-    freeze(module, [group.match for group in config.groups if group.freeze], "optimizer.groups")
+    frozen = {group.match: group.freeze for group in config.groups}
+    freeze(module, constant_patterns(frozen), "optimizer.groups")
     groups = _grouped(module, config)
     if not groups:
         raise ConfigError("train.freeze and optimizer.groups leave no parameter to train.")
@@ -94,12 +73,23 @@ def build_optimizer(
             table["muon"] = group.muon
         tables.append(table)
     optimizer = _make(config, tables)
-    beside: dict[str, int] = {}
+    beside: dict[str, dict[str, int]] = {}
     for index, group in enumerate(groups):
-        if group.config is not None and "learning_rate" in (group.config.model_extra or {}):
-            beside.setdefault(group.config.match, index)
+        for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
+            # Of a pattern's two groups the one that decays tells of the decay.
+            if group.config is not None and name in (group.config.model_extra or {}) and (key == "lr" or group.decays):
+                beside.setdefault(group.config.match, {}).setdefault(key, index)
     main = next((index for index, group in enumerate(groups) if group.config is None), 0)
-    return Slot(ONLY, optimizer, rates=rates, names=names_of(module), main=main, beside=beside, notice=notice)
+    return Slot(
+        ONLY,
+        optimizer,
+        rates=rates,
+        names=names_of(module),
+        main=main,
+        beside=beside,
+        freezes=frozen,
+        notice=notice,
+    )
 
 
 def _embeddings(module: nn.Module) -> set[nn.Parameter]:
@@ -109,7 +99,7 @@ def _embeddings(module: nn.Module) -> set[nn.Parameter]:
     return found
 
 
-def _undecayed(module: nn.Module) -> set[nn.Parameter]:
+def undecayed(module: nn.Module) -> set[nn.Parameter]:
     """Biases, norms and embeddings, and whatever else is no matrix."""
     norms = {p for m in module.modules() if isinstance(m, _NORMS) for p in m.parameters()}
     small = {p for name, p in module.named_parameters() if p.ndim < 2 or name.rpartition(".")[2].startswith("bias")}  # noqa: PLR2004 - a matrix
@@ -117,7 +107,7 @@ def _undecayed(module: nn.Module) -> set[nn.Parameter]:
 
 
 def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
-    embeddings, undecayed = _embeddings(module), _undecayed(module)
+    embeddings, spared = _embeddings(module), undecayed(module)
     groups: dict[tuple[Any, ...], _Group] = {}
     used: set[str] = set()
     for parameter, name in names_of(module).items():
@@ -125,12 +115,12 @@ def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
             continue
         own = next((g for g in reversed(config.groups) if matches(name, g.match)), None)
         used.update(g.match for g in config.groups if matches(name, g.match))
-        decays = config.decay_all or parameter not in undecayed
+        decays = config.decay_all or parameter not in spared
         muon = isinstance(config, MuonConfig) and is_hidden_matrix(name, parameter, embeddings)
         key = (not muon, id(own), decays)
         groups.setdefault(key, _Group(own, decays, muon)).parameters.append(parameter)
     for group in config.groups:
-        if group.match not in used and not group.freeze:
+        if group.match not in used and group.match not in constant_patterns({group.match: group.freeze}):
             raise ConfigError(
                 f"optimizer.groups has the pattern {group.match!r}, which matches no trainable parameter."
             )
@@ -194,7 +184,7 @@ def build_imported(
     check_signature(make, options, "optimizer", positional=1)
     parameters: list[Any] = [p for p in names_of(module) if p.requires_grad]
     if not decay_all and isinstance(make, type) and _decays(make, options):
-        spared = _undecayed(module)
+        spared = undecayed(module)
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p not in spared]},
             {"params": [p for p in parameters if p in spared], "weight_decay": 0.0},

@@ -10,6 +10,7 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.durations import Duration
 from etude.base.schedules import Cosine, scheduled
+from etude.train.optim.freezing import Frozen
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -24,8 +25,8 @@ class GroupConfig(Section):
 
     match: str
     """A pattern of parameter names, as `encoder.*`."""
-    freeze: bool = False
-    """Do not train these parameters."""
+    freeze: Frozen = False
+    """Do not train these parameters: true, which frees the memory of their gradients, or a schedule of 1 and 0."""
 
 
 class _Optimizer(Section):

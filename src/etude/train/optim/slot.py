@@ -28,13 +28,16 @@ class Slot:
         names: Mapping[nn.Parameter, str] | None = None,
         others: Sequence[nn.Parameter] = (),
         main: int = 0,
-        beside: Mapping[str, int] | None = None,
+        beside: Mapping[str, Mapping[str, int]] | None = None,
+        freezes: Mapping[str, Any] | None = None,
         scheduler: Any = None,
         scheduler_every: Duration | None = None,
         notice: Callable[[str], None] = print,
     ) -> None:
         self.name = name
         self.optimizer = optimizer
+        self.freezes = dict(freezes or {})
+        """By name pattern: whether, or by what schedule, parameters are frozen."""
         self.steps = 0
         """Steps this optimizer has taken; its schedules count these."""
         self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
@@ -55,6 +58,11 @@ class Slot:
         self._skips_on_device = bool(getattr(optimizer, "_step_supports_amp_scaling", False)) and bool(
             optimizer.param_groups[0].get("fused")
         )
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no parameter of this optimizer is trained at present."""
+        return not any(p.requires_grad for p in self.parameters)
 
     def set_rates(self, progress: Progress) -> None:
         """Set every scheduled value for the step to come."""
@@ -94,14 +102,19 @@ class Slot:
         }
 
     def scheduled(self) -> dict[str, float]:
-        """Every scheduled value besides the learning rate, by key; of several groups the first that has it.
+        """Every scheduled value besides the learning rate, by key.
 
-        A learning rate that parameters have of their own is named by their pattern.
+        What parameters have of their own, a learning rate that is no schedule included, is named by their pattern too.
         """
-        values = {f"learning_rate/{pattern}": self._rate(index) for pattern, index in self._beside.items()}
+        groups = self.optimizer.param_groups
+        own = {(index, key): pattern for pattern, keys in self._beside.items() for key, index in keys.items()}
+        values = {
+            f"learning_rate/{pattern}": self._rate(keys["lr"]) for pattern, keys in self._beside.items() if "lr" in keys
+        }
         for index, key, _ in self._rates:
             if key != "lr":
-                values.setdefault(key, float(self.optimizer.param_groups[index][key]))
+                name = f"{key}/{own[index, key]}" if (index, key) in own else key
+                values.setdefault(name, float(groups[index][key]))
         return values
 
     @contextmanager

@@ -1,0 +1,176 @@
+"""Rows of saved outputs as a file: Parquet where pyarrow is there, JSON lines elsewhere; seen whole or not at all."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from etude.base.errors import ConfigError
+from etude.base.files import fsync_folder, storage
+from etude.callbacks.config import is_installed
+
+Columns = Mapping[str, Sequence[Any]]
+"""Values by column, one for each sample."""
+
+GROUP = 4096
+"""Rows that are held in memory before they are written."""
+
+PARQUET, JSON_LINES = ".parquet", ".jsonl"
+TEXTS = ("source", "target", "prediction")
+"""Columns that hold text where the first rows do not tell."""
+
+
+class Table(Protocol):
+    """A file that rows are added to; nobody sees it before it is finished."""
+
+    rows: int
+
+    def add(self, columns: Columns) -> None:
+        """Add a batch of rows."""
+
+    def finish(self, path: Path) -> None:
+        """Make the rows durable, and let the file be seen at `path`."""
+
+    def abandon(self) -> None:
+        """Leave no trace."""
+
+
+def ending() -> str:
+    """How the name of a file ends that is written here."""
+    return PARQUET if is_installed("pyarrow") else JSON_LINES
+
+
+def open_table(partial: Path) -> Table:
+    """A table written to `partial` until it is finished."""
+    return ParquetTable(partial) if ending() == PARQUET else JsonTable(partial)
+
+
+class JsonTable:
+    """A JSON object a row."""
+
+    def __init__(self, partial: Path) -> None:
+        self.rows = 0
+        self._partial = partial
+        with storage("write", partial):
+            self._file = partial.open("w", encoding="utf-8")
+
+    def add(self, columns: Columns) -> None:
+        """Write a batch of rows."""
+        names = list(columns)
+        with storage("write", self._partial):
+            for values in zip(*columns.values(), strict=True):
+                row = {name: _finite(value) for name, value in zip(names, values, strict=True)}
+                self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                self.rows += 1
+
+    def finish(self, path: Path) -> None:
+        """Make the rows durable, and let the file be seen at `path`."""
+        with storage("write", path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            _publish(self._partial, path)
+
+    def abandon(self) -> None:
+        """Leave no trace."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._partial.unlink()
+
+
+class ParquetTable:
+    """Row groups of `GROUP` rows; the types of the columns are those of the first group."""
+
+    def __init__(self, partial: Path) -> None:
+        self.rows = 0
+        self._partial = partial
+        self._waiting: dict[str, list[Any]] = {}
+        self._held = 0
+        self._writer: Any = None
+        with storage("write", partial):
+            self._file = partial.open("wb")
+
+    def add(self, columns: Columns) -> None:
+        """Take a batch of rows."""
+        count = len(next(iter(columns.values()), ()))
+        for name in [*self._waiting, *(name for name in columns if name not in self._waiting)]:
+            held = self._waiting.setdefault(name, [None] * self._held)
+            held.extend(columns.get(name, [None] * count))
+        self._held += count
+        self.rows += count
+        if self._held >= GROUP:
+            self._write()
+
+    def finish(self, path: Path) -> None:
+        """Make the rows durable, and let the file be seen at `path`."""
+        with storage("write", path):
+            self._write()
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            _publish(self._partial, path)
+
+    def abandon(self) -> None:
+        """Leave no trace."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._partial.unlink()
+
+    def _write(self) -> None:
+        """Write what waits as a row group."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = None if self._writer is None else self._writer.schema
+        if schema is not None and (new := [name for name in self._waiting if name not in schema.names]):
+            raise ConfigError(f"The outputs of a later batch have the column {new[0]!r}, which the first had not.")
+        names = list(self._waiting) if schema is None else schema.names
+        arrays = []
+        for name in names:
+            values = self._waiting.get(name, [None] * self._held)
+            try:
+                array = pa.array(values, type=None if schema is None else schema.field(name).type)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise ConfigError(
+                    f"The column {name!r} of the saved outputs must hold values of one type: {error}."
+                ) from error
+            arrays.append(array.cast(_told(array.type, name)) if schema is None else array)
+        table = pa.table(arrays, names=names) if schema is None else pa.table(arrays, schema=schema)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, table.schema)
+        with storage("write", self._partial):
+            self._writer.write_table(table)
+        self._waiting = {name: [] for name in names}
+        self._held = 0
+
+
+def _told(kind: Any, name: str) -> Any:
+    """A type for a column; what holds nothing so far is text where it is known to be, else a number."""
+    import pyarrow as pa
+
+    if pa.types.is_null(kind):
+        return pa.string() if name in TEXTS else pa.float64()
+    return pa.list_(_told(kind.value_type, "")) if pa.types.is_list(kind) else kind
+
+
+def _publish(partial: Path, path: Path) -> None:
+    partial.replace(path)
+    other = path.with_suffix(JSON_LINES if path.suffix == PARQUET else PARQUET)
+    with suppress(FileNotFoundError):
+        other.unlink()  # of an earlier run without pyarrow, or with it
+    fsync_folder(path.parent)
+
+
+def _finite(value: Any) -> Any:
+    """The value as JSON has it: null for a number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,140 @@
+"""The hiddens of truncated back-propagation: what one piece of a batch hands to the next, for each optimizer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from etude.base.errors import ConfigError, DataError
+from etude.data.nest import detach, move
+from etude.train.task import StepOutput, Task, accepts
+
+
+class NoHiddens:
+    """The hiddens of a run without truncated back-propagation: None for every batch."""
+
+    now: Any = None
+
+    def begin(self, name: str) -> None:
+        """Do nothing."""
+
+    def before(self, batch: Any, *, first: bool) -> None:
+        """Do nothing."""
+
+    def after(self, returned: Any) -> None:
+        """Do nothing."""
+
+    def keep(self, *, batch_ends: bool) -> None:
+        """Do nothing."""
+
+    def forget(self) -> None:
+        """Do nothing."""
+
+
+class Hiddens:
+    """What the next piece of each optimizer gets; a part of State.
+
+    A batch begins at None, or, with `carry`, where the batch before it in its epoch ended; an epoch begins at None,
+    as its stream does. What a piece returned is detached. A step that was not finite, and an optimizer that was not
+    stepped, hand on what they were given. Memory: one set of hiddens an optimizer, on the model's device.
+    """
+
+    def __init__(self, task: Task, *, carry: bool, device: torch.device) -> None:
+        if not accepts(task.training_step, "hiddens"):
+            key = "carry_hiddens" if carry else "tbptt_steps"
+            raise ConfigError(
+                f"train.{key} needs a training_step(batch, *, hiddens=None) that returns StepOutput(loss, hiddens=...),"
+                f" but that of {type(task).__name__} takes no hiddens."
+            )
+        self._task = task
+        self._carry = carry
+        self._device = device
+        self._kept: dict[str, Any] = {}
+        self._samples: dict[str, int | None] = {}
+        self._name = ""
+        self._size: int | None = None
+        self.now: Any = None
+        """What the piece at hand gets."""
+
+    def begin(self, name: str) -> None:
+        """Begin the pieces of a step, for the optimizer `name`; a closure that is called again begins there too."""
+        self._name, self.now, self._size = name, self._kept.get(name), self._samples.get(name)
+
+    def before(self, batch: Any, *, first: bool) -> None:
+        """Take up a piece, the first of its batch or a later one."""
+        if not first:
+            return
+        if not self._carry:
+            self.now = None
+            return
+        size = self._task.batch_size(batch)
+        if self.now is not None and size is not None and self._size is not None and size != self._size:
+            raise DataError(
+                f"train.carry_hiddens hands hiddens of {self._size} samples on to a batch of {size}; every batch must "
+                f"have the same number of samples: leave the last, smaller batch out (drop_last=True)."
+            )
+        self._size = size
+
+    def after(self, returned: Any) -> None:
+        """Take what a piece returned."""
+        if not isinstance(returned, StepOutput):
+            raise ConfigError(
+                f"With truncated back-propagation training_step must return StepOutput(loss, hiddens=...), but "
+                f"returned a {type(returned).__name__}."
+            )
+        self.now = detach(returned.hiddens)
+
+    def keep(self, *, batch_ends: bool) -> None:
+        """Keep what the group ended with for the next one."""
+        if batch_ends and not self._carry:
+            self._kept.pop(self._name, None)
+            return
+        self._kept[self._name], self._samples[self._name] = self.now, self._size
+
+    def forget(self) -> None:
+        """Begin an epoch."""
+        self._kept.clear()
+        self._samples.clear()
+        self.now, self._size = None, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The hiddens and the samples they are of, by optimizer."""
+        return {"hiddens": dict(self._kept), "samples": dict(self._samples)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
+        self._kept = {name: move(value, self._device) for name, value in state["hiddens"].items()}
+        self._samples = dict(state["samples"])
+
+
+def hiddens_of(task: Task, *, tbptt: bool, carry: bool, device: torch.device) -> Hiddens | NoHiddens:
+    """The hiddens of a run. Raises ConfigError for a task that takes none where it should."""
+    return Hiddens(task, carry=carry, device=device) if tbptt or carry else NoHiddens()
+
+
+class Handed:
+    """An evaluation step whose hiddens go from piece to piece, as in training."""
+
+    def __init__(self, task: Task, step: Any, *, carry: bool) -> None:
+        self._task = task
+        self._step = step
+        self._carry = carry
+        self._first = True
+        self._now: Any = None
+        self._size: int | None = None
+
+    def begin(self, *, first: bool) -> None:
+        """Say whether the piece that comes next is the first of its batch."""
+        self._first = first
+
+    def __call__(self, batch: Any) -> Any:
+        """The step of one piece."""
+        if self._first:
+            size = self._task.batch_size(batch)
+            # A stream's last, smaller batch is evaluated all the same, from nothing.
+            if not self._carry or size != self._size:
+                self._now = None
+            self._size = size
+        returned = self._step(batch, hiddens=self._now)
+        self._now = returned.hiddens if isinstance(returned, StepOutput) else None
+        return returned

@@ -1,0 +1,113 @@
+"""Parameters that are not trained: for good, or as long as a schedule says."""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, Discriminator, Tag
+from torch import nn
+
+from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
+from etude.base.schedules import ScheduleSection, bind, scheduled
+from etude.train.live import Live
+
+HALF = 0.5
+
+
+def _as_numbers(value: Any) -> Any:
+    """Read true and false, on their own and as the values of a schedule, as 1 and 0."""
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {key: _as_numbers(part) if key != "schedule" else part for key, part in value.items()}
+    return [_as_numbers(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _kind(value: Any) -> str:
+    return "table" if isinstance(value, Mapping | ScheduleSection) else "flag"
+
+
+if TYPE_CHECKING:
+    Frozen: TypeAlias = Any
+else:
+    Frozen = Annotated[
+        Annotated[bool, Tag("flag")] | Annotated[scheduled(ge=0, le=1), BeforeValidator(_as_numbers), Tag("table")],
+        Discriminator(_kind),
+    ]
+"""Whether parameters are frozen: true, false, or a schedule of them (above a half means frozen)."""
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether `pattern` means the parameter `name`; a task's leading `model.` may be left out.
+
+    >>> matches("model.encoder.layers.0.weight", "encoder.*"), matches("decoder.bias", "encoder.*")
+    (True, False)
+    """
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix("model."), pattern)
+
+
+def found(module: nn.Module, pattern: str, key: str) -> list[nn.Parameter]:
+    """The parameters that `pattern` means. Raises ConfigError where it means none."""
+    parameters = [p for name, p in module.named_parameters() if matches(name, pattern)]
+    if not parameters:
+        raise ConfigError(f"{key} has the pattern {pattern!r}, which matches no parameter.")
+    return parameters
+
+
+def freeze(module: nn.Module, patterns: Iterable[str], key: str) -> None:
+    """Stop the training of the parameters that `patterns` mean.
+
+    Raises ConfigError for a pattern that means none.
+    """
+    for pattern in patterns:
+        for parameter in found(module, pattern, key):
+            parameter.requires_grad_(False)
+
+
+class Thaw:
+    """Freezes and thaws the parameters of several patterns: one is trained while none of its patterns is in force."""
+
+    def __init__(self) -> None:
+        self._patterns: dict[str, list[nn.Parameter]] = {}
+        self._frozen: dict[str, bool] = {}
+
+    def add(self, pattern: str, parameters: list[nn.Parameter]) -> Callable[[float], None]:
+        """Take a pattern up; what is returned brings a value of its schedule into force."""
+        # What is frozen for good stays so.
+        self._patterns[pattern] = [p for p in parameters if p.requires_grad]
+        self._frozen[pattern] = False
+        return partial(self._set, pattern)
+
+    def _set(self, pattern: str, value: float) -> None:
+        self._frozen[pattern] = value > HALF
+        held = {p for name, frozen in self._frozen.items() if frozen for p in self._patterns[name]}
+        for parameter in {p for parameters in self._patterns.values() for p in parameters}:
+            parameter.requires_grad_(parameter not in held)
+            if parameter in held:
+                parameter.grad = None
+
+
+def constant_patterns(frozen: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """The patterns that are frozen for good."""
+    if not isinstance(frozen, Mapping):
+        return list(frozen)
+    return [pattern for pattern, value in frozen.items() if value is True]
+
+
+def thawing(module: nn.Module, scheduled_patterns: Mapping[str, Any], horizon: Horizon, key: str) -> list[Live]:
+    """What freezes and thaws by schedule, logged as `freeze/PATTERN` (1 while frozen).
+
+    Raises ConfigError for a pattern that means no parameter.
+    """
+    thaw = Thaw()
+    return [
+        Live(
+            f"freeze/{pattern}",
+            bind(spec, horizon, key=f"{key}.{pattern}"),
+            thaw.add(pattern, found(module, pattern, key)),
+        )
+        for pattern, spec in scheduled_patterns.items()
+        if isinstance(spec, ScheduleSection)
+    ]

@@ -1,0 +1,70 @@
+"""Terms of the loss that are functions of the task alone: once a step, however many batches it has."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from etude.base.errors import ConfigError
+from etude.model.loss import Loss
+from etude.train.optim.build import undecayed
+from etude.train.optim.freezing import found
+from etude.train.task import Task
+
+Penalty = Callable[[Iterable[Tensor]], Loss]
+"""L2, L1, or what else is a sum over parameters."""
+
+
+@final
+class Regulariser:
+    """A named function of the task as a term of the loss; `weight` may be set between steps.
+
+    The function gives a scalar tensor, which counts once, or a `Loss`. With weight 0 it is computed without a graph,
+    so that it is logged and costs no backward.
+    """
+
+    def __init__(self, name: str, measure: Callable[[Task], Any], weight: float = 1.0) -> None:
+        self.name = name
+        self.weight = weight
+        self._measure = measure
+
+    def __call__(self, task: Task) -> Loss:
+        """The term. Raises ConfigError where the function gives something else."""
+        with torch.set_grad_enabled(self.weight != 0 and torch.is_grad_enabled()):
+            measured = self._measure(task)
+        total = measured.sum if isinstance(measured, Loss) else measured
+        if not isinstance(total, Tensor) or total.ndim:
+            kind = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else type(total).__name__
+            raise ConfigError(f"loss.terms.{self.name} must give a scalar tensor or a Loss, but gives {kind}.")
+        if isinstance(measured, Loss):
+            return Loss(measured.sum, measured.count, measured.weight * self.weight)
+        return Loss(total, 1, self.weight)
+
+
+@final
+class OfParameters:
+    """A penalty on chosen parameters, those of them that are trained at the moment.
+
+    A parameter that is frozen adds nothing; of several optimizers each has a penalty on its own parameters.
+    """
+
+    def __init__(self, penalty: Penalty, parameters: Sequence[nn.Parameter]) -> None:
+        self._penalty = penalty
+        self._parameters = parameters
+
+    def __call__(self, task: Any) -> Loss:
+        """The penalty, of weight 1."""
+        del task  # its parameters are the same objects for as long as it lives
+        return self._penalty([p for p in self._parameters if p.requires_grad])
+
+
+def chosen(task: nn.Module, patterns: Sequence[str] | None, key: str, *, decay_all: bool = False) -> list[nn.Parameter]:
+    """The parameters that `patterns` mean; without patterns those that weight decay acts on.
+
+    Raises ConfigError, naming `key`, for a pattern that means none.
+    """
+    if patterns is not None:
+        return list(dict.fromkeys(p for pattern in patterns for p in found(task, pattern, key)))
+    spared = set() if decay_all else undecayed(task)
+    return [p for p in task.parameters() if p not in spared and p.is_floating_point()]
