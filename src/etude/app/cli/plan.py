@@ -1,0 +1,103 @@
+"""`etude plan`: the scheduled values of a run, and when it evaluates, saves and ends; as text, a picture, or data."""
+
+import csv
+import io
+import json
+import locale
+import math
+import os
+import shutil
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from etude.app.cli.streams import flushed, is_terminal, put, say
+from etude.app.config import load_config
+from etude.app.plan import LOG, SAVE, VALIDATE, Plan, Row, plan
+from etude.app.plan_picture import svg
+from etude.app.plan_text import BLOCKS, text
+from etude.base.errors import ConfigError, StorageError
+from etude.base.files import write_text
+
+WIDTH = 80
+"""Columns where no terminal tells."""
+WIDEST = 120
+
+
+def run(arguments: Namespace, overrides: list[str]) -> int:
+    """Print the plan, and write what was asked for."""
+    for flag, ending in (("output", ".svg"), ("csv", ".csv")):
+        _check(getattr(arguments, flag), flag, ending)
+    made = plan(load_config(arguments.config, overrides), steps=arguments.steps, say=say)
+    with flushed():
+        if arguments.json:
+            put(json.dumps(as_json(made), ensure_ascii=False, allow_nan=False))
+        else:
+            for line in text(made, width=_width(), plain=arguments.ascii or not _shows_blocks()):
+                put(line)
+    if arguments.output is not None:
+        _write(arguments.output, svg(made))
+    if arguments.csv is not None:
+        _write(arguments.csv, as_csv(made))
+    return 0
+
+
+def as_json(made: Plan) -> dict[str, Any]:
+    """The plan as one object; a row has the keys of `metrics.jsonl`. What is not finite is null."""
+    return asdict(made) | {"rows": [_flat(row) for row in made.rows]}
+
+
+def as_csv(made: Plan) -> str:
+    """The rows as a table, with 1 where a step is followed by a log line, a validation or a save."""
+    out = io.StringIO()
+    events = (LOG, VALIDATE, SAVE)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["step", "epoch", "samples", "tokens", *made.names, *events])
+    for row in made.rows:
+        head = (row.step, row.epoch, row.samples, row.tokens)
+        writer.writerow([*head, *row.values.values(), *(int(event in row.events) for event in events)])
+    return out.getvalue()
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    values = {name: value if math.isfinite(value) else None for name, value in row.values.items()}
+    head = {"step": row.step, "epoch": row.epoch, "samples": row.samples, "tokens": row.tokens}
+    return head | values | {"events": row.events}
+
+
+def _check(name: str | None, flag: str, ending: str) -> None:
+    """Refuse, before anything is built, a file that could not be written."""
+    if name is None:
+        return
+    path = Path(name)
+    if flag == "output" and path.suffix.lower() != ending:
+        raise ConfigError(
+            f"--output draws SVG, so it must end in {ending}, but is {name}; browsers show SVG and turn it into others."
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        where = f"{path} is a folder" if path.is_dir() else f"{path.parent} is no folder"
+        raise StorageError(f"--{flag} {name} cannot be written: {where}.")
+
+
+def _write(name: str, content: str) -> None:
+    write_text(Path(name), content)
+    say(f"Written: {name}")
+
+
+def _width() -> int:
+    return min(WIDEST, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else WIDTH
+
+
+def _shows_blocks() -> bool:
+    """Whether who reads the output is likely to be able to show the blocks of a chart.
+
+    Standard output itself takes any text, since the shell writes UTF-8; what reads it follows the locale.
+    """
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] or locale.getencoding()
+    try:
+        BLOCKS.encode(encoding)
+    except (UnicodeError, LookupError):
+        return False
+    return True
