@@ -1,0 +1,52 @@
+"""`etude fork`: a new run that shares the first steps of another, to the bit."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from etude.app.cli.naming import command, shell_word
+from etude.app.cli.streams import say
+from etude.app.cli.train import interrupted, plan, summary
+from etude.app.cli.waiting import NOTES
+from etude.app.config import LoadedConfig, load_config
+from etude.app.folder import CONFIG, remove_tree
+from etude.app.fork.branch import branch, is_underway
+from etude.app.fork.plan import plan_fork
+from etude.app.fork.start import make
+from etude.app.running import build_job, train_run
+from etude.base.errors import ConfigError, DataError, RefusedError
+from etude.train.interrupt import Interrupted
+from etude.train.lock import claimed
+
+
+def run(arguments: Namespace, overrides: list[str]) -> int:
+    """Make the fork, bring it to its step, and train it on; the same command again goes on with it."""
+    asked = plan_fork(Path(arguments.run), arguments.at, overrides)
+    is_new = make(asked, say)
+    folder = asked.folder
+    loaded = load_config(folder / CONFIG)
+    say(plan(loaded.config))
+    for note in NOTES:
+        say(note)
+    try:
+        bring(loaded, folder, is_new=is_new)
+        if arguments.no_train:
+            say(f"Next:\n  {command()} train {shell_word(folder / CONFIG)}")
+            return 0
+        result = train_run(loaded, say=say)
+    except Interrupted as ending:
+        say(interrupted(ending.result, folder))
+        raise
+    say(summary(result, folder))
+    return 0
+
+
+def bring(loaded: LoadedConfig, folder: Path, *, is_new: bool, tell: Callable[[str], None] = say) -> None:
+    """Bring the fork to its step; one that is refused leaves no folder behind."""
+    try:
+        with loaded.naming_places(), claimed(folder):
+            branch(loaded, folder, build_job, tell)
+    except (ConfigError, DataError, RefusedError):
+        if is_new and is_underway(folder):
+            remove_tree(folder)
+        raise
