@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etude.__main__ import main
 from etude.app.cli import main as shell
 from etude.app.cli.parsing import parse, split
-from etude.app.cli.verbs import LATER, VERBS
+from etude.app.cli.verbs import BY_NAME, LATER, VERBS
 from etude.base import errors
 
 HEAVY = ("torch", "pydantic", "rich", "numpy", "tokenizers", "tensorboard")
@@ -140,6 +140,12 @@ def test_overrides_and_flags_may_stand_in_any_order():
 
     assert plain == ["c.toml", "--json"]
     assert overrides == ["--a.b", "1 epoch", "--d.e=-1", "--callbacks", "net.py:C", "--f.g", "--h.i", "2"]
+
+
+def test_a_flag_may_stand_between_the_words_of_a_verb():
+    arguments, _ = parse(BY_NAME["predict"], ["runs/a", "--json", "lines.txt"])
+
+    assert (arguments.run, arguments.file, arguments.json) == ("runs/a", "lines.txt", True)
 
 
 def test_behind_two_dashes_nothing_is_an_override():

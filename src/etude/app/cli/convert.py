@@ -1,0 +1,59 @@
+"""`etude convert`, and the file of another tool behind `etude train FILE --from NAME`."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from etude.app.cli.streams import put, say, writing_stdout
+from etude.app.config import LoadedConfig, load_config
+from etude.app.convert.composing import convert, convert_alone, tool_named
+from etude.base.config.command import parse
+from etude.base.config.writing import toml
+from etude.base.errors import ConfigError
+from etude.base.files import write_text
+
+
+def run(arguments: Namespace, overrides: list[str]) -> int:
+    """Print the config of another tool's file: whole with a second file or a task, else what the file itself says."""
+    tool, file, second = tool_named(arguments.tool), Path(arguments.config), _second(arguments)
+    if second is None and not any(one.key[0] == "task" for one in parse(overrides)):
+        data, notes = convert_alone(tool, file, overrides)
+    else:
+        converted = convert(tool, file, second, overrides)
+        data, notes = converted.loaded.data, (*converted.loaded.notes, *converted.notes)
+    _tell(notes)
+    if arguments.output is None:
+        put(toml(data).rstrip("\n"))
+    else:
+        write_text(Path(arguments.output), toml(data))
+    return 0
+
+
+def load_run(arguments: Namespace, overrides: list[str]) -> LoadedConfig:
+    """The config that `etude train` is given; of another tool's file, the composed config is printed."""
+    if arguments.tool is None:
+        if arguments.second is not None:
+            word = arguments.second
+            raise ConfigError(f'"{word}" is one word too many for etude train; etude train --help shows how.')
+        if arguments.beside is not None:
+            raise ConfigError("--with goes with --from: it names the config beside another tool's file.")
+        return load_config(arguments.config, overrides)
+    tool = tool_named(arguments.tool)
+    converted = convert(tool, Path(arguments.config), _second(arguments), overrides)
+    put(converted.loaded.toml().rstrip("\n"))
+    with writing_stdout():
+        sys.stdout.flush()  # a reader of the config need not wait for the end of the training
+    _tell(converted.notes)
+    return converted.loaded
+
+
+def _second(arguments: Namespace) -> Path | None:
+    if arguments.second is not None and arguments.beside is not None:
+        raise ConfigError(f'--with names the second file, but "{arguments.second}" is given too: keep one of them.')
+    name = arguments.second if arguments.second is not None else arguments.beside
+    return None if name is None else Path(name)
+
+
+def _tell(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        say(note)

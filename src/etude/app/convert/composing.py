@@ -1,0 +1,152 @@
+"""Lays what another tool's file says between a config of Etude's, which gives data and model, and the command line."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etude.app.config import Config, LoadedConfig, load_config
+from etude.app.convert.reading import Foreign, read_foreign
+from etude.app.convert.slangmod import SLANGMOD
+from etude.app.convert.words import Tool
+from etude.base.config.command import Override
+from etude.base.config.components import is_import_path, nearest, quoted
+from etude.base.config.composing import compose, dotted
+from etude.base.config.fields import plain
+from etude.base.config.other_words import words
+from etude.base.config.reading import shown
+from etude.base.errors import ConfigError
+
+TOOLS: Mapping[str, Tool] = {"slangmod": SLANGMOD}
+"""Every tool whose files are read, by name."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file of another tool in Etude's words."""
+
+    loaded: LoadedConfig
+    """The composed config."""
+    notes: tuple[str, ...]
+    """What was left out or is not quite the same, each in a sentence."""
+
+
+def tool_named(name: str) -> Tool:
+    """The tool called `name`. Raises ConfigError for one whose files Etude does not read."""
+    tool = TOOLS.get(name.lower())
+    if tool is not None:
+        return tool
+    near = nearest(name.lower(), TOOLS)
+    advice = f'; did you mean "{near}"?' if near else "."
+    if any(word.tool.lower() == name.lower() for word in words()):
+        advice = ": the words of this tool are known, but its files are not read yet."
+    raise ConfigError(f'--from must be {quoted(TOOLS)}, but is "{name}"{advice}')
+
+
+def convert(tool: Tool, file: Path, second: Path | None, flags: Sequence[str]) -> Converted:
+    """Compose a run of `file` in the tool's words, of `second` in Etude's, and of the flags in both.
+
+    Later wins, key by key: the second file, then the tool's file with the tool's own defaults, then the command line.
+    Raises ConfigError with every problem at once.
+    """
+    parts = _Parts(tool, file, second, flags)
+    try:
+        loaded = load_config(second, parts.overrides)
+    except ConfigError as error:
+        raise _explained(error, tool, file, second) from None
+    return Converted(loaded, parts.notes)
+
+
+def convert_alone(tool: Tool, file: Path, flags: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Say in Etude's words what `file` and the flags say, without a task or data: the tables, and the notes.
+
+    A config of Etude's may extend what comes of it. Raises ConfigError with every problem at once.
+    """
+    parts = _Parts(tool, file, None, flags)
+    load_config(None, [*_STAND_IN, *parts.overrides])
+    return plain(compose(Config, None, parts.settings).data), parts.notes
+
+
+_STAND_IN = [
+    Override(("task", "type"), "translation", "stand-in"),
+    Override(("data", "train"), "train.tsv", "stand-in"),
+    Override(("data", "val"), "val.tsv", "stand-in"),
+]
+"""What a config must have beside the training, so that the rest of it can be checked."""
+
+
+class _Parts:
+    """What a conversion is composed of."""
+
+    def __init__(self, tool: Tool, file: Path, second: Path | None, flags: Sequence[str]) -> None:
+        foreign = read_foreign(tool, file, flags)
+        translated = tool.translate(foreign.given)
+        below = compose(Config, second, []).data if second else {}
+        fitting, dropped = _fitting(translated.settings, below, foreign)
+        name = [] if _at(below, ("run", "name")) else [Override(("run", "name"), file.stem, shown(file))]
+        self.settings = [*fitting, *foreign.flags]
+        """The tool's settings, then those of the command line, which win."""
+        self.overrides = [*name, *self.settings]
+        self.notes = (*foreign.notes, *translated.notes, *dropped, *_replaced(tool, fitting, below, second))
+
+
+def _fitting(
+    settings: Sequence[Override], below: Mapping[str, Any], foreign: Foreign
+) -> tuple[list[Override], list[str]]:
+    """Leave out what the user's own parts do not take, and what the command line says in another way."""
+    kept, notes = [], []
+    ours = {one.key: one.value for one in foreign.flags}
+    for one in settings:
+        name = dotted(one.key)
+        if name == "train.batch_size" and ours.get(("train", "batch_tokens"), False) not in {False, "none"}:
+            if foreign.given["batch_size"].where.startswith("--"):
+                kept.append(one)  # given twice on the command line, which is for Etude to refuse
+            continue
+        if name == "loss.label_smoothing" and is_import_path(_type(ours, below, "loss")):
+            notes.append(f"{name} is left out: the loss is your own.")
+            continue
+        if name == "optimizer.decay_all" and (("optimizer", "type") in ours or _at(below, one.key) is not None):
+            continue
+        kept.append(one)
+    return kept, notes
+
+
+def _type(ours: Mapping[tuple[str, ...], Any], below: Mapping[str, Any], section: str) -> Any:
+    given = below.get(section)
+    return ours.get((section, "type"), given.get("type") if isinstance(given, Mapping) else given)
+
+
+def _replaced(tool: Tool, settings: Sequence[Override], below: Mapping[str, Any], second: Path | None) -> Iterator[str]:
+    """Tell which values of the second file the tool's take the place of."""
+    if second is None:
+        return
+    names = dict.fromkeys(dotted(one.key[:2]) for one in settings if _differs(_at(below, one.key[:2]), one))
+    if _at(below, ("train", "batch_tokens")):
+        names["train.batch_tokens"] = None
+    if names:
+        yield (
+            f"{shown(second)} sets {', '.join(names)} too: {tool.name}'s values and defaults count; "
+            f"change them by --{tool.section}.KEY."
+        )
+
+
+def _differs(value: Any, one: Override) -> bool:
+    return value is not None and (len(one.key) > 2 or value != one.value)  # noqa: PLR2004 - below a section's key
+
+
+def _at(data: Any, key: Sequence[str]) -> Any:
+    for name in key:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
+
+def _explained(error: ConfigError, tool: Tool, file: Path, second: Path | None) -> ConfigError:
+    """Say, where task or data are missing, who was to give them."""
+    missing = [problem for problem in error.problems if " is missing: " in problem]
+    if second is not None or not missing:
+        return error
+    said = (
+        f"{shown(file)} gives only the training: name a config of Etude's with task, data and model behind it "
+        f"(etude train {shown(file)} CONFIG --from {tool.name}), or give flags."
+    )
+    return ConfigError([*error.problems, said])

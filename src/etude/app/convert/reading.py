@@ -1,0 +1,133 @@
+"""Reads a file of another tool, and the command line's additions in its words; every mistake is told in these words."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from etude.app.config import Config
+from etude.app.convert.words import Given, Tool, Word
+from etude.base.config.command import Override, parse
+from etude.base.config.components import nearest
+from etude.base.config.other_words import words as words_of
+from etude.base.config.problems import brief
+from etude.base.config.reading import Source, read, shown
+from etude.base.config.structure import fields_of
+from etude.base.errors import ConfigError
+from etude.train.config import TrainConfig
+
+_SHOWN = 6
+"""Keys of a section left out that its line names."""
+
+
+@dataclass
+class Foreign:
+    """What a file and the command line say in another tool's words."""
+
+    given: dict[str, Given] = field(default_factory=dict)
+    """A value for every word, the tool's defaults included."""
+    flags: list[Override] = field(default_factory=list)
+    """The flags of the command line that are Etude's own."""
+    notes: list[str] = field(default_factory=list)
+    """What of the file is left out."""
+
+
+def read_foreign(tool: Tool, path: Path, flags: Sequence[str]) -> Foreign:
+    """Read a file of `tool`, and the flags that are given with it. Raises ConfigError with every problem at once."""
+    source = read(path)
+    found, problems = Foreign(), list[str]()
+    for key, value in source.data.items():
+        if key == tool.section and isinstance(value, Mapping):
+            _take(tool, found, _in_section(tool, source, value), problems)
+        elif key == tool.section:
+            problems.append(f"{key} must be a table, [{key}], but is {brief(value)} ({_where(source, key)}).")
+        elif key in tool.left_out:
+            found.notes.append(_left_out(tool, source, key, value))
+        else:
+            problems.append(_unknown_section(tool, key, _where(source, key)))
+    if tool.section not in source.data and not problems:
+        found.notes.append(f"{shown(path)} has no [{tool.section}]: {tool.name}'s defaults are used.")
+    _take(tool, found, _of_flags(tool, found, flags, problems), problems)
+    if problems:
+        raise ConfigError(problems)
+    for word in tool.words:
+        found.given.setdefault(word.name, Given(word.default, f"{tool.name}'s default", is_default=True))
+    return found
+
+
+def _in_section(tool: Tool, source: Source, section: Mapping[str, Any]) -> Iterator[tuple[str, Given]]:
+    for name, value in section.items():
+        yield name, Given(value, _where(source, tool.section, name))
+
+
+def _of_flags(tool: Tool, found: Foreign, flags: Sequence[str], problems: list[str]) -> Iterator[tuple[str, Given]]:
+    """The flags in the tool's words; Etude's own are kept for Etude, and others are problems."""
+    try:
+        overrides = parse(flags)
+    except ConfigError as error:
+        problems += error.problems
+        return
+    for one in overrides:
+        section, name = one.key[0], one.key[-1]
+        ours = section != tool.section or len(one.key) > 2 or (not tool.word(name) and name in TrainConfig.model_fields)  # noqa: PLR2004 - a section and its key
+        if ours:
+            found.flags.append(one)
+        else:
+            yield name, Given(one.value, one.flag)
+
+
+def _take(tool: Tool, found: Foreign, pairs: Iterable[tuple[str, Given]], problems: list[str]) -> None:
+    """Keep the values of words that are right; a later one takes the place of an earlier."""
+    for name, one in pairs:
+        word = tool.word(name)
+        if word is None:
+            problems.append(_unknown_key(tool, name, one.where))
+            continue
+        try:
+            found.given[word.name] = Given(word.check(one.value), one.where)
+        except ValueError as error:
+            problems.append(_wrong(tool, word, one, str(error)))
+
+
+def _wrong(tool: Tool, word: Word, one: Given, must: str) -> str:
+    said = must if "but is" in must else f"{must}, but is {brief(one.value)}"
+    return f"{tool.section}.{word.name} must be {said} ({one.where})."
+
+
+def _unknown_key(tool: Tool, name: str, where: str) -> str:
+    """Refuse a key of the translated section, with what its writer may have meant."""
+    key = f"{tool.section}.{name}"
+    head = f"{key} is not a key of {tool.name}'s [{tool.section}]; "
+    theirs = next((one.word for one in words_of(tool.name) if key in one.etude), None)
+    if theirs is not None:
+        return f"{head}{tool.name} calls this {tool.section}.{theirs} ({where})."
+    if name in TrainConfig.model_fields:
+        return f"{head}it is Etude's: give it as --{key} or in the second file ({where})."
+    near = nearest(name, [word.name for word in tool.words])
+    if near:
+        return f"{head}did you mean {tool.section}.{near}? ({where})."
+    return f"{head}it knows {', '.join(word.name for word in tool.words)} ({where})."
+
+
+def _unknown_section(tool: Tool, name: str, where: str) -> str:
+    if name in fields_of(Config):
+        return f"[{name}] is no section of {tool.name}'s but Etude's: put it into the second file ({where})."
+    known = [tool.section, *tool.left_out]
+    near = nearest(name, known)
+    advice = f"did you mean {near}?" if near else f"it knows {', '.join(known)}"
+    return f"{name} is not a section of {tool.name}; {advice} ({where})."
+
+
+def _left_out(tool: Tool, source: Source, key: str, value: Any) -> str:
+    """Tell of a section, or of a key above all sections, that is not translated."""
+    what = f"{key} = {brief(value)}"
+    if isinstance(value, Mapping):
+        names = list(value)
+        listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        what = f"[{key}]" + (f" ({listed})" if names else "")
+    return f"{what} is left out: {tool.left_out[key]} ({_where(source, key)})."
+
+
+def _where(source: Source, *key: str) -> str:
+    line = source.lines.get(key)
+    return f"{shown(source.path)}, line {line}" if line else shown(source.path)

@@ -1,0 +1,129 @@
+"""What another tool's config may say: its words, each with its kind, its range and its own default."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from etude.base.config.command import Override
+from etude.base.config.components import nearest, quoted
+from etude.base.config.writing import inline
+
+Check = Callable[[Any], Any]
+"""Gives a value as the tool reads it. Raises ValueError, with what it must be, for one that the tool refuses."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One key of another tool's section."""
+
+    name: str
+    default: Any
+    """The tool's own, as its guide gives it; None where the setting is off."""
+    check: Check
+
+
+@dataclass(frozen=True)
+class Given:
+    """The value of a word, and where it stands."""
+
+    value: Any
+    where: str
+    """`slang.toml, line 4`, a flag of the command line, or the tool's default."""
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a section of another tool says in Etude's words."""
+
+    settings: Sequence[Override]
+    """Etude's keys; the flag of each names where its value came from."""
+    notes: Sequence[str] = ()
+    """What has no counterpart, or not quite the same, each in a sentence."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool whose files Etude reads."""
+
+    name: str
+    section: str
+    """The section that is translated."""
+    words: Sequence[Word]
+    """All keys of that section."""
+    left_out: Mapping[str, str]
+    """Its other sections, and the keys above all sections: for each, where Etude has it instead."""
+    translate: Callable[[Mapping[str, Given]], Translation]
+    """From a value for every word to Etude's settings."""
+
+    def word(self, name: str) -> Word | None:
+        """The word of that name; a dash on the command line is an underscore."""
+        asked = name.replace("-", "_")
+        return next((word for word in self.words if word.name == asked), None)
+
+
+def setting(key: str, value: Any, given: Given) -> Override:
+    """An Etude setting that came from a word."""
+    return Override(tuple(key.split(".")), value, given.where)
+
+
+def whole(least: int) -> Check:
+    """Read a whole number from `least` up; one written as 8e3 is one too."""
+
+    def check(value: Any) -> int:
+        if not _is_number(value) or value != value // 1:
+            raise ValueError("a whole number")
+        if value < least:
+            raise ValueError(f"at least {least}")
+        return int(value)
+
+    return check
+
+
+def number(text: str, allows: Callable[[float], bool]) -> Check:
+    """Read a number for which `allows` holds; `text` says what that is, as in "more than 0"."""
+
+    def check(value: Any) -> float:
+        if not _is_number(value):
+            raise ValueError("a number")
+        try:
+            read = float(value)
+        except OverflowError:
+            read = math.copysign(math.inf, value)
+        if not allows(read):  # false for NaN too, which compares with nothing
+            raise ValueError(text)
+        return read
+
+    return check
+
+
+def one_of(*names: str) -> Check:
+    """Read one of some names, in whatever case."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value.strip().lower() in names:
+            return value.strip().lower()
+        near = nearest(value, names) if isinstance(value, str) else ""
+        advice = f', but is {inline(value)}; did you mean "{near}"?' if near else ""
+        raise ValueError(f"one of {quoted(names)}{advice}")
+
+    return check
+
+
+def or_off(check: Check) -> Check:
+    """Let a setting be off: `false`, or in the shell `none`."""
+
+    def optional(value: Any) -> Any:
+        off = value is None or value is False or (isinstance(value, str) and value.lower() == "none")
+        try:
+            return None if off else check(value)
+        except ValueError as error:
+            raise ValueError(f"{error} or none") from None
+
+    return optional
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
