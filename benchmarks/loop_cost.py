@@ -2,7 +2,7 @@
 
 Same small model, same batches from a list, AdamW (fused), clipping, a cosine schedule of the learning rate, and a line
 of JSON every 50 steps on both sides; Etude also checks that loss and gradient are finite and keeps its State. A second
-hand-written loop shows how much of a difference is noise.
+hand-written loop shows how much of a difference is noise. The last rows have ten callbacks that do nothing.
 
     python benchmarks/loop_cost.py --rounds 40
 """
@@ -13,7 +13,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,33 @@ class Handwritten:
         return float(steps)
 
 
-def measure(workload: str, *, rounds: int, steps: int, own_feed: bool) -> list[str]:
+class Empty(etude.Callback):
+    """A callback that listens to every event of a step, and does nothing."""
+
+    def on_step_start(self, run: Any) -> None: ...
+
+    def on_batch_start(self, run: Any, batch: Any) -> None: ...
+
+    def on_before_backward(self, run: Any, loss: Any) -> None: ...
+
+    def on_after_backward(self, run: Any) -> None: ...
+
+    def on_before_step(self, run: Any, optimizer: Any) -> None: ...
+
+    def on_batch_end(self, run: Any, batch: Any) -> None: ...
+
+    def on_step_end(self, run: Any, outcome: Any) -> None: ...
+
+
+class Ending(etude.Callback):
+    """The same for the one event that most callbacks want."""
+
+    def on_step_end(self, run: Any, outcome: Any) -> None: ...
+
+
+def measure(
+    workload: str, *, rounds: int, steps: int, own_feed: bool, callbacks: Sequence[Any] = (), kind: str = "none"
+) -> list[str]:
     """One row: microseconds of a step by hand, above it with Etude, and above it by hand again."""
     make_model, make_batch = WORKLOADS[workload]
     draw = torch.Generator().manual_seed(1)
@@ -130,6 +156,7 @@ def measure(workload: str, *, rounds: int, steps: int, own_feed: bool) -> list[s
             precision="float32",
             device="cpu",
             run_dir=place / "run",
+            callbacks=list(callbacks),
             say=lambda _: None,
         )
     costs = data.costs()
@@ -138,6 +165,7 @@ def measure(workload: str, *, rounds: int, steps: int, own_feed: bool) -> list[s
     return [
         f"{workload}, {tensors} tensors",
         "Etude's feed" if own_feed else "any iterable",
+        kind,
         f"{costs.median('by hand') * 1e6:.0f}",
         f"{above * 1e6:+.1f}",
         f"{noise * 1e6:+.1f}",
@@ -151,8 +179,17 @@ def section(*, rounds: int, steps: int) -> Section:
         f"Microseconds of processor time a step (other programs do not disturb it), one thread: "
         f"medians over {rounds} rounds of {steps} steps a side, in turns, in one run. "
         "The aim is at most 30 above a hand-written loop.",
-        ["model", "batches from", "by hand", "Etude above it", "a second hand-written loop above it"],
-        [measure(w, rounds=rounds, steps=steps, own_feed=own) for w in WORKLOADS for own in (True, False)],
+        ["model", "batches from", "callbacks", "by hand", "Etude above it", "a second hand-written loop above it"],
+        [
+            *[measure(w, rounds=rounds, steps=steps, own_feed=own) for w in WORKLOADS for own in (True, False)],
+            *[
+                measure("perceptron", rounds=rounds, steps=steps, own_feed=True, callbacks=made, kind=kind)
+                for kind, made in (
+                    ("ten, on_step_end", [Ending() for _ in range(10)]),
+                    ("ten, all seven events of a step", [Empty() for _ in range(10)]),
+                )
+            ],
+        ],
     )
 
 
