@@ -4,7 +4,7 @@ A `DataLoader`, an iterable with `state_dict`, or any other iterable holds batch
 indexed and counted, but not iterated) holds samples.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from torch.utils.data import (
@@ -53,6 +53,7 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
     if _is_feed(data):
         return cast("Feed", data)
     if _indexed(data):
+        _need_length(data)
         plan = CountPlan(len(data), batch_size or DEFAULT_BATCH_SIZE, seed=seed, shuffle=bool(shuffle), share=share)
         fetch = SampleFetch(data, default_collate, seed=seed)
         crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
@@ -63,12 +64,22 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
     _refuse(batch_size, "a DataLoader" if isinstance(data, DataLoader) else "an iterable of batches")
     if _computable(data):
         return _of_loader(data, seed=seed, shuffle=shuffle, share=share, limit=limit, notice=notice)
-    if isinstance(data, Iterable) or callable(data):
+    if (isinstance(data, Iterable) and not isinstance(data, (str, bytes, Mapping))) or callable(data):
         return IterableFeed(data, seed=seed, limit=limit, notice=notice)
     raise ConfigError(
         f"Data must be a DataLoader, a Dataset, an iterable of batches or a function that returns one, but is a "
         f"{type(data).__name__}."
     )
+
+
+def _need_length(data: Any) -> None:
+    try:
+        len(data)
+    except (TypeError, NotImplementedError):
+        raise ConfigError(
+            f"The {type(data).__name__} does not say how many samples it has: give it a __len__, or make it an "
+            f"IterableDataset, which is read to its end."
+        ) from None
 
 
 def _refuse(batch_size: int | None, what: str) -> None:

@@ -127,8 +127,8 @@ class IterableFeed:
     def _refuse_a_second_pass(self) -> None:
         if self._begun and isinstance(self._data, Iterator):
             raise DataError(
-                "The training data is an iterator, which can be read once only, and a second epoch asks for it again; "
-                "give a list, a DataLoader, or a function that returns a new iterator."
+                "The data is an iterator, which can be read once only, and a second epoch asks for it again; give a "
+                "list, a DataLoader, or a function that returns a new iterator."
             )
         self._begun = True
 
