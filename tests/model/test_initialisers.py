@@ -119,3 +119,23 @@ def test_parts_of_other_libraries_are_drawn_anew_by_their_names():
     initialise(second, 1)
 
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_depth_scaling_makes_a_stacks_additions_together_as_large_as_one():
+    plain, scaled = small(encoder_layers=2, decoder_layers=3), small(encoder_layers=2, decoder_layers=3)
+    initialise(plain, 1)
+    initialise(scaled, 1, scheme="depth_scaled")
+
+    before, after = weights(plain), weights(scaled)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    added = ("attention.output.weight", "cross.output.weight", "feedforward.outer.weight")
+    assert changed == {name for name in before if name.endswith(added)}
+    for name in changed:
+        additions = 2 * 2 if name.startswith("encoder") else 3 * 3
+        torch.testing.assert_close(after[name], before[name] / additions**0.5)
+
+
+@pytest.mark.parametrize("scheme", ["mup", "depth_scaled"])
+def test_a_scheme_that_a_model_does_not_know_is_an_error(scheme):
+    with pytest.raises(ConfigError, match=f'init.scheme = "{scheme}" is'):
+        initialise(nn.Linear(3, 3), 1, scheme=scheme)

@@ -4,8 +4,10 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
@@ -15,7 +17,9 @@ from etude.base.config.imports import resolve_import
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.randomness import seed_of
+from etude.model.layers import DecoderLayer, EncoderLayer
 
+Scheme = Literal["default", "depth_scaled", "mup"]
 Initialiser = Callable[[Tensor], object]
 """Fills a tensor in place, drawing from torch's global generator."""
 
@@ -23,8 +27,58 @@ Initialiser = Callable[[Tensor], object]
 class InitConfig(Section):
     """`[init]`: how parameters begin."""
 
+    scheme: Scheme = "default"
+    """Each model's own; depth_scaled: what is added to the residual stream begins smaller in deeper models, as GPT-2's
+    does (a decoder's own is that already); mup: a decoder whose best learning rate stays as its width grows (Yang et
+    al. 2022)."""
+    base_width: int = Field(128, ge=1)
+    """Of mup: the `model.d_model` at which it is the same as default."""
+    base_head_width: int = Field(32, ge=1)
+    """Of mup: the width of a head at which attention is scaled as without it."""
     weights: dict[str, str | float] = Field(default_factory=dict)
     """Initialisers by name pattern, such as "encoder.*.weight" = "normal(0.02)"; of several that match, the last."""
+
+
+@dataclass(frozen=True)
+class WidthScaling:
+    """How a network's numbers follow its width: the maximal update parametrisation, or nothing.
+
+    Yang et al. 2022 ("Tensor Programs V"), table 8, for Adam: hidden matrices begin with a variance of 1 / width and
+    learn at a rate of 1 / width; embeddings keep both; logits are divided by width, and attention scores by the
+    width of a head instead of its root. All are relative to a base width, where they are what they were.
+    """
+
+    width: float = 1.0
+    """The width of the model relative to the base."""
+    head: float = 1.0
+    """The width of a head relative to the base's; 1 as well where scores are scaled as usual."""
+
+    @classmethod
+    def of(cls, config: InitConfig | None, d_model: int, head_width: int) -> Self:
+        """The scaling that `[init]` asks of a model of this shape."""
+        if config is None or config.scheme != "mup":
+            return cls()
+        return cls(d_model / config.base_width, head_width / config.base_head_width)
+
+    @property
+    def deviation(self) -> float:
+        """Factor of the deviation that hidden matrices begin with."""
+        return 1.0 / math.sqrt(self.width)
+
+    @property
+    def rate(self) -> float:
+        """Factor of the learning rate of hidden matrices."""
+        return 1.0 / self.width
+
+    @property
+    def logits(self) -> float:
+        """Factor of the logits."""
+        return 1.0 / self.width
+
+    @property
+    def scores(self) -> float:
+        """Factor of attention scores beside the usual 1 / sqrt(width of a head)."""
+        return 1.0 / math.sqrt(self.head)
 
 
 def _kaiming(fill: Callable[..., Tensor]) -> Callable[..., object]:
@@ -91,14 +145,23 @@ def _imported(spec: str, key: str) -> Initialiser:
     return found  # type: ignore[no-any-return]
 
 
-def initialise(module: nn.Module, seed: int, rules: Mapping[str, str | float] | None = None, stage: str = "") -> None:
+def initialise(
+    module: nn.Module,
+    seed: int,
+    rules: Mapping[str, str | float] | None = None,
+    stage: str = "",
+    *,
+    scheme: Scheme = "default",
+) -> None:
     """Draw the parameters of `module` anew, in place, without touching torch's global generator.
 
     Every part that has `reset_parameters` is asked, inner ones first, each after seeding by its own name; then
     `rules` (patterns of parameter names, as in `fnmatch`) are laid over it, each parameter seeded by its name.
     Parameters of parts without `reset_parameters` keep what their constructor drew. Do it before the module
-    moves to an accelerator. Raises ConfigError where a pattern matches no parameter.
+    moves to an accelerator. `scheme` mup is up to the module, which must have been made for it. Raises ConfigError
+    where a pattern matches no parameter, or the module does not know the scheme.
     """
+    _check_scheme(module, scheme)
     chosen = _matched(module, rules or {})
     with _own_generator(), torch.no_grad():
         for name, part in reversed(list(module.named_modules())):
@@ -106,10 +169,46 @@ def initialise(module: nn.Module, seed: int, rules: Mapping[str, str | float] | 
             if reset is not None:
                 torch.manual_seed(seed_of(seed, stage, "init", name))
                 reset()
+        if scheme == "depth_scaled":
+            _scale_by_depth(module)
         for name, parameter in module.named_parameters():
             if name in chosen:
                 torch.manual_seed(seed_of(seed, stage, "init", name))
                 _fill(chosen[name], parameter, name)
+
+
+def _check_scheme(module: nn.Module, scheme: Scheme) -> None:
+    if scheme == "mup" and not hasattr(module, "rate_multipliers"):
+        raise ConfigError(
+            f'init.scheme = "mup" is known to decoders alone, but the model is a {type(module).__name__}; '
+            'take "default", or model.type = "decoder".'
+        )
+    if scheme == "depth_scaled" and not (hasattr(module, "rate_multipliers") or any(_stacks(module))):
+        raise ConfigError(
+            f'init.scheme = "depth_scaled" is for layers that add to a residual stream, which {type(module).__name__} '
+            'does not have; take "default".'
+        )
+
+
+def _stacks(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Of each stack of encoder or decoder layers, the matrices whose products are added to its residual stream."""
+    for part in module.modules():
+        if isinstance(part, nn.ModuleList):
+            added: list[Tensor] = []
+            for layer in part:
+                if isinstance(layer, EncoderLayer | DecoderLayer):
+                    added += [layer.attention.output.weight, layer.feedforward.outer.weight]
+                if isinstance(layer, DecoderLayer):
+                    added.append(layer.cross.output.weight)
+            if added:
+                yield added
+
+
+def _scale_by_depth(module: nn.Module) -> None:
+    """Let the sum of all that a stack adds begin as large as one addition (Radford et al. 2019, section 2.3)."""
+    for added in _stacks(module):
+        for weight in added:
+            weight.mul_(len(added) ** -0.5)
 
 
 @contextmanager

@@ -1,0 +1,258 @@
+"""Recurrent language models, LSTM and GRU, whose state can be carried from one stretch of text to the next.
+
+Legend: B batch, T time, M width, E width of embeddings, V vocabulary, R rows that generate, S segments.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from etude.base.config.fields import Switch
+from etude.base.config.section import Section
+from etude.base.errors import DataError
+from etude.model.decoder_layers import Projection, TokenEmbedding
+from etude.model.dropout import Dropout, set_dropout
+from etude.model.rates import Rate, ScheduledValue, initial, is_constant
+
+RATES = ("dropout", "embedding_dropout", "output_dropout", "weight_drop")
+"""Kinds of dropout; what `set_dropout` takes."""
+DEVIATION = 0.05
+"""What embeddings and output begin with."""
+
+LayerState: TypeAlias = tuple[Tensor, ...]
+"""Hidden state, and of an LSTM the cell's: [R, M] each."""
+State: TypeAlias = tuple[LayerState, ...]
+"""One for each layer."""
+
+
+class RecurrentConfig(Section):
+    """`[model] type = "lstm"` or `"gru"`."""
+
+    type: Literal["lstm", "gru"] = "lstm"
+    layers: int = Field(2, ge=1)
+    """Recurrent layers."""
+    d_model: int = Field(256, ge=1)
+    """Width of the recurrent layers."""
+    embedding_width: int = Field(256, ge=1)
+    """Width of the embeddings; as `d_model` where not given."""
+    tie_output: bool = True
+    """The output layer is the embedding; where widths differ, a linear layer stands between."""
+    dropout: Rate = 0.0
+    """Between the layers, and before and behind them where these have no rate of their own."""
+    embedding_dropout: Switch[Rate] = None
+    """On embeddings; as `dropout` where not given."""
+    output_dropout: Switch[Rate] = None
+    """On what the last layer gives; as `dropout` where not given."""
+    variational: bool = False
+    """One dropout mask for all time steps of a row (Gal and Ghahramani 2016), instead of one for each."""
+    weight_drop: Rate = 0.0
+    """Dropout of the weights from state to state, one mask a batch (Merity et al. 2018)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, data: Any) -> Any:
+        """Complete the width of the embeddings, so that a run's config says it all."""
+        if not isinstance(data, Mapping) or "embedding_width" in data:
+            return data
+        return {**data, "embedding_width": data.get("d_model", 256)}
+
+
+@final
+class Locked(nn.Module):
+    """Dropout of the same elements at every time step of a row, or, not `locked`, of any."""
+
+    def __init__(self, rate: Any, kind: str, *, locked: bool) -> None:
+        super().__init__()
+        self.locked = locked
+        self.dropout = Dropout(initial(rate), kind)
+
+    def forward(self, value_BTM: Tensor) -> Tensor:
+        """[B, T, M], as it came in evaluation."""
+        if not self.locked or not self.training or self.dropout.rate == 0:
+            return self.dropout(value_BTM)  # type: ignore[no-any-return]
+        mask_B1M = self.dropout(torch.ones_like(value_BTM[:, :1]))
+        return value_BTM * mask_B1M  # type: ignore[no-any-return]
+
+
+@final
+class RecurrentLayer(nn.Module):
+    """One layer of torch's LSTM or GRU, the weights between its states subject to dropout."""
+
+    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, width: int, weight_drop: Any) -> None:
+        super().__init__()
+        self.cell: nn.RNNBase = (nn.LSTM if kind == "lstm" else nn.GRU)(inputs, width, batch_first=True)
+        self.dropout = Dropout(initial(weight_drop), "weight_drop")
+
+    def forward(
+        self, value_BTM: Tensor, state: LayerState | None, lengths_B: Tensor | None
+    ) -> tuple[Tensor, LayerState]:
+        """[B, T, M] and the state [B, M] of each row after its last step, of which it has `lengths_B` (None: T)."""
+        given: Any = None if state is None else tuple(part[None] for part in state)
+        if isinstance(self.cell, nn.GRU) and given is not None:
+            given = given[0]
+        inputs: Any = value_BTM
+        if lengths_B is not None:
+            inputs = pack_padded_sequence(value_BTM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, after = self._run(inputs, given)
+        if isinstance(outputs, PackedSequence):
+            outputs = pad_packed_sequence(outputs, batch_first=True)[0]
+        parts = after if isinstance(after, tuple) else (after,)
+        return outputs, tuple(part[0] for part in parts)
+
+    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+        if not self.training or self.dropout.rate == 0:
+            return self.cell(inputs, state)  # type: ignore[no-any-return]
+        # torch's layer has no place for this: it computes with what stands in this list.
+        weights = self.cell._flat_weights  # noqa: SLF001
+        self.cell._flat_weights = [  # noqa: SLF001
+            self.dropout(weight) if name.startswith("weight_hh") else weight
+            for name, weight in zip(self.cell._flat_weights_names, weights, strict=True)  # noqa: SLF001
+        ]
+        try:
+            return self.cell(inputs, state)  # type: ignore[no-any-return]
+        finally:
+            self.cell._flat_weights = weights  # noqa: SLF001
+
+
+@final
+class RecurrentMemory:
+    """The state of rows that generate."""
+
+    def __init__(self, state: State, lengths: Sequence[int]) -> None:
+        self.state = state
+        self.lengths = list(lengths)
+        """Tokens that each row has seen."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order; a row may be taken several times."""
+        chosen = torch.tensor(rows, device=self.state[0][0].device)
+        self.state = tuple(tuple(part.index_select(0, chosen) for part in layer) for layer in self.state)
+        self.lengths = [self.lengths[row] for row in rows]
+
+
+@final
+class Recurrent(nn.Module):
+    """Predicts the next token from a state that sums up all before it.
+
+    Rates of dropout may be changed between steps by `set_dropout`.
+    """
+
+    window = sys.maxsize
+    """How many tokens generation looks back on: all."""
+    slides = True
+    """Whether the window may move token by token."""
+
+    def __init__(self, config: RecurrentConfig, vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = vocabulary
+        """Tokens that can be predicted."""
+        width, inner, kind = config.embedding_width, config.d_model, config.type
+        self.embedding = TokenEmbedding(vocabulary, width, deviation=DEVIATION)
+        self.embedding_dropout = _dropout(config, "embedding_dropout")
+        self.layers = nn.ModuleList(
+            RecurrentLayer(kind, inner if index else width, inner, config.weight_drop) for index in range(config.layers)
+        )
+        self.between = Locked(config.dropout, "dropout", locked=config.variational)
+        self.output_dropout = _dropout(config, "output_dropout")
+        narrows = config.tie_output and width != inner
+        self.narrow = Projection(inner, width, bias=False, deviation=inner**-0.5) if narrows else nn.Identity()
+        if not config.tie_output:
+            self.output = Projection(inner, vocabulary, bias=False, deviation=DEVIATION)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix [V, E or M] whose product with `hidden` gives the logits."""
+        return self.embedding.weight if self.config.tie_output else self.output.weight
+
+    def set_dropout(self, kind: str, rate: float) -> int:
+        """Set the rate that the config calls `kind`, such as "dropout"; returns on how many places it works."""
+        return set_dropout(self, kind, rate)
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """The rates of dropout that the config gives as schedules."""
+        rates = {kind: getattr(self.config, kind) for kind in RATES}
+        return [
+            ScheduledValue(f"model.{kind}", rate, partial(self.set_dropout, kind))
+            for kind, rate in rates.items()
+            if not is_constant(rate)
+        ]
+
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        """Logits [B, T, V] of the token that follows each of `tokens_BT`."""
+        return F.linear(self.hidden(tokens_BT, documents_BT=documents_BT)[0], self.output_weight)
+
+    def hidden(
+        self,
+        tokens_BT: Tensor,
+        state: State | None = None,
+        *,
+        documents_BT: Tensor | None = None,
+        lengths_B: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """What `forward` makes its logits of, [B, T, E], and the state of each row after its last token.
+
+        A row begins at `state` (None: at zero) and has `lengths_B` tokens (None: T). With `documents_BT` every
+        document begins at zero; the state that is given back is then of no use. Raises DataError for both together.
+        """
+        embedded_BTE = self.embedding(tokens_BT)
+        if documents_BT is None:
+            return self._through(embedded_BTE, state, lengths_B)
+        if state is not None:
+            raise DataError(
+                "A recurrent state cannot be carried into rows of packed documents, each of which begins anew: lay the "
+                "text out as contiguous streams, or set train.carry_hiddens = false and no train.tbptt_steps."
+            )
+        lengths_S = _segments(documents_BT)
+        segments = embedded_BTE.flatten(0, 1).split(lengths_S.tolist())
+        padded_STE = nn.utils.rnn.pad_sequence(list(segments), batch_first=True)
+        hidden_STE, after = self._through(padded_STE, None, lengths_S)
+        there = torch.arange(hidden_STE.size(1), device=hidden_STE.device) < lengths_S[:, None]
+        return hidden_STE[there].view(*tokens_BT.shape, -1), after
+
+    def _through(self, value: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+        value = self.embedding_dropout(value)
+        after = []
+        for index, layer in enumerate(self.layers):
+            value, ended = layer(value, None if state is None else state[index], lengths)
+            after.append(ended)
+            value = self.between(value) if index + 1 < len(self.layers) else self.output_dropout(value)
+        return self.narrow(value), tuple(after)
+
+    def begin(self, contexts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, RecurrentMemory]:
+        """Logits [R, V] of what follows each context, of at least one token, and the memory to go on with."""
+        del room
+        device = self.embedding.weight.device
+        rows = [torch.tensor(context, device=device) for context in contexts]
+        lengths_R = torch.tensor([len(context) for context in contexts], device=device)
+        tokens_RT = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        hidden_RTE, state = self.hidden(tokens_RT, lengths_B=lengths_R)
+        last_RE = hidden_RTE[torch.arange(len(rows), device=device), lengths_R - 1]
+        return F.linear(last_RE, self.output_weight), RecurrentMemory(state, lengths_R.tolist())
+
+    def step(self, tokens_R: Tensor, memory: RecurrentMemory) -> Tensor:
+        """Logits [R, V] of what follows `tokens_R`, which the memory takes in (in place)."""
+        hidden_R1E, memory.state = self.hidden(tokens_R[:, None], memory.state)
+        memory.lengths = [length + 1 for length in memory.lengths]
+        return F.linear(hidden_R1E[:, 0], self.output_weight)
+
+
+def _dropout(config: RecurrentConfig, kind: str) -> Locked:
+    """The dropout of this kind, or of the general one where it has no rate of its own."""
+    own = getattr(config, kind)
+    return Locked(config.dropout if own is None else own, "dropout" if own is None else kind, locked=config.variational)
+
+
+def _segments(documents_BT: Tensor) -> Tensor:
+    """The lengths [S] of the stretches of one document, row after row."""
+    begins_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    places_S = begins_BT.flatten().nonzero()[:, 0]
+    return torch.diff(places_S, append=places_S.new_tensor([documents_BT.numel()]))
