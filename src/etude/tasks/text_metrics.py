@@ -1,4 +1,4 @@
-"""Metrics of text that can be merged over batches and ranks: sacreBLEU, chrF, perplexity."""
+"""Metrics of text that can be merged over batches and ranks: sacreBLEU, chrF, perplexity, bits per byte, accuracy."""
 
 import math
 from collections.abc import Sequence
@@ -105,6 +105,54 @@ class Perplexity:
     def reset(self) -> None:
         """Forget all that was seen."""
         self._sum, self._count = 0.0, 0
+
+
+class _Ratio:
+    """One sum over another; both stay on the device until `compute`."""
+
+    def __init__(self) -> None:
+        self._sum: Tensor | float = 0.0
+        self._count: Tensor | float = 0.0
+
+    def update(self, total: Tensor | float, count: Tensor | float) -> None:
+        """Take in a sum, and what it is over."""
+        self._sum = self._sum + (total.detach().double() if isinstance(total, Tensor) else total)
+        self._count = self._count + count
+
+    def merge(self, other: Self) -> None:
+        """Take in what `other` has seen."""
+        self.update(other._sum, other._count)
+
+    def compute(self) -> float:
+        """The ratio; NaN where nothing was seen."""
+        count = float(self._count)
+        return float(self._sum) / count if count else math.nan
+
+    def reset(self) -> None:
+        """Forget all that was seen."""
+        self._sum, self._count = 0.0, 0.0
+
+
+@final
+class Accuracy(_Ratio):
+    """The share of targets that were the likeliest token."""
+
+
+@final
+class BitsPerByte(_Ratio):
+    """The loss of a text in bits for each of its bytes in UTF-8: comparable across tokenizers.
+
+    `update` takes the loss summed in nats, and the bytes that its targets stand for.
+
+    >>> metric = BitsPerByte()
+    >>> metric.update(math.log(2) * 24, 8.0)
+    >>> round(metric.compute(), 6)
+    3.0
+    """
+
+    def compute(self) -> float:
+        """Bits a byte; NaN where nothing was seen."""
+        return super().compute() / math.log(2)
 
 
 def _sacrebleu() -> Any:
