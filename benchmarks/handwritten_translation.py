@@ -7,7 +7,7 @@ Legend: B batch, S source time, T target time, H heads, D width of a head, M wid
 N targets.
 """
 # Shapes stand in names, as in Etude's own models; forward and backward promise what torch says they do.
-# ruff: noqa: N803, N806, N815, D101
+# ruff: noqa: N815, D101
 
 import math
 import random

@@ -145,6 +145,23 @@ def test_a_resumed_schedule_goes_on_as_an_unbroken_one(name, before, after):
     assert follow(resumed, after) == follow(unbroken, after)
 
 
+@pytest.mark.parametrize("name", ["plateau", "newbob"])
+def test_more_of_a_metric_that_is_known_for_it_is_better_unless_the_mode_is_given(name):
+    found = {}
+    for metric in ("val/loss", "val/bleu", "val/macro_f1", "val/thing"):
+        for mode in ({}, {"mode": "min"}, {"mode": "max"}):
+            schedule = driven(schedule=name, patience=1, monitor=metric, **mode) if name == "plateau" else driven(
+                schedule=name, monitor=metric, **mode
+            )  # fmt: skip
+            for value in (10.0, 20.0):
+                schedule.follow_validation({"val/other": 0.0, metric: value}, LATE)
+            found[metric, mode.get("mode")] = schedule(LATE)
+
+    assert {key for key, value in found.items() if value == 1.0} == {
+        ("val/bleu", None), ("val/macro_f1", None), *((metric, "max") for metric, _ in found)
+    }  # fmt: skip
+
+
 def test_a_whole_number_follows_no_validation():
     with pytest.raises(ConfigError, match="x must be a schedule that follows no validation, but is plateau"):
         bind_whole(ADAPTER.validate_python({"schedule": "plateau", "peak": 4.0}), RUN, key="x")

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from etude.app.config import Config
+from etude.app.config import Config, PairsConfig, SamplesConfig, TextConfig
+from etude.app.corpus import Corpus
 from etude.app.pairs import Pairs, longest_trained
 from etude.base.config.components import Imported
 from etude.base.config.imports import check_signature, resolve_import
@@ -37,8 +38,26 @@ from etude.train.task import Task
 Say = Callable[[str], None]
 
 
-def build_task(config: Config, pairs: Pairs) -> Task:
+def build_task(config: Config, corpus: Corpus) -> Task:
     """The task with its model, initialised from (seed, names) alone; no weights are loaded."""
+    if isinstance(config, TextConfig):
+        from etude.app.build_text import build_text_task
+        from etude.app.texts import Texts
+
+        assert isinstance(corpus, Texts)
+        return build_text_task(config, corpus)
+    if isinstance(config, SamplesConfig):
+        from etude.app.samples import Samples
+
+        assert isinstance(corpus, Samples)
+        return corpus.task
+    assert isinstance(config, PairsConfig)
+    assert isinstance(corpus, Pairs)
+    return _pairs_task(config, corpus)
+
+
+def _pairs_task(config: PairsConfig, pairs: Pairs) -> Task:
+    """A task over pairs of texts."""
     model = build_model(config, pairs)
     parts = {
         "model": model,
@@ -49,16 +68,28 @@ def build_task(config: Config, pairs: Pairs) -> Task:
     if isinstance(config.task, TranslationConfig):
         task: Task = TranslationTask(config=config.task, **parts)
     else:
-        task = _imported(config.task, parts, "task")
-        if not isinstance(task, Task):
-            raise ConfigError(f"task.type {config.task.type} must make an etude.Task, but makes {type(task).__name__}.")
+        task = imported_task(config.task, parts)
     for name, split in pairs.splits.items():
         if name != "train" and isinstance(task, TranslationTask):
             task.use_references(name, split.references)
     return task
 
 
-def build_model(config: Config, pairs: Pairs) -> nn.Module:
+def imported_task(entry: Any, offered: Mapping[str, Any]) -> Task:
+    """A task of the user's own. Raises ConfigError where what is named makes none."""
+    task = imported(entry, offered, "task")
+    if not isinstance(task, Task):
+        raise ConfigError(f"task.type {entry.type} must make an etude.Task, but makes {type(task).__name__}.")
+    return task
+
+
+def parameters_told(task: Task) -> str:
+    """How many parameters there are, as a run begins with it."""
+    told: Callable[[], str] | None = getattr(task, "parameters_told", None)
+    return told() if told is not None else f"{sum(p.numel() for p in task.parameters()):,} parameters"
+
+
+def build_model(config: PairsConfig, pairs: Pairs) -> nn.Module:
     """The network, initialised."""
     sizes = {side: tokenizer.size for side, tokenizer in pairs.tokenizers.items()}
     with torch.random.fork_rng(devices=[]):
@@ -70,7 +101,7 @@ def build_model(config: Config, pairs: Pairs) -> nn.Module:
             model: Any = _transformer(config.model, sizes)
         else:
             offered = {"source_vocabulary": sizes["source"], "target_vocabulary": sizes["target"], "pad": PAD}
-            model = _imported(config.model, offered, "model")
+            model = imported(config.model, offered, "model")
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model.type must make a torch.nn.Module, but makes {type(model).__name__}.")
     if isinstance(model, Transformer) or config.init.weights:
@@ -104,17 +135,17 @@ def _check_lengths(config: TransformerConfig, pairs: Pairs, trained: int | None)
                 )
 
 
-def build_loss(config: Config) -> Any:
-    """The training loss."""
+def build_loss(config: Config, ignored: int = PAD) -> Any:
+    """The training loss; targets that are `ignored` count for nothing."""
     if isinstance(config.loss, LossConfig):
         has_z = config.loss.z_loss != 0  # a schedule is not 0 either
-        return (CrossEntropyWithZ if has_z else CrossEntropy).of(config.loss, ignore_index=PAD)
+        return (CrossEntropyWithZ if has_z else CrossEntropy).of(config.loss, ignore_index=ignored)
     if isinstance(config.loss, MeanSquaredErrorConfig):
         return MeanSquaredError()
     made = resolve_import(config.loss.type, "loss.type")
     if inspect.isfunction(made) and not _is_factory(made, config.loss.arguments):
         return functools.partial(made, **config.loss.arguments)
-    loss = _imported(config.loss, {"ignore_index": PAD}, "loss")
+    loss = imported(config.loss, {"ignore_index": ignored}, "loss")
     if not callable(loss):
         raise ConfigError(f"loss.type must make a function of logits and targets, but makes {type(loss).__name__}.")
     return loss
@@ -170,7 +201,7 @@ def _measure(config: Config, task: Task, entry: Any, where: str) -> Callable[[Ta
         return OfParameters(l2 if isinstance(entry, L2Config) else l1, parameters)
     made = resolve_import(entry.type, f"{where}.type")
     if inspect.isclass(made):
-        made = _imported(entry, {}, where)
+        made = imported(entry, {}, where)
     elif callable(made):
         check_signature(made, entry.arguments, where, positional=1)
         made = functools.partial(made, **entry.arguments)
@@ -183,7 +214,7 @@ def build_callbacks(config: Config) -> list[Any]:
     """The user's callbacks."""
     found = []
     for where, entry in callback_entries(config).items():
-        found.append(_imported(entry, {}, where))
+        found.append(imported(entry, {}, where))
         check_callback(found[-1], f"{where}.type")
     return found
 
@@ -232,7 +263,7 @@ def _scheduled_values(task: Task) -> list[ScheduledValue]:
     return [value for part in parts.values() for value in part.scheduled_values()]
 
 
-def _imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
+def imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:
     """Call what an import path names with its own arguments and what it asks for of `offered`."""
     make = resolve_import(entry.type, f"{where}.type")
     if not callable(make):

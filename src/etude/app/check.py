@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from etude.app.config import Config
+from etude.app.corpus import TOKENIZERS, open_corpus
 from etude.app.folder import compare
-from etude.app.pairs import TOKENIZERS, prepare
 from etude.app.running import build_job
 from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
@@ -67,8 +67,7 @@ def _facts(loaded: Loaded[Config], say: Say) -> Iterator[Fact]:
     job = build_job(loaded, folder, _without_places(say))
     job.folder, job.callbacks, job.loggers = None, (), ()
     if config.data.test is not None:
-        pairs = prepare(config, ["test"], say, stored=folder / TOKENIZERS)
-        yield Fact("test", f"{len(pairs.splits['test']):,} pairs")
+        yield Fact("test", open_corpus(config, ["test"], say, stored=folder / TOKENIZERS).size("test"))
     try:
         training = prepare_training(job, Interrupts())
         yield from _model(training, config.train.precision)

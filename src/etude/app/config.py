@@ -1,29 +1,46 @@
 """The whole config: every section, and the tables of names that `type` chooses from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from etude.base.config.components import Imported, component
+from etude.base.config.command import parse
+from etude.base.config.components import Imported, component, is_import_path
+from etude.base.config.composing import compose
 from etude.base.config.fields import PathField
 from etude.base.config.loading import Loaded, load
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.spec import rounded
 from etude.callbacks.config import LogConfig
 from etude.data.config import DataConfig
+from etude.data.text_config import TextDataConfig
 from etude.data.tokenizer_config import BpeConfig, TokenizerField, TokenizerPair
+from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
+from etude.model.recurrent import RecurrentConfig
 from etude.model.transformer import TransformerConfig
+from etude.tasks.hf_config import HfConfig, HfDataConfig
+from etude.tasks.hf_folder import HfModelConfig
+from etude.tasks.language_model import LanguageModelConfig
 from etude.tasks.text_metrics import TEXT_METRICS
 from etude.tasks.translation import TranslationConfig
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
-TASKS: dict[str, type[Section]] = {"translation": TranslationConfig}
-MODELS: dict[str, type[Section]] = {"transformer": TransformerConfig}
+TASKS: dict[str, type[Section]] = {
+    "translation": TranslationConfig,
+    "language_model": LanguageModelConfig,
+    "hf": HfConfig,
+}
+PAIR_MODELS: dict[str, type[Section]] = {"transformer": TransformerConfig}
+TEXT_MODELS: dict[str, type[Section]] = {"decoder": DecoderConfig, "lstm": RecurrentConfig, "gru": RecurrentConfig}
+HF_MODELS: dict[str, type[Section]] = {"hf": HfModelConfig}
 LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
 
 
@@ -49,13 +66,16 @@ CallbackField = Annotated[Imported, component({})]
 
 
 class Config(Section):
-    """A run."""
+    """A run. What its data and models may be depends on the task: `PairsConfig` and `TextConfig` say what."""
 
     run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
-    task: Annotated[TranslationConfig | Imported, component(TASKS)]
-    data: DataConfig = DataConfig()
+    task: Annotated[TranslationConfig | LanguageModelConfig | HfConfig | Imported, component(TASKS)]
+    data: DataConfig | TextDataConfig | HfDataConfig = DataConfig()
     tokenizer: TokenizerField = BpeConfig()
-    model: Annotated[TransformerConfig | Imported, component(MODELS, "transformer")] = TransformerConfig()
+    model: Annotated[
+        TransformerConfig | DecoderConfig | RecurrentConfig | HfModelConfig | Imported,
+        component({**PAIR_MODELS, **TEXT_MODELS, **HF_MODELS}, "transformer"),
+    ] = TransformerConfig()
     init: InitConfig = InitConfig()
     loss: Annotated[
         LossConfig | MeanSquaredErrorConfig | ImportedLoss, component(LOSSES, "cross_entropy", ImportedLoss)
@@ -69,18 +89,13 @@ class Config(Section):
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         """Find, before any data is read, what one section says against another."""
-        shares = isinstance(self.model, TransformerConfig) and self.model.share_embeddings
-        if shares and isinstance(self.tokenizer, TokenizerPair):
-            raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
-        if self.train.patience is not None and self.data.val is None and self.train.overfit is None:
+        if self.train.patience is not None and not self.validates:
             raise ValueError("train.patience needs validation data, but data.val is not set")
-        of_numbers = isinstance(self.loss, MeanSquaredErrorConfig)
-        if of_numbers and isinstance(self.task, TranslationConfig):
-            raise ValueError('loss.type "mse" compares numbers, but translation predicts tokens: take "cross_entropy"')
-        silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
-        if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
-            raise ValueError(
-                f"train.monitor cannot be {self.train.monitor} with task.eval_search_samples = 0: nothing is translated"
+        if self.train.batch_size is None and self.train.batch_tokens is None:
+            raise ValueError("train.batch_size and train.batch_tokens are both off: give one of them")
+        if isinstance(self.loss, MeanSquaredErrorConfig) and not isinstance(self.task, Imported):
+            raise ValueError(  # noqa: TRY004 - the value of one key against that of another
+                f'loss.type "mse" compares numbers, but {self.task.type} predicts tokens: take "cross_entropy"'
             )
         return self
 
@@ -88,6 +103,101 @@ class Config(Section):
     def folder(self) -> Path:
         """The run folder."""
         return self.run.dir / self.run.name
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split."""
+        return self.data.val is not None
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is something to validate on."""
+        return self.has_val or self.train.overfit is not None
+
+
+class PairsConfig(Config):
+    """A run over pairs of texts."""
+
+    data: DataConfig = DataConfig()
+    model: Annotated[TransformerConfig | Imported, component(PAIR_MODELS, "transformer")] = TransformerConfig()
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> Self:
+        shares = isinstance(self.model, TransformerConfig) and self.model.share_embeddings
+        if shares and isinstance(self.tokenizer, TokenizerPair):
+            raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
+        silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
+        if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
+            raise ValueError(
+                f"train.monitor cannot be {self.train.monitor} with task.eval_search_samples = 0: nothing is translated"
+            )
+        return self
+
+
+class TextConfig(Config):
+    """A run over text: language models."""
+
+    data: TextDataConfig = TextDataConfig()
+    model: Annotated[DecoderConfig | RecurrentConfig | Imported, component(TEXT_MODELS, "decoder")] = DecoderConfig()
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Self:
+        several = isinstance(self.tokenizer, TokenizerPair)
+        if several:
+            raise ValueError("tokenizer must be one for all text, but has a source and a target")
+        return self
+
+    @model_validator(mode="after")
+    def _a_state_is_there_to_carry(self) -> Self:
+        for key in ("tbptt_steps", "carry_hiddens"):
+            if isinstance(self.model, DecoderConfig) and getattr(self.train, key):
+                raise ValueError(
+                    f"train.{key} is for a model that hands a state on, but a decoder has none: take "
+                    'model.type = "lstm" or "gru", or switch it off'
+                )
+        return self
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split: a part of the training text, if nothing else."""
+        return super().has_val or self.data.rule is not None
+
+    @property
+    def longest_block(self) -> int | None:
+        """The longest row, in tokens, as far as the config tells."""
+        size = self.data.block_size
+        if not isinstance(size, ScheduleSection):
+            return int(size)
+        values = [extreme.value for extreme in size.extremes()]
+        return rounded(max(values)) if values else None
+
+
+class SamplesConfig(Config):
+    """A run that tunes a model of the transformers library; the model brings its tokenizer."""
+
+    data: HfDataConfig = HfDataConfig()
+    model: Annotated[HfModelConfig, component(HF_MODELS, "hf")]
+
+
+TEXT_KEYS = frozenset(TextDataConfig.model_fields) - frozenset(DataConfig.model_fields)
+"""Keys of `[data]` that tell text from pairs where the task is the user's own."""
+
+
+def kind_of(path: Path | None, overrides: Any) -> type[Config]:
+    """What a config is read as: by its task or, for a task of the user's own, by its data and model."""
+    try:
+        data = compose(Config, path, parse(overrides)).data
+    except ConfigError:
+        return PairsConfig  # what is wrong is said when it is loaded
+    task, model, part = (_table(data.get(name)) for name in ("task", "model", "data"))
+    if is_import_path(task.get("type")):
+        return TextConfig if model.get("type") in TEXT_MODELS or TEXT_KEYS & set(part) else PairsConfig
+    kinds: dict[Any, type[Config]] = {"language_model": TextConfig, "hf": SamplesConfig}
+    return kinds.get(task.get("type"), PairsConfig)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {"type": value}
 
 
 @dataclass(frozen=True)
@@ -103,7 +213,8 @@ def load_config(path: Path | str | None, overrides: Any = ()) -> LoadedConfig:
     Data of one's own on the command line takes the place of a recipe's generated corpus in every split. Raises
     ConfigError with every problem at once.
     """
-    loaded = load(Config, path, overrides)
+    file = None if path is None else Path(path)
+    loaded = load(kind_of(file, overrides), path, overrides)
     config, data = loaded.config, loaded.data
     if not config.run.name:
         if path is None:

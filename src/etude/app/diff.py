@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from etude.app.corpus import TOKENIZERS
 from etude.app.folder import CODE, CONFIG, DATA, ENVIRONMENT
-from etude.app.pairs import TOKENIZERS
 from etude.base.config.loading import difference
 from etude.base.config.reading import read
 from etude.base.errors import StorageError

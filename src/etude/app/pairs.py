@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from etude.app.config import Config
+from etude.app.config import PairsConfig
+from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import fsync_folder, make_folder, storage
 from etude.base.horizon import Horizon
@@ -28,10 +29,6 @@ from etude.data.skipped import write_skipped
 from etude.data.tokenizers import Tokenizer, load_tokenizer
 from etude.train.live import DataValue
 
-Say = Callable[[str], None]
-TOKENIZERS = "tokenizers"
-CACHE = ".cache"
-SKIPPED = "skipped.jsonl"
 LIMITS = ("max_difficulty", "max_length")
 """Keys of `[data]` that leave samples out of an epoch."""
 
@@ -59,6 +56,7 @@ class SplitData:
 class Pairs:
     """The parallel text of a run."""
 
+    config: PairsConfig
     tokenizers: Mapping[str, Tokenizer]
     splits: dict[str, SplitData] = field(default_factory=dict)
 
@@ -72,6 +70,38 @@ class Pairs:
         """Samples left out of all splits."""
         return sum(split.table.skipped for split in self.splits.values())
 
+    def told(self) -> str:
+        """What a run begins with: its splits and their sizes."""
+        return ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items()) + " pairs"
+
+    def size(self, split: str) -> str:
+        """How much a split holds, with its unit."""
+        return f"{len(self.splits[split]):,} pairs"
+
+    def sources(self) -> list[PairSource]:
+        """Parts that may listen to a run's events."""
+        return [split.source for split in self.splits.values()]
+
+    def save_tokenizers(self, folder: Path) -> None:
+        """Write both sides' tokenizers, a shared one once, all or none; a run keeps those it began with."""
+        save_tokenizers(self.tokenizers, folder)
+
+    def train_feed(self, say: Say) -> PairFeed:
+        """Training batches, in an order computed from the seed."""
+        return train_feed(self.config, self.splits["train"], say)
+
+    def evaluation_feed(self, split: str, say: Say) -> PairFeed:
+        """Every pair of a split once, in a fixed order, similar lengths together."""
+        return evaluation_feed(self.config, self.splits[split], split, say)
+
+    def planned(self) -> dict[str, ScheduleSection]:
+        """What the batches of an epoch are planned by and a schedule drives, by key."""
+        return planned_values(self.config)
+
+    def data_values(self, feed: PairFeed) -> Callable[[Horizon], list[DataValue]]:
+        """A function that binds every scheduled value that the batches are planned by."""
+        return data_values(self.config, feed)
+
     def fingerprints(self) -> dict[str, str]:
         """What tells one split's content from another's."""
         return {name: split.table.fingerprint for name, split in self.splits.items()}
@@ -81,7 +111,7 @@ class Pairs:
         write_skipped(folder / SKIPPED, [(split.table, split.source) for split in self.splits.values()])
 
 
-def open_split(config: Config, name: str, say: Say) -> PairSource:
+def open_split(config: PairsConfig, name: str, say: Say) -> PairSource:
     """The texts of one split, as `[data]` names them.
 
     Raises ConfigError where the config names none, DataError where its files cannot be used.
@@ -101,7 +131,7 @@ def open_split(config: Config, name: str, say: Say) -> PairSource:
     )
 
 
-def prepare(config: Config, splits: Sequence[str], say: Say, stored: Path | None = None) -> Pairs:
+def prepare(config: PairsConfig, splits: Sequence[str], say: Say, stored: Path | None = None) -> Pairs:
     """Open, tokenise and map the given splits; `stored` holds the tokenizers of a run that is there already.
 
     Without `stored` the tokenizers learn from the train split.
@@ -113,7 +143,7 @@ def prepare(config: Config, splits: Sequence[str], say: Say, stored: Path | None
     else:
         trained_on = sources.get("train") or open_split(config, "train", say)
         tokenizers = fit_tokenizers(config.tokenizer, trained_on, cache, config.data.policy)
-    pairs = Pairs(tokenizers)
+    pairs = Pairs(config, tokenizers)
     for name, source in sources.items():
         table = prepare_pairs(source, tokenizers, cache, config.data.policy, notice=say)
         pairs.splits[name] = SplitData(source, table)
@@ -156,7 +186,7 @@ def _stored(path: Path) -> Tokenizer:
         raise StorageError(f"The run's tokenizer is damaged: {error}") from error
 
 
-def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:
+def train_feed(config: PairsConfig, split: SplitData, say: Say) -> PairFeed:
     """Training batches, in an order computed from the seed."""
     train = config.train
     overfit = train.overfit
@@ -177,7 +207,7 @@ def train_feed(config: Config, split: SplitData, say: Say) -> PairFeed:
     )
 
 
-def planned_values(config: Config) -> dict[str, ScheduleSection]:
+def planned_values(config: PairsConfig) -> dict[str, ScheduleSection]:
     """What the batches of an epoch are planned by and a schedule drives, by key."""
     train, data = config.train, config.data
     size = "batch_tokens" if train.batch_tokens is not None else "batch_size"
@@ -187,7 +217,7 @@ def planned_values(config: Config) -> dict[str, ScheduleSection]:
     return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}
 
 
-def data_values(config: Config, feed: PairFeed) -> Callable[[Horizon], list[DataValue]]:
+def data_values(config: PairsConfig, feed: PairFeed) -> Callable[[Horizon], list[DataValue]]:
     """A function that binds every scheduled value that the batches are planned by."""
     specs = planned_values(config)
 
@@ -203,7 +233,7 @@ def data_values(config: Config, feed: PairFeed) -> Callable[[Horizon], list[Data
     return make
 
 
-def _curriculum(config: Config, split: SplitData) -> Curriculum | None:
+def _curriculum(config: PairsConfig, split: SplitData) -> Curriculum | None:
     """Which pairs an epoch takes, and in which order; None where it is all of them, shuffled."""
     data, table = config.data, split.table
     limits = {"max_difficulty": data.max_difficulty} if data.max_difficulty is not None else {}
@@ -230,7 +260,7 @@ def _curriculum(config: Config, split: SplitData) -> Curriculum | None:
     )
 
 
-def longest_trained(config: Config) -> int | None:
+def longest_trained(config: PairsConfig) -> int | None:
     """The most tokens of either side that any epoch takes, as far as the config tells."""
     limit = config.data.max_length
     if not isinstance(limit, ScheduleSection):
@@ -239,13 +269,13 @@ def longest_trained(config: Config) -> int | None:
     return rounded(max(values)) if values else None
 
 
-def _cut_by_difficulty(config: Config) -> bool:
+def _cut_by_difficulty(config: PairsConfig) -> bool:
     """Whether batches by tokens follow the order of difficulty, which makes their number another every epoch."""
     by_tokens = config.train.batch_tokens is not None
     return by_tokens and config.data.difficulty is not None and config.data.order != "shuffled"
 
 
-def evaluation_feed(config: Config, split: SplitData, name: str, say: Say) -> PairFeed:
+def evaluation_feed(config: PairsConfig, split: SplitData, name: str, say: Say) -> PairFeed:
     """Every pair of a split once, in a fixed order, similar lengths together."""
     train = config.train
     if train.overfit is not None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from etude.app.build import build_callbacks, build_task
 from etude.app.config import Config, load_config
+from etude.app.corpus import TOKENIZERS, Corpus, open_corpus, stored_corpus
 from etude.app.folder import CONFIG
-from etude.app.pairs import TOKENIZERS, Pairs, evaluation_feed, load_tokenizers, prepare
+from etude.app.pairs import Pairs
 from etude.app.saving import build_outputs
 from etude.base.config.components import Imported
 from etude.base.config.loading import Loaded
@@ -96,12 +97,15 @@ class Run:
 
     def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
-        return self._task(Pairs(load_tokenizers(self.folder / TOKENIZERS)), weights, device)
+        return self._task(stored_corpus(self.loaded.config, self.folder / TOKENIZERS), weights, device)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
-        """The best translation of each text, in order."""
+        """The best prediction of each text, in order: its translation, or what a language model goes on with."""
         lines = [texts] if isinstance(texts, str) else texts
-        return [found[0].text for found in self.translate(lines, weights=weights, device=device)]
+        task: Any = self.load(weights, device=device)
+        if not callable(getattr(task, "predict", None)):
+            raise ConfigError(f"{type(task).__name__} does not predict from text; use its predict_step.")
+        return [found[0].text for found in self._told(task, task.predict(lines))]
 
     def translate(
         self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
@@ -112,7 +116,7 @@ class Run:
             raise ConfigError(f"{type(task).__name__} does not predict from text; use its predict_step.")
         return self._told(task, task.predict(texts, **options))
 
-    def _told(self, task: Task, predictions: Iterator[list[Translation]]) -> Iterator[list[Translation]]:
+    def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
         events = self._events(task)
         with ending_by(events):
@@ -132,16 +136,17 @@ class Run:
         config = self.loaded.config
         checkpoint = self.checkpoint(weights)
         held = "train" if config.train.overfit is not None else split
-        if held == "test" and config.data.test is None and config.data.val is not None:
-            self._say("data.test is not set: testing on data.val.")
-            held = "val"
-        pairs = prepare(config, [held], self._say, stored=self.folder / TOKENIZERS)
-        pairs.splits = {split: pairs.splits[held]}
-        task = self._task(pairs, str(checkpoint), device)
-        feed = evaluation_feed(config, pairs.splits[split], split, self._say)
+        wanted = "val" if held == "test" and config.data.test is None and config.has_val else held
+        corpus = open_corpus(config, [wanted], self._say, stored=self.folder / TOKENIZERS)
+        if held not in corpus.splits:
+            self._say(f"data.{held} is not set: testing on data.{wanted}.")
+            held = wanted
+        corpus.splits = {split: corpus.splits[held]}
+        task = self._task(corpus, str(checkpoint), device)
+        feed = corpus.evaluation_feed(split, self._say)
         texts: dict[int, str] = {}
         step = task.validation_step if split == "val" else _collecting(task, texts)
-        events = self._events(task, pairs, checkpoint)
+        events = self._events(task, corpus, checkpoint)
         with ending_by(events):
             (events.validation_start if split == "val" else events.test_start)()
             metrics = evaluate(
@@ -155,12 +160,12 @@ class Run:
                 after=events.validation_batch_end if split == "val" else events.test_batch_end,
             )
             (events.validation_end if split == "val" else events.test_end)(MappingProxyType(metrics))
-        self._write(split, checkpoint, metrics, pairs, texts)
+        self._write(split, checkpoint, metrics, corpus, texts)
         return metrics
 
-    def _events(self, task: Task, pairs: Pairs | None = None, checkpoint: Path | None = None) -> Events:
+    def _events(self, task: Task, corpus: Corpus | None = None, checkpoint: Path | None = None) -> Events:
         """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts."""
-        config, data = self.loaded.config, {} if pairs is None else dict(pairs.splits)
+        config, data = self.loaded.config, {} if corpus is None else dict(corpus.splits)
         step = _step(checkpoint)
         view = RunView(
             progress=Progress(step=step),
@@ -172,21 +177,21 @@ class Run:
         )
         callbacks = build_callbacks(config) if self._allow_code else []
         saved = (
-            [] if pairs is None or "test" not in data else build_outputs(config.train, self.folder, self._say, pairs)
+            [] if corpus is None or "test" not in data else build_outputs(config.train, self.folder, self._say, corpus)
         )
         return Events([*callbacks, *saved], components(task, data), lambda: view, seed=config.run.seed)
 
     def _write(
-        self, split: str, checkpoint: Path, metrics: Mapping[str, float], pairs: Pairs, texts: Mapping[int, str]
+        self, split: str, checkpoint: Path, metrics: Mapping[str, float], corpus: Corpus, texts: Mapping[int, str]
     ) -> None:
-        if texts:
+        if texts and isinstance(corpus, Pairs):
             folder = self.folder / "outputs"
             make_folder(folder)
             rows = sorted(texts)
             columns = {
                 "txt": [texts[row] for row in rows],
-                "source.txt": pairs.splits[split].sources(rows),
-                "reference.txt": pairs.splits[split].references(rows),
+                "source.txt": corpus.splits[split].sources(rows),
+                "reference.txt": corpus.splits[split].references(rows),
             }
             for ending, lines in columns.items():
                 write_text(folder / f"{split}.{ending}", "".join(f"{_one_line(line)}\n" for line in lines))
@@ -200,9 +205,9 @@ class Run:
             record.write(head | dict(metrics) | {"time/checkpoint": checkpoint.name})
             record.close()
 
-    def _task(self, pairs: Pairs, weights: str, device: str) -> Task:
+    def _task(self, corpus: Corpus, weights: str, device: str) -> Task:
         checkpoint = self.checkpoint(weights)
-        task = build_task(self.loaded.config, pairs)
+        task = build_task(self.loaded.config, corpus)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
 

@@ -4,24 +4,25 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from etude.app.build import build_callbacks, build_live, build_slots, build_task, build_terms, imported_files
+from etude.app.build import (
+    build_callbacks,
+    build_live,
+    build_slots,
+    build_task,
+    build_terms,
+    imported_files,
+    parameters_told,
+)
 from etude.app.changes import machine_notes
 from etude.app.config import Config, load_config
+from etude.app.corpus import TOKENIZERS, open_corpus
 from etude.app.environment import environment
 from etude.app.folder import ENVIRONMENT, check_data, compare, copy_code, describe, has_checkpoint
 from etude.app.fork.branch import branch
-from etude.app.pairs import (
-    TOKENIZERS,
-    data_values,
-    evaluation_feed,
-    planned_values,
-    prepare,
-    save_tokenizers,
-    train_feed,
-)
 from etude.app.saving import build_outputs, save_rest
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
+from etude.data.planned import PlannedFeed
 from etude.train.fit import Job, Result, as_durations, fit
 from etude.train.horizon import expect
 from etude.train.lock import claimed
@@ -58,25 +59,23 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     """Read the data and make every part of the run."""
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
-    has_val = config.data.val is not None or config.train.overfit is not None
-    splits = ["train", *(["val"] if config.data.val is not None else [])]
-    pairs = prepare(config, splits, say, stored=folder / TOKENIZERS if has_checkpoint(folder) else None)
-    check_data(folder, pairs.fingerprints())
-    save_tokenizers(pairs.tokenizers, folder / TOKENIZERS)
-    pairs.write_skipped(folder)
-    task = build_task(config, pairs)
-    feed = train_feed(config, pairs.splits["train"], say)
+    stored = folder / TOKENIZERS if has_checkpoint(folder) else None
+    corpus = open_corpus(config, ["train", *(["val"] if config.has_val else [])], say, stored=stored)
+    check_data(folder, corpus.fingerprints())
+    corpus.save_tokenizers(folder / TOKENIZERS)
+    corpus.write_skipped(folder)
+    task = build_task(config, corpus)
+    feed = corpus.train_feed(say)
     validated = "train" if config.train.overfit is not None else "val"
-    val = evaluation_feed(config, pairs.splits[validated], validated, say) if has_val else None
-    parameters = sum(p.numel() for p in task.parameters())
-    sizes = ", ".join(f"{name} {len(split):,}" for name, split in pairs.splits.items())
+    val = corpus.evaluation_feed(validated, say) if validated in corpus.splits else None
     say(f"Run folder: {folder}")
-    say(f"Data: {sizes} pairs; {parameters:,} parameters; {feed.batches:,} batches an epoch.")
-    if pairs.skipped:
-        say(f"{pairs.skipped} bad samples are left out; skipped.jsonl lists them.")
+    say(f"Data: {corpus.told()}; {parameters_told(task)}; {feed.batches:,} batches an epoch.")
+    if corpus.skipped:
+        say(f"{corpus.skipped} bad samples are left out; skipped.jsonl lists them.")
     terms = build_terms(config, task)
-    live, values = build_live(config, task, terms.scheduled), data_values(config, feed)
-    if planned := planned_values(config):
+    live, values = build_live(config, task, terms.scheduled), corpus.data_values(feed)
+    if planned := corpus.planned():
+        assert isinstance(feed, PlannedFeed)
         expect(feed, values, as_durations(config.train.max_duration), config.train.accumulate)
         say(
             f"Epochs differ with {' and '.join(planned)}: an average one has {feed.batches:,} batches and "
@@ -93,15 +92,15 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         live=lambda horizon: [*live(horizon), *values(horizon)],
         extra_terms=terms.extra,
         term_weights=terms.weights,
-        callbacks=[*callbacks, *build_outputs(config.train, folder, say, pairs), *build_progress(config.log)],
+        callbacks=[*callbacks, *build_outputs(config.train, folder, say, corpus), *build_progress(config.log)],
         callback_names=list(config.callbacks) if isinstance(config.callbacks, Mapping) else (),
-        components=[split.source for split in pairs.splits.values()],
+        components=corpus.sources(),
         loggers=loggers,
         say=say,
         about=loaded.data,
     )
-    feeds = {"train": lambda: evaluation_feed(config, pairs.splits["train"], "train", say)}
+    feeds = {"train": lambda: corpus.evaluation_feed("train", say)}
     if val is not None:
-        feeds["val"] = lambda: evaluation_feed(config, pairs.splits[validated], validated, say)
-    job.after = lambda result: save_rest(job, result, feeds, pairs)
+        feeds["val"] = lambda: corpus.evaluation_feed(validated, say)
+    job.after = lambda result: save_rest(job, result, feeds, corpus)
     return job

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from etude.app.corpus import Corpus
 from etude.app.pairs import Pairs
 from etude.base.errors import ConfigError
 from etude.callbacks.outputs import SavedOutputs, complete
@@ -21,7 +22,9 @@ Say = Callable[[str], None]
 Feeds = Mapping[str, Callable[[], Feed]]
 
 
-def build_outputs(config: TrainConfig, folder: Path | None, say: Say, pairs: Pairs | None = None) -> list[SavedOutputs]:
+def build_outputs(
+    config: TrainConfig, folder: Path | None, say: Say, corpus: Corpus | None = None
+) -> list[SavedOutputs]:
     """What writes the outputs that `train.save_outputs` asks for: one, or none.
 
     Raises ConfigError where they have no place, or samples come in pieces.
@@ -32,16 +35,16 @@ def build_outputs(config: TrainConfig, folder: Path | None, say: Say, pairs: Pai
         raise ConfigError("train.save_outputs needs a run folder to write to: give run_dir.")
     if config.tbptt_steps is not None:
         raise ConfigError("train.save_outputs cannot be used with train.tbptt_steps, which takes samples in pieces.")
-    beside = _texts(pairs) if pairs is not None else (lambda _split, _batch: {})
+    beside = _texts(corpus) if isinstance(corpus, Pairs) else (lambda _split, _batch: {})
     return [SavedOutputs(folder, config.save_outputs, every=config.save_outputs_every, say=say, beside=beside)]
 
 
-def save_rest(job: Job, result: Result, feeds: Feeds, pairs: Pairs | None = None) -> None:
+def save_rest(job: Job, result: Result, feeds: Feeds, corpus: Corpus | None = None) -> None:
     """Write what `train.save_outputs` asks for and the run itself did not: the training split, by the best weights."""
     task = job.task
 
     def run_pass(split: str, feed: Feed, told: Callable[[Any, Any], None]) -> None:
-        with _references(task, pairs, split):
+        with _references(task, corpus, split):
             evaluate(
                 task,
                 feed.epoch(0),
@@ -59,9 +62,9 @@ def save_rest(job: Job, result: Result, feeds: Feeds, pairs: Pairs | None = None
 
 
 @contextmanager
-def _references(task: Task, pairs: Pairs | None, split: str) -> Iterator[None]:
+def _references(task: Task, pairs: Corpus | None, split: str) -> Iterator[None]:
     """Let the validation step of a translation compare with the texts of the split that it is given here."""
-    if not isinstance(task, TranslationTask) or pairs is None or split == "val":
+    if not isinstance(task, TranslationTask) or not isinstance(pairs, Pairs) or split == "val":
         yield
         return
     task.use_references("val", pairs.splits[split].references)

@@ -78,6 +78,8 @@ class Trainer:
     ) -> None:
         if resume not in {"auto", "never", "must"}:
             raise ConfigError(f'resume must be "auto", "never" or "must", but is {resume!r}.')
+        if resume == "must" and run_dir is None:
+            raise ConfigError('resume="must" needs a run_dir: without one nothing is kept that could be resumed.')
         self._own_optimizer = optimizer if is_made(optimizer) else None
         if callable(learning_rate) and not isinstance(learning_rate, torch.optim.lr_scheduler.LRScheduler):
             learning_rate = Called(function=learning_rate)
@@ -238,6 +240,11 @@ class Trainer:
     def _validation(self, val: Any) -> Feed | None:
         if val is None and self.config.overfit is None:
             return None
+        if isinstance(val, Iterator):
+            raise ConfigError(
+                f"The validation data is a {type(val).__name__}, which can be read once only, but every validation "
+                f"reads it; give a list, a DataLoader, or a function that returns a new iterator."
+            )
         return self._data.evaluation(val, self.config.limit_val)
 
     def _events(

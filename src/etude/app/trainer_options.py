@@ -60,7 +60,9 @@ def read_options(
     calls it.
     """
     refuse_unknown(options)
-    overrides: dict[str, Any] = {f"train.{name}": value for name, value in options.items()}
+    overrides: dict[str, Any] = {
+        f"train.{name}": str(value) if isinstance(value, torch.device) else value for name, value in options.items()
+    }
     if optimizer is not None:
         if not isinstance(optimizer, (str, Mapping)):
             raise ConfigError(

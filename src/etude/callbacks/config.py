@@ -79,7 +79,7 @@ def _logger(entry: MlflowConfig | WandbConfig | Imported, folder: Path | None, w
 
 
 def _imported(entry: Imported, folder: Path | None, where: str) -> Logger:
-    make = resolve_import(entry.type)
+    make = resolve_import(entry.type, where)
     if not callable(make):
         raise ConfigError(f"{where} {entry.type} must be a class or function, but is a {type(make).__name__}.")
     takes_folder = "folder" in inspect.signature(make).parameters and "folder" not in entry.arguments

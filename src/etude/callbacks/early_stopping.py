@@ -1,5 +1,6 @@
 """Early stopping as a callback, for a second metric or from Python."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,9 +28,12 @@ class EarlyStopping(Callback):
         min_delta: float = 0.0,
         mode: str | None = None,
     ) -> None:
+        _check(monitor, min_delta, mode)
         self._stopping = Stopping(monitor, patience=_read_patience(patience), min_delta=min_delta, mode=mode)
         if self._stopping.unknown is not None:
-            raise self._stopping.unknown
+            raise ConfigError(
+                f"EarlyStopping.monitor is {monitor!r}, which Etude does not know: give mode if it is a metric."
+            )
 
     @property
     def mode(self) -> str:
@@ -57,13 +61,24 @@ class EarlyStopping(Callback):
         self._stopping.load_state_dict(state)
 
 
+def _check(monitor: Any, min_delta: Any, mode: Any) -> None:
+    """Raise ConfigError for what `[train]` would not take either."""
+    if not isinstance(monitor, str):
+        raise ConfigError(f"EarlyStopping.monitor must be the name of a metric, but is {monitor!r}.")
+    if not isinstance(min_delta, (int, float)) or isinstance(min_delta, bool) or not 0 <= min_delta < math.inf:
+        raise ConfigError(f"EarlyStopping.min_delta must be a number of at least 0, but is {min_delta!r}.")
+    if mode not in {None, "min", "max"}:
+        raise ConfigError(f'EarlyStopping.mode must be "min" or "max", but is {mode!r}.')
+
+
 def _read_patience(patience: int | str | Duration) -> int | Duration:
     """A number of validations, or a Duration. Raises ConfigError for anything else."""
-    if isinstance(patience, Duration) or (
-        isinstance(patience, int) and not isinstance(patience, bool) and patience > 0
-    ):
+    if isinstance(patience, int) and not isinstance(patience, bool) and patience > 0:
         return patience
     try:
-        return Duration.parse(patience)
+        length = Duration.parse(patience)
     except ValueError as error:
         raise ConfigError(f"patience must be a number of validations or a Duration, but is {patience!r}.") from error
+    if length.unit == "percent":
+        raise ConfigError(f"patience must not be a share of the run here, but is {length}; train.patience may be one.")
+    return length

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feed import Delivery
 from etude.data.nest import move
 from etude.train.metrics import ScalarLog, adapt, computed, prefixed
 from etude.train.task import StepOutput, Task
 from etude.train.terms import TOTAL, read_terms
+
+NAMES = {"val": "validation"}
+"""What a message calls a split."""
 
 
 def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
@@ -32,11 +36,12 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
 
     The task is put into `eval` mode and back; every generator of random numbers is left as it was found. `weigh`
     counts the samples of a batch whose loss is a mean (the task's own `batch_size`, unless given). `before` is told of
-    each batch, `after` of the batch and what the step gave as `outputs`.
+    each batch, `after` of the batch and what the step gave as `outputs`. Raises DataError where there is no batch.
     """
     weigh = weigh or task.batch_size
     sums, scalars = ScalarLog(), ScalarLog()
     weights: dict[str, float] = {}
+    found = False
     given = task.configure_metrics()
     metrics = {name: adapt(metric, device) for name, metric in given.items()}
     for metric in metrics.values():
@@ -44,6 +49,7 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     with undisturbed(seed), evaluating(task), torch.no_grad():
         task.metrics, task._scalars = given, scalars  # noqa: SLF001 - the loop is the task's other half
         for delivery in deliveries:
+            found = True
             batch = move(delivery.batch, device, non_blocking=True)
             before(batch)
             returned = step(batch)
@@ -52,6 +58,8 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
                 weights[term.name] = term.weight
             after(batch, returned.outputs if isinstance(returned, StepOutput) else None)
         task._scalars = None  # noqa: SLF001
+    if not found:
+        raise DataError(f"The {NAMES.get(prefix, prefix)} data holds no batch.")
     values = sums.read()
     active = {name: value * weights[name] for name, value in values.items() if weights[name]}
     result = scalars.read()  # what the step returned counts beside a scalar logged under the same name

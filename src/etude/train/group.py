@@ -115,7 +115,7 @@ class Group:
             active = [term for term in terms if term.weight and term.value.requires_grad]
             learns = learns or bool(active)
             if totals is not None:
-                self._backward(sum(t.sum * (t.weight * inverse(totals[t.name])) for t in active))  # type: ignore[arg-type]
+                self._backward(sum(t.sum * (t.weight * inverse(_total(t, totals))) for t in active))  # type: ignore[arg-type]
             elif buffers is None and len(terms) == 1 and (first is None or first.name == terms[0].name):
                 if first is None:
                     first, unit = terms[0], _power_of_two(terms[0].count, len(batches))
@@ -164,6 +164,11 @@ class Group:
             counts = self._task.count_targets(batch)
             if counts is None:
                 return None
+            if not isinstance(counts, Mapping):
+                raise ConfigError(
+                    f"count_targets(batch) must return the number of targets by the name of each loss, or None, but "
+                    f"returned a {type(counts).__name__}."
+                )
             for name, count in counts.items():
                 totals[name] = totals.get(name, 0) + count
         return totals
@@ -196,6 +201,16 @@ def _mean(term: Term) -> Tensor:
         divides = not isinstance(term.count, Tensor) and term.count > 0
         value = value / term.count if divides else value * inverse(term.count)
     return value if term.weight == 1.0 else value * term.weight
+
+
+def _total(term: Term, totals: Mapping[str, int]) -> int:
+    """The targets of a term in all batches of the step, as the task counted them."""
+    if term.name not in totals:
+        raise ConfigError(
+            f"count_targets(batch) counts {', '.join(totals) or 'nothing'}, but the step returns the loss "
+            f"{term.name!r}, which it must count too."
+        )
+    return totals[term.name]
 
 
 def _power_of_two(count: float | Tensor, batches: int) -> float:

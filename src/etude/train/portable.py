@@ -117,6 +117,13 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
         )
     known = {name: _unpacked(value) for name, value in record["arguments"].items()}
     positional, named = _split(cls, {**known, **arguments})
+    try:
+        inspect.signature(cls).bind(*positional, **named)
+    except TypeError as error:
+        raise ConfigError(
+            f"{cls.__name__} cannot be made from the arguments in {path} and those given ({error}): call load of its "
+            f"own class, which was {record['class']}, with the arguments that it takes."
+        ) from None
     task = cls(*positional, **named)
     task.load_state_dict(read_weights(folder, averaged=True))
     return task

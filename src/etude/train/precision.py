@@ -10,10 +10,10 @@ from etude.base.errors import ConfigError
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, key: str = "train.device") -> torch.device:
     """The device called `name`; `auto` is the first of cuda, mps and cpu.
 
-    Raises ConfigError for one that is not there.
+    Raises ConfigError for one that is not there, as the value of `key`.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -22,10 +22,10 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"train.device must be auto, cuda, cuda:N, mps or cpu, but is {name!r}.") from None
+        raise ConfigError(f"{key} must be auto, cuda, cuda:N, mps or cpu, but is {name!r}.") from None
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there.get(device.type, False):
-        raise ConfigError(f"train.device is {name!r}, but this machine has no such device.")
+        raise ConfigError(f"{key} is {name!r}, but this machine has no such device.")
     return device
 
 
@@ -56,6 +56,11 @@ class Precision:
         self._device = device
         self._type = _TYPES.get(name)
         self._scaler = torch.amp.GradScaler(device.type) if name == "float16" else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        return self._type or torch.float32
 
     def forward(self) -> AbstractContextManager[object]:
         """A context for one forward pass."""

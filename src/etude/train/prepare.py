@@ -49,6 +49,8 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     feed = in_pieces(job.train, task, config.tbptt_steps)
     horizon = horizon_of(until, feed, config.accumulate)
     slots = job.optimizers(task, horizon)
+    for slot in slots:
+        slot.drop_gradients()  # what a script computed before is no part of the run
     noise, noisy = noise_of(task, config.parameter_noise, horizon, seed=job.seed, stage=job.stage)
     keeper: Keeper = MemoryKeeper()
     if job.folder is not None:
@@ -79,8 +81,7 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     live = [*job.live(horizon), *noisy, *_thawing(task, config.freeze, slots, horizon)]
     if not isinstance(config.accumulate, int):
         live.append(Live("accumulate", accumulate, lambda _: None))
-    driven = {name: schedule for slot in slots for name, schedule in slot.driven().items()}
-    driven |= {value.name: value.schedule for value in live if isinstance(value.schedule, Driven)}
+    driven = _driven(job, slots, live)
     parts |= {f"schedule {name}": schedule for name, schedule in driven.items()}
     training = Training(
         task=task,
@@ -166,6 +167,15 @@ def _thawing(task: Task, frozen: Any, slots: Sequence[Slot], horizon: Horizon) -
     for slot in slots:
         live += thawing(task, slot.freezes, horizon, "optimizer.groups")
     return live
+
+
+def _driven(job: Job, slots: Sequence[Slot], live: Sequence[Live]) -> dict[str, Driven]:
+    """The schedules that follow validations; that there are none to follow is said."""
+    driven = {name: schedule for slot in slots for name, schedule in slot.driven().items()}
+    driven |= {value.name: value.schedule for value in live if isinstance(value.schedule, Driven)}
+    if driven and job.val is None:
+        job.say("A schedule waits for validations, and there is no validation data: it will not lower its value.")
+    return driven
 
 
 def _length(key: str, duration: Duration, *, until: Sequence[Duration], horizon: Horizon, feed: Feed) -> Duration:

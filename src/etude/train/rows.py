@@ -20,13 +20,15 @@ def head(progress: Progress) -> Row:
 def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slot], live: Sequence[Live]) -> Row:
     """The step's own loss and terms, what the task logged, the gradient's norm, and every scheduled value."""
     row: dict[str, Any] = {prefixed("train", name): value for name, value in scalars.items()}
-    row["train/loss"] = outcome.loss
+    if outcome.terms:  # else no optimizer computed a loss in this step
+        row["train/loss"] = outcome.loss
     row |= {
         f"train/{name}": float(total) / float(count)
         for name, (total, count, _) in outcome.terms.items()
         if name != TOTAL and float(count)
     }
-    row["train/grad_norm"] = float(outcome.grad_norm)
+    if outcome.terms:
+        row["train/grad_norm"] = float(outcome.grad_norm)
     row |= {f"train/grad_norm/{name}": float(norm) for name, norm in outcome.norms.items()}
     if len(slots) == 1:
         row["train/learning_rate"] = slots[0].learning_rate

@@ -75,6 +75,11 @@ class Update:
         """What `task.log` was given in this step."""
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the forward pass computes products in."""
+        return self._precision.dtype
+
+    @property
     def weigh(self) -> Weigher:
         """Counts the samples of a batch, and says once where it cannot."""
         return self._group.weigh

@@ -5,21 +5,18 @@ from typing import Any
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
+from etude.base.modes import mode_of
 from etude.base.progress import Progress
-
-_LESS = ("loss", "perplexity", "error_rate", "wer", "cer", "ter", "mse", "mae", "bits_per_byte")
-_MORE = ("bleu", "chrf", "accuracy", "f1", "uar", "auroc", "ccc", "precision", "recall")
 
 
 def known_mode(monitor: str) -> str:
     """`min` or `max` for a metric whose name tells; raises ConfigError for one whose name does not."""
-    name = monitor.rpartition("/")[2].lower()
-    for mode, words in (("min", _LESS), ("max", _MORE)):
-        if any(name == word or name.endswith(f"_{word}") or name.startswith(f"{word}_") for word in words):
-            return mode
-    if monitor.startswith("val/") and "loss" in name:
-        return "min"
-    raise ConfigError(f"train.monitor is {monitor!r}, which Etude does not know: give train.mode if it is a metric.")
+    mode = mode_of(monitor)
+    if mode is None:
+        raise ConfigError(
+            f"train.monitor is {monitor!r}, which Etude does not know: give train.mode if it is a metric."
+        )
+    return mode
 
 
 class Stopping:

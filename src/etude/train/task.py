@@ -15,6 +15,7 @@ from etude.data.nest import count_samples
 from etude.model.loss import Loss
 from etude.train.metrics import Metric, ScalarLog
 from etude.train.portable import load_task, record_arguments
+from etude.train.precision import choose_device
 
 StepValue = "Tensor | Loss | Mapping[str, Loss] | StepOutput"
 
@@ -149,10 +150,12 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         `Trainer.save` wrote), made from its recorded arguments; those that were not plain data are passed again as
         `arguments`.
 
-        Raises StorageError where the folder is damaged and ConfigError where an argument is missing.
+        Raises StorageError where the folder is damaged and ConfigError where an argument is missing or the device is
+        not there.
         """
+        where = choose_device(str(device), "device")
         task: Self = load_task(cls, Path(folder), arguments)
-        return task.to(device)
+        return task.to(where)
 
 
 def accepts(method: Callable[..., Any], keyword: str) -> bool:

@@ -43,6 +43,10 @@ from etude.train.task import Task
 Group = list[Delivery]
 
 
+def _unknown(_: Any) -> None:
+    """Tell nothing of a batch's operations."""
+
+
 @dataclass(frozen=True)
 class Moments:
     """When a run does what."""
@@ -101,7 +105,7 @@ class Training:
         self.state.parts |= {f"data value {v.name}": v for v in self.live if isinstance(v, DataValue)}
         self._begun = perf_counter()
         self._seconds = 0.0
-        self._pace = Pace(self.device)
+        self._pace = Pace(self.device, self.update.dtype)
         self._failed_saves = 0
         self._cut: int | None = None
         self._batch: Any = None
@@ -261,7 +265,8 @@ class Training:
             epoch_loss = self._epoch_loss.close()
             if epoch_loss is not None:
                 row["train/epoch_loss"] = epoch_loss
-        self.record.write(row | self._pace.take(progress))
+        counted: Callable[[Any], float | None] = getattr(self.task, "flops_per_token", _unknown)
+        self.record.write(row | self._pace.take(progress, counted(self._batch)))
 
     def _evaluate(self, deliveries: Any, events: Events) -> dict[str, float]:
         self.task.progress = self.state.progress

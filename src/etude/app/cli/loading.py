@@ -1,5 +1,6 @@
 """Opens the run that a verb works on, with what the command line changes about it."""
 
+import json
 from argparse import Namespace
 
 from etude.app.cli.streams import say
@@ -14,6 +15,10 @@ FLAGS = {
 """Flags that are short for a key of the config."""
 
 
+SEARCH = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens", "samples", "seed")
+"""Flags that stand for keys of [task]."""
+
+
 def open_run(arguments: Namespace, overrides: list[str]) -> Run:
     """The run folder that the command names. Raises StorageError where it is none, RefusedError for foreign code."""
     words = list(overrides)
@@ -25,3 +30,20 @@ def open_run(arguments: Namespace, overrides: list[str]) -> Run:
                 raise ConfigError(f"--{name.replace('_', '-')} must be {bound}, but is {value}.")
             words += [key, str(value)]
     return Run(arguments.run, overrides=words, allow_code=arguments.allow_code, say=say)
+
+
+def overrides_of(arguments: Namespace, kind: str) -> list[str]:
+    """The flags of a search as overrides of [task]. Raises ConfigError for flags that the task does not know."""
+    given = {name: getattr(arguments, name) for name in SEARCH if getattr(arguments, name, None) is not None}
+    if arguments.stop:
+        given["stop"] = list(arguments.stop)
+    own = {"score": arguments.score, "raw": arguments.raw, "whole": arguments.whole, "prompt": arguments.prompt}
+    if kind != "language_model":
+        wrong = [name for name, value in {**given, **own}.items() if value]
+        if wrong and (kind != "hf" or any(name in own for name in wrong)):
+            flag = wrong[0].replace("_", "-")
+            raise ConfigError(f"--{flag} is for a language model, but this run's task is {kind}.")
+    words: list[str] = []
+    for name, value in given.items():
+        words += [f"--task.{name}", json.dumps(value)]
+    return words

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
-from etude.app.cli.loading import open_run
+from etude.app.cli.loading import open_run, overrides_of
 from etude.app.cli.streams import is_terminal, printable, writing_stdout
 from etude.app.run import Run
 from etude.base.errors import ConfigError, DataError
@@ -30,6 +30,13 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     opened = _opened(arguments, overrides)
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):
+        if _kind(opened) == "language_model":
+            from etude.app.cli.complete import complete
+
+            model: Any = opened.load(arguments.checkpoint, device=arguments.device)
+            with _output(arguments.output) as out:
+                complete(model, arguments, (stream, name), out)
+            return 0
         lines = Lines(stream, name)  # reads while the model is loaded
         task: Any = opened.load(arguments.checkpoint, device=arguments.device)
         if not callable(getattr(task, "predict", None)):
@@ -94,9 +101,16 @@ def _opened(arguments: Namespace, overrides: list[str]) -> Run:
     if width is not None and width < count:
         raise ConfigError(f"--n-best must be at most --beam-size, which is {width}, but is {count}.")
     opened = open_run(arguments, overrides)
+    if words := overrides_of(arguments, _kind(opened)):
+        return open_run(arguments, [*overrides, *words])
     if opened.config.get("task", {}).get("beam_size", count) < count:
         opened = open_run(arguments, [*overrides, "--task.beam_size", str(count)])
     return opened
+
+
+def _kind(opened: Run) -> str:
+    """The type of the run's task."""
+    return str(opened.config.get("task", {}).get("type", ""))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
 from etude.app.config import Config
-from etude.app.pairs import SKIPPED
+from etude.app.corpus import SKIPPED
 from etude.app.running import train_run
 from etude.train.fit import Result
 from etude.train.interrupt import Interrupted

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-LATER = ("sweep", "report", "replay", "align", "rm", "average", "export", "new")
+LATER = ("sweep", "report", "replay", "align", "rm", "average", "new")
 """Verbs of the design that this version does not have."""
 
 
@@ -64,6 +64,22 @@ JSON = argument("--json", action="store_true", help="one JSON object a line")
 
 _EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
 
+_LANGUAGE_MODEL = (
+    argument("--prompt", metavar="TEXT", action="append", help="complete this, in the place of an input; repeatable"),
+    argument("--whole", action="store_true", help="the whole input is one prompt"),
+    argument("--raw", action="store_true", help="write completions as they are, line breaks and all"),
+    argument("--score", action="store_true", help="tell how likely each line is, in the place of completing it"),
+    argument("--max-tokens", metavar="N", type=int, help="tokens of a completion at most"),
+    argument("--samples", metavar="N", type=int, help="completions of each prompt"),
+    argument("--temperature", metavar="X", type=float, help="0 takes the likeliest token, 1 draws as the model says"),
+    argument("--top-k", metavar="N", type=int, help="draw among the N likeliest tokens"),
+    argument("--top-p", metavar="P", type=float, help="draw among the likeliest tokens of probability P together"),
+    argument("--min-p", metavar="P", type=float, help="draw among tokens at least P times as likely as the likeliest"),
+    argument("--repetition-penalty", metavar="X", type=float, help="above 1 avoids tokens that were there already"),
+    argument("--stop", metavar="TEXT", action="append", help="end a completion before this text; repeatable"),
+    argument("--seed", metavar="N", type=int, help="of the draws: the same seed gives the same completions"),
+)
+
 VERBS: tuple[Verb, ...] = (
     Verb(
         "train",
@@ -120,13 +136,15 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "predict",
-        "translate lines of a file or of standard input, as they come",
+        "translate or complete lines of a file or of standard input, as they come",
         'echo "Two dogs are playing." | etude predict runs/translation',
         "etude.app.cli.predict:run",
         "Each line of FILE (standard input without one) gives one line of output, in the same order; an empty line\n"
         "gives an empty one. Answers are written as soon as lines are there. With --n-best N above 1, each line\n"
         "gives up to N lines of its number, a score and a text, separated by tabs, best first. With --json, each\n"
-        "line gives one object with source, prediction, score and predictions.",
+        "line gives one object with source, prediction, score and predictions.\n\n"
+        "A language model completes each line as a prompt: on a terminal token by token, elsewhere one line a\n"
+        "completion, in which a line break is written as \\n.",
         (
             RUN,
             argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),
@@ -135,6 +153,7 @@ VERBS: tuple[Verb, ...] = (
             argument("--n-best", metavar="N", type=int, default=1, help="give the N best predictions of each line"),
             argument("--beam-size", metavar="N", type=int, help="width of the beam; 1 searches greedily"),
             argument("--length-penalty", metavar="X", type=float, help="above 0 favours longer predictions"),
+            *_LANGUAGE_MODEL,
             CHECKPOINT,
             DEVICE,
             BATCH_SIZE,
@@ -163,6 +182,18 @@ VERBS: tuple[Verb, ...] = (
             WITH,
             argument("--output", metavar="FILE", help="write there instead of standard output"),
         ),
+    ),
+    Verb(
+        "export",
+        "a run's best model as a folder that others can load",
+        "etude export runs/language_model exported",
+        "etude.app.cli.export:run",
+        "A language model becomes a GPT-2 or a Llama of the transformers library, and a tuned model of that library\n"
+        "what it was; both with their tokenizer. Any other model is written in Etude's own form, which predict reads.\n"
+        "The averaged weights are taken, where an average was kept. DIR must be new or empty; it appears whole or not\n"
+        "at all.",
+        (RUN, argument("folder", metavar="DIR", help="the folder to write"), CHECKPOINT, ALLOW_CODE),
+        overrides=False,
     ),
     Verb(
         "fork",

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from etude.app.corpus import TOKENIZERS
 from etude.app.folder import CODE, CONFIG, DATA, ENVIRONMENT, remove_tree
 from etude.app.fork.allowed import judge
 from etude.app.fork.plan import FORK, Plan, as_json, plain_state, progress_of, read_fork
-from etude.app.pairs import TOKENIZERS
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError, StorageError
 from etude.base.files import fsync_folder, make_folder, sha256_of, storage, write_bytes, write_json, write_text

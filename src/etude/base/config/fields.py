@@ -184,8 +184,6 @@ class _DurationField:
         )
 
     def _read(self, value: Any) -> Duration:
-        if isinstance(value, Duration):
-            return value
         try:
             return Duration.parse(value, zero=self.zero)
         except ValueError as error:

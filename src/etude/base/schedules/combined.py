@@ -111,7 +111,7 @@ class Function(ScheduleSection):
 
     def bind(self, binding: Binding) -> Schedule:
         """Import the function, and give it its arguments. Raises ConfigError where either fails."""
-        function: Callable[..., float] = resolve_import(self.schedule)
+        function: Callable[..., float] = resolve_import(self.schedule, f"{binding.key}.schedule")
         if not callable(function):
             raise ConfigError(f"{binding.key}.schedule must be a function of progress, but {self.schedule} is none.")
         arguments = dict(self.model_extra or {})

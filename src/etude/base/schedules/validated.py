@@ -10,6 +10,7 @@ from pydantic import Field
 from etude.base.config.fields import Switch
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
+from etude.base.modes import Mode, mode_of
 from etude.base.progress import Progress
 from etude.base.schedules.decays import Fraction
 from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Peaked, Schedule
@@ -42,9 +43,10 @@ class Driven(Protocol):
 class _Level:
     """A scale on a warmed value that falls after some validations: what plateau and newbob share."""
 
-    def __init__(self, key: str, monitor: str | None, value: Callable[[float, Progress], float]) -> None:
+    def __init__(self, key: str, config: "Plateau | Newbob", value: Callable[[float, Progress], float]) -> None:
         self._key = key
-        self._monitor = monitor
+        self._monitor = config.monitor
+        self._mode = config.mode
         self._value = value
         self._scale = 1.0
 
@@ -59,7 +61,9 @@ class _Level:
         """Take a validation's results in."""
         if self._monitor == EPOCH_LOSS and EPOCH_LOSS not in metrics and LOSS in metrics:
             return  # it is known at the ends of epochs alone
-        self._take(metrics[self._monitored(metrics)], progress)
+        name = self._monitored(metrics)
+        sign = -1.0 if (self._mode or mode_of(name)) == "max" else 1.0
+        self._take(metrics[name], sign, progress)
 
     def _monitored(self, metrics: Mapping[str, float]) -> str:
         monitor = self._monitor
@@ -75,8 +79,8 @@ class _Level:
         return monitor
 
     @abstractmethod
-    def _take(self, result: float, progress: Progress) -> None:
-        """Change the scale after a validation."""
+    def _take(self, result: float, sign: float, progress: Progress) -> None:
+        """Change the scale after a validation; less of sign * result is better."""
 
 
 class _Monitored(Peaked):
@@ -86,8 +90,8 @@ class _Monitored(Peaked):
     """The value is multiplied by this."""
     minimum: Nonnegative = 0.0
     """The value is not lowered below this; one that is below it already is left alone."""
-    mode: Literal["min", "max"] = "min"
-    """Whether less or more of the metric is better."""
+    mode: Switch[Mode] = None
+    """Whether less or more of the metric is better; its name tells for the usual ones, and less is of the others."""
 
     def after(self, steps: int, peak: float, binding: Binding) -> Callable[[int, Progress], float]:
         """Stay at the peak; the level falls elsewhere."""
@@ -159,15 +163,14 @@ class PlateauSchedule(_Level):
     """A bound `plateau`."""
 
     def __init__(self, config: Plateau, binding: Binding) -> None:
-        super().__init__(binding.key, config.monitor, config.warmed(binding))
+        super().__init__(binding.key, config, config.warmed(binding))
         self._config = config
         self._best: float | None = None
         self._bad = 0
         self._cooling = 0
 
-    def _take(self, result: float, progress: Progress) -> None:
+    def _take(self, result: float, sign: float, progress: Progress) -> None:
         del progress
-        sign = 1.0 if self._config.mode == "min" else -1.0
         if not math.isnan(result) and (
             self._best is None or sign * result < sign * self._best - self._config.min_delta
         ):
@@ -195,16 +198,15 @@ class NewbobSchedule(_Level):
     """A bound `newbob`."""
 
     def __init__(self, config: Newbob, binding: Binding) -> None:
-        super().__init__(binding.key, config.monitor, config.warmed(binding))
+        super().__init__(binding.key, config, config.warmed(binding))
         self._config = config
         self._earliest = _earliest_fall(config, binding)
         self._reference: float | None = None
 
-    def _take(self, result: float, progress: Progress) -> None:
+    def _take(self, result: float, sign: float, progress: Progress) -> None:
         if math.isnan(result):
             return
         config, reference = self._config, self._reference
-        sign = 1.0 if config.mode == "min" else -1.0
         better = reference is None or sign * result < sign * reference
         if better or config.compare == "previous":
             self._reference = result

@@ -38,6 +38,8 @@ class _Group:
     config: GroupConfig | None
     decays: bool
     muon: bool = False
+    factor: float = 1.0
+    """Of the learning rate."""
     parameters: list[nn.Parameter] = field(default_factory=list)
 
 
@@ -64,7 +66,7 @@ def build_optimizer(
         table: dict[str, Any] = {"params": group.parameters, **own}
         for key, name, spec in (("lr", "learning_rate", rate), ("weight_decay", "weight_decay", decay)):
             if isinstance(spec, (int, float)):
-                table[key] = float(spec)
+                table[key] = float(spec) * (group.factor if key == "lr" else 1.0)
             else:
                 schedule = bind(spec, horizon, key=f"optimizer.{name}", d_model=d_model)
                 rates.append((index, key, schedule))
@@ -79,7 +81,9 @@ def build_optimizer(
             # Of a pattern's two groups the one that decays tells of the decay.
             if group.config is not None and name in (group.config.model_extra or {}) and (key == "lr" or group.decays):
                 beside.setdefault(group.config.match, {}).setdefault(key, index)
-    main = next((index for index, group in enumerate(groups) if group.config is None), 0)
+    plain = [index for index, group in enumerate(groups) if group.config is None]
+    main = next((index for index in plain if groups[index].factor == 1.0), next(iter(plain), 0))
+    scheduled = {index for index, key, _ in rates if key == "lr"}
     return Slot(
         ONLY,
         optimizer,
@@ -87,6 +91,7 @@ def build_optimizer(
         names=names_of(module),
         main=main,
         beside=beside,
+        factors={i: group.factor for i, group in enumerate(groups) if group.factor != 1.0 and i in scheduled},
         freezes=frozen,
         notice=notice,
     )
@@ -108,6 +113,8 @@ def undecayed(module: nn.Module) -> set[nn.Parameter]:
 
 def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
     embeddings, spared = _embeddings(module), undecayed(module)
+    multipliers: Callable[[], Mapping[str, float]] = getattr(module, "rate_multipliers", dict)
+    factors = multipliers()
     groups: dict[tuple[Any, ...], _Group] = {}
     used: set[str] = set()
     for parameter, name in names_of(module).items():
@@ -117,8 +124,9 @@ def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
         used.update(g.match for g in config.groups if matches(name, g.match))
         decays = config.decay_all or parameter not in spared
         muon = isinstance(config, MuonConfig) and is_hidden_matrix(name, parameter, embeddings)
-        key = (not muon, id(own), decays)
-        groups.setdefault(key, _Group(own, decays, muon)).parameters.append(parameter)
+        factor = factors.get(name, 1.0)
+        key = (not muon, id(own), decays, factor)
+        groups.setdefault(key, _Group(own, decays, muon, factor)).parameters.append(parameter)
     for group in config.groups:
         if group.match not in used and group.match not in constant_patterns({group.match: group.freeze}):
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from etude.train.optim.build import ONLY, names_of
 from etude.train.optim.slot import Rate, Slot
 
 _FORMS = (
-    "an optimizer, several in a tuple or list, ([optimizers], [schedules]), or a mapping of names to an optimizer or "
-    "(optimizer, schedule)"
+    "an optimizer, several in a tuple or list, (optimizer, schedule), ([optimizers], [schedules]), or a mapping of "
+    "names to an optimizer or (optimizer, schedule)"
 )
 
 
@@ -25,7 +26,8 @@ class Scheduled:
     """An optimizer with its schedule, and, for a torch scheduler, how often it is stepped.
 
     `schedule` is a number, one of Etude's (followed every step), or any `torch.optim.lr_scheduler`, stepped once an
-    epoch unless `every` says otherwise; a ReduceLROnPlateau is stepped after each validation.
+    epoch unless `every` says otherwise; a ReduceLROnPlateau is stepped after each validation, or, with `every`, after
+    the first one since it was due. Steps are those that the optimizer itself has taken.
     """
 
     optimizer: torch.optim.Optimizer
@@ -40,6 +42,8 @@ def configured_slots(
     entries = _entries(returned)
     names = names_of(module)
     owners: dict[nn.Parameter, str] = {}
+    if not entries:
+        raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned none.")
     everybody = [p for entry in entries.values() for group in entry.optimizer.param_groups for p in group["params"]]
     slots = []
     for name, entry in entries.items():
@@ -62,14 +66,19 @@ def _slot(
 ) -> Slot:
     rates: list[Rate] = []
     scheduler = None
+    every = _every(name, entry, horizon)
     if _is_torch_schedule(entry.schedule):
         scheduler = entry.schedule
+        if scheduler.optimizer is not entry.optimizer:
+            raise ConfigError(
+                f"The {type(scheduler).__name__} of the optimizer {name!r} was made for another optimizer; give each "
+                f"its own."
+            )
     elif entry.schedule is not None:
         rate = read_schedule(entry.schedule)
         schedule = bind(rate, horizon, key=f"the schedule of the optimizer {name!r}")
         rates = [(index, "lr", schedule) for index in range(len(entry.optimizer.param_groups))]
-    every = entry.every if isinstance(entry.every, Duration) or entry.every is None else Duration.parse(entry.every)
-    return Slot(
+    slot = Slot(
         name,
         entry.optimizer,
         rates=rates,
@@ -79,6 +88,31 @@ def _slot(
         scheduler_every=every,
         notice=say,
     )
+    strangers = sum(parameter not in names for parameter in slot.parameters)
+    if strangers:
+        say(
+            f"Of the {len(slot.parameters)} parameters of the optimizer {name!r} {strangers} are not the task's, so "
+            f"that no checkpoint holds them."
+        )
+    return slot
+
+
+def _every(name: str, entry: Scheduled, horizon: Horizon) -> Duration | None:
+    """How often a torch scheduler is stepped; None for the usual."""
+    if entry.every is None:
+        return None
+    told = f"The schedule of the optimizer {name!r} has every={str(entry.every)!r}, which"
+    try:
+        every = Duration.parse(entry.every)
+    except ValueError as error:
+        raise ConfigError(f"{told} {error}.") from None
+    if not _is_torch_schedule(entry.schedule) and every != Duration(1, "step"):
+        raise ConfigError(f"{told} is for torch's schedulers alone: Etude's schedules are followed every step.")
+    if every.unit != "percent":
+        return every
+    if horizon.steps is None:
+        raise ConfigError(f"{told} is a share of a run whose length is not known ahead; give it in steps or epochs.")
+    return Duration(every.amount * Fraction(horizon.steps) / 100, "steps")
 
 
 def _is_torch_schedule(schedule: Any) -> bool:
@@ -91,16 +125,37 @@ def _entries(returned: Any) -> dict[str, Scheduled]:
     if isinstance(returned, Mapping):
         return {str(name): _entry(value) for name, value in returned.items()}
     if isinstance(returned, (tuple, list)) and returned:
-        if isinstance(returned[0], (list, tuple)) and len(returned) == 2:  # noqa: PLR2004
+        if isinstance(returned[0], (list, tuple)) and len(returned) == 2 and not _has_optimizer(returned[1]):  # noqa: PLR2004
             return _with_schedules(returned[0], returned[1])
-        if len(returned) == 2 and _is_torch_schedule(returned[1]):  # noqa: PLR2004
+        if _is_pair(returned):
             return {ONLY: _entry(returned)}
         return {str(index): _entry(value) for index, value in enumerate(returned)}
     raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned {type(returned).__name__}.")
 
 
-def _with_schedules(optimizers: Iterable[Any], schedules: Iterable[Any]) -> dict[str, Scheduled]:
+def _is_pair(returned: Any) -> bool:
+    """Whether two things are an optimizer and its schedule, rather than two optimizers."""
+    if len(returned) != 2 or not isinstance(returned[0], torch.optim.Optimizer):  # noqa: PLR2004
+        return False
+    schedule = returned[1]
+    return _is_torch_schedule(schedule) or isinstance(schedule, (int, float, Mapping)) or _is_function(schedule)
+
+
+def _has_optimizer(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(part, torch.optim.Optimizer) for part in value)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, (type, torch.optim.Optimizer))
+
+
+def _with_schedules(optimizers: Iterable[Any], schedules: Any) -> dict[str, Scheduled]:
     """Optimizers in order, each with its schedule: a torch one belongs to the optimizer it was made for."""
+    if not isinstance(schedules, (list, tuple)):
+        raise ConfigError(
+            f"configure_optimizers must return {_FORMS}, but returned a {type(schedules).__name__} in the place of the "
+            f"schedules."
+        )
     entries = {str(index): _entry(optimizer) for index, optimizer in enumerate(optimizers)}
     for index, schedule in enumerate(schedules):
         name = str(index)

@@ -12,6 +12,8 @@ from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
 
+LAMBDAS, PARTS = "lr_lambdas", "_schedulers"
+"""What torch's schedulers call the functions, and the schedulers, in their state."""
 Rate = tuple[int, str, Callable[[Progress], float]]
 """The index of a parameter group, the key that a schedule drives in it, and the schedule."""
 
@@ -29,6 +31,7 @@ class Slot:
         others: Sequence[nn.Parameter] = (),
         main: int = 0,
         beside: Mapping[str, Mapping[str, int]] | None = None,
+        factors: Mapping[int, float] | None = None,
         freezes: Mapping[str, Any] | None = None,
         scheduler: Any = None,
         scheduler_every: Duration | None = None,
@@ -42,15 +45,20 @@ class Slot:
         """Steps this optimizer has taken; its schedules count these."""
         self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
         self._rates = list(rates)
+        self._factors = dict(factors or {})
         self._names = dict(names or {})
         own = set(self.parameters)
         self._main = main
         self._beside = dict(beside or {})
         self._used: float | None = None
+        self._followed = 0
+        """Steps of its own that a torch scheduler has been told of."""
         self._others = [p for p in others if p not in own]
         self._scheduler = scheduler
-        self._scheduler_every = scheduler_every or Duration(1, "epochs")
         self._is_plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        self._scheduler_every = scheduler_every or (None if self._is_plateau else Duration(1, "epochs"))
+        self._due = self._scheduler_every is None
+        """Whether a plateau scheduler takes in the next validation."""
         closure = inspect.signature(optimizer.step).parameters.get("closure")
         self.needs_closure = closure is not None and closure.default is inspect.Parameter.empty
         """Whether its step evaluates the loss itself, as L-BFGS does."""
@@ -71,19 +79,27 @@ class Slot:
         groups = self.optimizer.param_groups
         for index, key, schedule in self._rates:
             groups[index][key] = schedule(progress)
+        for index, factor in self._factors.items():
+            groups[index]["lr"] *= factor
 
     def follow(self, before: Progress, now: Progress) -> None:
         """Step a torch scheduler when its time has come."""
-        if self._scheduler is None or self._is_plateau:
+        if self._scheduler_every is None or self._scheduler is None:
+            return
+        due = self._scheduler_every.due(before._replace(step=self._followed), now._replace(step=self.steps))
+        self._followed = self.steps
+        if self._is_plateau:
+            self._due |= due
             return
         self._used = self._rate(self._main)
-        if self._scheduler_every.due(before, now):
+        if due:
             self._scheduler.step()
 
     def follow_validation(self, value: float) -> None:
         """Step a torch plateau scheduler with what validation measured."""
-        if self._is_plateau:
+        if self._is_plateau and self._due:
             self._scheduler.step(value)
+            self._due = self._scheduler_every is None
 
     @property
     def learning_rate(self) -> float:
@@ -180,13 +196,17 @@ class Slot:
             self._notice = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's state by parameter name, its groups' options, and its count of steps."""
+        """The optimizer's state and kept gradients by parameter name, its groups' options, and its count of steps."""
         names = [self._names.get(p, str(index)) for index, p in enumerate(self.parameters)]
         packed = self.optimizer.state_dict()
         return {
             "steps": self.steps,
+            "due": self._due,
             "scheduler": None if self._scheduler is None else _plain_state(self._scheduler.state_dict()),
             "state": {names[index]: value for index, value in packed["state"].items()},
+            "gradients": {
+                name: p.grad.to_dense() for name, p in zip(names, self.parameters, strict=True) if p.grad is not None
+            },
             "groups": [
                 {key: value for key, value in group.items() if key != "params"} for group in packed["param_groups"]
             ],
@@ -203,11 +223,26 @@ class Slot:
         self.optimizer.load_state_dict(
             {"state": {index_of[name]: value for name, value in state["state"].items()}, "param_groups": groups}
         )
-        self.steps = state["steps"]
+        for name, gradient in state.get("gradients", {}).items():
+            parameter = self.parameters[index_of[name]]
+            parameter.grad = gradient.to(parameter.device)
+        self.steps = self._followed = state["steps"]
+        self._due = state.get("due", self._due)
         if self._scheduler is not None and state.get("scheduler") is not None:
-            self._scheduler.load_state_dict(state["scheduler"])
+            functions = getattr(self._scheduler, LAMBDAS, ())
+            missing = {LAMBDAS: [None] * len(functions)} if functions else {}
+            self._scheduler.load_state_dict(missing | state["scheduler"])
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """A torch scheduler's state without the functions in it, which its constructor makes anew."""
-    return {key: value for key, value in state.items() if not callable(value) and key != "lr_lambdas"}
+    plain = {key: value for key, value in state.items() if not callable(value) and key != LAMBDAS}
+    if PARTS in plain:
+        plain[PARTS] = [_plain_part(part) for part in plain[PARTS]]
+    return plain
+
+
+def _plain_part(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of one of a scheduler's own: its functions, by place, are what its constructor made."""
+    functions = {LAMBDAS: [None] * len(state[LAMBDAS])} if LAMBDAS in state else {}
+    return _plain_state(state) | functions
