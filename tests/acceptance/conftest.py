@@ -9,7 +9,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "train")]
 
-pytest.register_assert_rewrite("tiny")
+pytest.register_assert_rewrite("tiny", "laws")
 
 from nursery import Nursery  # noqa: E402 - found by the path above
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from python_face import QUIET, all_ids, batches, fit, ids, line, net, steps_with, values
+from python_face import QUIET, Line, all_ids, batches, fit, ids, line, net, steps_with, trainer, values
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import etude
 from etude.base.errors import ConfigError, DataError
@@ -250,3 +250,30 @@ def test_the_epoch_loss_is_the_mean_over_the_samples_of_the_epoch():
 
     assert values(result, "train/epoch_loss")[0] == pytest.approx(expected, rel=1e-5)
     assert result.metrics["val/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_data_that_can_be_read_once_only_is_refused_before_the_first_step():
+    with pytest.raises(ConfigError, match="every validation reads it"):
+        fit(val=iter(batches()))
+
+
+def test_an_evaluation_on_nothing_is_refused():
+    with pytest.raises(DataError, match="The validation data holds no batch"):
+        fit(val=[])
+    with pytest.raises(DataError, match="The test data holds no batch"):
+        trainer(batch_size=None).test(Line(), [])
+
+
+class Endless:
+    """Samples by number, of which nobody knows how many there are."""
+
+    def __getitem__(self, index):
+        return line()[index]
+
+
+def test_data_without_a_length_and_what_is_no_data_are_refused_in_a_sentence():
+    with pytest.raises(ConfigError, match="does not say how many samples it has"):
+        fit(type("Unsized", (Endless, Dataset), {})())
+    for wrong in ("train.tsv", {"train": batches()}):
+        with pytest.raises(ConfigError, match="Data must be a DataLoader"):
+            fit(wrong)

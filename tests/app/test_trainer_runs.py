@@ -310,3 +310,12 @@ def test_scripts_may_give_paths_as_text(tmp_path):
 
     assert isinstance(result.best, Path)
     assert steps_with(result, "val/loss") == [6, 12]
+
+
+def test_resuming_asks_for_a_folder():
+    with pytest.raises(ConfigError, match='resume="must" needs a run_dir'):
+        trainer(resume="must")
+
+
+def test_a_device_may_be_torchs_own():
+    assert trainer(device=torch.device("cpu")).config.device == "cpu"

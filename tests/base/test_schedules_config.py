@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etude.base.config.section import Section
+from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
 from etude.base.schedules import SCHEDULES, Cosine, Driven, bind, scheduled
@@ -231,3 +232,42 @@ def test_what_follows_validations_says_so():
               if isinstance(bind(s, RUN, key="rate", d_model=64), Driven)}  # fmt: skip
 
     assert driven == {"plateau", "newbob"}
+
+
+FUNCTIONS = """
+def low(progress): return -1.0
+def late(progress): return 0.5 * progress.step
+def lost(progress): return float("nan")
+def worded(progress): return "a tenth"
+def failing(progress): return 1 / progress.step
+def fine(progress, value=0.25): return value
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "sentence"),
+    [
+        ("low", 0, "share must be at least 0, but is -1 from .*low at step 1"),
+        ("late", 2, "share must be less than 1, but is 1 from .*late at step 3"),
+        ("lost", 0, "share must be a finite number, but is nan from .*lost at step 1"),
+        ("worded", 0, "share must be a finite number, but is 'a tenth' from"),
+        ("failing", 0, "share gets no value from .*failing at step 1: ZeroDivisionError"),
+    ],
+)
+def test_a_function_that_gives_no_value_of_the_range_ends_the_run_with_a_sentence(tmp_path, name, step, sentence):
+    (tmp_path / "own.py").write_text(FUNCTIONS)
+    schedule = bind(Sample(share={"schedule": f"{tmp_path}/own.py:{name}"}).share, RUN, key="share")
+
+    with pytest.raises(ConfigError, match=sentence):
+        schedule(Progress(step=step))
+
+
+def test_a_function_of_the_user_gives_its_own_values_within_the_range(tmp_path):
+    (tmp_path / "own.py").write_text(FUNCTIONS)
+    share = Sample(share={"schedule": f"{tmp_path}/own.py:fine", "value": 0.75}).share
+    free = Sample(free={"schedule": f"{tmp_path}/own.py:low"}).free
+
+    assert bind(share, RUN, key="share")(Progress()) == 0.75
+    assert bind(free, RUN, key="free")(Progress()) == -1.0
+    with pytest.raises(ConfigError, match=r"free\.schedule .* cannot be imported"):
+        bind(Sample(free={"schedule": f"{tmp_path}/own.py:none"}).free, RUN, key="free")

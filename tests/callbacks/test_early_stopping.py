@@ -95,3 +95,19 @@ def test_the_states_of_several_are_kept_apart(tmp_path):
     fit(LOSSES, *stops(), folder=tmp_path, until="3 steps")
 
     assert fit(LOSSES, *stops(), folder=tmp_path).progress.step == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": "up"}, "EarlyStopping.mode must be"),
+        ({"min_delta": -1.0}, "EarlyStopping.min_delta must be"),
+        ({"min_delta": float("nan")}, "EarlyStopping.min_delta must be"),
+        ({"monitor": 3}, "EarlyStopping.monitor must be"),
+        ({"monitor": "val/zest"}, "give mode"),
+        ({"patience": "10 %"}, "must not be a share"),
+    ],
+)
+def test_what_the_options_of_the_run_would_not_take_is_refused_here_too(wrong, message):
+    with pytest.raises(etude.errors.ConfigError, match=message):
+        etude.EarlyStopping(**wrong)

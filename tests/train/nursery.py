@@ -12,7 +12,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-PATHS = [str(Path(__file__).parent)]
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "acceptance")]
 WARM = [
     "etude",
     "etude.app.cli.main",

@@ -164,3 +164,9 @@ def test_the_one_fixed_set_is_the_same_in_every_epoch_and_unshuffled():
 
     expected = [[round(float(v), 5) for v in part[:, 0]] for part in torch.stack([x for x, _ in dataset()]).split(SIZE)]
     assert told.ids == list(itertools.chain(expected[:2], expected[:2]))
+
+
+@pytest.mark.parametrize("key", ["max_duration", "min_duration", "eval_every", "save_every", "log_every"])
+def test_a_length_of_nothing_is_refused_also_as_an_object(key):
+    with pytest.raises(ConfigError, match=rf"train\.{key} must be more than 0"):
+        etude.Trainer(**{key: etude.Duration(0, "steps")})

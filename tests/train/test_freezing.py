@@ -110,3 +110,27 @@ def test_mistakes_about_freezing_are_said_in_a_sentence():
     ]:
         with pytest.raises(ConfigError, match=said):
             fit(freeze=freeze)
+
+
+def test_a_composed_config_with_a_frozen_pattern_reads_back(tmp_path):
+    from etude.app.config import load_config
+
+    (tmp_path / "a.toml").write_text(
+        """
+task.type = "translation"
+data = { train = "a.tsv" }
+[[optimizer.groups]]
+match = "encoder.*"
+freeze = { schedule = "stairs", values = [true, false], every = "3 epochs" }
+[train.freeze]
+"decoder.*" = { schedule = "stairs", values = [true, false], at = ["0 steps", "2 epochs"] }
+"encoder.*" = true
+"""
+    )
+    loaded = load_config(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text(loaded.toml())
+
+    again = load_config(tmp_path / "b.toml")
+
+    assert again.config.train.freeze == loaded.config.train.freeze
+    assert again.config.optimizer.groups[0].freeze.values == (1.0, 0.0)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from small_runs import Regression, loaders, rows, trainer, weights
+from laws import assert_a_cut_changes_nothing
+from small_runs import Regression, dataset, loaders, rows, trainer, weights
 
 import etude
 
@@ -128,3 +129,36 @@ def test_resume_must_and_never_are_held(tmp_path):
     trainer(tmp_path, max_duration="2 steps").fit(Regression(), *loaders())
     with pytest.raises(etude.errors.RefusedError, match="already holds a run"):
         trainer(tmp_path, resume="never").fit(Regression(), *loaders())
+
+
+class Saving(Regression):
+    """Computes a gradient in every round and takes a step with the sum of three."""
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+    def optimizer_step(self, optimizer, closure, *, name, progress):
+        if progress.step % 3 == 2:
+            optimizer.step(closure)
+        else:
+            closure()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5])
+def test_the_gradient_that_an_optimizer_has_kept_is_part_of_the_checkpoint(cut, tmp_path):
+    def make(folder, callbacks):
+        return trainer(folder, callbacks=callbacks, learning_rate=None).fit(Saving(), *loaders())
+
+    assert_a_cut_changes_nothing(tmp_path, make, [cut + 1])
+
+
+def test_a_gradient_from_before_the_run_is_no_part_of_it():
+    ends = []
+    for before in (False, True):
+        task = Regression()
+        if before:
+            task.training_step(dataset().tensors).value.backward()
+        trainer(learning_rate=0.01).fit(task, *loaders())
+        ends.append([p.detach().clone() for p in task.parameters()])
+
+    assert all(torch.equal(clean, later) for clean, later in zip(*ends, strict=True))

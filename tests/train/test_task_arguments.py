@@ -189,3 +189,19 @@ def test_a_run_folder_stands_for_its_best_weights_and_a_class_that_is_no_task_of
     assert not torch.equal(again.layer.weight, Fitting.load(result.last).layer.weight)
     with pytest.raises(ConfigError, match=r"call load of its own class, which was .*Fitting"):
         etude.Task.load(tmp_path)
+
+
+def test_arguments_and_devices_that_do_not_fit_are_told_of_in_a_sentence(tmp_path):
+    etude.Trainer(**TRAINER).save(tmp_path, Base(3))
+
+    with pytest.raises(ConfigError, match=r"Base cannot be made .* unexpected keyword argument 'breadth'"):
+        Base.load(tmp_path, breadth=3)
+    with pytest.raises(ConfigError, match=r"Other cannot be made .* was .*:Base"):
+        Other.load(tmp_path)
+    with pytest.raises(ConfigError, match="device is 'cuda:99', but|device must be"):
+        Base.load(tmp_path, device="cuda:99" if not torch.cuda.is_available() else "tpu")
+
+
+class Other(etude.Task):
+    def training_step(self, batch):
+        return batch

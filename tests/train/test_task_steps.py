@@ -298,3 +298,39 @@ def test_test_defaults_to_validation_and_validation_to_training():
     trainer.test(Validating(), DATA)
     assert called[-1] == "validation"
     assert trainer.validate(Validating(), DATA).keys() == {"val/loss"}
+
+
+class Counting(Own):
+    """Two terms, of which `counted` tells the targets."""
+
+    counted = None
+
+    def training_step(self, batch):
+        error = self.error(batch)
+        return {"square": etude.Loss(error.sum(), len(error)), "root": etude.Loss(error.sqrt().sum(), len(error))}
+
+    def count_targets(self, batch):
+        return self.counted
+
+
+@pytest.mark.parametrize(
+    ("counted", "message"), [({"square": 5}, "'root', which it must count too"), (5, "by the name")]
+)
+def test_wrong_counts_of_targets_are_refused_in_a_sentence(counted, message):
+    task = Counting()
+    task.counted = counted
+
+    with pytest.raises(ConfigError, match=message):
+        run(task, accumulate=2)
+
+
+def test_a_round_in_which_no_loss_was_computed_logs_none():
+    class Resting(Own):
+        def optimizer_step(self, optimizer, closure, *, name, progress):
+            if progress.step % 2:
+                optimizer.step(closure)
+
+    rows = [row for row in run(Resting()).history if "train/learning_rate" in row]
+
+    assert ["train/loss" in row for row in rows] == [False, True, False, True, False]
+    assert ["train/grad_norm" in row for row in rows] == [False, True, False, True, False]

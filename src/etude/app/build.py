@@ -69,9 +69,11 @@ def _pairs_task(config: PairsConfig, pairs: Pairs) -> Task:
         task: Task = TranslationTask(config=config.task, **parts)
     else:
         task = imported_task(config.task, parts)
-    for name, split in pairs.splits.items():
-        if name != "train" and isinstance(task, TranslationTask):
-            task.use_references(name, split.references)
+    if isinstance(task, TranslationTask):
+        trained = "train" in pairs.splits
+        for name in ("val", "test"):
+            if trained or name in pairs.splits:
+                task.use_references(name, pairs.held(name).references)
     return task
 
 

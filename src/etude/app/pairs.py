@@ -86,6 +86,12 @@ class Pairs:
         """Write both sides' tokenizers, a shared one once, all or none; a run keeps those it began with."""
         save_tokenizers(self.tokenizers, folder)
 
+    def held(self, split: str) -> SplitData:
+        """What `split` is judged on: the one fixed set of `overfit`, which is of the training data, or its own."""
+        if "train" in self.splits and (self.config.train.overfit is not None or split not in self.splits):
+            return self.splits["train"]
+        return self.splits[split]
+
     def train_feed(self, say: Say) -> PairFeed:
         """Training batches, in an order computed from the seed."""
         return train_feed(self.config, self.splits["train"], say)

@@ -72,14 +72,14 @@ def _references(task: Task, pairs: Corpus | None, split: str) -> Iterator[None]:
         yield
     finally:
         if "val" in pairs.splits:
-            task.use_references("val", pairs.splits["val"].references)
+            task.use_references("val", pairs.held("val").references)
 
 
 def _texts(pairs: Pairs) -> Callable[[str, Any], dict[str, list[Any]]]:
     """For a split and a batch, each sample's number in its files and its raw texts."""
 
     def beside(split: str, batch: Any) -> dict[str, list[Any]]:
-        held = pairs.splits.get(split) or pairs.splits["train"]
+        held = pairs.held(split)
         if not isinstance(batch, PairBatch):
             return {}
         rows = batch.indices.tolist()

@@ -250,6 +250,12 @@ TOGETHER = [
         edit={"train": "batch_tokens = 100"},
         at="batch_size",
     ),
+    Mistake(
+        "no way to say a batch",
+        ("train.batch_size and train.batch_tokens are both off",),
+        edit={"train": "batch_size = false"},
+        at="batch_size",
+    ),
     Mistake("no task", ("task.type is missing", '"translation"'), edit={"task": "type"}),
     Mistake("no training data", ("data.train",), edit={"data": None}),
     Mistake(

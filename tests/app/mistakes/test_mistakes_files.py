@@ -183,6 +183,13 @@ IMPORTS = [
         edit={"optimizer": 'type = "torch.optim:RAdam"\nbetaz = 3'},
         at="betaz",
     ),
+    imported("a logger of no module", {"log": 'loggers = ["no_such:Logger"]'}, "log.loggers[0]", "no module no_such"),
+    imported(
+        "a schedule of no module",
+        {"model": 'dropout = { schedule = "no_such:decay" }'},
+        "model.dropout.schedule",
+        "no module no_such",
+    ),
     imported("a logger that is none", {"log": 'loggers = ["own.py:Silent"]'}, "must have a method log(row)"),
 ]
 

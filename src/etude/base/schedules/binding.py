@@ -9,8 +9,8 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
-from etude.base.schedules.combined import ScheduleSpec
-from etude.base.schedules.spec import Binding, Extreme, Schedule, ScheduleSection, rounded
+from etude.base.schedules.combined import Function, ScheduleSpec
+from etude.base.schedules.spec import Binding, Schedule, ScheduleSection, check_range, rounded
 
 
 def bind(spec: float | ScheduleSection, horizon: Horizon, *, key: str, d_model: int | None = None) -> Schedule:
@@ -57,8 +57,9 @@ def scheduled(
 
     def stays_in_range(spec: ScheduleSection) -> ScheduleSection:
         for extreme in spec.extremes():
-            _check(extreme, bounds, whole=whole)
-        return spec
+            if extreme.attained or not whole:
+                check_range(extreme, bounds)
+        return spec.within(bounds) if isinstance(spec, Function) and not whole else spec
 
     table = Annotated[ScheduleSpec, AfterValidator(stays_in_range)]
     return Annotated[
@@ -66,17 +67,3 @@ def scheduled(
         Discriminator(lambda value: "table" if isinstance(value, Mapping | Section) else "number"),
         Field(json_schema_extra={"schedulable": True}),
     ]
-
-
-def _check(extreme: Extreme, bounds: Mapping[str, float], *, whole: bool) -> None:
-    """Refuse a value outside of the range; one that is only approached may lie on an open end."""
-    value, attained = extreme.value, extreme.attained
-    if whole and not attained:
-        return
-    for name, bound in bounds.items():
-        past = bound - value if name in {"ge", "gt"} else value - bound
-        if past > 0 or (past == 0 and attained and name in {"gt", "lt"}):
-            raise ValueError(f"must be {_WORDS[name]} {bound:.15g}, but is {value:.15g} {extreme.where}")
-
-
-_WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

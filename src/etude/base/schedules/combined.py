@@ -1,12 +1,14 @@
 """Schedules made of others or by the user, and the union of all."""
 
+import inspect
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import accumulate
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from etude.base.config.components import is_import_path
 from etude.base.config.fields import Switch, anchored
@@ -16,7 +18,7 @@ from etude.base.horizon import Horizon
 from etude.base.progress import Progress
 from etude.base.schedules.decays import Constant, Cosine, Exponential, Inverse, Linear, Noam, Step, Trapezoid, Wsd
 from etude.base.schedules.one_cycle import OneCycle
-from etude.base.schedules.spec import Binding, Extreme, Moment, Schedule, ScheduleSection, rounded
+from etude.base.schedules.spec import Binding, Extreme, Moment, Schedule, ScheduleSection, check_range, rounded
 from etude.base.schedules.tables import Piecewise, Stairs, check_moments
 from etude.base.schedules.validated import Newbob, Plateau
 
@@ -108,6 +110,13 @@ class Function(ScheduleSection):
 
     schedule: Annotated[str, Field(pattern=":"), BeforeValidator(_anchored)]
     """`package.module:function`, or `file.py:function` beside the config."""
+    _bounds: Mapping[str, float] = PrivateAttr(default_factory=dict)
+
+    def within(self, bounds: Mapping[str, float]) -> Self:
+        """Give the same, of which every value must lie in a range; only calling the function can tell."""
+        bounded = self.model_copy()
+        bounded._bounds = dict(bounds)  # noqa: SLF001 - a copy of its own
+        return bounded
 
     def bind(self, binding: Binding) -> Schedule:
         """Import the function, and give it its arguments. Raises ConfigError where either fails."""
@@ -116,7 +125,30 @@ class Function(ScheduleSection):
             raise ConfigError(f"{binding.key}.schedule must be a function of progress, but {self.schedule} is none.")
         arguments = dict(self.model_extra or {})
         check_signature(function, arguments, binding.key, positional=1)
-        return partial(function, **arguments) if arguments else function
+        called = partial(function, **arguments) if arguments else function
+        if not inspect.isfunction(function):
+            return called  # an object may have more to it: events, validations to follow
+
+        def value(progress: Progress) -> float:
+            return self._checked(called, progress, binding.key)
+
+        return value
+
+    def _checked(self, function: Callable[..., Any], progress: Progress, key: str) -> float:
+        """Give the function's value for a step. Raises ConfigError where it fails, or is no number of the range."""
+        where = f"from {self.schedule} at step {progress.step + 1}"
+        try:
+            found = function(progress)
+        except Exception as error:
+            raise ConfigError(f"{key} gets no value {where}: {type(error).__name__}: {error}.") from error
+        number = float(found) if hasattr(found, "__float__") else math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"{key} must be a finite number, but is {found!r} {where}.")
+        try:
+            check_range(Extreme(number, where), self._bounds)
+        except ValueError as error:
+            raise ConfigError(f"{key} {error}.") from None
+        return number
 
     def extremes(self) -> Iterator[Extreme]:
         """Give none: only the function knows."""

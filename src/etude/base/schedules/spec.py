@@ -1,7 +1,7 @@
 """What every schedule is made of: its config, what binds it to a run, and the warm-up that most begin with."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple, final
 
@@ -42,6 +42,18 @@ class Extreme(NamedTuple):
     """Completes "but is 2.0 ...": `at its peak`."""
     attained: bool = True
     """Whether the value is really given, not only approached."""
+
+
+def check_range(extreme: Extreme, bounds: Mapping[str, float]) -> None:
+    """Raise ValueError for a value outside of a range; one that is only approached may lie on an open end."""
+    value, attained = extreme.value, extreme.attained
+    for name, bound in bounds.items():
+        past = bound - value if name in {"ge", "gt"} else value - bound
+        if past > 0 or (past == 0 and attained and name in {"gt", "lt"}):
+            raise ValueError(f"must be {_WORDS[name]} {bound:.15g}, but is {value:.15g} {extreme.where}")
+
+
+_WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
 @final

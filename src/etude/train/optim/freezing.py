@@ -16,12 +16,16 @@ from etude.train.live import Live
 HALF = 0.5
 
 
+NUMBERS = ("values", "points", "peak", "from", "to", "end")
+"""Options of schedules that hold what they give; elsewhere `false` switches an option off."""
+
+
 def _as_numbers(value: Any) -> Any:
-    """Read true and false, on their own and as the values of a schedule, as 1 and 0."""
+    """Read true and false, on their own and as what a schedule gives, as 1 and 0."""
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, Mapping):
-        return {key: _as_numbers(part) if key != "schedule" else part for key, part in value.items()}
+        return {key: _as_numbers(part) if key in NUMBERS else part for key, part in value.items()}
     return [_as_numbers(part) for part in value] if isinstance(value, list | tuple) else value
 
 
