@@ -10,6 +10,7 @@ from etude.app.config import load_config
 from etude.app.run import Run
 from etude.app.running import train_run
 from etude.callbacks import tables
+from etude.tasks.text_metrics import CorpusScore
 
 CONFIG = """
 [task]
@@ -183,3 +184,28 @@ def test_a_logger_that_is_not_installed_is_refused_before_any_data_is_read(home,
     assert main(["check", "c.toml"]) == 2
 
     assert "log.loggers[0] is mlflow, which is not installed" in capsys.readouterr().err
+
+
+def test_with_overfit_the_outputs_of_validation_are_those_of_the_samples_that_were_trained_on(home):
+    (home / "val.tsv").write_text("source\ttarget\nfive five\tfive five\n")
+
+    train(home, train__overfit=2)
+
+    trained, judged = ({(row["sample"], row["target"]) for row in read(home, split)} for split in ("train", "val"))
+    assert judged == trained
+    assert "five five" not in {target for _, target in judged}
+
+
+def test_with_overfit_translations_are_compared_with_the_texts_that_were_trained_on(home, monkeypatch):
+    compared, update = [], CorpusScore.update
+
+    def recorded(self, hypotheses, references):
+        compared.extend(references)
+        update(self, hypotheses, references)
+
+    monkeypatch.setattr(CorpusScore, "update", recorded)
+
+    train(home, train__overfit=2)
+
+    assert compared
+    assert set(compared) <= {row["target"] for row in read(home, "train")}

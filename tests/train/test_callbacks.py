@@ -160,6 +160,8 @@ class Needs:
         (Misspelt(), "Misspelt.on_epok_end is not an event; did you mean on_epoch_end?"),
         (Needs(), "Needs.on_epoch_end needs loss, which the event does not give; it gives run."),
         (Needs, "must hold objects, but there is the class Needs"),
+        ("package:Class", "must hold objects with on_... methods, but there is 'package:Class'"),
+        (None, "but there is None"),
     ],
 )
 def test_what_is_no_callback_is_refused_when_the_trainer_is_made(callback, told):

@@ -198,8 +198,8 @@ def test_arguments_and_devices_that_do_not_fit_are_told_of_in_a_sentence(tmp_pat
         Base.load(tmp_path, breadth=3)
     with pytest.raises(ConfigError, match=r"Other cannot be made .* was .*:Base"):
         Other.load(tmp_path)
-    with pytest.raises(ConfigError, match="device is 'cuda:99', but|device must be"):
-        Base.load(tmp_path, device="cuda:99" if not torch.cuda.is_available() else "tpu")
+    with pytest.raises(ConfigError, match="device is 'xpu', but this machine has no such device"):
+        Base.load(tmp_path, device="xpu")
 
 
 class Other(etude.Task):

@@ -81,6 +81,13 @@ class Trainer:
         if resume == "must" and run_dir is None:
             raise ConfigError('resume="must" needs a run_dir: without one nothing is kept that could be resumed.')
         self._own_optimizer = optimizer if is_made(optimizer) else None
+        if isinstance(learning_rate, torch.optim.lr_scheduler.LRScheduler) and (
+            learning_rate.optimizer is not self._own_optimizer
+        ):
+            raise ConfigError(
+                f"learning_rate is a {type(learning_rate).__name__}, which torch made for an optimizer of its own: "
+                f"give that one as optimizer too."
+            )
         if callable(learning_rate) and not isinstance(learning_rate, torch.optim.lr_scheduler.LRScheduler):
             learning_rate = Called(function=learning_rate)
         self._learning_rate = learning_rate
@@ -89,6 +96,8 @@ class Trainer:
         self._loaded = read_options(options, optimizer=named, learning_rate=learning_rate, seed=seed)
         self._options = self._loaded.config
         self.config: TrainConfig = self._options.train
+        if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+            raise ConfigError(f"callbacks must be a list of objects, but is a {type(callbacks).__name__}.")
         self._callbacks = list(callbacks)
         for callback in self._callbacks:
             check_callback(callback)

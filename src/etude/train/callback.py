@@ -189,6 +189,8 @@ def check_callback(callback: Any, where: str = "callbacks") -> None:
     """
     if isinstance(callback, type):
         raise ConfigError(f"{where} must hold objects, but there is the class {callback.__name__}; give one it made.")
+    if callback is None or isinstance(callback, (str, int, float, Mapping)):
+        raise ConfigError(f"{where} must hold objects with on_... methods, but there is {callback!r}.")
     if problems := [*unknown_events(type(callback)), *_faults(callback)]:
         raise ConfigError(problems)
 

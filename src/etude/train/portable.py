@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import write_json
 
@@ -117,13 +119,11 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
         )
     known = {name: _unpacked(value) for name, value in record["arguments"].items()}
     positional, named = _split(cls, {**known, **arguments})
-    try:
-        inspect.signature(cls).bind(*positional, **named)
-    except TypeError as error:
+    if misfit := _misfit(cls, positional, named):
         raise ConfigError(
-            f"{cls.__name__} cannot be made from the arguments in {path} and those given ({error}): call load of its "
+            f"{cls.__name__} cannot be made from the arguments in {path} and those given ({misfit}): call load of its "
             f"own class, which was {record['class']}, with the arguments that it takes."
-        ) from None
+        )
     task = cls(*positional, **named)
     task.load_state_dict(read_weights(folder, averaged=True))
     return task
@@ -135,6 +135,17 @@ def _best_of(folder: Path) -> Path:
         if not (folder / TASK_FILE).exists() and (place / TASK_FILE).is_file():
             return place
     return folder
+
+
+def _misfit(cls: type[Any], positional: list[Any], named: Mapping[str, Any]) -> str:
+    """What is wrong with arguments for a constructor; nothing where they fit."""
+    if cls.__init__ is nn.Module.__init__ and (positional or named):
+        return f"it takes none, but got {', '.join(named) or len(positional)}"
+    try:
+        inspect.signature(cls).bind(*positional, **named)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def _split(cls: type[Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
