@@ -236,6 +236,18 @@ def test_show_gives_a_config_that_reads_back_and_the_place_of_every_value(place,
     assert places["keep_last"] == "default"
 
 
+@pytest.mark.parametrize("given", ['"all"', '"val"', '["train", "test"]', "false", "[]"])
+def test_the_schema_accepts_every_way_to_ask_for_saved_outputs(place, capsys, given):
+    main(["schema"])
+
+    schema = json.loads(capsys.readouterr().out)
+    written = CONFIG.replace("[train]", f"[train]\nsave_outputs = {given}")
+    assert written != CONFIG
+    jsonschema.validate(tomllib.loads(written), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tomllib.loads(written.replace(given, '"dev"')), schema)
+
+
 def test_the_schema_accepts_the_config(place, capsys):
     main(["schema"])
 

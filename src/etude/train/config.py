@@ -16,6 +16,7 @@ Batches = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Split = Literal["train", "val", "test"]
+SplitsGiven = Literal["train", "val", "test", "all", False] | list[Split]
 
 
 def _is_a_device(name: str) -> str:
@@ -98,7 +99,7 @@ class TrainConfig(Section):
     overfit: Switch[Fraction | Batches] = None
     """Train, validate and test on this one fixed set, unshuffled."""
 
-    save_outputs: Annotated[list[Split], BeforeValidator(_splits)] = Field(default_factory=list)
+    save_outputs: Annotated[list[Split], BeforeValidator(_splits, SplitsGiven)] = Field(default_factory=list)
     """Splits (train, val, test, or "all") whose targets, predictions, scores and losses are written to `outputs/`."""
     save_outputs_every: Literal["best", "validation"] = "best"
     """Keep the outputs of the best weights, or for val a file of every validation."""
