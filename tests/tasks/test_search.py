@@ -146,6 +146,17 @@ def test_a_model_that_gives_no_numbers_translates_into_nothing():
     assert math.isnan(found[0][0].score)
 
 
+def test_a_greedy_search_of_a_model_that_gives_no_numbers_ends_at_its_limit():
+    class Nothing(Flat):
+        def step(self, tokens, cache):
+            return torch.full((len(tokens), 9), math.nan), cache
+
+    found = greedy(Nothing(), torch.full((2, 3), 5), limits=Limits(1.0, 2, 40))
+
+    assert [len(one.tokens) for one in found] == [5, 5]
+    assert all(math.isnan(one.score) for one in found)
+
+
 def test_best_first_is_a_stable_sort():
     generator = torch.Generator().manual_seed(2)
     values = torch.randint(0, 4, (50, 12), generator=generator).float()

@@ -111,10 +111,12 @@ def greedy(model: Decoder, source_BS: Tensor, *, limits: Limits | None = None, a
     taken: list[Tensor] = []
     while len(alive):
         logits, cache = model.step(last, cache)
-        logits, normaliser = _scored(logits, limit_B <= len(taken))
+        at_limit = limit_B <= len(taken)
+        logits, normaliser = _scored(logits, at_limit)
         value, last = logits.max(1)[0], logits.argmax(1)  # argmax promises the first of equal ones
         score_R = score_R + (value - normaliser).double()
-        ended = last == EOS
+        # At the limit nothing but eos may follow, unless the weights are not finite: then no token is the best.
+        ended = (last == EOS) | at_limit
         if ended.any():
             rows = ended.nonzero()[:, 0]
             texts = torch.stack(taken, 1)[rows].tolist() if taken else [[]] * len(rows)
