@@ -176,7 +176,8 @@ def _values(part: Table, root: Table) -> str:
         return SCHEDULE
     for union in ("anyOf", "oneOf"):
         if union in part:
-            told = dict.fromkeys(_values(branch, root) for branch in part[union])
+            # A type left to the file that this one changes adds no way of its own.
+            told = dict.fromkeys(_values(branch, root) for branch in part[union] if "not" not in branch)
             return SCHEDULE if set(told) == {SCHEDULE} else ", or ".join(one for one in told if one)
     if "enum" in part:
         return "off" if part["enum"] == [False, "none"] else ", ".join(f"`{_toml(one)}`" for one in part["enum"])

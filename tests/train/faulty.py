@@ -17,15 +17,19 @@ class Storage:
     """Counts the calls that change storage, and does what it was told at the `nth` (from 1).
 
     `how`: killed before or after it, killed after half of a write, or failed with `errno`, once or (`lasting`) from
-    there on. A half of a call that is no write is the call not made.
+    there on. A half of a call that is no write is the call not made. Only the process that it was made in is struck: a
+    loader's worker forked from it would be struck at the same call each time it is replaced.
     """
 
     def __init__(self, *, nth=0, how=FAIL, errno=0, lasting=False):
         self.nth, self.how, self.errno, self.lasting = nth, how, errno, lasting
         self.count = 0
         self.names = []
+        self.process = os.getpid()
 
     def call(self, name, made, half):
+        if os.getpid() != self.process:
+            return made()
         self.count += 1
         self.names.append(name)
         if self.count == self.nth and self.how != FAIL:

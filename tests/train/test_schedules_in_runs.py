@@ -357,3 +357,26 @@ def test_dropout_and_label_smoothing_follow_their_schedules_and_go_on_in_them(tm
     assert series(straight, "train/label_smoothing") == pytest.approx([0.2 * max(0, 1 - k / 8) for k in range(12)])
     assert rows(cut) == rows(straight)
     assert weights(cut) == weights(straight)
+
+
+@pytest.mark.parametrize(("name", "told"), [("plateau", True), ("newbob", True), ("constant", False)])
+def test_a_schedule_that_waits_for_validations_which_never_come_is_told_of(name, told):
+    said = []
+
+    result = trainer(learning_rate=table(name), max_duration="5 steps", say=said.append).fit(Regression(), loaders()[0])
+
+    assert any("waits for validations, and there is no validation data" in line for line in said) is told
+    assert result.history[-1]["train/learning_rate"] == 0.01
+
+
+def test_a_rate_that_follows_a_metric_of_which_more_is_better_falls_where_it_falls():
+    class Falling(Regression):
+        def validation_step(self, batch):
+            self.score = getattr(self, "score", 1.0) / 2
+            self.log("accuracy", self.score)
+            return super().training_step(batch)
+
+    rates = {"schedule": "plateau", "peak": 0.01, "patience": 1, "monitor": "val/accuracy"}
+    result = trainer(learning_rate=rates, eval_every="1 epoch", sanity_batches=0).fit(Falling(), *loaders())
+
+    assert result.history[-2]["train/learning_rate"] == 0.005

@@ -109,6 +109,14 @@ def test_the_json_schema_is_valid_and_accepts_what_is(root):
     checker.validate(json.loads(json.dumps(load(root, None).data)))
 
 
+def test_the_json_schema_lets_a_file_leave_the_type_to_the_one_that_it_changes(root):
+    checker = jsonschema.Draft202012Validator(json.loads(json.dumps(schema(root))))
+
+    assert checker.is_valid({"extends": "base.toml", "optimizer": {"momentum": 0.5}})
+    assert not checker.is_valid({"extends": "base.toml", "optimizer": {"momentun": 0.5}})
+    assert not checker.is_valid({"extends": "base.toml", "optimizer": {"type": "adamw", "momentum": 0.5}})
+
+
 KEYS = ["train", "train.limit", "train.patience", "train.max_duration", "train.batch_tokens", "train.precision"]
 KEYS += ["data.train", "data.train.source", "run.name", "optimizer", "optimizer.type", "optimizer.learning_rate"]
 KEYS += ["optimizer.learning_rate.schedule", "optimizer.learning_rate.peak", "optimizer.groups", "train.compile"]

@@ -92,20 +92,23 @@ class Component:
         own = self._branch("imported", self.imported, handler)
         own = own | {"properties": own["properties"] | {"type": path}, "required": [*own["required"], "type"]}
         names = {"anyOf": [{"enum": list(self.table)}, path]}
-        described: dict[str, Any] = {"oneOf": [*branches, own, {"title": "type alone"} | names]}
+        untyped = [dict(handler(section.__pydantic_core_schema__)) for section in self.table.values()]
+        left = {"title": "type left to the file that this one changes", "not": {"required": ["type"]}, "anyOf": untyped}
+        inherited = [{"type": "object"} | left] if untyped else []
+        described: dict[str, Any] = {"oneOf": [*branches, own, {"title": "type alone"} | names, *inherited]}
         return described | ({"default": {"type": self.default}} if self.default else {})
 
     def _branch(
         self, name: str, section: type[Section], handler: Callable[[CoreSchema], dict[str, Any]]
     ) -> dict[str, Any]:
-        """One known type: its section with `type` fixed (and left out where it is the default)."""
+        """One known type: its section with `type` fixed."""
         branch = dict(handler(section.__pydantic_core_schema__))
         resolve = getattr(handler, "resolve_ref_schema", None)
         if resolve is not None:
             branch = dict(resolve(branch))
         properties = {"type": {"const": name}} | {k: v for k, v in branch.get("properties", {}).items() if k != "type"}
         required = [key for key in branch.get("required", []) if key != "type"]
-        required += [] if name == self.default or section is self.imported else ["type"]
+        required += [] if section is self.imported else ["type"]
         return branch | {"title": name, "properties": properties, "required": required}
 
 
