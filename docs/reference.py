@@ -17,6 +17,12 @@ GUIDE = Path(__file__).parent / "guide"
 WRITTEN = "<!-- Written by docs/reference.py; change the code, and run it again. -->"
 HEADER = ("| key | default | values | meaning |", "| --- | --- | --- | --- |")
 SCHEDULE = "a schedule"
+KINDS = {
+    "DataConfig": "of pairs, as for `translation`",
+    "TextDataConfig": "of text, as for `language_model`",
+    "HfDataConfig": "of samples for `hf`",
+}
+"""Headings of the sections that a table may be."""
 ABOUT_KEYS = (
     "One table for each section, and one for each `type` that a section may have. *off* stands for `false` (in the "
     'shell also `none`). A *duration* is a number with its unit, as in `"16 epochs"`; where the values say *a '
@@ -109,6 +115,14 @@ def _section(name: str, described: Table, root: Table) -> Iterator[str]:
     described = _resolved(described, root)
     yield from ("", f"## `{name}`" if name in {"extends", "callbacks"} else f"## `[{name}]`", "")
     branches = [branch for branch in described.get("oneOf", ()) if "properties" in branch]
+    parts = (_resolved(branch, root) for branch in described.get("anyOf", ()))
+    kinds = [part for part in parts if part.get("title") in KINDS]
+    if kinds:
+        yield "What its keys are depends on the task."
+        for kind in kinds:
+            yield from ("", f"### {KINDS[kind['title']]}", "", _sentence(kind.get("description", "")))
+            yield from _table(kind["properties"], root)
+        return
     if not branches:
         yield _sentence(described.get("description", ""))
         if "properties" in described:

@@ -144,7 +144,7 @@ def test_bad_documents_are_left_out_and_listed_on_request(tmp_path):
     assert table.skipped == count == 2
     listed = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert [(skip["line"], skip["reason"]) for skip in listed] == [
-        (2, 'there is no field "text"'),
+        (2, 'there is no field "text", but "body"; data.text names the field'),
         (4, "the document is empty"),
     ]
 

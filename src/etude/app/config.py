@@ -157,6 +157,27 @@ class TextConfig(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _a_state_goes_on_in_its_text(self) -> Self:
+        if self.train.carry_hiddens and isinstance(self.task, LanguageModelConfig):
+            if self.data.order == "shuffled":
+                raise ValueError(
+                    "train.carry_hiddens hands a state on to the next batch, but data.order is shuffled: take "
+                    '"contiguous", or leave it out'
+                )
+            if self.data.packing == "documents":
+                raise ValueError(
+                    "train.carry_hiddens hands a state on to the next batch, but with data.packing = "
+                    '"documents" each document begins with none: take "stream"'
+                )
+        return self
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether each row goes on where that of the batch before ended."""
+        auto = self.data.order == "auto"
+        return self.train.carry_hiddens if auto else self.data.order == "contiguous"
+
     @property
     def has_val(self) -> bool:
         """Whether there is a validation split: a part of the training text, if nothing else."""

@@ -26,6 +26,7 @@ from etude.train.checkpoint.store import BEST, LAST, Store
 from etude.train.components import components
 from etude.train.evaluate import evaluate
 from etude.train.fit import load_weights
+from etude.train.pieces import evaluated
 from etude.train.precision import choose_device
 from etude.train.record import METRICS, Record, Row, read_rows
 from etude.train.task import Task
@@ -139,19 +140,24 @@ class Run:
         wanted = "val" if held == "test" and config.data.test is None and config.has_val else held
         corpus = open_corpus(config, [wanted], self._say, stored=self.folder / TOKENIZERS)
         if held not in corpus.splits:
+            if held == wanted:
+                raise ConfigError(f"data.{held} is not set: name a file or folder, as in --data.{held} texts/.")
             self._say(f"data.{held} is not set: testing on data.{wanted}.")
             held = wanted
         corpus.splits = {split: corpus.splits[held]}
         task = self._task(corpus, str(checkpoint), device)
         feed = corpus.evaluation_feed(split, self._say)
         texts: dict[int, str] = {}
-        step = task.validation_step if split == "val" else _collecting(task, texts)
+        step: Callable[[Any], Any] = task.validation_step if split == "val" else task.test_step
         events = self._events(task, corpus, checkpoint)
+        loop = config.train
+        step, deliveries = evaluated(task, step, feed.epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens)
+        step = step if split == "val" else _collecting(step, texts)
         with ending_by(events):
             (events.validation_start if split == "val" else events.test_start)()
             metrics = evaluate(
                 task,
-                feed.epoch(0),
+                deliveries,
                 step,
                 prefix=split,
                 device=choose_device(device),
@@ -231,11 +237,11 @@ def _step(checkpoint: Path | None) -> int:
         return 0
 
 
-def _collecting(task: Task, texts: dict[int, str]) -> Callable[[Any], Any]:
-    """The task's test step, its best prediction of every sample kept."""
+def _collecting(tested: Callable[[Any], Any], texts: dict[int, str]) -> Callable[[Any], Any]:
+    """The test step, its best prediction of every sample kept."""
 
     def step(batch: Any) -> Any:
-        returned = task.test_step(batch)
+        returned = tested(batch)
         outputs: Sequence[Any] = getattr(returned, "outputs", None) or ()
         if outputs and isinstance(outputs[0], list) and outputs[0] and isinstance(outputs[0][0], Translation):
             texts.update(zip(batch.indices.tolist(), (best[0].text for best in outputs), strict=True))

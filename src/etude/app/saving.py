@@ -15,6 +15,7 @@ from etude.tasks.translation import TranslationTask
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate
 from etude.train.fit import Job, Result
+from etude.train.pieces import evaluated
 from etude.train.precision import choose_device
 from etude.train.task import Task
 
@@ -44,11 +45,15 @@ def save_rest(job: Job, result: Result, feeds: Feeds, corpus: Corpus | None = No
     task = job.task
 
     def run_pass(split: str, feed: Feed, told: Callable[[Any, Any], None]) -> None:
+        loop = job.config
+        step, deliveries = evaluated(
+            task, task.validation_step, feed.epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens
+        )
         with _references(task, corpus, split):
             evaluate(
                 task,
-                feed.epoch(0),
-                task.validation_step,
+                deliveries,
+                step,
                 prefix=split,
                 device=choose_device(job.config.device),
                 seed=job.seed,

@@ -71,7 +71,8 @@ class Texts:
     def size(self, split: str) -> str:
         """How much a split holds, with its unit."""
         held = self.splits[split]
-        return f"{len(held):,} documents ({held.tokens / MILLION:,.2f} M tokens)"
+        tokens = f"{held.tokens / MILLION:,.2f} M" if held.tokens >= MILLION / 10 else f"{held.tokens:,}"
+        return f"{len(held):,} documents ({tokens} tokens)"
 
     def sources(self) -> list[TextTable]:
         """Parts that may listen to a run's events."""
@@ -101,8 +102,11 @@ class Texts:
 
     def train_feed(self, say: Say) -> TextFeed:
         """Training batches, in an order computed from the seed."""
+        return self._train_feed("train", say)
+
+    def _train_feed(self, split: str, say: Say) -> TextFeed:
         config, train = self.config, self.config.train
-        tables = self.splits["train"].tables
+        tables = self.splits[split].tables
         weights = [_constant(weight, 1.0) for _, weight in entries(config)]
         overfit = train.overfit
         return TextFeed(
@@ -111,7 +115,7 @@ class Texts:
             **self._shape(),
             batch_size=None if train.batch_tokens is not None else _least(train.batch_size),
             batch_tokens=None if train.batch_tokens is None else _least(train.batch_tokens),
-            order=config.data.order,
+            order="contiguous" if config.contiguous else "shuffled",
             shuffle=overfit is None,
             workers=config.data.workers,
             pin_memory=True,
@@ -125,12 +129,11 @@ class Texts:
         """Every target of a split once, in a fixed order."""
         config, train = self.config, self.config.train
         if train.overfit is not None:
-            return self.train_feed(say)
+            return self._train_feed(split, say)
         limit = {"val": train.limit_val, "test": train.limit_test}.get(split, 1.0)
         size = train.eval_batch_size
         tokens = train.batch_tokens if size is None else None
         # A state that is carried goes through a split as it lies; other models may take its rows in any company.
-        carried = config.data.order == "contiguous"
         tables = self.splits[split].tables
         return TextFeed(
             tables[0] if len(tables) == 1 else [Weighed(table, 1.0) for table in tables],
@@ -138,7 +141,7 @@ class Texts:
             **self._shape(),
             batch_size=None if tokens is not None else (size or _least(train.batch_size)),
             batch_tokens=None if tokens is None else _least(tokens),
-            order="contiguous" if carried else "shuffled",
+            order="contiguous" if config.contiguous else "shuffled",
             evaluation=True,
             limit=limit,
             notice=say,

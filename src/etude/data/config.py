@@ -59,6 +59,10 @@ class DataConfig(Section):
     """Which files hold the pairs, and what is done about bad ones."""
 
     replaced_whole = ("train", "val", "test")
+    foreign = dict.fromkeys(
+        ("text", "document_separator", "split", "split_by", "block_size", "packing"),
+        'it is for text, as of task.type = "language_model"',
+    )
 
     train: Switch[SplitField] = None
     """What is trained on: a .tsv, .txt, .jsonl or .ndjson file, a list of them, two aligned files

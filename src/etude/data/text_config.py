@@ -45,6 +45,10 @@ class TextDataConfig(Section):
     """What text is learned from, and how it comes in batches."""
 
     replaced_whole = ("train", "val", "test")
+    foreign = dict.fromkeys(
+        ("source", "target", "difficulty", "max_difficulty", "easy_first_epochs"),
+        'it is for pairs of texts, as of task.type = "translation"',
+    ) | {"max_length": "the length of a row of text is data.block_size"}
 
     train: Switch[TextField] = None
     """What is trained on: a file or folder of text, a list of them, a corpus by name (`python`, `python_docs`), or a
@@ -76,8 +80,9 @@ class TextDataConfig(Section):
     packing: Literal["stream", "documents"] = "stream"
     """What a row holds: a stretch of all documents in a row, or whole documents, none of which sees another."""
 
-    order: Literal["shuffled", "contiguous"] = "shuffled"
-    """Whether rows are shuffled, or each goes on where that of the batch before ended, as a carried state needs."""
+    order: Literal["auto", "shuffled", "contiguous"] = "auto"
+    """Whether rows are shuffled, or each goes on where that of the batch before ended, as a carried state needs;
+    `auto` is contiguous with `train.carry_hiddens`, else shuffled."""
 
     workers: int = Field(default=0, ge=0)
     """How many processes load batches beside training; 0 loads in the training process."""
@@ -101,6 +106,14 @@ class TextDataConfig(Section):
             two_or_three = len(value) in {2, 3}
             if not two_or_three or min(value) <= 0 or not math.isclose(sum(value), 1, abs_tol=WHOLE_SUM):
                 raise ValueError("must hold two or three positive shares that add up to 1, such as [0.9, 0.1]")
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _is_drawn_from(cls, value: object) -> object:
+        parts = [part for part in value if isinstance(part, WeighedText)] if isinstance(value, tuple) else []
+        if parts and all(part.weight == 0 for part in parts):
+            raise ValueError("must have a part whose weight is more than 0")
         return value
 
     @property

@@ -6,10 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from etude.base.errors import ConfigError
 from etude.base.randomness import generator
 
 WINDOW = 256
 """Draws that are put into a random order together."""
+
+
+def total_of(weights: Sequence[float]) -> float:
+    """The sum of the weights of an epoch. Raises ConfigError where nothing can be drawn."""
+    total = sum(weights)
+    if total <= 0:
+        raise ConfigError("The weights of data.train are all 0 in an epoch: one of them must stay above 0.")
+    return total
 
 
 class Mixing:
@@ -20,7 +29,7 @@ class Mixing:
     """
 
     def __init__(self, weights: Sequence[float], *, seed: int, epoch: int, at: Mapping[str, Any] | None) -> None:
-        total = sum(weights)
+        total = total_of(weights)
         self._shares = np.array([weight / total for weight in weights])
         self._seed, self._epoch = seed, epoch
         at = at or {"window": 0, "place": 0, "counts": [0] * len(weights)}

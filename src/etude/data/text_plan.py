@@ -7,7 +7,7 @@ import numpy as np
 
 from etude.data.plan import ALONE, Planned, Position, Share
 from etude.data.text_batches import Row, Rows
-from etude.data.text_mixture import Mixing
+from etude.data.text_mixture import Mixing, total_of
 from etude.data.text_rows import Cursor, RowSource, cursors_at, pieces_of
 from etude.data.text_table import TextTable
 
@@ -73,7 +73,7 @@ class TextPlan:
         """Estimate the targets of an epoch, of which source k has `counts[k]` a pass."""
         if self._alone:
             return float(sum(counts))
-        rows, total = self._rows, sum(self._weights)
+        rows, total = self._rows, total_of(self._weights)
         parts = zip(self._sources, self._weights, counts, strict=True)
         return sum(rows * weight / total * count / source.count(self._block) for source, weight, count in parts)
 

@@ -268,7 +268,8 @@ def _why_not(value: Any, field: str) -> str:
     if not isinstance(value, dict):
         return "the line is no JSON object"
     if field not in value:
-        return f'there is no field "{shown(field)}"'
+        listed = ", ".join(f'"{shown(str(name), 40)}"' for name in [*value][:10]) or "none"
+        return f'there is no field "{shown(field)}", but {listed}; data.text names the field'
     text = value[field]
     if not isinstance(text, str):
         return f'the field "{shown(field)}" is no string'

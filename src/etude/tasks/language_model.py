@@ -20,7 +20,7 @@ from etude.base.errors import ConfigError
 from etude.data.text_batches import IGNORED, TextBatch
 from etude.data.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from etude.model.decoder import Decoder
-from etude.model.flops import flops_per_token
+from etude.model.flops import count_parameters, flops_per_token
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
 from etude.model.rates import ScheduledValue
@@ -29,6 +29,7 @@ from etude.tasks.next_token import Options
 from etude.tasks.sampling import Generated, Piece, generate, stream
 from etude.tasks.scoring import score
 from etude.tasks.text_metrics import Accuracy, BitsPerByte, Perplexity
+from etude.tasks.text_stream import TextStream
 from etude.train.metrics import Metric
 from etude.train.pieces import split_in_time
 from etude.train.task import StepOutput, Task
@@ -154,6 +155,12 @@ class LanguageModelTask(Task):
         """Factors of the learning rate by the task's parameter names, where the model has some (mup)."""
         own: Any = getattr(self.model, "rate_multipliers", dict)
         return {f"model.{name}": factor for name, factor in own().items()}
+
+    def parameters_told(self) -> str:
+        """How large the model is, and what it costs to train where that is known, as a run begins with it."""
+        operations = flops_per_token(self.model, getattr(self.model, "window", 1))
+        cost = "" if operations is None else f", {operations / 1e6:,.3g} MFLOP to train on a token"
+        return f"{count_parameters(self.model)}{cost}"
 
     def flops_per_token(self, batch: TextBatch) -> float | None:
         """Operations of a training step for each token of `batch`; None where the model's are not known."""
@@ -293,9 +300,13 @@ class LanguageModelTask(Task):
             tokens = [self.start, *self._known_tokenizer().encode(text), EOS]
             with self._asked():
                 values = score(self.model, tokens)
-            decode = self._known_tokenizer().decode
-            spoken = [(decode([token]), value) for token, value in zip(tokens[1:], values, strict=True)]
-            yield Scored(sum(values), spoken, len(text.encode("utf-8")))
+            spoken = zip(self._spoken(tokens), values, strict=True)
+            yield Scored(sum(values), list(spoken), len(text.encode("utf-8")))
+
+    def _spoken(self, tokens: Sequence[int]) -> list[str]:
+        """What each token adds to the text, from the first that is its own to the end; joined they are the text."""
+        reader = TextStream(self._known_tokenizer().decode, tokens[:1])
+        return [*map(reader.add, tokens[1:-1]), reader.rest()]
 
     def tokens_of(self, prompt: str) -> list[int]:
         """The tokens that a completion of `prompt` goes on from."""

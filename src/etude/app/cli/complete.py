@@ -2,17 +2,20 @@
 
 import json
 import math
+import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
-from etude.app.cli.streams import is_terminal, printable
+from etude.app.cli.streams import escaped, is_terminal, printable
 from etude.base.errors import DataError
 from etude.tasks.language_model import Completion, LanguageModelTask, Scored
 
 BATCH_SIZE = 16
 """Prompts completed together unless `--batch-size` says otherwise."""
+BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Where a reader may see the end of a line."""
 LARGEST = 1 << 28
 """Bytes of an input that is one prompt."""
 
@@ -87,12 +90,12 @@ def _object(prompt: str, found: Sequence[Completion]) -> dict[str, Any]:
 
 
 def one_line(text: str) -> str:
-    r"""The text on one line: backslashes doubled, line breaks written as `\n` and `\r`.
+    r"""The text on one line: backslashes doubled, line breaks of any kind written as `\n`, `\r`, `\u2028`.
 
     >>> print(one_line("a\nb"))
     a\nb
     """
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return BREAKS.sub(lambda found: escaped(found[0]), text.replace("\\", "\\\\"))
 
 
 def _score(task: LanguageModelTask, arguments: Namespace, source: tuple[BinaryIO, str], out: TextIO) -> None:

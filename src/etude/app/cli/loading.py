@@ -32,11 +32,33 @@ def open_run(arguments: Namespace, overrides: list[str]) -> Run:
     return Run(arguments.run, overrides=words, allow_code=arguments.allow_code, say=say)
 
 
+TOGETHER = {
+    ("prompt", "file"): "--prompt takes the place of an input: leave out FILE, or --prompt",
+    ("prompt", "whole"): "--prompt takes the place of an input, of which --whole is a form: leave one of them out",
+    ("score", "samples"): "--score tells how likely text is and completes nothing: leave out --samples",
+    ("score", "raw"): "--score tells how likely text is and completes nothing: leave out --raw",
+    ("json", "raw"): "--json and --raw are two forms of output: leave one of them out",
+}
+"""Flags that contradict each other, and what to do."""
+
+
+def _check_together(arguments: Namespace) -> None:
+    """Refuse what would be without effect. Raises ConfigError."""
+    if arguments.n_best != 1:
+        raise ConfigError(f"--n-best is for translations; a language model takes --samples {arguments.n_best}.")
+    given = {name for pair in TOGETHER for name in pair if getattr(arguments, name)}
+    for pair, told in TOGETHER.items():
+        if given.issuperset(pair):
+            raise ConfigError(f"{told}.")
+
+
 def overrides_of(arguments: Namespace, kind: str) -> list[str]:
     """The flags of a search as overrides of [task]. Raises ConfigError for flags that the task does not know."""
     given = {name: getattr(arguments, name) for name in SEARCH if getattr(arguments, name, None) is not None}
     if arguments.stop:
         given["stop"] = list(arguments.stop)
+    if kind == "language_model":
+        _check_together(arguments)
     own = {"score": arguments.score, "raw": arguments.raw, "whole": arguments.whole, "prompt": arguments.prompt}
     if kind != "language_model":
         wrong = [name for name, value in {**given, **own}.items() if value]

@@ -143,8 +143,10 @@ VERBS: tuple[Verb, ...] = (
         "gives an empty one. Answers are written as soon as lines are there. With --n-best N above 1, each line\n"
         "gives up to N lines of its number, a score and a text, separated by tabs, best first. With --json, each\n"
         "line gives one object with source, prediction, score and predictions.\n\n"
-        "A language model completes each line as a prompt: on a terminal token by token, elsewhere one line a\n"
-        "completion, in which a line break is written as \\n.",
+        "A language model completes each line as a prompt, an empty one with a text from nothing: on a terminal\n"
+        "token by token, elsewhere one line a completion, in which a line break is written as \\n. With --score it\n"
+        "gives, for each line, its log-probability in nats, bits per byte and the line, separated by tabs. With\n"
+        "--json each prompt gives one object with prompt, prediction and predictions.",
         (
             RUN,
             argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),

@@ -13,6 +13,7 @@ from etude.base.config.composing import Layer, Origin, dotted, subject
 from etude.base.config.lines import Key
 from etude.base.config.other_words import hint
 from etude.base.config.reading import shown
+from etude.base.config.section import Section
 from etude.base.config.structure import bounds_of, component_of, element_of, fields_of, section_for, type_at
 from etude.base.config.writing import inline
 
@@ -228,14 +229,20 @@ class _Speaker:
         place = tuple(above)
         known = self.known(place)
         table = f"a key of [{dotted(place)}]" if place else "a section of the config"
-        advice = hint(str(key)) or self.elsewhere(str(key), place, known) or f"it knows {', '.join(known)}"
+        section = self.section(place)
+        advice = section.foreign.get(str(key), "") if section is not None and issubclass(section, Section) else ""
+        advice = advice or hint(str(key)) or self.elsewhere(str(key), place, known) or f"it knows {', '.join(known)}"
         end = "?" if advice.startswith("did you") else ""
         return f"{dotted(problem.key)} is not {table}; {advice}{end} ({self.where(problem.key)})."
 
     def known(self, place: Key) -> list[str]:
         """List the keys of the section at a place."""
-        section = section_for(type_at(self.root, place, self.layer.data), _at(self.layer.data, place))
+        section = self.section(place)
         return list(fields_of(section)) if section else []
+
+    def section(self, place: Key) -> type[BaseModel] | None:
+        """The section at a place, if there is one."""
+        return section_for(type_at(self.root, place, self.layer.data), _at(self.layer.data, place))
 
     def elsewhere(self, key: str, place: Key, known: Iterable[str]) -> str:
         """Guess what a misspelt or misplaced key was meant to be."""

@@ -45,6 +45,9 @@ class Section(BaseModel):
     replaced_whole: ClassVar[tuple[str, ...]] = ()
     """Keys whose value on the command line replaces the recipe's whole, tables included."""
 
+    foreign: ClassVar[Mapping[str, str]] = {}
+    """Keys that another kind of this section has, and what they are for there, as a clause: `it is for ...`."""
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Make every number of the section exact about its kind."""
