@@ -1,6 +1,5 @@
 """Parallel text for a run: the files of each split, their tokenizers, prepared tables, and feeds."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 from etude.app.config import PairsConfig
 from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
-from etude.base.files import fsync_folder, make_folder, storage
+from etude.base.files import make_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, bind_whole
 from etude.base.schedules.spec import rounded
@@ -27,6 +26,7 @@ from etude.data.plan import Measure
 from etude.data.prepared import TokenTable, prepare_pairs
 from etude.data.skipped import write_skipped
 from etude.data.tokenizers import Tokenizer, load_tokenizer
+from etude.data.whole_folders import whole_folder
 from etude.train.live import DataValue
 
 LIMITS = ("max_difficulty", "max_length")
@@ -160,18 +160,12 @@ def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
     """Write both sides' tokenizers, a shared one once, all or none; a run keeps those it began with."""
     if folder.is_dir():
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    with storage("write", folder):
-        if partial.exists():
-            shutil.rmtree(partial)
-        make_folder(partial)
+    with whole_folder(folder, "write") as part:
         if tokenizers["source"] is tokenizers["target"]:
-            tokenizers["source"].save(partial / "shared.json")
+            tokenizers["source"].save(part / "shared.json")
         else:
             for side in SIDES:
-                tokenizers[side].save(partial / f"{side}.json")
-        partial.rename(folder)
-        fsync_folder(folder.parent)
+                tokenizers[side].save(part / f"{side}.json")
 
 
 def load_tokenizers(folder: Path) -> dict[str, Tokenizer]:

@@ -1,6 +1,5 @@
 """Text for a run: the files of each split, the tokenizer, prepared shards, and feeds."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 from etude.app.config import TextConfig
 from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
-from etude.base.files import fsync_folder, make_folder, storage
+from etude.base.files import make_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, bind_whole
 from etude.data.skipped import write_skipped
@@ -24,6 +23,7 @@ from etude.data.text_table import TextTable
 from etude.data.text_tokenizer import fit_text_tokenizer
 from etude.data.tokenizers import Tokenizer
 from etude.data.tokenizers import load_tokenizer as load_file
+from etude.data.whole_folders import whole_folder
 from etude.train.live import DataValue
 
 SHARED = "shared.json"
@@ -91,14 +91,8 @@ class Texts:
         """Write the tokenizer; a run keeps the one it began with."""
         if folder.is_dir():
             return
-        part = folder.with_name(f".{folder.name}.partial")
-        with storage("write", folder):
-            if part.exists():
-                shutil.rmtree(part)
-            make_folder(part)
+        with whole_folder(folder, "write") as part:
             self.tokenizer.save(part / SHARED)
-            part.rename(folder)
-            fsync_folder(folder.parent)
 
     def train_feed(self, say: Say) -> TextFeed:
         """Training batches, in an order computed from the seed."""

@@ -5,10 +5,8 @@ beside its place and renamed when it is whole, so that a reader finds all of it 
 """
 
 import contextlib
-import errno
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, final
@@ -18,11 +16,12 @@ import numpy.typing as npt
 import tokenizers as library
 
 from etude.base.errors import DataError, RefusedError
-from etude.base.files import fsync_file, fsync_folder, make_folder, storage, write_json
+from etude.base.files import fsync_file, make_folder, write_json
 from etude.data.encoding import Shard, encoded, id_type
 from etude.data.parallel import SIDES, BadSampleError, PairSource
 from etude.data.skipped import Allowance, Policy
 from etude.data.tokenizers import Tokenizer
+from etude.data.whole_folders import Notice, locked, whole_folder
 
 FORMAT = 1
 DEFAULT_POLICY = Policy()
@@ -31,9 +30,6 @@ SKIPS = "skips.jsonl"
 
 Report = Callable[[int, int], None]
 """Called with how many samples are done, and how many there are."""
-
-Notice = Callable[[str], None]
-"""Called with a sentence that a user should hear."""
 
 
 class Skip(NamedTuple):
@@ -127,7 +123,7 @@ def prepare_pairs(
     table = _opened(place, key)
     if table is None:
         make_folder(place.parent)
-        with _locked(place.with_suffix(".lock"), notice):
+        with locked(place, notice):
             table = _opened(place, key)
             if table is None:
                 if place.exists():
@@ -149,11 +145,7 @@ def _write(
     report: Report,
 ) -> None:
     """Write a table beside its place and move it there whole. The caller holds its lock."""
-    part = place.with_suffix(".part")
-    with storage("write the prepared data in", place), contextlib.ExitStack() as stack:
-        _remove(part)
-        part.mkdir()
-        stack.callback(_remove, part)
+    with whole_folder(place, "write the prepared data in") as part, contextlib.ExitStack() as stack:
         writer = _Writer(part, stack)
         with contextlib.closing(shards):
             for shard in shards:
@@ -166,10 +158,6 @@ def _write(
         types = {side: id_type(tokenizers[side]) for side in SIDES}
         facts = {"format": FORMAT, "key": key, "rows": writer.rows, "samples": writer.samples}
         write_json(part / MANIFEST, facts | {"types": types, "sizes": sizes})
-        fsync_folder(part)
-        _remove(place)
-        part.rename(place)
-        fsync_folder(place.parent)
 
 
 def _keep(writer: "_Writer", shard: Shard, source: PairSource, policy: Policy) -> None:
@@ -254,28 +242,3 @@ def _key(source: PairSource, tokenizers: Mapping[str, Tokenizer], policy: Policy
 def _map(path: Path, kind: str) -> npt.NDArray[Any]:
     """Map a file; one without content, which cannot be mapped, is an empty array."""
     return np.memmap(path, dtype=kind, mode="r") if path.stat().st_size else np.zeros(0, dtype=kind)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
-    else:
-        folder.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, notice: Notice) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends."""
-    import fcntl
-
-    with storage("lock", path), path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            notice("Another process is preparing the same data: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}:
-                raise
-            notice(f"{path.parent} cannot be locked: no other process must prepare the same data now.")
-        yield

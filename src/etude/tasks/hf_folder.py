@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 from etude.base.config.fields import PathField
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.base.files import fsync_file, fsync_folder, make_folder, storage
+from etude.base.files import fsync_file, fsync_folder
+from etude.data.whole_folders import whole_folder
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -78,14 +78,8 @@ def store_parts(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write config and tokenizer, but no weights, whole or not at all; a run keeps those it began with."""
     if folder.is_dir():
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    with storage("write", folder):
-        if partial.exists():
-            shutil.rmtree(partial)
-        make_folder(partial)
-        write_parts(model, tokenizer, partial)
-        partial.rename(folder)
-        fsync_folder(folder.parent)
+    with whole_folder(folder, "write") as part:
+        write_parts(model, tokenizer, part)
 
 
 def write_parts(model: Any, tokenizer: Any, folder: Path) -> None:

@@ -5,10 +5,8 @@ place and renamed when it is whole.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, final
@@ -17,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etude.base.errors import ConfigError, DataError
-from etude.base.files import fsync_file, fsync_folder, make_folder, storage, write_json
+from etude.base.files import fsync_file, make_folder, write_json
 from etude.data.lines import Flaw
 from etude.data.pair_sources import BadSampleError
 from etude.data.skipped import Allowance, Policy
+from etude.data.whole_folders import locked, whole_folder
 from etude.tasks.chat import Encoder, Row
 from etude.tasks.hf_samples import Asked, Sample, SampleSource, Text
 
@@ -108,9 +107,7 @@ def prepare_rows(
     key = _key(source, encoder, policy, length)
     place = cache / "hf" / key[:32]
     make_folder(place.parent)
-    with storage("lock", place.parent), place.with_suffix(".lock").open("ab") as lock:
-        with contextlib.suppress(OSError):  # some file systems have none
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(place, notice):
         table = _opened(place, key)
         if table is None:
             _write(source, encoder, place, key, policy, length)
@@ -120,11 +117,7 @@ def prepare_rows(
 
 
 def _write(source: SampleSource, encoder: Encoder, place: Path, key: str, policy: Policy, length: int) -> None:
-    part = place.with_suffix(".part")
-    with storage("write the prepared data in", place), contextlib.ExitStack() as stack:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        stack.callback(shutil.rmtree, part, ignore_errors=True)
+    with whole_folder(place, "write the prepared data in") as part, contextlib.ExitStack() as stack:
         writer = _Writer(part, stack)
         for number, sample in enumerate(source.samples()):
             for row in [sample] if isinstance(sample, Flaw) else _rows(sample, encoder, policy.max_length, length):
@@ -140,10 +133,6 @@ def _write(source: SampleSource, encoder: Encoder, place: Path, key: str, policy
         writer.close()
         sizes = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
         write_json(part / MANIFEST, {"format": FORMAT, "key": key, "targets": writer.targets, "sizes": sizes})
-        fsync_folder(part)
-        shutil.rmtree(place, ignore_errors=True)
-        part.rename(place)
-        fsync_folder(place.parent)
 
 
 def _rows(sample: Sample, encoder: Encoder, limit: int | None, length: int) -> Iterator[Row | Flaw]:
