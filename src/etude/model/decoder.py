@@ -26,10 +26,10 @@ from etude.model.decoder_layers import (
     turn_by,
     window_mask,
 )
-from etude.model.dropout import Dropout, LayerDrop, set_dropout
+from etude.model.dropout import Dropout, LayerDrop, scheduled_rates, set_dropout
 from etude.model.initialisers import InitConfig, WidthScaling
 from etude.model.kv_cache import KeyValueCache
-from etude.model.rates import ScheduledValue, initial, is_constant
+from etude.model.rates import ScheduledValue, initial
 
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
 """Kinds of dropout; what `set_dropout` takes."""
@@ -93,12 +93,7 @@ class Decoder(nn.Module):
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout that the config gives as schedules."""
-        rates = {kind: getattr(self.config, kind) for kind in RATES}
-        return [
-            ScheduledValue(f"model.{kind}", rate, partial(self.set_dropout, kind))
-            for kind, rate in rates.items()
-            if not is_constant(rate)
-        ]
+        return scheduled_rates(self, self.config, RATES)
 
     def forward(
         self, tokens_BT: Tensor, documents_BT: Tensor | None = None, positions_BT: Tensor | None = None

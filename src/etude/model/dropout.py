@@ -1,10 +1,14 @@
 """Dropout, of elements and of whole layers, whose rate may change from step to step."""
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from etude.model.rates import ScheduledValue, is_constant
 
 LEVELS = 1 << 16
 """Rates are rounded to multiples of 1 / 65,536 on the processor."""
@@ -130,6 +134,15 @@ class LayerDrop(nn.Module):
     def extra_repr(self) -> str:
         """The rate, in what `print(model)` shows."""
         return f"rate={self.rate}"
+
+
+def scheduled_rates(module: nn.Module, config: Any, kinds: Iterable[str]) -> list[ScheduledValue]:
+    """The rates of `module` that its config gives as schedules, of these kinds."""
+    return [
+        ScheduledValue(f"model.{kind}", getattr(config, kind), partial(set_dropout, module, kind))
+        for kind in kinds
+        if not is_constant(getattr(config, kind))
+    ]
 
 
 def set_dropout(module: nn.Module, kind: str, rate: float) -> int:

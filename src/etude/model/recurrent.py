@@ -5,7 +5,6 @@ Legend: B batch, T time, M width, E width of embeddings, V vocabulary, R rows th
 
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, TypeAlias, final
 
 import torch
@@ -18,8 +17,8 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import DataError
 from etude.model.decoder_layers import Projection, TokenEmbedding
-from etude.model.dropout import Dropout, set_dropout
-from etude.model.rates import Rate, ScheduledValue, initial, is_constant
+from etude.model.dropout import Dropout, scheduled_rates, set_dropout
+from etude.model.rates import Rate, ScheduledValue, initial
 
 RATES = ("dropout", "embedding_dropout", "output_dropout", "weight_drop")
 """Kinds of dropout; what `set_dropout` takes."""
@@ -178,12 +177,7 @@ class Recurrent(nn.Module):
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout that the config gives as schedules."""
-        rates = {kind: getattr(self.config, kind) for kind in RATES}
-        return [
-            ScheduledValue(f"model.{kind}", rate, partial(self.set_dropout, kind))
-            for kind, rate in rates.items()
-            if not is_constant(rate)
-        ]
+        return scheduled_rates(self, self.config, RATES)
 
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         """Logits [B, T, V] of the token that follows each of `tokens_BT`."""

@@ -4,7 +4,6 @@ Legend: B batch, S source time, T target time, M width of the model, V vocabular
 """
 
 import sys
-from functools import partial
 from typing import Literal, Self, final
 
 import torch.nn.functional as F
@@ -16,11 +15,11 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.model.attention import EVERYWHERE, Mask, causal_mask, padding_mask
 from etude.model.cache import Cache, LayerCache, Memory
-from etude.model.dropout import Dropout, LayerDrop, set_dropout
+from etude.model.dropout import Dropout, LayerDrop, scheduled_rates, set_dropout
 from etude.model.layers import Activation, DecoderLayer, EncoderLayer, Normalisation, Shape, make_norm
 from etude.model.linear import Embedding, Linear
 from etude.model.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned
-from etude.model.rates import Rate, ScheduledValue, initial, is_constant
+from etude.model.rates import Rate, ScheduledValue, initial
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
@@ -141,12 +140,7 @@ class Transformer(nn.Module):
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout that the config gives as schedules."""
-        rates = {kind: getattr(self.config, kind) for kind in RATES}
-        return [
-            ScheduledValue(f"model.{kind}", rate, partial(self.set_dropout, kind))
-            for kind, rate in rates.items()
-            if not is_constant(rate)
-        ]
+        return scheduled_rates(self, self.config, RATES)
 
     def forward(self, source_BS: Tensor, decoder_input_BT: Tensor) -> Tensor:
         """Logits [B, T, V] of the token that follows each of `decoder_input_BT`."""
