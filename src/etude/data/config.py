@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from etude.base.config.fields import PathField, PathOr, Switch
 from etude.base.config.section import Section
 from etude.base.errors import DataError
 from etude.base.schedules import scheduled
-from etude.data.skipped import Allowance, Policy
+from etude.data.skipped import AllowanceField, Policy
 
 
 def corpus_names() -> list[str]:
@@ -103,14 +103,8 @@ class DataConfig(Section):
     on_bad_sample: Literal["error", "skip"] = "error"
     """What a sample that cannot be used does: end the run with its place and reason, or be left out and listed."""
 
-    max_skipped: int | str = "1%"
+    max_skipped: AllowanceField = "1%"
     """How many samples may be left out, as a number or as a share of the data; more are an error."""
-
-    @field_validator("max_skipped")
-    @classmethod
-    def _is_an_allowance(cls, value: int | str) -> int | str:
-        Allowance.parse(value)
-        return value
 
     @model_validator(mode="after")
     def _difficulty_is_said(self) -> Self:

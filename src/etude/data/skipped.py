@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
+
+from pydantic import AfterValidator
 
 from etude.base.files import write_text
 
@@ -34,6 +36,15 @@ class Allowance(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.amount}{'%' if self.share else ''}"
+
+
+def _read(value: int | str) -> int | str:
+    Allowance.parse(value)
+    return value
+
+
+AllowanceField = Annotated[int | str, AfterValidator(_read)]
+"""A config's field that holds what `Allowance` reads, as it was written."""
 
 
 class Policy(NamedTuple):

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from etude.base.config.fields import PathField, PathOr, Switch
 from etude.base.config.section import Section
 from etude.base.schedules import scheduled
-from etude.data.skipped import Allowance, Policy
+from etude.data.skipped import AllowanceField, Policy
 from etude.data.text_split import SplitRule
 
 WHOLE_SUM = 1e-9
@@ -90,14 +90,8 @@ class TextDataConfig(Section):
     on_bad_sample: Literal["error", "skip"] = "error"
     """What a document that cannot be used does: end the run with its place and reason, or be left out and listed."""
 
-    max_skipped: int | str = "1%"
+    max_skipped: AllowanceField = "1%"
     """How many documents may be left out, as a number or as a share of all; more are an error."""
-
-    @field_validator("max_skipped")
-    @classmethod
-    def _is_an_allowance(cls, value: int | str) -> int | str:
-        Allowance.parse(value)
-        return value
 
     @field_validator("split")
     @classmethod

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.data.config import ColumnField, SplitField
-from etude.data.skipped import Allowance, Policy
+from etude.data.skipped import AllowanceField, Policy
 from etude.tasks.hf_generate import Options
 from etude.tasks.hf_samples import Fields
 
@@ -100,14 +100,8 @@ class HfDataConfig(Section):
     on_bad_sample: Literal["error", "skip"] = "error"
     """What a sample that cannot be used does: end the run with its place and reason, or be left out and listed."""
 
-    max_skipped: int | str = "1%"
+    max_skipped: AllowanceField = "1%"
     """How many samples may be left out, as a number or as a share of the data; more are an error."""
-
-    @field_validator("max_skipped")
-    @classmethod
-    def _is_an_allowance(cls, value: int | str) -> int | str:
-        Allowance.parse(value)
-        return value
 
     @property
     def fields(self) -> Fields:
