@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etude
 from etude.base.errors import ConfigError, DataError
-from etude.train.pieces import split_in_time
+from etude.train.splitting import split_in_time
 
 QUIET = {"device": "cpu", "precision": "float32", "say": lambda _: None, "progress": False, "log_every": "1 step"}
 

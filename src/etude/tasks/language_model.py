@@ -31,7 +31,7 @@ from etude.tasks.scoring import score
 from etude.tasks.text_metrics import Accuracy, BitsPerByte, Perplexity
 from etude.tasks.text_stream import TextStream
 from etude.train.metrics import Metric
-from etude.train.pieces import split_in_time
+from etude.train.splitting import split_in_time
 from etude.train.task import StepOutput, Task
 
 LOGITS_AT_A_TIME = 1 << 22

@@ -106,7 +106,8 @@ class Group:
         totals = self._known_totals(batches)
         buffers: TermBuffers | None = None
         first: Term | None = None
-        unit, learns = 1.0, False
+        learns = False
+        unit: float | Tensor = 1.0
         counts: dict[str, float | Tensor] = {}
         weights: dict[str, float] = {}
         for index, batch in enumerate(batches):
@@ -136,7 +137,7 @@ class Group:
             buffers.release(factors)
         elif totals is None and first is not None:
             scale(gradients(slot.parameters), factors[first.name])
-        return torch.as_tensor(outcome.loss)
+        return torch.as_tensor(outcome.unread_loss)
 
     def _count(
         self,
@@ -213,7 +214,13 @@ def _total(term: Term, totals: Mapping[str, int]) -> int:
     return totals[term.name]
 
 
-def _power_of_two(count: float | Tensor, batches: int) -> float:
-    """A power of two near the step's count: sums are divided by it, exactly, so that they stay small in any format."""
-    expected = float(count) * batches
+def _power_of_two(count: float | Tensor, batches: int) -> float | Tensor:
+    """A power of two near the step's count: sums are divided by it, exactly, so that they stay small in any format.
+
+    Of a count on an accelerator a tensor there, unread.
+    """
+    expected = count * batches
+    if isinstance(expected, Tensor):
+        expected = expected.float().clamp(min=1.0)
+        return expected / expected.frexp().mantissa
     return 2.0 ** round(log2(expected)) if expected > 0 else 1.0

@@ -39,6 +39,11 @@ class Outcome:
         return sum(float(total) * float(inverse(count)) * weight for total, count, weight in self.terms.values())
 
     @property
+    def unread_loss(self) -> float | Tensor:
+        """The same without a sync: on an accelerator a tensor there, in its own precision."""
+        return sum(total * inverse(count) * weight for total, count, weight in self.terms.values())
+
+    @property
     def tokens(self) -> float | Tensor:
         """Targets counted by the first term."""
         return next(iter(self.terms.values()))[1] if self.terms else 0
@@ -69,7 +74,8 @@ class Round(Outcome):
             overflowed=any(turn.overflowed for turn in turns.values()),
         )
         self._turns = {name: turn for name, turn in turns.items() if turn.terms}
-        self.grad_norm = sqrt(sum(float(turn.grad_norm) ** 2 for turn in self._turns.values()))
+        squares = sum(turn.grad_norm**2 for turn in self._turns.values())
+        self.grad_norm = squares.sqrt() if isinstance(squares, Tensor) else sqrt(squares)
 
     @property
     def tokens(self) -> float | Tensor:

@@ -1,15 +1,9 @@
-"""Truncated back-propagation through time: batches split along time into pieces, each a batch to the loop."""
+"""Truncated back-propagation through time: a feed whose batches are pieces of another's."""
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
 from etude.base.errors import ConfigError
 from etude.data.feed import Delivery, Feed
@@ -149,104 +143,3 @@ def _step_with_hiddens(task: Task, step: Callable[[Any], Any]) -> Callable[..., 
     if step == task.validation_step and kind.validation_step is Task.validation_step:
         return task._evaluate_training_step if accepts(task.training_step, "hiddens") else None  # noqa: SLF001 - the loop is the task's other half
     return step if accepts(step, "hiddens") else None
-
-
-def split_in_time(batch: Any, steps: int) -> list[Any]:
-    """The pieces of `steps` time steps that a batch is made of, the last of them shorter where it does not divide.
-
-    What has a time dimension is split: tensors [B, T, ...] along T; a list of one tensor [T, ...] a sample, whose
-    sequences may differ in length (those that ended are left out of later pieces); a PackedSequence (likewise).
-    Tensors [B] and all that is no tensor are handed to every piece whole. A batch is a tensor, or a tuple, list,
-    mapping or dataclass of parts.
-
-    >>> [piece.shape[1] for piece in split_in_time(torch.zeros(2, 5), 2)]
-    [2, 2, 1]
-
-    Raises ConfigError where no part has a time dimension, or the parts differ in it.
-    """
-    lengths = dict(_lengths(batch, "batch"))
-    if not lengths:
-        raise ConfigError(
-            "train.tbptt_steps finds nothing to split: no tensor of the batch has a time dimension ([B, T, ...]); "
-            "override split_for_tbptt(batch, steps) in the task."
-        )
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ConfigError(
-            f"train.tbptt_steps cannot split a batch whose parts have different numbers of time steps ({told}); "
-            f"override split_for_tbptt(batch, steps) in the task."
-        )
-    total = next(iter(lengths.values()))
-    bounds = [*range(0, total, steps), total]
-    return [_slice(batch, start, stop) for start, stop in pairwise(bounds)]
-
-
-def _lengths(part: Any, name: str, *, inside: bool = False) -> Iterator[tuple[str, int]]:
-    """The number of time steps of every part that has them."""
-    if isinstance(part, PackedSequence):
-        yield name, len(part.batch_sizes)
-    elif isinstance(part, Tensor):
-        if part.ndim > 1:
-            yield name, part.shape[1]
-    elif _is_ragged(part, inside=inside):
-        yield name, max(len(sequence) for sequence in part)
-    else:
-        for key, value in _parts_of(part):
-            yield from _lengths(value, key, inside=True)
-
-
-def _parts_of(part: Any) -> Iterable[tuple[str, Any]]:
-    """The parts of a nest, by the names that messages give them."""
-    if isinstance(part, Mapping):
-        return [(str(key), value) for key, value in part.items()]
-    if isinstance(part, list | tuple):
-        return [(f"part {index}", value) for index, value in enumerate(part)]
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return [(field.name, getattr(part, field.name)) for field in dataclasses.fields(part)]
-    return []
-
-
-def _is_ragged(part: Any, *, inside: bool) -> bool:
-    """Whether a list holds one sequence a sample.
-
-    A batch that is itself a list is a list of parts, as torch's collation makes it, unless its tensors differ in their
-    first dimension, which parts with one row a sample do not.
-    """
-    if not isinstance(part, list) or not part or not all(isinstance(one, Tensor) and one.ndim for one in part):
-        return False
-    return inside or len({len(one) for one in part}) > 1
-
-
-def _slice(part: Any, start: int, stop: int, *, inside: bool = False) -> Any:
-    if isinstance(part, PackedSequence):
-        return _slice_packed(part, start, stop)
-    if isinstance(part, Tensor):
-        return part[:, start:stop] if part.ndim > 1 else part
-    if _is_ragged(part, inside=inside):
-        return [sequence[start:stop] for sequence in part if len(sequence) > start]
-    if isinstance(part, Mapping):
-        return {key: _slice(value, start, stop, inside=True) for key, value in part.items()}
-    if isinstance(part, list | tuple):
-        parts = [_slice(value, start, stop, inside=True) for value in part]
-        if isinstance(part, list):
-            return parts
-        return type(part)(*parts) if hasattr(part, "_fields") else tuple(parts)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        named = {
-            one.name: _slice(getattr(part, one.name), start, stop, inside=True) for one in dataclasses.fields(part)
-        }
-        return dataclasses.replace(part, **named)
-    return part
-
-
-def _slice_packed(packed: PackedSequence, start: int, stop: int) -> PackedSequence:
-    """The time steps start to stop: a contiguous stretch of a PackedSequence's data."""
-    sizes = packed.batch_sizes
-    begin, end = int(sizes[:start].sum()), int(sizes[:stop].sum())
-    order = packed.sorted_indices
-    if order is None:
-        return PackedSequence(packed.data[begin:end], sizes[start:stop])
-    # The longest so many are left; among them each keeps its rank.
-    kept = order[: int(sizes[start])]
-    ranks = torch.argsort(torch.argsort(kept))
-    return PackedSequence(packed.data[begin:end], sizes[start:stop], ranks, torch.argsort(ranks))

@@ -16,6 +16,7 @@ from etude.model.loss import Loss
 from etude.train.metrics import Metric, ScalarLog
 from etude.train.portable import load_task, record_arguments
 from etude.train.precision import choose_device
+from etude.train.splitting import split_in_time
 
 StepValue = "Tensor | Loss | Mapping[str, Loss] | StepOutput"
 
@@ -135,8 +136,6 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         Unless overridden: every tensor [B, T, ...] along T, lists of one sequence a sample, and PackedSequences; what
         has no time dimension goes with every piece. Raises ConfigError for a batch that this does not fit.
         """
-        from etude.train.pieces import split_in_time
-
         return split_in_time(batch, steps)
 
     def log(self, name: str, value: float | Tensor, count: float | Tensor = 1) -> None:
