@@ -199,6 +199,17 @@ def test_the_size_of_batches_is_logged_under_its_own_name(place):
     assert {row["train/batch_size"] for row in rows(place, "size")} == {2, 6}
 
 
+def test_a_function_of_ones_own_tells_the_tokens_of_a_batch_before_any_sample_is_held_against_them(place):
+    long = " ".join(WORDS * 30)
+    (place / "train.tsv").write_text(f"source\ttarget\n{long}\t{long}\none\tone\n", encoding="utf-8")
+    (place / "own.py").write_text("def tokens(progress):\n    return 200 if progress.epoch < 2 else 400\n")
+
+    run(place, train__batch_tokens={"schedule": "own.py:tokens"}, data__val="train.tsv", train__max_duration="3 epochs")
+
+    found = [(row["epoch"], row["train/batch_tokens"]) for row in rows(place) if "train/batch_tokens" in row]
+    assert found == [(0.5, 200), (1.0, 200), (1.5, 200), (2.0, 200), (3.0, 400)]
+
+
 def test_overfit_takes_its_fixed_set_whatever_the_curriculum(place):
     epochs = run(place, data__max_length=STAIRS, data__order="sorted", train__overfit=2, train__max_duration="2 epochs")
 

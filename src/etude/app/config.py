@@ -14,8 +14,7 @@ from etude.base.config.fields import PathField
 from etude.base.config.loading import Loaded, load
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
-from etude.base.schedules import ScheduleSection
-from etude.base.schedules.spec import rounded
+from etude.base.schedules import largest
 from etude.callbacks.config import LogConfig
 from etude.data.config import DataConfig
 from etude.data.text_config import TextDataConfig
@@ -186,11 +185,7 @@ class TextConfig(Config):
     @property
     def longest_block(self) -> int | None:
         """The longest row, in tokens, as far as the config tells."""
-        size = self.data.block_size
-        if not isinstance(size, ScheduleSection):
-            return int(size)
-        values = [extreme.value for extreme in size.extremes()]
-        return rounded(max(values)) if values else None
+        return largest(self.data.block_size)
 
 
 class SamplesConfig(Config):

@@ -11,11 +11,11 @@ import numpy as np
 
 from etude.app.config import PairsConfig
 from etude.app.corpus import CACHE, SKIPPED, Say
+from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder
 from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind, bind_whole
-from etude.base.schedules.spec import rounded
+from etude.base.schedules import ScheduleSection, bind, bind_whole, largest
 from etude.data.config import Split
 from etude.data.curriculum import Curriculum
 from etude.data.difficulty import difficulties
@@ -194,8 +194,7 @@ def train_feed(config: PairsConfig, split: SplitData, say: Say) -> PairFeed:
         split.table,
         place=split.source.location,
         seed=config.run.seed,
-        batch_size=_whole(train.batch_size) if train.batch_tokens is None else None,
-        batch_tokens=_whole(train.batch_tokens) if train.batch_tokens is not None else None,
+        **training_size(train),
         shuffle=overfit is None,
         workers=config.data.workers,
         pin_memory=True,
@@ -263,10 +262,7 @@ def _curriculum(config: PairsConfig, split: SplitData) -> Curriculum | None:
 def longest_trained(config: PairsConfig) -> int | None:
     """The most tokens of either side that any epoch takes, as far as the config tells."""
     limit = config.data.max_length
-    if not isinstance(limit, ScheduleSection):
-        return limit
-    values = [extreme.value for extreme in limit.extremes()]
-    return rounded(max(values)) if values else None
+    return None if limit is None else largest(limit)
 
 
 def _cut_by_difficulty(config: PairsConfig) -> bool:
@@ -280,23 +276,13 @@ def evaluation_feed(config: PairsConfig, split: SplitData, name: str, say: Say) 
     train = config.train
     if train.overfit is not None:
         return train_feed(config, split, say)
-    size = train.eval_batch_size
-    tokens = train.batch_tokens if size is None else None
     return PairFeed(
         split.table,
         place=split.source.location,
         seed=config.run.seed,
-        batch_size=None if tokens is not None else (size or _whole(train.batch_size)),
-        batch_tokens=None if tokens is None else _whole(tokens),
+        **evaluation_size(train),
         evaluation=True,
         workers=0,
         limit={"val": train.limit_val, "test": train.limit_test}.get(name, 1.0),
         notice=say,
     )
-
-
-def _whole(size: Any) -> int:
-    """A constant size, or the smallest that a schedule reaches: its feed is resized before the first epoch."""
-    if not isinstance(size, ScheduleSection):
-        return int(size)
-    return max(1, round(min((extreme.value for extreme in size.extremes()), default=64)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from etude.app.config import Config
 from etude.app.corpus import CACHE, SKIPPED, Say
+from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
 from etude.base.horizon import Horizon
@@ -89,12 +90,9 @@ class Samples:
         train = self.config.train
         if train.overfit is not None:
             return self._train_feed(split, say)
-        size = train.eval_batch_size
-        tokens = train.batch_tokens if size is None else None
         return self._feed(
             split,
-            batch_size=None if tokens is not None else (size or _smallest(train.batch_size)),
-            batch_tokens=None if tokens is None else _smallest(tokens),
+            **evaluation_size(train),
             evaluation=True,
             limit={"val": train.limit_val, "test": train.limit_test}.get(split, 1.0),
             notice=say,
@@ -120,11 +118,9 @@ class Samples:
 
     def _train_feed(self, split: str, say: Say) -> HfFeed:
         train = self.config.train
-        by_tokens = train.batch_tokens is not None
         return self._feed(
             split,
-            batch_size=None if by_tokens else _smallest(train.batch_size),
-            batch_tokens=_smallest(train.batch_tokens) if by_tokens else None,
+            **training_size(train),
             shuffle=train.overfit is None,
             workers=self.config.data.workers,
             pin_memory=True,
@@ -175,10 +171,3 @@ def stored_samples(config: Config, folder: Path) -> Samples:
     """A run's model, as yet without its weights, and its tokenizer, for predicting."""
     asked: Any = config
     return Samples(config, stored_parts(folder, asked.model.kind))
-
-
-def _smallest(size: Any) -> int:
-    """A constant size, or the smallest that a schedule reaches: its feed is resized before the first epoch."""
-    if not isinstance(size, ScheduleSection):
-        return int(size)
-    return max(1, round(min((extreme.value for extreme in size.extremes()), default=64)))

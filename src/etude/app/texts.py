@@ -8,6 +8,7 @@ from typing import Any
 
 from etude.app.config import TextConfig
 from etude.app.corpus import CACHE, SKIPPED, Say
+from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder
 from etude.base.horizon import Horizon
@@ -107,8 +108,7 @@ class Texts:
             tables[0] if len(tables) == 1 else [Weighed(*one) for one in zip(tables, weights, strict=True)],
             seed=config.run.seed,
             **self._shape(),
-            batch_size=None if train.batch_tokens is not None else _least(train.batch_size),
-            batch_tokens=None if train.batch_tokens is None else _least(train.batch_tokens),
+            **training_size(train),
             order="contiguous" if config.contiguous else "shuffled",
             shuffle=overfit is None,
             workers=config.data.workers,
@@ -125,16 +125,13 @@ class Texts:
         if train.overfit is not None:
             return self._train_feed(split, say)
         limit = {"val": train.limit_val, "test": train.limit_test}.get(split, 1.0)
-        size = train.eval_batch_size
-        tokens = train.batch_tokens if size is None else None
         # A state that is carried goes through a split as it lies; other models may take its rows in any company.
         tables = self.splits[split].tables
         return TextFeed(
             tables[0] if len(tables) == 1 else [Weighed(table, 1.0) for table in tables],
             seed=config.run.seed,
             **self._shape(),
-            batch_size=None if tokens is not None else (size or _least(train.batch_size)),
-            batch_tokens=None if tokens is None else _least(tokens),
+            **evaluation_size(train),
             order="contiguous" if config.contiguous else "shuffled",
             evaluation=True,
             limit=limit,
@@ -268,10 +265,3 @@ def _value(key: str, spec: ScheduleSection, feed: TextFeed, horizon: Horizon) ->
 def _constant(value: Any, otherwise: float) -> float:
     """A number, or what stands for a schedule until its first epoch begins."""
     return otherwise if isinstance(value, ScheduleSection) else float(value)
-
-
-def _least(size: Any) -> int:
-    """A constant size, or the smallest that a schedule reaches: the feed is resized before the first epoch."""
-    if not isinstance(size, ScheduleSection):
-        return int(size)
-    return max(1, round(min((extreme.value for extreme in size.extremes()), default=64)))

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind_whole
+from etude.base.schedules import ScheduleSection, bind_whole, smallest
 from etude.data.adopt import DEFAULT_BATCH_SIZE, adopt
 from etude.data.feed import Feed, Limit
 from etude.data.planned import PlannedFeed
@@ -89,10 +89,8 @@ class TrainerData:
     def _size(self) -> int | None:
         if not self._given:
             return None
-        size = self._config.batch_size
-        if isinstance(size, ScheduleSection):  # resized before the first epoch
-            return max(1, round(min((extreme.value for extreme in size.extremes()), default=DEFAULT_BATCH_SIZE)))
-        return int(size)  # type: ignore[arg-type]  # a number, as was checked
+        size: Any = self._config.batch_size  # a number or a schedule, as was checked
+        return smallest(size) or DEFAULT_BATCH_SIZE
 
     def _adopted(self, data: Any, *, shuffle: bool | None, limit: Limit, size: int | None) -> Feed:
         return adopt(data, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=limit)

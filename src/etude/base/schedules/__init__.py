@@ -1,6 +1,6 @@
 """Schedules: one way to say how much, over a run."""
 
-from etude.base.schedules.binding import bind, bind_whole, scheduled
+from etude.base.schedules.binding import bind, bind_whole, largest, scheduled, smallest
 from etude.base.schedules.combined import SCHEDULES, Chain, Function, ScheduleSpec
 from etude.base.schedules.decays import Constant, Cosine, Exponential, Inverse, Linear, Noam, Step, Trapezoid, Wsd
 from etude.base.schedules.one_cycle import OneCycle
@@ -32,5 +32,7 @@ __all__ = [
     "Wsd",
     "bind",
     "bind_whole",
+    "largest",
     "scheduled",
+    "smallest",
 ]

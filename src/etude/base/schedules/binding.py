@@ -38,6 +38,20 @@ def bind_whole(
     return lambda progress: rounded(schedule(progress))
 
 
+def smallest(size: float | ScheduleSection) -> int | None:
+    """Give a whole constant, or the least that a schedule comes to; None where only a user's function knows."""
+    if not isinstance(size, ScheduleSection):
+        return rounded(size)
+    return min((rounded(extreme.value) for extreme in size.extremes()), default=None)
+
+
+def largest(size: float | ScheduleSection) -> int | None:
+    """Give a whole constant, or the most that a schedule comes to; None where only a user's function knows."""
+    if not isinstance(size, ScheduleSection):
+        return rounded(size)
+    return max((rounded(extreme.value) for extreme in size.extremes()), default=None)
+
+
 def scheduled(
     ge: float | None = None,
     gt: float | None = None,
