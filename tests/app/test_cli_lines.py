@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etude.app.cli.complete import complete
 from etude.app.cli.lines import LARGEST, Lines
 from etude.app.cli.predict import form, stream_out
 from etude.base.errors import DataError
+from etude.tasks.language_model import Completion, Scored
 from etude.tasks.translation import Translation
 
 PLAIN = Namespace(n_best=1, json=False)
@@ -94,17 +96,42 @@ def test_several_plain_predictions_stand_under_the_number_of_their_line():
     )
 
 
-def test_control_characters_are_escaped_for_a_terminal_alone():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
+
+def test_control_characters_are_escaped_for_a_terminal_alone():
     here, there = Terminal(), io.StringIO()
     for out in (here, there):
         stream_out(Lines(io.BytesIO(b"a\x1b[31m\n"), "input"), echo, out, form(PLAIN, out))
 
     assert here.getvalue() == "a\\x1b[31m\n"
     assert there.getvalue() == "a\x1b[31m\n"
+
+
+class Red:
+    """Completes and scores whatever it is given."""
+
+    config = Namespace(samples=2)
+
+    def predict(self, window, **_):
+        return ([Completion("\x1b[31m", -1.0, 1, "eos")] * 2 for _ in window)
+
+    def score(self, window):
+        return (Scored(-1.0, [("", -1.0)], 8) for _ in window)
+
+
+@pytest.mark.parametrize("options", [{"raw": False}, {"raw": True}, {"score": True}])
+def test_completions_and_scores_are_escaped_for_a_terminal_too(options):
+    arguments = Namespace(**{"score": False, "json": False, "whole": False, "batch_size": 4, "raw": False, **options})
+    arguments.prompt = ["\x1b[31m"]
+    here, there = Terminal(), io.StringIO()
+    for out in (here, there):
+        complete(Red(), arguments, (io.BytesIO(), "input"), out)
+
+    assert here.getvalue() == there.getvalue().replace("\x1b", "\\x1b")
+    assert "\x1b[31m" in there.getvalue()
 
 
 def test_a_process_ends_quietly_while_it_still_waits_for_lines():

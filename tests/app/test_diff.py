@@ -1,12 +1,13 @@
 """Where two runs part, and what differed there."""
 
+import hashlib
 import json
 import shutil
 
 import pytest
 import torch
 from forks import fork, parent, quiet, rows, written
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import etude
 from etude.__main__ import main
@@ -109,6 +110,17 @@ def test_with_equal_configs_the_data_is_named(straight, changed):
     assert (found.equal_to, found.parts_at, found.cause) == (4, 5, "data")
 
 
+def test_a_key_that_changes_no_number_is_no_cause(straight, changed):
+    row_changed(changed, 5, **{"train/loss": 0.0})
+    rewrite(changed / "data.json", lambda data: data.update(train="f" * 64))
+    config = changed / "config.toml"
+    config.write_text(config.read_text().replace("keep_last = 9", "keep_last = 8"))
+
+    found = compare_runs(straight, changed)
+
+    assert ([change[0] for change in found.config], found.cause) == (["train.keep_last"], "data")
+
+
 def test_with_equal_data_the_code_is_named(straight, changed):
     row_changed(changed, 5, **{"train/loss": 0.0})
     (changed / "code").mkdir()
@@ -164,6 +176,20 @@ def test_what_a_run_remembers_is_compared_too(straight, tmp_path):
     step, names = found.state
     assert step in found.saved
     assert any(name.startswith("part stopping.") for name in names)
+
+
+def test_what_a_run_remembers_in_tensors_is_compared_too(straight, changed):
+    place = changed / "checkpoints" / "step-00000012"
+    kept = load_file(place / "state.safetensors")
+    name = next(iter(kept))
+    save_file({**kept, name: kept[name].flip(0)}, place / "state.safetensors")
+    content = (place / "state.safetensors").read_bytes()
+    digest = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    rewrite(place / "manifest.json", lambda manifest: manifest["files"].update({"state.safetensors": digest}))
+
+    found = compare_runs(straight, changed)
+
+    assert (found.parts_at, found.state) == (None, (12, [name]))
 
 
 class Sums(etude.Task):

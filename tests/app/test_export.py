@@ -237,8 +237,8 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 def test_what_a_killed_export_left_is_written_anew(run, tmp_path):
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "model.safetensors").write_text("half")
+    (tmp_path / ".out.part").mkdir()
+    (tmp_path / ".out.part" / "model.safetensors").write_text("half")
 
     export(run, tmp_path / "out")
 

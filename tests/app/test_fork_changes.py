@@ -132,6 +132,14 @@ def test_another_monitor_begins_its_count_of_the_best_anew(straight, tmp_path):
     assert bits(made)["state"]["part stopping"]["best"] is None
 
 
+def test_validations_of_the_set_that_was_fitted_are_no_best_of_a_fork_that_has_the_whole(tmp_path):
+    fitted = parent(tmp_path, **{"train.overfit": 1})
+
+    made = fork(fitted, "1 epoch", "--train.overfit=false", train=False)
+
+    assert "stopping" in about(made)["begun_anew"]
+
+
 def test_patience_counts_the_parents_validations_too(straight, tmp_path):
     made, _ = taken(straight, "8 steps", tmp_path, "--train.patience=1", "--train.min_delta=10.0")
 
@@ -237,6 +245,23 @@ def test_a_moment_that_cannot_be_is_told_of(at, straight, tmp_path):
 
     with pytest.raises(kind, match=said):
         fork(straight, at, f"--run.dir={tmp_path}")
+
+
+def test_the_first_of_several_ends_is_told_of(tmp_path):
+    run = parent(tmp_path, **{"train.max_duration": ["9 epochs", "2 epochs"]})
+
+    with pytest.raises(RefusedError, match="ends at 2 epochs, before 3 epochs"):
+        fork(run, "3 epochs")
+
+
+def test_a_damaged_file_of_the_parent_is_told_of_and_nothing_is_left(tmp_path):
+    run = parent(tmp_path)
+    (run / "data.json").write_text("[")
+
+    with pytest.raises(StorageError, match=r"data\.json is damaged"):
+        fork(run, "8 steps")
+
+    assert [place.name for place in run.parent.iterdir() if place.name != ".cache"] == ["parent"]
 
 
 def test_a_folder_that_is_no_run_is_told_of(tmp_path):

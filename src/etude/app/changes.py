@@ -1,23 +1,20 @@
 """What changed between two starts of one run: what is only noted, and what makes it another run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etude.base.config.writing import inline
 from etude.base.errors import RefusedError
 
-HARMLESS = (
-    "run.name",
-    "run.dir",
+PLACE = ("run.name", "run.dir")
+"""Where a run lies, and under which name."""
+SILENT = (
+    *PLACE,
     "log",
     "data.test",
     "data.workers",
-    "task.beam_size",
-    "task.length_penalty",
-    "train.max_duration",
-    "train.min_duration",
     "train.save_every",
     "train.keep_last",
     "train.keep_best",
@@ -25,11 +22,19 @@ HARMLESS = (
     "train.save_outputs",
     "train.save_outputs_every",
     "train.sanity_batches",
+    "train.max_failed_saves",
+    "train.limit_test",
+)
+"""Keys, or whole sections, that change no number of training or validation."""
+HARMLESS = (
+    *SILENT,
+    "task.beam_size",
+    "task.length_penalty",
+    "train.max_duration",
+    "train.min_duration",
     "train.patience",
     "train.min_delta",
     "train.max_skipped_steps",
-    "train.max_failed_saves",
-    "train.limit_test",
     "train.eval_batch_size",
     "train.device",
 )
@@ -46,21 +51,22 @@ def judged(changes: Sequence[Change], begun: str, instead: str) -> list[str]:
     Raises RefusedError where one of them makes it another run; `begun` says what was begun with what, `instead` what
     to do.
     """
-    refused = [change for change in changes if not _is_harmless(change[0])]
+    refused = [change for change in changes if not is_below(change[0], HARMLESS)]
     if refused:
-        listed = "; ".join(f"{key} was {_shown(old)} and is {_shown(new)}" for key, old, new in refused[:_LISTED])
+        listed = "; ".join(f"{key} was {shown(old)} and is {shown(new)}" for key, old, new in refused[:_LISTED])
         more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
         raise RefusedError(f"{begun}: {listed}{more}. {instead}")
-    return [f"{key} is now {_shown(new)} (it was {_shown(old)})." for key, old, new in changes]
+    return [f"{key} is now {shown(new)} (it was {shown(old)})." for key, old, new in changes]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a config writes it; a key that is not there is not set."""
     return "not set" if value is None else inline(value)
 
 
-def _is_harmless(key: str) -> bool:
-    return any(key == known or key.startswith((f"{known}.", f"{known}[")) for known in HARMLESS)
+def is_below(key: str, places: Iterable[str]) -> bool:
+    """Whether a dotted key is one of `places` or stands inside it."""
+    return any(key == place or key.startswith((f"{place}.", f"{place}[")) for place in places)
 
 
 def machine_notes(path: Path, now: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,5 @@
 """Where two runs part: what they were made from, and the first step at which rows or checkpoints differ."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from etude.app.changes import PLACE, SILENT, is_below
 from etude.app.corpus import TOKENIZERS
 from etude.app.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.base.config.loading import difference
 from etude.base.config.reading import read
 from etude.base.errors import StorageError
-from etude.base.files import sha256_of
+from etude.base.files import json_or_empty, sha256_of
 from etude.train.checkpoint.content import ALIASES, AVERAGED, MODEL, OPTIMIZER, STATE, STATE_JSON
 from etude.train.checkpoint.reader import read_tensors, verify
 from etude.train.checkpoint.store import Store
@@ -24,13 +24,12 @@ Pair = tuple[str, Any, Any]
 """A name, and what stands under it in the first run and in the second."""
 
 CLOCK = ("_seconds", "_per_second", "_memory")
-NAMES_OF_A_RUN = ("run.name", "run.dir")
 OF_THE_START = ("record", "ended", "horizon", "optimizers")
 """What the state says about the files and the end of a run rather than about its steps."""
 PROGRESS_SECONDS = 5
 """Where the clock stands in a progress that is written as a list."""
 PROGRESSES = ("since", "judged")
-TENSORS = (MODEL, AVERAGED, OPTIMIZER, STATE)
+TENSORS = (MODEL, AVERAGED, OPTIMIZER)
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,16 @@ class Comparison:
         return min((found.step for found in (self.rows, self.weights) if found is not None), default=None)
 
     @property
+    def telling(self) -> list[Pair]:
+        """What of the config can change a number."""
+        return [change for change in self.config if not is_below(change[0], SILENT)]
+
+    @property
     def cause(self) -> str | None:
         """What the difference most likely comes from; None where there is none."""
         if self.parts_at is None:
             return None
-        telling = [key for key, _, _ in self.config if not key.startswith("log.")]
-        for word, found in (("config", telling), ("data", self.data), ("code", self.code)):
+        for word, found in (("config", self.telling), ("data", self.data), ("code", self.code)):
             if found:
                 return word
         return "arithmetic" if self.environment else "unknown"
@@ -105,12 +108,11 @@ def compare_runs(first: Path, second: Path) -> Comparison:
             raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
     found = Comparison(first, second)
     changes = difference(read(first / CONFIG).data, read(second / CONFIG).data)
-    found.config = [change for change in changes if change[0] not in NAMES_OF_A_RUN]
+    found.config = [change for change in changes if change[0] not in PLACE]
     found.data = [*_both(_data, found), *_both(_tokenizers, found)]
     found.code = _both(_code, found)
     found.environment = _both(_environment, found)
-    _compare_rows(found)
-    _compare_checkpoints(found)
+    _compare_checkpoints(found, _compare_rows(found))
     return found
 
 
@@ -126,17 +128,8 @@ def _unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Pair]:
     return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 
 
-def _document(path: Path) -> Mapping[str, Any]:
-    """A JSON file as a mapping; nothing where there is none to read."""
-    try:
-        read_in = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read_in if isinstance(read_in, Mapping) else {}
-
-
 def _data(folder: Path) -> Mapping[str, Any]:
-    return _document(folder / DATA)
+    return json_or_empty(folder / DATA)
 
 
 def _tokenizers(folder: Path) -> Mapping[str, Any]:
@@ -144,12 +137,12 @@ def _tokenizers(folder: Path) -> Mapping[str, Any]:
 
 
 def _code(folder: Path) -> Mapping[str, Any]:
-    return {Path(name).name: digest for name, digest in _document(folder / CODE / "sha256.json").items()}
+    return {Path(name).name: digest for name, digest in json_or_empty(folder / CODE / "sha256.json").items()}
 
 
 def _environment(folder: Path) -> Mapping[str, Any]:
     """Versions and hardware by dotted name, and the commit."""
-    told = _document(folder / ENVIRONMENT)
+    told = json_or_empty(folder / ENVIRONMENT)
     parts = {name: told.get(name) for name in ("versions", "hardware")}
     flat = {f"{name}.{key}": value for name, part in parts.items() for key, value in dict(part or {}).items()}
     commit = told.get("commit")
@@ -182,11 +175,13 @@ def first_difference(first: Mapping[int, Row], second: Mapping[int, Row]) -> Row
     return None
 
 
-def _compare_rows(found: Comparison) -> None:
+def _compare_rows(found: Comparison) -> list[int]:
+    """Find the first row that differs; give the steps that both logged."""
     first, second = (by_step(read_rows(folder / METRICS, found.notes.append)) for folder in (found.first, found.second))
     common = sorted(first.keys() & second.keys())
     found.logged, found.rows = len(common), first_difference(first, second)
     _note_equal(found, [step for step in common if found.rows is None or step < found.rows.step])
+    return common
 
 
 def _note_equal(found: Comparison, steps: Sequence[int]) -> None:
@@ -197,7 +192,7 @@ def _note_equal(found: Comparison, steps: Sequence[int]) -> None:
 # -- checkpoints ---------------------------------------------------------------------------------------------------
 
 
-def _compare_checkpoints(found: Comparison) -> None:
+def _compare_checkpoints(found: Comparison, logged: Sequence[int]) -> None:
     stores = [Store(folder / "checkpoints") for folder in (found.first, found.second)]
     equal = []
     for step in sorted(set(stores[0].steps()) & set(stores[1].steps())):
@@ -205,7 +200,7 @@ def _compare_checkpoints(found: Comparison) -> None:
         try:
             files = [verify(place)["files"] for place in places]
             found.saved.append(step)
-            if found.state is None and (remembered := _unlike_state(*places)):
+            if found.state is None and (remembered := _unlike_state(places, files)):
                 found.state = step, remembered
             found.weights = found.weights or _unlike_tensors(step, places, files)
         except StorageError as error:
@@ -216,39 +211,35 @@ def _compare_checkpoints(found: Comparison) -> None:
     parts_at = found.parts_at
     if parts_at is not None and found.equal_to is not None and found.equal_to >= parts_at:
         found.equal_to = None  # rows agreed where weights did not
-        _note_equal(found, [step for step in _logged(found) if step < parts_at])
+        _note_equal(found, [step for step in logged if step < parts_at])
     _note_equal(found, [step for step in equal if parts_at is None or step < parts_at])
-
-
-def _logged(found: Comparison) -> list[int]:
-    first, second = (by_step(read_rows(folder / METRICS, lambda _: None)) for folder in (found.first, found.second))
-    return sorted(first.keys() & second.keys())
 
 
 def _unlike_tensors(step: int, places: Sequence[Path], files: Sequence[Mapping[str, Any]]) -> Weights | None:
     """How the tensors of two checkpoints differ; None where those that training uses are equal."""
-    unlike: dict[str, list[tuple[str, float | None]]] = {}
-    of = 0
-    for name in TENSORS:
-        hashes = [listed.get(name, {}).get("sha256") for listed in files]
-        same = hashes[0] == hashes[1]
-        if same and name != MODEL:
-            continue
-        first, second = (_tensors(place, name, listed) for place, listed in zip(places, files, strict=True))
-        of = len(first) if name == MODEL else of
-        # One alone may keep an average: that is no difference of what both compute.
-        if not same and (name != AVERAGED or all(hashes)):
-            unlike[name] = list(_apart(first, second))
-    counts = {name: len(pairs) for name, pairs in unlike.items()}
-    if not any(counts.get(name) for name in (MODEL, OPTIMIZER, AVERAGED)):
+    # One alone may keep an average: that is no difference of what both compute.
+    names = [name for name in TENSORS if name != AVERAGED or all(name in listed for listed in files)]
+    unlike = {name: _unlike_file(name, places, files) for name in names}
+    if not any(unlike.values()):
         return None
-    return Weights(step, unlike.get(MODEL, []), of, counts.get(OPTIMIZER, 0), counts.get(AVERAGED, 0))
+    of = len(_tensors(places[0], MODEL, files[0]))
+    return Weights(step, unlike[MODEL], of, len(unlike[OPTIMIZER]), len(unlike.get(AVERAGED, [])))
+
+
+def _unlike_file(
+    name: str, places: Sequence[Path], files: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, float | None]]:
+    """The tensors that differ in one of the files of two checkpoints; files that are equal are not read."""
+    hashes = [listed.get(name, {}).get("sha256") for listed in files]
+    if hashes[0] == hashes[1]:
+        return []
+    return list(_apart(*(_tensors(place, name, listed) for place, listed in zip(places, files, strict=True))))
 
 
 def _tensors(place: Path, name: str, files: Mapping[str, Any]) -> Mapping[str, Tensor]:
     if name not in files:
         return {}
-    aliases = _document(place / ALIASES) if ALIASES in files else {}
+    aliases = json_or_empty(place / ALIASES) if ALIASES in files else {}
     return read_tensors(place / name, aliases)
 
 
@@ -262,10 +253,11 @@ def _apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterato
             yield name, float((one.double() - other.double()).abs().max())
 
 
-def _unlike_state(first: Path, second: Path) -> list[str]:
-    """The names in two states that differ, the clock's left out."""
-    one, other = (dict(_flat(_document(place / STATE_JSON), ())) for place in (first, second))
-    return [".".join(key) for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+def _unlike_state(places: Sequence[Path], files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names in two states that differ, the clock's left out; tensors among them by the names in their file."""
+    one, other = (dict(_flat(json_or_empty(place / STATE_JSON), ())) for place in places)
+    plain = [".".join(key) for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+    return plain + [name for name, _ in _unlike_file(STATE, places, files)]
 
 
 def _flat(value: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -12,7 +12,7 @@ from etude.app.run import Run
 from etude.base.config.components import Imported
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError
-from etude.base.files import fsync_file, fsync_folder, make_folder, storage, write_json, write_text
+from etude.base.files import whole_folder, write_json, write_text
 from etude.model.decoder import Decoder
 from etude.tasks.hf import HfTask
 from etude.tasks.hf_folder import quiet, write_parts
@@ -64,23 +64,8 @@ def check_place(folder: Path) -> None:
 def whole(folder: Path, write: Callable[[Path], str]) -> str:
     """Let `write` fill a folder beside `folder`, and move it there once it is whole and durable."""
     check_place(folder)
-    folder = folder.absolute()
-    partial = folder.with_name(f".{folder.name}.partial")
-    make_folder(folder.parent)
-    with storage("write", folder):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            said = write(partial)
-            for file in sorted(partial.rglob("*")):
-                (fsync_folder if file.is_dir() else fsync_file)(file)
-            fsync_folder(partial)
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        fsync_folder(folder.parent)
-    return said
+    with whole_folder(folder.absolute(), "write") as part:
+        return write(part)
 
 
 def _transformers(model: Any, tokenizer: Any, folder: Path) -> str:

@@ -1,6 +1,5 @@
 """The run folder: claimed by one process, described, and compared with what it held before."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 from etude.app.changes import judged
 from etude.app.config import Config, load_config
 from etude.base.config.loading import Loaded, difference
-from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.base.files import make_folder, sha256_of, storage, write_bytes, write_json, write_text
+from etude.base.errors import ConfigError, RefusedError
+from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
 
@@ -44,10 +43,7 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     path = folder / DATA
     before: dict[str, str] = {}
     if path.exists() and has_checkpoint(folder):
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise StorageError(f"{path} is damaged: {error}.") from error
+        before = read_json(path)
     for name, content in fingerprints.items():
         if before.get(name, content) != content:
             raise RefusedError(
@@ -66,7 +62,7 @@ def copy_code(files: list[Path], folder: Path) -> None:
     make_folder(place)
     hashes = place / "sha256.json"
     kept = hashes.exists() and has_checkpoint(folder)
-    before = json.loads(hashes.read_text(encoding="utf-8")) if kept else {}
+    before = read_json(hashes) if kept else {}
     now = {str(file): sha256_of(file) for file in files}
     for file, digest in now.items():
         if before.get(file, digest) != digest:

@@ -13,7 +13,7 @@ from etude.app.config import PairsConfig
 from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
-from etude.base.files import make_folder
+from etude.base.files import make_folder, whole_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, bind_whole, largest
 from etude.data.config import Split
@@ -26,7 +26,6 @@ from etude.data.plan import Measure
 from etude.data.prepared import TokenTable, prepare_pairs
 from etude.data.skipped import write_skipped
 from etude.data.tokenizers import Tokenizer, load_tokenizer
-from etude.data.whole_folders import whole_folder
 from etude.train.live import DataValue
 
 LIMITS = ("max_difficulty", "max_length")
@@ -160,7 +159,7 @@ def save_tokenizers(tokenizers: Mapping[str, Tokenizer], folder: Path) -> None:
     """Write both sides' tokenizers, a shared one once, all or none; a run keeps those it began with."""
     if folder.is_dir():
         return
-    with whole_folder(folder, "write") as part:
+    with whole_folder(folder, "write", replace=True) as part:
         if tokenizers["source"] is tokenizers["target"]:
             tokenizers["source"].save(part / "shared.json")
         else:

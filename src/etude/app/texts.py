@@ -10,7 +10,7 @@ from etude.app.config import TextConfig
 from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
-from etude.base.files import make_folder
+from etude.base.files import make_folder, whole_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, bind_whole
 from etude.data.skipped import write_skipped
@@ -24,7 +24,6 @@ from etude.data.text_table import TextTable
 from etude.data.text_tokenizer import fit_text_tokenizer
 from etude.data.tokenizers import Tokenizer
 from etude.data.tokenizers import load_tokenizer as load_file
-from etude.data.whole_folders import whole_folder
 from etude.train.live import DataValue
 
 SHARED = "shared.json"
@@ -92,7 +91,7 @@ class Texts:
         """Write the tokenizer; a run keeps the one it began with."""
         if folder.is_dir():
             return
-        with whole_folder(folder, "write") as part:
+        with whole_folder(folder, "write", replace=True) as part:
             self.tokenizer.save(part / SHARED)
 
     def train_feed(self, say: Say) -> TextFeed:

@@ -110,10 +110,60 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises StorageError where it cannot be read, or holds something else."""
+    with storage("read", path):
+        content = path.read_bytes()
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise StorageError(f"{path} is damaged: {error}.") from error
+
+
+def json_or_empty(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, and an empty one where there is none to read."""
+    try:
+        return read_json(path)
+    except StorageError:
+        return {}
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder` and what leads to it."""
     with storage("make the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def whole_folder(place: Path, what: str, *, replace: bool = False) -> Iterator[Path]:
+    """Give an empty folder to be filled, and move it to `place`, durable, where that has gone well.
+
+    Whoever looks finds all of it or nothing, also after a kill. A folder that is at `place` and not empty is kept, and
+    an error, unless it is to be replaced. Errors of the disk speak of `what` was being done.
+    """
+    part = place.with_name(f".{place.name}.part")
+    with storage(what, place):
+        remove(part)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            for path in part.rglob("*"):
+                (fsync_folder if path.is_dir() else fsync_file)(path)
+            fsync_folder(part)
+            if replace:
+                remove(place)
+            part.rename(place)
+            fsync_folder(place.parent)
+        finally:
+            remove(part)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all it holds, a link or a file, if it is there. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def replace_link(link: Path, target: str) -> None:

@@ -1,13 +1,12 @@
 """Saved outputs: for each sample of a split what the best weights made of it, in a file below `outputs/`."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from etude.base.errors import StorageError
-from etude.base.files import make_folder, write_json
+from etude.base.files import json_or_empty, make_folder, write_json
 from etude.callbacks.columns import columns_of
 from etude.callbacks.tables import Columns, Table, ending, open_table
 from etude.data.feed import Feed
@@ -188,11 +187,7 @@ class SavedOutputs(Callback):
         write_json(self._folder / INDEX, {**self._index(), split: {"file": place.name, "step": step}})
 
     def _index(self) -> dict[str, Any]:
-        try:
-            found = json.loads((self._folder / INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return json_or_empty(self._folder / INDEX)
 
     @contextmanager
     def _telling(self, table: Table | None = None) -> Iterator[None]:

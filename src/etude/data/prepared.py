@@ -16,12 +16,12 @@ import numpy.typing as npt
 import tokenizers as library
 
 from etude.base.errors import DataError, RefusedError
-from etude.base.files import fsync_file, make_folder, write_json
+from etude.base.files import fsync_file, make_folder, whole_folder, write_json
 from etude.data.encoding import Shard, encoded, id_type
 from etude.data.parallel import SIDES, BadSampleError, PairSource
 from etude.data.skipped import Allowance, Policy
 from etude.data.tokenizers import Tokenizer
-from etude.data.whole_folders import Notice, locked, whole_folder
+from etude.data.whole_folders import Notice, locked
 
 FORMAT = 1
 DEFAULT_POLICY = Policy()
@@ -145,7 +145,7 @@ def _write(
     report: Report,
 ) -> None:
     """Write a table beside its place and move it there whole. The caller holds its lock."""
-    with whole_folder(place, "write the prepared data in") as part, contextlib.ExitStack() as stack:
+    with whole_folder(place, "write the prepared data in", replace=True) as part, contextlib.ExitStack() as stack:
         writer = _Writer(part, stack)
         with contextlib.closing(shards):
             for shard in shards:

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers as library
 
 from etude.base.errors import DataError
-from etude.base.files import fsync_file, make_folder, write_json
+from etude.base.files import fsync_file, make_folder, whole_folder, write_json
 from etude.data.encoding import id_type
 from etude.data.pair_sources import BadSampleError
 from etude.data.skipped import Allowance, Policy
@@ -35,7 +35,7 @@ from etude.data.text_source import BadDocument, TextCorpus
 from etude.data.text_split import Division, Part, SplitRule, divided, survey
 from etude.data.text_table import BYTES, FORMAT, MANIFEST, SKIPS, TextTable, fits, shard_name
 from etude.data.tokenizers import EOS, Tokenizer
-from etude.data.whole_folders import Notice, locked, whole_folder
+from etude.data.whole_folders import Notice, locked
 
 SHARD_TOKENS = 1 << 26
 """Ids of a shard: 128 or 256 MiB."""
@@ -81,7 +81,7 @@ def prepare_texts(
             if tables is None:
                 if place.exists():
                     notice(f"The prepared data in {place} is damaged or foreign: it is prepared again.")
-                with whole_folder(place, "write the prepared data in") as part:
+                with whole_folder(place, "write the prepared data in", replace=True) as part:
                     count = processes_for(corpus.size) if processes is None else processes
                     _write(part, key, corpus, tokenizer, survey(corpus, rule), policy, count, report)
                 tables = _open(place)

@@ -13,8 +13,7 @@ import torch
 from etude.base.config.fields import PathField
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.base.files import fsync_file, fsync_folder
-from etude.data.whole_folders import whole_folder
+from etude.base.files import fsync_file, fsync_folder, whole_folder
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -78,7 +77,7 @@ def store_parts(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write config and tokenizer, but no weights, whole or not at all; a run keeps those it began with."""
     if folder.is_dir():
         return
-    with whole_folder(folder, "write") as part:
+    with whole_folder(folder, "write", replace=True) as part:
         write_parts(model, tokenizer, part)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etude.base.errors import ConfigError, DataError
-from etude.base.files import fsync_file, make_folder, write_json
+from etude.base.files import fsync_file, make_folder, whole_folder, write_json
 from etude.data.lines import Flaw
 from etude.data.pair_sources import BadSampleError
 from etude.data.skipped import Allowance, Policy
-from etude.data.whole_folders import locked, whole_folder
+from etude.data.whole_folders import locked
 from etude.tasks.chat import Encoder, Row
 from etude.tasks.hf_samples import Asked, Sample, SampleSource, Text
 
@@ -117,7 +117,7 @@ def prepare_rows(
 
 
 def _write(source: SampleSource, encoder: Encoder, place: Path, key: str, policy: Policy, length: int) -> None:
-    with whole_folder(place, "write the prepared data in") as part, contextlib.ExitStack() as stack:
+    with whole_folder(place, "write the prepared data in", replace=True) as part, contextlib.ExitStack() as stack:
         writer = _Writer(part, stack)
         for number, sample in enumerate(source.samples()):
             for row in [sample] if isinstance(sample, Flaw) else _rows(sample, encoder, policy.max_length, length):

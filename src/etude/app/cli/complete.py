@@ -29,11 +29,11 @@ def complete(task: LanguageModelTask, arguments: Namespace, source: tuple[Binary
     if is_terminal(out) and not arguments.json and task.config.samples == 1:
         _stream(task, prompts, out)
         return
-    size = arguments.batch_size or BATCH_SIZE
+    size, safe = arguments.batch_size or BATCH_SIZE, _safe(out)
     number = 0
     for window in prompts:
         answers = zip(window, task.predict(window, batch_size=size, first=number), strict=True)
-        out.writelines(_shown(prompt, found, arguments) for prompt, found in answers)
+        out.writelines(_shown(prompt, found, arguments, safe) for prompt, found in answers)
         number += len(window)
         out.flush()
 
@@ -72,13 +72,18 @@ def _stream(task: LanguageModelTask, windows: Iterator[Sequence[str]], out: Text
             number += 1
 
 
-def _shown(prompt: str, found: Sequence[Completion], arguments: Namespace) -> str:
+def _safe(out: TextIO) -> Callable[[str], str]:
+    """What text goes through on its way out: a terminal would obey its control characters."""
+    return printable if is_terminal(out) else str
+
+
+def _shown(prompt: str, found: Sequence[Completion], arguments: Namespace, safe: Callable[[str], str]) -> str:
     """One prompt's completions as they are written: an object, or a line each."""
     if arguments.json:
         return json.dumps(_object(prompt, found), ensure_ascii=False) + "\n"
     write: Callable[[str], str] = str if arguments.raw else one_line
     ending = "\n\n" if arguments.raw else "\n"
-    return "".join(f"{write(one.text)}{ending}" for one in found)
+    return "".join(f"{safe(write(one.text))}{ending}" for one in found)
 
 
 def _object(prompt: str, found: Sequence[Completion]) -> dict[str, Any]:
@@ -100,13 +105,14 @@ def one_line(text: str) -> str:
 
 def _score(task: LanguageModelTask, arguments: Namespace, source: tuple[BinaryIO, str], out: TextIO) -> None:
     """Write how likely each text is: its log-probability in nats, bits a byte, and the text."""
+    safe = _safe(out)
     for window in _prompts(arguments, source):
         for text, scored in zip(window, task.score(window), strict=True):
             bits = -scored.log_probability / math.log(2) / max(scored.bytes, 1)
             if arguments.json:
                 out.write(json.dumps(_scored(text, scored, bits), ensure_ascii=False) + "\n")
             else:
-                out.write(f"{scored.log_probability:.6f}\t{bits:.6f}\t{one_line(text)}\n")
+                out.write(f"{scored.log_probability:.6f}\t{bits:.6f}\t{safe(one_line(text))}\n")
         out.flush()
 
 

@@ -86,9 +86,8 @@ def _weights(found: Comparison) -> Iterator[str]:
 
 def _reasons(found: Comparison) -> list[str]:
     """The names of what the difference most likely comes from."""
-    kinds = {"config": found.config, "data": found.data, "code": found.code, "arithmetic": found.environment}
-    pairs = kinds.get(found.cause or "", [])
-    names = [name for name, _, _ in pairs if found.cause != "config" or not name.startswith("log.")]
+    kinds = {"config": found.telling, "data": found.data, "code": found.code, "arithmetic": found.environment}
+    names = [name for name, _, _ in kinds.get(found.cause or "", [])]
     return names[:SHOWN] + ([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])
 
 

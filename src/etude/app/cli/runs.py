@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from etude.app.cli.streams import printable, put, say
 from etude.base.errors import StorageError
+from etude.base.files import json_or_empty
 
 CONFIG, LOCK, CHECKPOINTS, METRICS = "config.toml", ".lock", "checkpoints", "metrics.jsonl"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -68,7 +69,7 @@ def summaries(folder: Path) -> Iterator[Summary]:
 
 def summary(folder: Path) -> Summary:
     """What can be told of one run without loading it; a damaged file is told of as nothing known."""
-    last, best = (_json(folder / CHECKPOINTS / name / "manifest.json") for name in ("last", "best"))
+    last, best = (json_or_empty(folder / CHECKPOINTS / name / "manifest.json") for name in ("last", "best"))
     row = last_row(folder / METRICS)
     monitor = _monitor(folder / CONFIG)
     metrics = best.get("metrics", {})
@@ -89,7 +90,7 @@ def state(folder: Path) -> str:
     """Whether the run is going on, and if not, how it ended."""
     if is_locked(folder / LOCK):
         return RUNNING
-    ended = _json(folder / CHECKPOINTS / "last" / "state.json").get("ended")
+    ended = json_or_empty(folder / CHECKPOINTS / "last" / "state.json").get("ended")
     reason = ended.get("reason", "") if isinstance(ended, Mapping) else ""
     if not reason:
         return FAILED
@@ -177,11 +178,3 @@ def _changed(folder: Path) -> float:
         with suppress(OSError):
             times.append((folder / name).stat().st_mtime)
     return max(times, default=0.0)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -1,12 +1,11 @@
 """Which changes a run can take at a step, and what then begins anew."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from etude.app.changes import Change
-from etude.base.config.writing import inline
+from etude.app.changes import Change, is_below, shown
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError
 
@@ -35,16 +34,11 @@ AT_ANY_STEP = ("data.val", "data.test", "data.workers")
 SHAPING = ("model", "task", "loss")
 """Sections that may give the network other weights."""
 
-JUDGING = ("train.monitor", "train.mode", "data.val", "train.limit_val", "loss.type")
+JUDGING = ("train.monitor", "train.mode", "data.val", "train.limit_val", "train.overfit", "loss.type")
 """What the best validation so far was measured by."""
 DRIVING = ("schedule", "monitor", "mode")
 """The keys of a schedule that follows validations after whose change its memory is of something else."""
 RATE = {"lr": "learning_rate"}
-
-
-def is_below(key: str, places: Iterable[str]) -> bool:
-    """Whether a dotted key is one of `places` or stands inside it."""
-    return any(key == place or key.startswith((f"{place}.", f"{place}[")) for place in places)
 
 
 def judge(changes: Sequence[Change], *, at_an_epochs_end: bool, at: Duration) -> None:
@@ -93,11 +87,7 @@ def begins_anew(part: str, changes: Sequence[Change], *, other_validation: bool)
 
 
 def _told(key: str, old: Any, new: Any) -> str:
-    return f"{key} was {_value(old)} and would be {_value(new)}"
-
-
-def _value(value: Any) -> str:
-    return "not set" if value is None else inline(value)
+    return f"{key} was {shown(old)} and would be {shown(new)}"
 
 
 def _shape(weights: Mapping[str, Tensor], name: str) -> list[int] | None:

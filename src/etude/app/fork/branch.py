@@ -8,19 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.build import imported_files
-from etude.app.changes import Change
+from etude.app.changes import Change, is_below
 from etude.app.config import Config, LoadedConfig, load_config
 from etude.app.diff import by_step, first_difference
 from etude.app.folder import CONFIG, DATA, has_checkpoint, remove_tree
-from etude.app.fork.allowed import SHAPING, begins_anew, is_below, judge, judge_weights
+from etude.app.fork.allowed import SHAPING, begins_anew, judge, judge_weights
 from etude.app.fork.plan import FORK, as_json, changed, plain_state, progress_of, read_fork
 from etude.app.fork.start import PARENTS_ROWS, SHARED, copy_folder
 from etude.base.config.components import Imported
 from etude.base.config.loading import Loaded
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError, StorageError
-from etude.base.files import fsync_folder, make_folder, replace_link, sha256_of, storage, write_bytes, write_json
-from etude.train.checkpoint import Content, Store, read, verify
+from etude.base.files import (
+    fsync_folder,
+    make_folder,
+    read_json,
+    replace_link,
+    sha256_of,
+    storage,
+    write_bytes,
+    write_json,
+)
+from etude.train.checkpoint import Content, Store, read
+from etude.train.checkpoint.content import MANIFEST
 from etude.train.checkpoint.naming import checkpoint_step
 from etude.train.checkpoint.store import BEST
 from etude.train.fit import fit
@@ -85,17 +95,15 @@ class _Way:
         """Share, then leave."""
         judge(self._changes, at_an_epochs_end=True, at=self._until)
         self._judge_weights()
-        if self._newest() is None or not self._until.reached(progress_of(plain_state(self._there()))):
+        source = self._newest()
+        if source is None or not self._until.reached(progress_of(plain_state(source))):
             self._share()
-        self._leave()
+            source = self._newest()
+            assert source is not None
+        self._leave(source)
 
     def _newest(self) -> Path | None:
         return Store(self._shared / "checkpoints").newest_sound(self._say)
-
-    def _there(self) -> Path:
-        found = self._newest()
-        assert found is not None
-        return found
 
     def _judge_weights(self) -> None:
         """Find out before the way is gone that the changed network does not fit."""
@@ -109,8 +117,7 @@ class _Way:
         return self._build(loaded, self._shared, say)
 
     def _fingerprints(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = json.loads((self._shared / DATA).read_text(encoding="utf-8"))
-        return found
+        return read_json(self._shared / DATA)
 
     # -- the parent's steps ------------------------------------------------------------------------------------------
 
@@ -158,9 +165,8 @@ class _Way:
 
     # -- the fork's first checkpoint -----------------------------------------------------------------------------------
 
-    def _leave(self) -> None:
+    def _leave(self, source: Path) -> None:
         """Write the state at the moment as the first checkpoint of the fork's own run, and drop the way."""
-        source = self._there()
         state, weights, averaged = read(source)
         job = self._made(self._loaded)
         self._judge_data(state["position"])
@@ -263,7 +269,7 @@ class _Way:
         averaged: Mapping[str, Any] | None,
     ) -> Content:
         order = training.task.state_dict()
-        manifest = verify(source)
+        manifest = read_json(source / MANIFEST)  # as was verified
         optimizers = state.pop("optimizers")
         return Content.capture(
             checkpoint_step(source),

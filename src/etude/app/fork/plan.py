@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from etude.app.changes import Change
+from etude.app.changes import PLACE, Change
 from etude.app.config import LoadedConfig, load_config
 from etude.app.folder import CONFIG
 from etude.base.config.loading import difference
@@ -24,7 +24,6 @@ from etude.train.job import as_durations
 
 FORK = "fork.json"
 """What a fork's folder says about where it comes from."""
-PLACE = ("run.name", "run.dir")
 INTERRUPTED = "interrupted"
 
 
@@ -146,8 +145,9 @@ def _resolved(at: Duration, newest: Mapping[str, Any], run: Path) -> Duration:
 
 def _refuse_what_never_came(before: LoadedConfig, until: Duration, newest: Mapping[str, Any], run: Path) -> None:
     limits = [limit for limit in as_durations(before.config.train.max_duration) if limit.unit == until.unit]
-    if any(limit.amount < until.amount for limit in limits):
-        raise RefusedError(f"{run} ends at {limits[0]}, before {until}; give an earlier --at, or train it further.")
+    first = min(limits, key=lambda limit: limit.amount, default=until)
+    if first.amount < until.amount:
+        raise RefusedError(f"{run} ends at {first}, before {until}; give an earlier --at, or train it further.")
     progress, ended = progress_of(newest), newest.get("ended")
     if ended and not until.reached(progress) and not ended["reason"].startswith(INTERRUPTED):
         raise RefusedError(

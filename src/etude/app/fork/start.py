@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.corpus import TOKENIZERS
-from etude.app.folder import CODE, CONFIG, DATA, ENVIRONMENT, remove_tree
+from etude.app.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.app.fork.allowed import judge
 from etude.app.fork.plan import FORK, Plan, as_json, plain_state, progress_of, read_fork
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError, StorageError
-from etude.base.files import fsync_folder, make_folder, sha256_of, storage, write_bytes, write_json, write_text
+from etude.base.files import (
+    fsync_file,
+    fsync_folder,
+    make_folder,
+    read_json,
+    sha256_of,
+    storage,
+    whole_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from etude.base.progress import Progress
 from etude.train.checkpoint.reader import verify
 from etude.train.checkpoint.store import Store
@@ -38,18 +49,11 @@ def make(plan: Plan, say: Say) -> bool:
         _refuse_a_fork_without_its_begin(plan)
     state = {} if base is None else plain_state(base)
     judge(plan.changes, at_an_epochs_end=ends_an_epoch(plan.until, state), at=plan.at)
-    partial = folder.with_name(f".{folder.name}.partial")
-    if partial.exists():
-        remove_tree(partial)
-    make_folder(partial / SHARED / "checkpoints")
-    _take_over(plan, base, state, partial)
-    write_text(partial / CONFIG, plan.after.toml())
-    write_json(partial / FORK, _about(plan, progress_of(state).step))
-    with storage("make the folder", folder):
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-        fsync_folder(folder.parent)
+    with whole_folder(folder, "make the folder") as part:
+        make_folder(part / SHARED / "checkpoints")
+        _take_over(plan, base, state, part)
+        write_text(part / CONFIG, plan.after.toml())
+        write_json(part / FORK, _about(plan, progress_of(state).step))
     _tell(plan, progress_of(state), say)
     return True
 
@@ -95,14 +99,14 @@ def _refuse_a_fork_without_its_begin(plan: Plan) -> None:
     )
 
 
-def _take_over(plan: Plan, base: Path | None, state: Mapping[str, Any], partial: Path) -> None:
+def _take_over(plan: Plan, base: Path | None, state: Mapping[str, Any], part: Path) -> None:
     """Copy what the parent's steps were made with and, up to the checkpoint `base`, what they led to."""
-    parent, shared = plan.parent, partial / SHARED
+    parent, shared = plan.parent, part / SHARED
     write_text(shared / CONFIG, plan.before.toml())
     if (parent / ENVIRONMENT).is_file():
-        write_bytes(partial / ENVIRONMENT, _bytes(parent / ENVIRONMENT))
+        write_bytes(part / ENVIRONMENT, _bytes(parent / ENVIRONMENT))
     if (parent / TOKENIZERS).is_dir():
-        for place in (partial, shared):
+        for place in (part, shared):
             copy_folder(parent / TOKENIZERS, place / TOKENIZERS)
     rows = _bytes(parent / METRICS) if (parent / METRICS).is_file() else b""
     write_bytes(shared / PARENTS_ROWS, rows)
@@ -141,7 +145,7 @@ def copy_folder(source: Path, target: Path) -> None:
         shutil.copytree(source, target)
     for path in (target, *target.iterdir()):
         with storage("write", path):
-            fsync_folder(path)
+            (fsync_folder if path.is_dir() else fsync_file)(path)
 
 
 def _bytes(path: Path) -> bytes:
@@ -160,22 +164,11 @@ def _about(plan: Plan, base: int) -> dict[str, Any]:
         "step": None,
         "from_checkpoint": base or None,
         "changes": as_json(plan.changes),
-        "data": _json(data) if data.is_file() else {},
-        "code": _json(hashes) if hashes.is_file() else {},
+        "data": read_json(data) if data.is_file() else {},
+        "code": read_json(hashes) if hashes.is_file() else {},
         "begun_anew": [],
         "repeated": None,
     }
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with storage("read", path):
-        text = path.read_text(encoding="utf-8")
-    try:
-        return dict(json.loads(text))
-    except (ValueError, TypeError) as error:
-        raise RefusedError(
-            f"{path} is damaged ({error}), so that what the parent was made from is not known."
-        ) from error
 
 
 def _tell(plan: Plan, base: Progress, say: Say) -> None:
