@@ -41,15 +41,16 @@ class Average:
         self._module = module
         self._decay = decay
         self._updates = 0
-        self._averaged = {name: value.detach().clone() for name, value in module.state_dict().items()}
-        self._pairs()
-
-    def _pairs(self) -> None:
-        own = self._module.state_dict(keep_vars=True)
-        names = [name for name, value in own.items() if isinstance(value, nn.Parameter) and value.is_floating_point()]
-        self._old = [self._averaged[name] for name in names]
-        self._new = [own[name].detach() for name in names]
-        self._rest = [(self._averaged[name], value.detach()) for name, value in own.items() if name not in set(names)]
+        own = module.state_dict(keep_vars=True)
+        # A weight of two names is one: swapped under each of them, it would come back as its average.
+        kept = {id(value): value.detach().clone() for value in own.values()}
+        self._averaged = {name: kept[id(value)] for name, value in own.items()}
+        pairs = list({id(value): (kept[id(value)], value) for value in own.values()}.values())
+        moving = [pair for pair in pairs if isinstance(pair[1], nn.Parameter) and pair[1].is_floating_point()]
+        self._old = [old for old, _ in moving]
+        self._new = [new.detach() for _, new in moving]
+        averaged = {id(new) for _, new in moving}
+        self._rest = [(old, new.detach()) for old, new in pairs if id(new) not in averaged]
 
     @torch.no_grad()
     def update(self) -> None:
