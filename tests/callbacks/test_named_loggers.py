@@ -19,7 +19,7 @@ QUIET = {"device": "cpu", "say": lambda _: None, "progress": False, "log_every":
 
 MLFLOW = {
     "__init__": """
-import json, os, random, uuid
+import json, os, random, re, uuid
 from types import SimpleNamespace as Named
 from .exceptions import MlflowException
 
@@ -52,6 +52,9 @@ class MlflowClient:
     def update_run(self, run, status):
         self.db["runs"][run]["status"] = status
     def log_batch(self, run, metrics):
+        for m in metrics:
+            if not re.fullmatch(r"[/\\w.\\- :]*", m.key):
+                raise MlflowException(f"Invalid value {m.key} for metric name")
         self.db["runs"][run]["metrics"] += [[m.key, m.value, m.step] for m in metrics]
         self.save()
     def set_terminated(self, run, status):
@@ -139,6 +142,19 @@ def fit(folder, logger, until="3 steps", task=None, **options):
 
 def mlflow_runs(folder):
     return list(json.loads((folder / "mlflow/mlflow.db.json").read_text())["runs"].values())
+
+
+def test_mlflow_gets_what_is_named_by_a_pattern_of_parameters(mlflow, tmp_path):
+    said = []
+    freeze = {"*bias": {"schedule": "piecewise", "points": [["0 steps", 1], ["1 step", 0]]}}
+    fit(tmp_path / "mine", "mlflow", freeze=freeze, say=said.append)
+
+    assert said == []
+    (run,) = mlflow_runs(tmp_path / "mine")
+    assert [metric for metric in run["metrics"] if "freeze" in metric[0]][:2] == [
+        ["train/freeze/_bias", 1.0, 1],
+        ["train/freeze/_bias", 0.0, 2],
+    ]
 
 
 def test_mlflow_gets_every_number_against_its_step_in_the_run_folder(mlflow, tmp_path):

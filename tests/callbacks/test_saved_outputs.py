@@ -1,6 +1,7 @@
 """Saved outputs: a row a sample, of the best weights, however a run was killed; Parquet or JSON lines."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -354,6 +355,22 @@ class TestParquet:
         with pytest.raises(ConfigError, match="'prediction' of the saved outputs must hold values of one type"):
             self.table(tmp_path, {"prediction": ["a"]}, {"prediction": [1]})
 
+    @pytest.mark.parametrize("later", [{"p": [1.5], "scores": [[1]]}, {"p": [1], "scores": [[1.5]]}])
+    def test_a_fraction_after_a_group_of_whole_numbers_is_refused_and_not_cut(
+        self, later, pyarrow, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(tables, "GROUP", 1)
+
+        with pytest.raises(ConfigError, match="must hold values of one type"):
+            self.table(tmp_path, {"p": [1], "scores": [[1]]}, later)
+
+    def test_whole_groups_leave_no_empty_one(self, pyarrow, tmp_path, monkeypatch):
+        monkeypatch.setattr(tables, "GROUP", 2)
+
+        self.table(tmp_path, {"p": [1, 2]}, {"p": [3, 4]})
+
+        assert pyarrow.ParquetFile(tmp_path / "rows.parquet").num_row_groups == 2
+
     def test_a_run_writes_parquet(self, pyarrow, tmp_path):
         trainer, _, _ = run(tmp_path)
         trainer.test()
@@ -362,7 +379,30 @@ class TestParquet:
         assert pyarrow.read_table(tmp_path / "outputs/train.parquet").num_rows == 40
 
 
-def test_pyarrow_is_imported_only_to_write(tmp_path):
-    run(tmp_path)
+@pytest.mark.parametrize(("rows", "imported"), [(0, False), (1, True)])
+def test_pyarrow_is_imported_only_to_write(rows, imported, tmp_path):
+    pytest.importorskip("pyarrow")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from etude.callbacks.outputs import SavedOutputs\n"
+        "from etude.callbacks.tables import ParquetTable, open_table\n"
+        "table = open_table(Path('part'))\n"
+        "assert isinstance(table, ParquetTable)\n"
+        f"table.add({{'p': [1] * {rows}}})\n"
+        f"table.finish(Path('rows.parquet')) if {rows} else table.abandon()\n"
+        "print('pyarrow' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
 
-    assert "pyarrow" not in sys.modules or tables.ending() == ".jsonl"
+    assert found.stdout == f"{imported}\n"
+
+
+def test_outputs_of_a_test_alone_touch_no_file_at_each_step(tmp_path, monkeypatch):
+    settled = []
+    settle = SavedOutputs._settle
+    monkeypatch.setattr(SavedOutputs, "_settle", lambda self: (settled.append(1), settle(self)))
+
+    run(tmp_path, save_outputs=["test"])
+
+    assert len(settled) == 2  # as the run begins and ends

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from etude.base.errors import StorageError
 
@@ -80,11 +80,18 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, s
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one move; a reader sees the old bytes or the new, never a part."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to be written, and move it to `path`, durable, where that has gone well."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage("write", path):
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -1,6 +1,7 @@
 """MLflow: the scalars of a run as an MLflow run, the same one however often the run is continued."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ FOLDER, RUN_ID = "mlflow", "run-id.txt"
 URI = "MLFLOW_TRACKING_URI"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """A server that is down must not hold training up for minutes, as MLflow's own settings would."""
+UNNAMEABLE = re.compile(r"[^\w\-. :/]")
+"""What MLflow takes in no name, and a pattern of parameters may have: it is logged as an underscore."""
 
 
 class MlflowConfig(Section):
@@ -51,7 +54,7 @@ class MlflowLogger:
         if self._client is None:
             self._open()
         now, step = int(time.time() * 1000), int(row["step"])
-        metrics = [Metric(name, value, now, step) for name, value in scalars(row).items()]
+        metrics = [Metric(UNNAMEABLE.sub("_", name), value, now, step) for name, value in scalars(row).items()]
         self._client.log_batch(self._run, metrics=metrics)
 
     def on_exception(self, run: RunView, error: BaseException) -> None:

@@ -128,7 +128,7 @@ class SavedOutputs(Callback):
         step = run.progress.step
         if self._every == EVERY_VALIDATION:
             self.finish(step, f"val-{step_name(step)}")
-        elif run.best_step == step:
+        elif self._table is not None and run.best_step == step:
             self.finish(step, f".val-{step_name(step)}")
             self._pending.add(step)
         else:
@@ -172,6 +172,8 @@ class SavedOutputs(Callback):
             best = checkpoint_step(self._run / FOLDER / BEST)
         except ValueError:
             return
+        if self._pending and best < min(self._pending):
+            return  # the checkpoint that is waited for is still being written
         for path in sorted(self._folder.glob(f".val-{PREFIX}*")):
             step = int(path.stem.rpartition("-")[2])
             with self._telling(), suppress(FileNotFoundError):

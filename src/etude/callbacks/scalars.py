@@ -10,8 +10,8 @@ PLACE = frozenset({"step"})
 """The key of a row that says where it stands."""
 
 
-def scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a row by name, without its step; what was not finite is left out.
+def scalars(row: Mapping[str, Any], without: frozenset[str] = PLACE) -> dict[str, float]:
+    """The numbers of a row by name, without those that say where it stands; what was not finite is left out.
 
     >>> scalars({"step": 3, "epoch": 0.5, "train/loss": 2.0, "train/grad_norm": None, "note": "text"})
     {'epoch': 0.5, 'train/loss': 2.0}
@@ -19,7 +19,7 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in row.items()
-        if name not in PLACE and isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in without and isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 

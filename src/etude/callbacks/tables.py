@@ -48,31 +48,27 @@ def open_table(partial: Path) -> Table:
     return ParquetTable(partial) if ending() == PARQUET else JsonTable(partial)
 
 
-class JsonTable:
-    """A JSON object a row."""
+class _File:
+    """A file that is seen once it is finished."""
 
     def __init__(self, partial: Path) -> None:
         self.rows = 0
         self._partial = partial
         with storage("write", partial):
-            self._file = partial.open("w", encoding="utf-8")
-
-    def add(self, columns: Columns) -> None:
-        """Write a batch of rows."""
-        names = list(columns)
-        with storage("write", self._partial):
-            for values in zip(*columns.values(), strict=True):
-                row = {name: _finite(value) for name, value in zip(names, values, strict=True)}
-                self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-                self.rows += 1
+            self._file = partial.open("wb")
 
     def finish(self, path: Path) -> None:
         """Make the rows durable, and let the file be seen at `path`."""
         with storage("write", path):
+            self._end()
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            _publish(self._partial, path)
+            self._partial.replace(path)
+            other = path.with_suffix(JSON_LINES if path.suffix == PARQUET else PARQUET)
+            with suppress(FileNotFoundError):
+                other.unlink()  # of an earlier run without pyarrow, or with it
+            fsync_folder(path.parent)
 
     def abandon(self) -> None:
         """Leave no trace."""
@@ -81,18 +77,31 @@ class JsonTable:
         with suppress(OSError):
             self._partial.unlink()
 
+    def _end(self) -> None:
+        """Write what is still held."""
 
-class ParquetTable:
+
+class JsonTable(_File):
+    """A JSON object a row."""
+
+    def add(self, columns: Columns) -> None:
+        """Write a batch of rows."""
+        names = list(columns)
+        with storage("write", self._partial):
+            for values in zip(*columns.values(), strict=True):
+                row = {name: _finite(value) for name, value in zip(names, values, strict=True)}
+                self._file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode())
+                self.rows += 1
+
+
+class ParquetTable(_File):
     """Row groups of `GROUP` rows; the types of the columns are those of the first group."""
 
     def __init__(self, partial: Path) -> None:
-        self.rows = 0
-        self._partial = partial
+        super().__init__(partial)
         self._waiting: dict[str, list[Any]] = {}
         self._held = 0
         self._writer: Any = None
-        with storage("write", partial):
-            self._file = partial.open("wb")
 
     def add(self, columns: Columns) -> None:
         """Take a batch of rows."""
@@ -105,22 +114,17 @@ class ParquetTable:
         if self._held >= GROUP:
             self._write()
 
-    def finish(self, path: Path) -> None:
-        """Make the rows durable, and let the file be seen at `path`."""
-        with storage("write", path):
-            self._write()
-            self._writer.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            _publish(self._partial, path)
-
     def abandon(self) -> None:
         """Leave no trace."""
         with suppress(OSError):
-            self._file.close()
-        with suppress(OSError):
-            self._partial.unlink()
+            if self._writer is not None:
+                self._writer.close()  # or it would write when it is collected, to a file that is closed
+        super().abandon()
+
+    def _end(self) -> None:
+        if self._held or self._writer is None:
+            self._write()
+        self._writer.close()
 
     def _write(self) -> None:
         """Write what waits as a row group."""
@@ -134,8 +138,11 @@ class ParquetTable:
         arrays = []
         for name in names:
             values = self._waiting.get(name, [None] * self._held)
+            kind = None if schema is None else schema.field(name).type
             try:
-                array = pa.array(values, type=None if schema is None else schema.field(name).type)
+                array = pa.array(values, type=kind)
+                if kind is not None:
+                    pa.array(values).cast(kind)  # refuses the fraction that a whole number would be cut to
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise ConfigError(
                     f"The column {name!r} of the saved outputs must hold values of one type: {error}."
@@ -157,14 +164,6 @@ def _told(kind: Any, name: str) -> Any:
     if pa.types.is_null(kind):
         return pa.string() if name in TEXTS else pa.float64()
     return pa.list_(_told(kind.value_type, "")) if pa.types.is_list(kind) else kind
-
-
-def _publish(partial: Path, path: Path) -> None:
-    partial.replace(path)
-    other = path.with_suffix(JSON_LINES if path.suffix == PARQUET else PARQUET)
-    with suppress(FileNotFoundError):
-        other.unlink()  # of an earlier run without pyarrow, or with it
-    fsync_folder(path.parent)
 
 
 def _finite(value: Any) -> Any:

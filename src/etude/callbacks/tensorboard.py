@@ -13,6 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from etude.base.files import make_folder, storage
+from etude.callbacks.scalars import scalars
 
 METRICS = "metrics.jsonl"
 NOT_SCALARS = frozenset({"step", "tokens", "samples"})
@@ -37,11 +38,7 @@ class TensorBoardLogger:
         """Write one row."""
         if self._file is None:
             self._open(int(row["step"]))
-        values = [
-            Summary.Value(tag=name, simple_value=float(value))
-            for name, value in row.items()
-            if name not in NOT_SCALARS and isinstance(value, int | float) and not isinstance(value, bool)
-        ]
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row, NOT_SCALARS).items()]
         self._write(Event(wall_time=time.time(), step=int(row["step"]), summary=Summary(value=values)))
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from etude.base.errors import DataError
-from etude.base.files import make_folder, storage
+from etude.base.files import make_folder, whole_file
 from etude.data.config import Column
 from etude.data.lines import Flaw, shown
 from etude.data.pair_sources import PairSource
@@ -37,25 +36,18 @@ def difficulties(source: PairSource, column: Column, table: TokenTable, cache: P
 
 
 def _write(source: PairSource, column: Column, table: TokenTable, path: Path) -> None:
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
     skips = (skip.sample for skip in table.skips())
     skipped = next(skips, None)
-    try:
-        with storage("write", path), partial.open("wb") as file:
-            cells = enumerate(source.column(column, 0, len(source)))
-            while part := list(islice(cells, AT_ONCE)):
-                numbers = []
-                for sample, cell in part:
-                    if sample == skipped:
-                        skipped = next(skips, None)
-                    else:
-                        numbers.append(_number(cell, column, source, sample))
-                file.write(np.array(numbers, dtype=np.float64).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        cells = enumerate(source.column(column, 0, len(source)))
+        while part := list(islice(cells, AT_ONCE)):
+            numbers = []
+            for sample, cell in part:
+                if sample == skipped:
+                    skipped = next(skips, None)
+                else:
+                    numbers.append(_number(cell, column, source, sample))
+            file.write(np.array(numbers, dtype=np.float64).tobytes())
 
 
 def _number(cell: Any, column: Column, source: PairSource, sample: int) -> float:
