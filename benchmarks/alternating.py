@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from measuring import Measured
 
-from etude.data.feed import Delivery
+from etude.data.feeds.feed import Delivery
 
 ETUDE = "Etude"
 

@@ -17,8 +17,8 @@ from measuring import Section, print_section
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.recurrent import Recurrent, RecurrentConfig
-from etude.tasks.next_token import Options
-from etude.tasks.sampling import generate
+from etude.search.next_token import Options
+from etude.search.sampling import generate
 
 POINTS = 8
 

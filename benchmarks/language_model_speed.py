@@ -20,16 +20,16 @@ from measuring import Section, clock, print_section, timed_by
 
 import etude
 from etude.data.corpora.python_sources import text_corpus
-from etude.data.text_feed import TextFeed
-from etude.data.text_files import text_files
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_source import TextCorpus
-from etude.data.text_tokenizer import fit_text_tokenizer
-from etude.data.tokenizer_config import BpeConfig
+from etude.data.feeds.text_feed import TextFeed
+from etude.data.files.text_files import text_files
+from etude.data.files.text_source import TextCorpus
+from etude.data.store.text_fitting import fit_text_tokenizer
+from etude.data.store.text_prepared import prepare_texts
+from etude.data.tokens.config import BpeConfig
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.flops import flops_per_token, matmul_ceiling
-from etude.tasks.language_model import LanguageModelTask
+from etude.tasks.language_model.task import LanguageModelTask
 
 CHUNKED, PLAIN = "by hand", "by hand, torch's loss"
 

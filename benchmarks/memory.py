@@ -66,10 +66,10 @@ def write_pairs(path: Path, size: int) -> None:
 
 def prepared(size: int, folder: Path) -> Any:
     """A table in characters of that many pairs: prepared when it is not there yet."""
-    from etude.data.parallel import open_pairs
-    from etude.data.prepared import prepare_pairs
-    from etude.data.tokenizer_config import CharConfig
-    from etude.data.tokenizer_training import train_tokenizer
+    from etude.data.files.parallel import open_pairs
+    from etude.data.store.prepared import prepare_pairs
+    from etude.data.tokens.config import CharConfig
+    from etude.data.tokens.training import train_tokenizer
 
     path = folder / f"{size}.tsv"
     if not path.exists():
@@ -83,8 +83,8 @@ def child(kind: str, size: int, folder: Path) -> None:
     """Print the peaks of preparing (or opening) and of taking batches."""
     import torch
 
-    from etude.data.computed import ComputedTable
-    from etude.data.pairs import PairFeed
+    from etude.data.feeds.pairs import PairFeed
+    from etude.data.store.computed import ComputedTable
 
     torch.set_num_threads(1)
     with Peak() as opening:

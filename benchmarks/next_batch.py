@@ -9,8 +9,8 @@ import statistics
 import sys
 import time
 
-from etude.data.computed import ComputedTable
-from etude.data.pairs import PairFeed
+from etude.data.feeds.pairs import PairFeed
+from etude.data.store.computed import ComputedTable
 
 STEP = 1_000_000
 

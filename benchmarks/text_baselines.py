@@ -19,7 +19,7 @@ from measuring import Section, print_section
 from etude.app.config import load_config
 from etude.app.corpus import open_corpus
 from etude.app.texts import Texts
-from etude.data.text_table import TextTable
+from etude.data.store.text_table import TextTable
 
 DISCOUNT = 0.75
 

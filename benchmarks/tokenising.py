@@ -75,10 +75,10 @@ def write_text(path: Path, size: int) -> None:
 
 def prepare(path: Path, cache: Path, processes: int) -> None:
     """Train a tokenizer, tokenise, and print what that took."""
-    from etude.data.text_prepared import prepare_texts
-    from etude.data.text_source import open_texts
-    from etude.data.text_tokenizer import fit_text_tokenizer
-    from etude.data.tokenizer_config import BpeConfig
+    from etude.data.files.text_source import open_texts
+    from etude.data.store.text_fitting import fit_text_tokenizer
+    from etude.data.store.text_prepared import prepare_texts
+    from etude.data.tokens.config import BpeConfig
 
     corpus = open_texts(path, cache=cache)
     with Peak() as training:

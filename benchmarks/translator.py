@@ -8,11 +8,11 @@ from handwritten_translation import Corpus, Recipe
 from numpy.typing import NDArray
 
 import etude
-from etude.data.pairs import PairFeed
-from etude.data.tokenizers import PAD
+from etude.data.feeds.pairs import PairFeed
+from etude.data.tokens.tokenizers import PAD
 from etude.model.losses import CrossEntropy
 from etude.model.transformer import Transformer, TransformerConfig
-from etude.tasks.translation import TranslationTask
+from etude.tasks.translation.task import TranslationTask
 
 Ints = NDArray[np.int64]
 

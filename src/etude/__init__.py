@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etude import errors, losses
-    from etude.app.run import Run
+    from etude.app.python.trainer import Trainer, fit
     from etude.app.running import train
-    from etude.app.trainer import Trainer, fit
+    from etude.app.runs.run import Run
     from etude.base.durations import Duration
     from etude.base.progress import Progress
     from etude.callbacks.early_stopping import EarlyStopping
     from etude.model.loss import Loss
-    from etude.train.callback import Callback, Stop
     from etude.train.fit import Result
-    from etude.train.metrics import Metric
     from etude.train.optim.configured import Scheduled
     from etude.train.task import StepOutput, Task
+    from etude.train.watch.callback import Callback, Stop
+    from etude.train.watch.metrics import Metric
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Callback": "etude.train.callback",
+    "Callback": "etude.train.watch.callback",
     "Duration": "etude.base.durations",
     "EarlyStopping": "etude.callbacks.early_stopping",
     "Loss": "etude.model.loss",
-    "Metric": "etude.train.metrics",
+    "Metric": "etude.train.watch.metrics",
     "Progress": "etude.base.progress",
     "Result": "etude.train.fit",
-    "Run": "etude.app.run",
+    "Run": "etude.app.runs.run",
     "Scheduled": "etude.train.optim.configured",
     "StepOutput": "etude.train.task",
-    "Stop": "etude.train.callback",
+    "Stop": "etude.train.watch.callback",
     "Task": "etude.train.task",
-    "Trainer": "etude.app.trainer",
-    "fit": "etude.app.trainer",
+    "Trainer": "etude.app.python.trainer",
+    "fit": "etude.app.python.trainer",
 }
 _MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.errors"}
 

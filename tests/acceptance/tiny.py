@@ -4,7 +4,7 @@ import json
 import random
 import shutil
 
-from etude.train.checkpoint import verify
+from etude.train.memory.checkpoint import verify
 
 CLOCK = ("_seconds", "_per_second", "_memory")
 STATE_CLOCK = {"seconds"}

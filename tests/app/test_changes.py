@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from etude.app.changes import judged, machine_notes
+from etude.app.runs.changes import judged, machine_notes
 from etude.base.errors import RefusedError
 
 NOW = {"hardware": {"threads": 2, "processor": "A"}, "versions": {"torch": "2.13.0"}}

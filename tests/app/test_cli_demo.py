@@ -9,7 +9,7 @@ import pytest
 from etude.__main__ import main
 from etude.app import demo
 from etude.app.config import load_config
-from etude.app.environment import commit, environment
+from etude.app.runs.environment import commit, environment
 
 
 def test_the_package_carries_the_recipe_that_the_demo_trains():

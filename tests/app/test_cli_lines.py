@@ -16,8 +16,8 @@ from etude.app.cli.complete import complete
 from etude.app.cli.lines import LARGEST, Lines
 from etude.app.cli.predict import form, stream_out
 from etude.base.errors import DataError
-from etude.tasks.language_model import Completion, Scored
-from etude.tasks.translation import Translation
+from etude.tasks.language_model.task import Completion, Scored
+from etude.tasks.translation.task import Translation
 
 PLAIN = Namespace(n_best=1, json=False)
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import etude
 from etude.__main__ import main
-from etude.app.diff import compare_runs
 from etude.app.running import train_run
+from etude.app.runs.diff import compare_runs
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ from etude.__main__ import main
 from etude.app.export import export, export_task
 from etude.app.export_decoder import FOREIGN
 from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.data.tokenizer_config import BpeConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import EOS, tokenizer_from
+from etude.data.tokens.config import BpeConfig
+from etude.data.tokens.tokenizers import EOS, tokenizer_from
+from etude.data.tokens.training import train_tokenizer
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import InitConfig
-from etude.tasks.hf import HfTask
-from etude.tasks.language_model import LanguageModelConfig, LanguageModelTask
-from etude.tasks.sampling import generate
+from etude.search.sampling import generate
+from etude.tasks.hf.task import HfTask
+from etude.tasks.language_model.task import LanguageModelConfig, LanguageModelTask
 
 TEXTS = [
     f"the {a} house stands on a {b} hill, and the {b} dog ran over it" for a in ("red", "green") for b in ("old", "new")

@@ -15,7 +15,7 @@ from texts_of_runs import CARRIED, CONFIG, folder
 
 import etude
 from etude.__main__ import main
-from etude.tasks.language_model import LanguageModelTask
+from etude.tasks.language_model.task import LanguageModelTask
 
 PROMPTS = ["the red", "a", "", "dog ran over the new hill"]
 

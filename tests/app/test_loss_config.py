@@ -10,8 +10,8 @@ from etude.app.config import load_config
 from etude.app.running import train_run
 from etude.base.errors import ConfigError
 from etude.model.losses import CrossEntropyWithZ
-from etude.tasks.translation import TranslationTask
-from etude.train.checkpoint import read_weights
+from etude.tasks.translation.task import TranslationTask
+from etude.train.memory.checkpoint import read_weights
 
 CONFIG = """
 [task]
@@ -50,7 +50,7 @@ tensorboard = false
 PARTS = """
 import etude
 import torch
-from etude.tasks.translation import TranslationTask
+from etude.tasks.translation.task import TranslationTask
 
 def widest(task, power=1.0):
     return max(p.abs().max() for p in task.parameters()) ** power

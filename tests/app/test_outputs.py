@@ -7,10 +7,10 @@ import pytest
 
 from etude.app.cli.main import main
 from etude.app.config import load_config
-from etude.app.run import Run
 from etude.app.running import train_run
+from etude.app.runs.run import Run
 from etude.callbacks import tables
-from etude.tasks.text_metrics import CorpusScore
+from etude.metrics.text import CorpusScore
 
 CONFIG = """
 [task]

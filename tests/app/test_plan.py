@@ -9,11 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etude.app.config import load_config
-from etude.app.plan import LOG, SAVE, VALIDATE, plan
-from etude.app.plan_turns import turns
+from etude.app.plan.plan import LOG, SAVE, VALIDATE, plan
+from etude.app.plan.turns import turns
 from etude.app.running import train_run
 from etude.base.errors import ConfigError, DataError
-from etude.data.pairs import PairFeed
+from etude.data.feeds.pairs import PairFeed
 
 WORDS = ("one", "two", "three", "four", "five", "six")
 CONFIG = """
@@ -232,7 +232,7 @@ def test_no_step_to_plan_is_refused(config):
 def test_epochs_that_are_not_looked_at_are_like_the_last_that_was(config, monkeypatch):
     overrides = {**RUNS["accumulation by schedule and durations by the batch"], "train.max_duration": "9 epochs"}
     seen = plan(config(overrides))
-    monkeypatch.setattr("etude.app.plan_walk.LOOKED", 20)
+    monkeypatch.setattr("etude.app.plan.walk.LOOKED", 20)
 
     guessed = plan(config(overrides))
 
@@ -244,7 +244,7 @@ def test_epochs_that_are_not_looked_at_are_like_the_last_that_was(config, monkey
 
 
 def test_an_end_by_tokens_that_were_not_counted_is_an_estimate(config, monkeypatch):
-    monkeypatch.setattr("etude.app.plan_walk.LOOKED", 20)
+    monkeypatch.setattr("etude.app.plan.walk.LOOKED", 20)
 
     guessed = plan(config({"train.max_duration": "2000 tokens"}))
 
@@ -253,7 +253,7 @@ def test_an_end_by_tokens_that_were_not_counted_is_an_estimate(config, monkeypat
 
 def test_sizes_by_schedule_hold_beyond_what_is_looked_at(config, monkeypatch):
     seen = plan(config(RUNS["a batch size by schedule"]))
-    monkeypatch.setattr("etude.app.plan_walk.LOOKED", 1)
+    monkeypatch.setattr("etude.app.plan.walk.LOOKED", 1)
 
     guessed = plan(config(RUNS["a batch size by schedule"]))
 

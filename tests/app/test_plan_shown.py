@@ -11,9 +11,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from etude.__main__ import main
-from etude.app.plan import LOG, SAVE, VALIDATE, Plan, Row
-from etude.app.plan_picture import svg
-from etude.app.plan_text import chart, sampled, table, text
+from etude.app.plan.picture import svg
+from etude.app.plan.plan import LOG, SAVE, VALIDATE, Plan, Row
+from etude.app.plan.text import chart, sampled, table, text
 from etude.base.horizon import Horizon
 
 CONFIG = """

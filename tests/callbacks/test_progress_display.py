@@ -10,7 +10,7 @@ from etude.base.progress import Progress
 from etude.callbacks import progress as module
 from etude.callbacks.config import LogConfig, build_progress
 from etude.callbacks.progress import LiveScreen, PlainScreen, ProgressDisplay, durations, fraction_done, is_live
-from etude.train.callback import RunView
+from etude.train.watch.callback import RunView
 
 CONFIG = {"train": {"max_duration": ["100 steps", "9 epochs"]}}
 

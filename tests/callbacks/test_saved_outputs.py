@@ -14,7 +14,7 @@ from etude.base.errors import ConfigError
 from etude.callbacks import tables
 from etude.callbacks.columns import columns_of, interpreted, listed
 from etude.callbacks.outputs import SavedOutputs
-from etude.train.checkpoint.store import Store
+from etude.train.memory.checkpoint.store import Store
 
 QUIET = {"device": "cpu", "precision": "float32", "say": lambda _: None, "progress": False, "loggers": []}
 

@@ -10,7 +10,7 @@ from etude.base.errors import ConfigError
 from etude.callbacks import config as module
 from etude.callbacks.config import LogConfig, build_loggers
 from etude.callbacks.tensorboard import TensorBoardLogger
-from etude.train.record import Record
+from etude.train.watch.record import Record
 
 
 def row(step, **scalars):

@@ -20,7 +20,7 @@ from torch.utils.data import (
 )
 
 from etude.base.errors import ConfigError, DataError
-from etude.data.adopt import adopt
+from etude.data.feeds.adopt import adopt
 
 N = 20
 

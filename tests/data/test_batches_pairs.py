@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from etude.base.errors import DataError
-from etude.data.batches import pair_batch
-from etude.data.pairs import PairFeed
-from etude.data.tokenizers import BOS, EOS, PAD
+from etude.data.feeds.batches import pair_batch
+from etude.data.feeds.pairs import PairFeed
+from etude.data.tokens.tokenizers import BOS, EOS, PAD
 
 
 class Table:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from etude.base.errors import DataError
 from etude.base.randomness import Permutation, seed_of
-from etude.data.curriculum import Ascending, Chosen, Curriculum
-from etude.data.plan import CountPlan, Shuffled
-from etude.data.windows import Budget, WindowPlan
+from etude.data.order.curriculum import Ascending, Chosen, Curriculum
+from etude.data.order.plan import CountPlan, Shuffled
+from etude.data.order.windows import Budget, WindowPlan
 
 N = 200
 DRAW = np.random.default_rng(3)

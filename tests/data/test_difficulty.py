@@ -5,13 +5,13 @@ import json
 import pytest
 
 from etude.base.errors import DataError
-from etude.data.difficulty import difficulties
-from etude.data.parallel import open_pairs
-from etude.data.prepared import prepare_pairs
-from etude.data.skipped import Policy
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import Tokenizer
+from etude.data.files.parallel import open_pairs
+from etude.data.files.skipped import Policy
+from etude.data.store.difficulty import difficulties
+from etude.data.store.prepared import prepare_pairs
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.tokenizers import Tokenizer
+from etude.data.tokens.training import train_tokenizer
 
 BYTES: dict[str, Tokenizer] = dict.fromkeys(("source", "target"), train_tokenizer(ByteConfig(), ()))
 LEAVE_OUT = Policy(on_bad_sample="skip", max_skipped=5)
@@ -73,7 +73,7 @@ def test_a_column_that_is_not_there_is_said_with_those_that_are(tmp_path):
 def test_aligned_files_have_no_columns(tmp_path):
     (tmp_path / "a").write_text("x\n")
     (tmp_path / "b").write_text("y\n")
-    from etude.data.config import AlignedFiles
+    from etude.data.files.names import AlignedFiles
 
     source = open_pairs(AlignedFiles(source=tmp_path / "a", target=tmp_path / "b"), cache=tmp_path)
     table = prepare_pairs(source, BYTES, tmp_path)

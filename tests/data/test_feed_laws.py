@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Sampler, TensorDataset
 
-from etude.data.adopt import adopt
-from etude.data.batches import PairBatch
-from etude.data.curriculum import Curriculum
-from etude.data.pairs import PairFeed, pair_measures
+from etude.data.feeds.adopt import adopt
+from etude.data.feeds.batches import PairBatch
+from etude.data.feeds.pairs import PairFeed, pair_measures
+from etude.data.order.curriculum import Curriculum
 
 N = 53
 

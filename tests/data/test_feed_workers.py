@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from etude.base.errors import DataError
-from etude.data.plan import CountPlan
-from etude.data.planned import PlannedFeed
-from etude.data.workers import Workers
+from etude.data.feeds.planned import PlannedFeed
+from etude.data.feeds.workers import Workers
+from etude.data.order.plan import CountPlan
 
 
 class Fetch:
@@ -175,7 +175,7 @@ def test_ctrl_c_is_left_to_the_main_process():
 
 ORPHANS = """
 import sys, time, numpy as np
-from etude.data.pairs import PairFeed
+from etude.data.feeds.pairs import PairFeed
 class Table:
     def __len__(self): return 64
     def lengths(self, side): return np.ones(64, dtype=np.int64)

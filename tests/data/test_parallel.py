@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.base.errors import DataError
-from etude.data.config import AlignedFiles
-from etude.data.lines import BLOCK_BYTES, Flaw, LineFile
-from etude.data.parallel import ListedPairs, open_again, open_pairs
+from etude.data.files.lines import BLOCK_BYTES, Flaw, LineFile
+from etude.data.files.names import AlignedFiles
+from etude.data.files.parallel import ListedPairs, open_again, open_pairs
 
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\ufeff"), min_size=1).filter(str.strip)
 
@@ -157,7 +157,7 @@ def test_a_changed_file_is_noticed_even_where_size_and_time_are_kept(tmp_path):
 
 def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):
     path, cache = written(tmp_path, "a.tsv", "one\tuno\n"), tmp_path / "cache"
-    monkeypatch.setattr("etude.data.lines.SETTLED_SECONDS", -1000.0)
+    monkeypatch.setattr("etude.data.files.lines.SETTLED_SECONDS", -1000.0)
     first = LineFile(path, cache)
     monkeypatch.setattr(LineFile, "_scan", None)
 
@@ -168,7 +168,7 @@ def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):
 
 def test_a_damaged_index_is_made_again(tmp_path, monkeypatch):
     path, cache = written(tmp_path, "a.tsv", "one\tuno\ntwo\tdos\n"), tmp_path / "cache"
-    monkeypatch.setattr("etude.data.lines.SETTLED_SECONDS", -1000.0)
+    monkeypatch.setattr("etude.data.files.lines.SETTLED_SECONDS", -1000.0)
     open_pairs(path, cache=cache)
     for file in [*(cache / "lines").iterdir(), *(cache / "files").iterdir()]:
         file.write_bytes(b"\xff{nonsense")

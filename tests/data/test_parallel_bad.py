@@ -5,9 +5,10 @@ import os
 import pytest
 
 from etude.base.errors import DataError
-from etude.data.config import AlignedFiles, DataConfig
-from etude.data.parallel import BadSampleError, open_pairs
-from etude.data.skipped import Allowance
+from etude.data.config import DataConfig
+from etude.data.files.names import AlignedFiles
+from etude.data.files.parallel import BadSampleError, open_pairs
+from etude.data.files.skipped import Allowance
 
 HEAD = b"source\ttarget\n"
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.randomness import Permutation, seed_of
-from etude.data.feed import limited
-from etude.data.plan import CountPlan, Share
-from etude.data.windows import Budget, Count, WindowPlan, by_both_lengths, padding_share
+from etude.data.feeds.feed import limited
+from etude.data.order.plan import CountPlan, Share
+from etude.data.order.windows import Budget, Count, WindowPlan, by_both_lengths, padding_share
 
 
 def lengths_of(n, seed=0):

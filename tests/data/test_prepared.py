@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.base.errors import DataError
-from etude.data.config import AlignedFiles
-from etude.data.fitting import fit_tokenizers
-from etude.data.parallel import SIDES, BadSampleError, ListedPairs, open_pairs
-from etude.data.prepared import TokenTable, prepare_pairs
-from etude.data.skipped import Policy, write_skipped
-from etude.data.tokenizer_config import BpeConfig, ByteConfig, CharConfig, FileConfig, TokenizerPair, WordConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.files.names import AlignedFiles
+from etude.data.files.parallel import SIDES, BadSampleError, ListedPairs, open_pairs
+from etude.data.files.skipped import Policy, write_skipped
+from etude.data.store.fitting import fit_tokenizers
+from etude.data.store.prepared import TokenTable, prepare_pairs
+from etude.data.tokens.config import BpeConfig, ByteConfig, CharConfig, FileConfig, TokenizerPair, WordConfig
+from etude.data.tokens.training import train_tokenizer
 
 BYTES = dict.fromkeys(SIDES, train_tokenizer(ByteConfig(), []))
 LEAVE_OUT = Policy(on_bad_sample="skip", max_skipped="100%")
@@ -69,7 +69,7 @@ def shared_table(tmp_path_factory):
 def test_a_second_call_opens_what_the_first_has_made(tmp_path, monkeypatch):
     source = open_pairs(written(tmp_path))
     first = prepare_pairs(source, BYTES, tmp_path / "cache")
-    monkeypatch.setattr("etude.data.prepared.encoded", None)
+    monkeypatch.setattr("etude.data.store.prepared.encoded", None)
 
     again = prepare_pairs(open_pairs(written(tmp_path, name="renamed.tsv")), BYTES, tmp_path / "cache")
 
@@ -192,7 +192,7 @@ def test_fitted_tokenizers_are_shared_or_two_and_kept_by_content(tmp_path, monke
     source, cache = open_pairs(written(tmp_path)), tmp_path / "cache"
     two = TokenizerPair(source=CharConfig(), target=BpeConfig(vocab_size=300))
     shared, own = fit_tokenizers(CharConfig(), source, cache), fit_tokenizers(two, source, cache)
-    monkeypatch.setattr("etude.data.fitting.train_tokenizer", None)
+    monkeypatch.setattr("etude.data.store.fitting.train_tokenizer", None)
 
     again = fit_tokenizers(two, source, cache)
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from etude.base.errors import DataError, RefusedError, StorageError
-from etude.data import encoding
-from etude.data.parallel import SIDES, BadSampleError, ListedPairs, open_pairs
-from etude.data.prepared import prepare_pairs
-from etude.data.skipped import Policy
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.files.parallel import SIDES, BadSampleError, ListedPairs, open_pairs
+from etude.data.files.skipped import Policy
+from etude.data.store import encoding
+from etude.data.store.prepared import prepare_pairs
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.training import train_tokenizer
 
 BYTES = dict.fromkeys(SIDES, train_tokenizer(ByteConfig(), []))
 LEAVE_OUT = Policy(on_bad_sample="skip", max_skipped="100%")
@@ -41,7 +41,7 @@ def content_of(folder):
 
 def test_any_number_of_processes_gives_the_same_table(tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "SHARD_SAMPLES", 64)
-    monkeypatch.setattr("etude.data.crew.SHARD_SAMPLES", 64)
+    monkeypatch.setattr("etude.data.store.crew.SHARD_SAMPLES", 64)
     path = written(tmp_path, count=1000)
     path.write_text(path.read_text() + "ragged\nlast\trow\n")
     seen = []
@@ -105,11 +105,11 @@ def test_a_damaged_or_foreign_table_is_made_again_and_said(tmp_path, damage):
 PROGRAM = """
 import sys
 from pathlib import Path
-from etude.data import encoding
-from etude.data.parallel import open_pairs
-from etude.data.prepared import prepare_pairs
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.store import encoding
+from etude.data.files.parallel import open_pairs
+from etude.data.store.prepared import prepare_pairs
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.training import train_tokenizer
 encoding.SHARD_SAMPLES = 100
 def report(done, total):
     print(done, flush=True)
@@ -193,10 +193,10 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from etude.data.parallel import open_pairs
-from etude.data.prepared import prepare_pairs
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.files.parallel import open_pairs
+from etude.data.store.prepared import prepare_pairs
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.training import train_tokenizer
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
 bytes_ = train_tokenizer(ByteConfig(), [])

@@ -12,10 +12,10 @@ import pytest
 from text_corpora import BYTES, content_of, written
 
 from etude.base.errors import DataError, StorageError
-from etude.data import text_crew, text_prepared
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_source import open_texts
-from etude.data.text_split import SplitRule
+from etude.data.files.text_source import open_texts
+from etude.data.files.text_split import SplitRule
+from etude.data.store import text_crew, text_prepared
+from etude.data.store.text_prepared import prepare_texts
 
 
 def damage_size(folder):
@@ -47,11 +47,11 @@ def test_a_damaged_table_is_made_again_and_said(tmp_path, damage):
 PROGRAM = """
 import sys
 from pathlib import Path
-from etude.data import text_prepared
-from etude.data.text_source import open_texts
-from etude.data.text_split import SplitRule
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.store import text_prepared
+from etude.data.files.text_source import open_texts
+from etude.data.files.text_split import SplitRule
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.training import train_tokenizer
 text_prepared.GROUP_PIECES = 50
 def report(done, total):
     print(done, flush=True)
@@ -179,11 +179,12 @@ def alive(pid):
 MEMORY = """
 import sys
 from pathlib import Path
-from etude.data import text_files, text_prepared
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_source import open_texts
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.files import text_files
+from etude.data.store import text_prepared
+from etude.data.store.text_prepared import prepare_texts
+from etude.data.files.text_source import open_texts
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.training import train_tokenizer
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
 text_files.BLOCK_BYTES = text_prepared.GROUP_BYTES = 1 << 16

@@ -9,13 +9,13 @@ import torch
 from text_corpora import BYTES, table_of
 
 from etude.base.errors import ConfigError
-from etude.data import text_rows
-from etude.data.text_batches import IGNORED, TextBatch
-from etude.data.text_feed import TextFeed, Weighed
-from etude.data.text_packing import packed
-from etude.data.tokenizer_config import BpeConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import EOS, PAD
+from etude.data.feeds.text_batches import IGNORED, TextBatch
+from etude.data.feeds.text_feed import TextFeed, Weighed
+from etude.data.order import text_rows
+from etude.data.order.packing import packed
+from etude.data.tokens.config import BpeConfig
+from etude.data.tokens.tokenizers import EOS, PAD
+from etude.data.tokens.training import train_tokenizer
 
 TEXTS = [f"{n}: " + "word é " * ((n * 37) % 23) + "end" for n in range(60)]
 OTHERS = [f"OTHER {n} " * 9 for n in range(12)]

@@ -12,8 +12,8 @@ from pyarrow import parquet
 from text_corpora import read
 
 from etude.base.errors import DataError
-from etude.data import text_files, text_source
-from etude.data.text_source import open_texts
+from etude.data.files import text_files, text_source
+from etude.data.files.text_source import open_texts
 
 
 def test_a_folder_is_read_recursively_in_the_order_of_its_paths_and_without_what_is_hidden(tmp_path):

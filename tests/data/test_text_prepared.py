@@ -7,16 +7,16 @@ import pytest
 from text_corpora import BYTES, content_of, table_of, written
 
 from etude.base.errors import DataError
-from etude.data import text_prepared
-from etude.data.pair_sources import BadSampleError
-from etude.data.skipped import Policy, write_skipped
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_source import open_texts
-from etude.data.text_split import SplitRule
-from etude.data.text_tokenizer import fit_text_tokenizer
-from etude.data.tokenizer_config import BpeConfig, CharConfig, WordConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import EOS
+from etude.data.files.pair_sources import BadSampleError
+from etude.data.files.skipped import Policy, write_skipped
+from etude.data.files.text_source import open_texts
+from etude.data.files.text_split import SplitRule
+from etude.data.store import text_prepared
+from etude.data.store.text_fitting import fit_text_tokenizer
+from etude.data.store.text_prepared import prepare_texts
+from etude.data.tokens.config import BpeConfig, CharConfig, WordConfig
+from etude.data.tokens.tokenizers import EOS
+from etude.data.tokens.training import train_tokenizer
 
 LEAVE_OUT = Policy(on_bad_sample="skip", max_skipped="50%")
 
@@ -200,7 +200,7 @@ def test_a_tokenizer_learns_from_the_training_part_alone_and_is_kept(tmp_path):
 
 
 def test_a_tokenizer_learns_from_an_even_sample_of_a_huge_corpus_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("etude.data.text_tokenizer.SAMPLE_BYTES", 100)
+    monkeypatch.setattr("etude.data.store.text_fitting.SAMPLE_BYTES", 100)
     (tmp_path / "texts").mkdir()
     for number in range(10):
         (tmp_path / "texts" / f"{number}.txt").write_text(chr(ord("a") + number) * 30)

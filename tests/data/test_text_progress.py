@@ -1,6 +1,6 @@
 """What is told of a preparation."""
 
-from etude.data.text_progress import SpokenProgress
+from etude.data.store.progress import SpokenProgress
 
 
 def test_something_is_said_every_ten_seconds_and_at_the_end_of_what_took_long():

@@ -8,7 +8,7 @@ from text_corpora import read
 from etude.base.errors import ConfigError, DataError
 from etude.data.corpora import python_sources
 from etude.data.corpora.python_sources import docstrings, documents, source_files, text_corpus
-from etude.data.text_source import open_texts
+from etude.data.files.text_source import open_texts
 
 
 @pytest.fixture(scope="module")

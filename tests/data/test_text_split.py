@@ -6,10 +6,10 @@ import pytest
 from text_corpora import BYTES
 
 from etude.base.errors import DataError
-from etude.data import text_files, text_split
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_source import open_texts
-from etude.data.text_split import SplitRule
+from etude.data.files import text_files, text_split
+from etude.data.files.text_source import open_texts
+from etude.data.files.text_split import SplitRule
+from etude.data.store.text_prepared import prepare_texts
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from text_corpora import BYTES
 
-from etude.data import text_encoding
-from etude.data.text_encoding import Group, PieceTokenizer, encoded, prefix_of, token_bytes
-from etude.data.text_pieces import pieces
-from etude.data.tokenizer_config import BpeConfig, ByteConfig, CharConfig, UnigramConfig, WordConfig, WordpieceConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import tokenizer_from
+from etude.data.files.text_pieces import pieces
+from etude.data.store import text_encoding
+from etude.data.store.text_encoding import Group, PieceTokenizer, encoded, prefix_of, token_bytes
+from etude.data.tokens.config import BpeConfig, ByteConfig, CharConfig, UnigramConfig, WordConfig, WordpieceConfig
+from etude.data.tokens.tokenizers import tokenizer_from
+from etude.data.tokens.training import train_tokenizer
 
 ODD = " \n\t\r\x0b\x1c\x1d\x85\u00a0\u3000\u2028ab!?.\u0301é日本🎉Σς1 "
 TEXT = "The quick brown fox jumps over 2 lazy dogs,\n\n  twice!\tAgain  and again. " * 20 + ODD * 9

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from etude.base.config.section import Section
 from etude.base.errors import DataError
-from etude.data.tokenizer_config import (
+from etude.data.tokens.config import (
     TOKENIZERS,
     BpeConfig,
     ByteConfig,
@@ -24,8 +24,7 @@ from etude.data.tokenizer_config import (
     WordConfig,
     WordpieceConfig,
 )
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import (
+from etude.data.tokens.tokenizers import (
     BOS,
     EOS,
     PAD,
@@ -36,6 +35,7 @@ from etude.data.tokenizers import (
     load_tokenizer,
     tokenizer_from,
 )
+from etude.data.tokens.training import train_tokenizer
 
 TEXTS = [
     "The little dog sees the other little dog; the dogs bark.",
@@ -195,8 +195,8 @@ def test_a_vocabulary_with_gaps_or_endless_ids_is_refused():
 @every_kind
 def test_training_is_the_same_in_every_process(kind):
     program = (
-        "import sys; from etude.data.tokenizer_training import train_tokenizer;"
-        "from etude.data.tokenizer_config import TOKENIZERS;"
+        "import sys; from etude.data.tokens.training import train_tokenizer;"
+        "from etude.data.tokens.config import TOKENIZERS;"
         "config = TOKENIZERS[sys.argv[1]].model_validate_json(sys.argv[2]);"
         "print(train_tokenizer(config, sys.argv[3:] * 20).fingerprint())"
     )
@@ -313,8 +313,8 @@ def test_the_table_of_kinds_is_whole():
 
 def test_a_fork_after_encoding_says_nothing():
     program = (
-        "import os; from etude.data.tokenizer_training import train_tokenizer;"
-        "from etude.data.tokenizer_config import BpeConfig;"
+        "import os; from etude.data.tokens.training import train_tokenizer;"
+        "from etude.data.tokens.config import BpeConfig;"
         "train_tokenizer(BpeConfig(), ['a b'] * 999).encode_batch(['a'] * 999);"
         "pid = os.fork(); pid and os.waitpid(pid, 0)"
     )

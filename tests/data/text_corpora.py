@@ -2,10 +2,10 @@
 
 import json
 
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_source import BadDocument, open_texts
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
+from etude.data.files.text_source import BadDocument, open_texts
+from etude.data.store.text_prepared import prepare_texts
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.training import train_tokenizer
 
 BYTES = train_tokenizer(ByteConfig(), [])
 

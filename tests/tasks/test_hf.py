@@ -9,15 +9,15 @@ from hf_folders import CHATML, TEXTS, answers, folder, texts, write_lines
 
 import etude
 from etude.base.errors import ConfigError, DataError
-from etude.data.skipped import Policy
-from etude.data.tokenizers import load_tokenizer
+from etude.data.files.skipped import Policy
+from etude.data.tokens.tokenizers import load_tokenizer
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
-from etude.tasks.hf import HfTask
-from etude.tasks.hf_config import HfConfig
-from etude.tasks.hf_feed import HfFeed
-from etude.tasks.hf_folder import HfModelConfig, load_parts, store_parts, stored_parts
-from etude.tasks.hf_rows import prepare_rows
-from etude.tasks.hf_samples import Fields, open_samples
+from etude.tasks.hf.config import HfConfig
+from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.folder import HfModelConfig, load_parts, store_parts, stored_parts
+from etude.tasks.hf.rows import prepare_rows
+from etude.tasks.hf.samples import Fields, open_samples
+from etude.tasks.hf.task import HfTask
 
 KINDS = ("gpt2", "llama", "t5")
 

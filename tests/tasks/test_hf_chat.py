@@ -4,8 +4,8 @@ import pytest
 from hf_folders import CHATML, MARKED, TEXTS, tokenizer
 
 from etude.base.errors import ConfigError
-from etude.data.lines import Flaw
-from etude.tasks.chat import Encoder
+from etude.data.files.lines import Flaw
+from etude.tasks.hf.chat import Encoder
 
 TALK = [
     {"role": "system", "content": "be short"},

@@ -9,8 +9,8 @@ from hf_folders import CHATML, folder
 from safetensors.torch import load_file, save_file
 
 from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.tasks.hf import HfTask
-from etude.tasks.hf_folder import HfModelConfig, load_parts, longest, store_parts, stored_parts
+from etude.tasks.hf.folder import HfModelConfig, load_parts, longest, store_parts, stored_parts
+from etude.tasks.hf.task import HfTask
 
 
 @pytest.fixture(scope="module")

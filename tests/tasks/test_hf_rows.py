@@ -8,12 +8,12 @@ import pytest
 from hf_folders import CHATML, PAIRS, TEXTS, answers, texts, tokenizer, write_lines
 
 from etude.base.errors import ConfigError, DataError, StorageError
-from etude.data.skipped import Policy, write_skipped
-from etude.tasks import hf_rows
-from etude.tasks.chat import Encoder
-from etude.tasks.hf_feed import HfFeed
-from etude.tasks.hf_rows import prepare_rows
-from etude.tasks.hf_samples import Asked, Conversation, Fields, Text, open_samples
+from etude.data.files.skipped import Policy, write_skipped
+from etude.tasks.hf.chat import Encoder
+from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.rows import prepare_rows
+from etude.tasks.hf.samples import Asked, Conversation, Fields, Text, open_samples
+from etude.tasks.hf.task import rows as hf_rows
 
 WORDS = tokenizer()
 ENCODER = Encoder(WORDS, seq2seq=False)

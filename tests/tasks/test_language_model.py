@@ -9,16 +9,16 @@ from torch import nn
 
 import etude
 from etude.base.errors import ConfigError
-from etude.data.text_batches import TextBatch
-from etude.data.tokenizer_config import ByteConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import BOS, EOS, PAD, UNK
+from etude.data.feeds.text_batches import TextBatch
+from etude.data.tokens.config import ByteConfig
+from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK
+from etude.data.tokens.training import train_tokenizer
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import InitConfig, initialise
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
 from etude.model.recurrent import Recurrent, RecurrentConfig
-from etude.tasks.language_model import LanguageModelConfig, LanguageModelTask
+from etude.tasks.language_model.task import LanguageModelConfig, LanguageModelTask
 from etude.train.task import StepOutput
 
 ALL = ["perplexity", "bits_per_byte", "accuracy"]

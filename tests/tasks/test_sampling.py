@@ -11,9 +11,9 @@ from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import initialise
 from etude.model.recurrent import Recurrent, RecurrentConfig
-from etude.tasks.next_token import Options, sampled
-from etude.tasks.sampling import context_start, generate, stream
-from etude.tasks.scoring import score
+from etude.search.next_token import Options, sampled
+from etude.search.sampling import context_start, generate, stream
+from etude.search.scoring import score
 
 VOCABULARY = 13
 KINDS = {

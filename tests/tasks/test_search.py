@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from etude.data.tokenizers import BOS, EOS, PAD
+from etude.data.tokens.tokenizers import BOS, EOS, PAD
 from etude.model.transformer import Transformer, TransformerConfig
-from etude.tasks.search import Limits, beam, best_first, greedy, length_penalty
+from etude.search.beam import Limits, beam, best_first, greedy, length_penalty
 
 
 def model_of(vocabulary=12, seed=1, **options):

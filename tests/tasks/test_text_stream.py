@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.data.tokenizer_config import BpeConfig, ByteConfig, WordConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.tasks.text_stream import TextStream
+from etude.data.tokens.config import BpeConfig, ByteConfig, WordConfig
+from etude.data.tokens.training import train_tokenizer
+from etude.search.text_stream import TextStream
 
 LINES = ["naïve café 🎼 one two", "three  four, five", "Ünïcödé ☃ and 日本語"]
 TOKENIZERS = {

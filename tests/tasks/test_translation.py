@@ -9,14 +9,14 @@ import sacrebleu
 import torch
 
 from etude.base.errors import ConfigError
-from etude.data.batches import PairBatch, padded
-from etude.data.tokenizer_config import WordConfig
-from etude.data.tokenizer_training import train_tokenizer
-from etude.data.tokenizers import PAD
+from etude.data.feeds.batches import PairBatch, padded
+from etude.data.tokens.config import WordConfig
+from etude.data.tokens.tokenizers import PAD
+from etude.data.tokens.training import train_tokenizer
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy, LossConfig
 from etude.model.transformer import Transformer, TransformerConfig
-from etude.tasks.translation import TranslationConfig, TranslationTask
+from etude.tasks.translation.task import TranslationConfig, TranslationTask
 
 LINES = ["one two three", "two", "three  one, two", "four one", "two two two four three", "one"]
 

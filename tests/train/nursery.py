@@ -18,7 +18,7 @@ WARM = [
     "etude.app.cli.main",
     "etude.app.cli.train",
     "etude.train.fit",
-    "etude.data.workers",
+    "etude.data.feeds.workers",
     "small_runs",
     "faulty",
 ]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from etude.train.checkpoint import Content, Store, verify
-from etude.train.checkpoint.store import BEST, LAST
+from etude.train.memory.checkpoint import Content, Store, verify
+from etude.train.memory.checkpoint.store import BEST, LAST
 
 RANKING = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.3, 5: 0.05}
 """What each step's validation measured; less is better."""

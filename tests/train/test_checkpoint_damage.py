@@ -15,7 +15,7 @@ from small_runs import Regression, loaders, rows, trainer, weights
 
 from etude.base.errors import EtudeError, RefusedError, StorageError
 from etude.base.files import sha256_of
-from etude.train.checkpoint import read, read_weights, verify
+from etude.train.memory.checkpoint import read, read_weights, verify
 
 FILES = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.safetensors", "state.json"]
 

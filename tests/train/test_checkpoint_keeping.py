@@ -13,9 +13,9 @@ from small_runs import Regression, loaders, rows, trainer, weights
 
 import etude
 from etude.base.errors import StorageError
-from etude.train.checkpoint import Store
-from etude.train.checkpoint import store as store_module
-from etude.train.record import Record, read_rows
+from etude.train.memory.checkpoint import Store
+from etude.train.memory.checkpoint import store as store_module
+from etude.train.watch.record import Record, read_rows
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

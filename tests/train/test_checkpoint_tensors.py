@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from etude.base.errors import StorageError
-from etude.train.checkpoint.reader import read_tensors
-from etude.train.checkpoint.tensors import _NAMES, write_tensors
+from etude.train.memory.checkpoint.reader import read_tensors
+from etude.train.memory.checkpoint.tensors import _NAMES, write_tensors
 
 SHAPES = [(), (0,), (1,), (3, 5), (2, 0, 4), (2, 3, 4)]
 

@@ -10,8 +10,8 @@ from saves import tree
 from small_runs import Regression, loaders, rows, trainer, weights
 
 from etude.base.errors import RefusedError
-from etude.train.checkpoint import verify
 from etude.train.lock import Lock, claimed
+from etude.train.memory.checkpoint import verify
 
 TERM, INT = int(signal.SIGTERM), int(signal.SIGINT)
 STEP = "etude.train.training:Training.step"
@@ -23,7 +23,7 @@ PLACES = {
     "in a step": (STEP, 5, 5),
     "in validation": ("small_runs:Regression.validation_step", 4, 3),
     "in a save": ("etude.train.training:Training._capture", 2, None),
-    "while rows are written": ("etude.train.record:Record.write", 6, None),
+    "while rows are written": ("etude.train.watch.record:Record.write", 6, None),
     "in the last step": (STEP, 9, 9),
 }
 
@@ -69,7 +69,7 @@ def test_the_first_signal_ends_a_run_after_the_step_and_a_save(place, number, st
     [
         "etude.train.training:Training._capture",
         pytest.param(STEP, marks=pytest.mark.acceptance),
-        pytest.param("etude.train.record:Record.write", marks=pytest.mark.acceptance),
+        pytest.param("etude.train.watch.record:Record.write", marks=pytest.mark.acceptance),
     ],
 )
 def test_a_second_ctrl_c_ends_a_run_at_once_and_unhurt(at, straight, quick_folder, nursery):

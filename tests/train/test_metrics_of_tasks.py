@@ -120,7 +120,7 @@ def test_a_metric_may_decide_about_the_best():
 
 
 def test_metrics_of_parts_merge_into_those_of_the_whole():
-    from etude.train.metrics import adapt
+    from etude.train.watch.metrics import adapt
 
     for make, parts in ((Seen, [([1, 2],), ([3],)]), (Theirs, [torch.ones(2), torch.ones(1)])):
         whole, one, other = (adapt(make()) for _ in range(3))

@@ -9,12 +9,12 @@ from torch import nn
 
 import etude
 from etude.base.progress import Progress
-from etude.train.group import _power_of_two
 from etude.train.optim.slot import Slot
-from etude.train.outcome import Outcome, Round
-from etude.train.precision import Precision
-from etude.train.regularisers import OfParameters, Regulariser
-from etude.train.step import Update
+from etude.train.step.group import _power_of_two
+from etude.train.step.outcome import Outcome, Round
+from etude.train.step.precision import Precision
+from etude.train.step.regularisers import OfParameters, Regulariser
+from etude.train.step.update import Update
 
 VALUELESS = torch.device("meta")
 

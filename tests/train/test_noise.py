@@ -9,10 +9,10 @@ import etude
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
 from etude.train.config import TrainConfig
-from etude.train.noise import NoNoise, ParameterNoise, noise_of
 from etude.train.optim.slot import Slot
-from etude.train.precision import Precision
-from etude.train.step import Update
+from etude.train.step.noise import NoNoise, ParameterNoise, noise_of
+from etude.train.step.precision import Precision
+from etude.train.step.update import Update
 
 CPU = torch.device("cpu")
 LENGTH = Horizon(10, 10, 1, 1)

@@ -13,10 +13,10 @@ from etude.model.penalties import l1, l2
 from etude.train.optim.build import build_optimizer
 from etude.train.optim.config import AdamWConfig
 from etude.train.optim.slot import Slot
-from etude.train.precision import Precision
-from etude.train.regularisers import OfParameters, Regulariser, chosen
-from etude.train.step import Update
-from etude.train.terms import NameCheck, Term, weighted
+from etude.train.step.precision import Precision
+from etude.train.step.regularisers import OfParameters, Regulariser, chosen
+from etude.train.step.terms import NameCheck, Term, weighted
+from etude.train.step.update import Update
 
 CPU = torch.device("cpu")
 

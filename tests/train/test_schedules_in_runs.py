@@ -15,9 +15,9 @@ from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
 from etude.base.schedules import ScheduleSpec, bind
-from etude.data.pairs import PairFeed
-from etude.train.horizon import horizon
+from etude.data.feeds.pairs import PairFeed
 from etude.train.interrupt import Interrupted
+from etude.train.length import horizon
 
 BATCHES, EPOCHS = 7, 3  # of 50 samples by eight
 

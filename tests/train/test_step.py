@@ -7,10 +7,10 @@ from torch import nn
 
 import etude
 from etude.base.progress import Progress
-from etude.data.batches import PairBatch
+from etude.data.feeds.batches import PairBatch
 from etude.train.optim.slot import Slot
-from etude.train.precision import Precision
-from etude.train.step import Update
+from etude.train.step.precision import Precision
+from etude.train.step.update import Update
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -154,7 +154,7 @@ def test_a_batch_without_targets_contributes_nothing_and_no_nan():
 def test_accumulated_translation_batches_give_the_gradient_of_the_large_one(smoothing):
     from etude.model.losses import CrossEntropy
     from etude.model.transformer import Transformer, TransformerConfig
-    from etude.tasks.translation import TranslationTask
+    from etude.tasks.translation.task import TranslationTask
 
     def pairs(size, seed):
         draw = torch.Generator().manual_seed(seed)

@@ -20,20 +20,20 @@ from etude.base.config.reading import shown
 from etude.base.errors import ConfigError, DataError, EtudeError
 from etude.base.horizon import Horizon
 from etude.base.schedules import bind
-from etude.data.parallel import SIDES
-from etude.data.tokenizers import PAD
+from etude.data.files.parallel import SIDES
+from etude.data.tokens.tokenizers import PAD
 from etude.model.initialisers import initialise
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ, LossConfig, MeanSquaredError, MeanSquaredErrorConfig
 from etude.model.penalties import ImportedTerm, L2Config, l1, l2
 from etude.model.rates import ScheduledValue, initial, is_constant, loss_weight
 from etude.model.transformer import Transformer, TransformerConfig
-from etude.tasks.translation import TranslationConfig, TranslationTask
-from etude.train.callback import check_callback
-from etude.train.live import Live
+from etude.tasks.translation.task import TranslationConfig, TranslationTask
 from etude.train.optim.build import build_imported, build_optimizer
 from etude.train.optim.slot import Slot
-from etude.train.regularisers import OfParameters, Regulariser, chosen
+from etude.train.step.regularisers import OfParameters, Regulariser, chosen
 from etude.train.task import Task
+from etude.train.values import Live
+from etude.train.watch.callback import check_callback
 
 Say = Callable[[str], None]
 

@@ -9,13 +9,13 @@ from etude.app.build import build_loss, imported, imported_task
 from etude.app.config import TextConfig
 from etude.app.texts import Texts
 from etude.base.errors import ConfigError
-from etude.data.text_batches import IGNORED
-from etude.data.tokenizers import EOS, PAD
+from etude.data.feeds.text_batches import IGNORED
+from etude.data.tokens.tokenizers import EOS, PAD
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import initialise
 from etude.model.recurrent import Recurrent, RecurrentConfig
-from etude.tasks.language_model import LanguageModelConfig, LanguageModelTask
+from etude.tasks.language_model.task import LanguageModelConfig, LanguageModelTask
 from etude.train.task import Task
 
 

@@ -16,16 +16,16 @@ import torch
 
 from etude.app.config import Config
 from etude.app.corpus import TOKENIZERS, open_corpus
-from etude.app.folder import compare
 from etude.app.running import build_job
+from etude.app.runs.folder import compare
 from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
 from etude.callbacks.progress import span
 from etude.train.fit import Job, as_durations
 from etude.train.fit import prepare as prepare_training
-from etude.train.horizon import horizon as horizon_of
 from etude.train.interrupt import Interrupts
-from etude.train.precision import Precision
+from etude.train.length import horizon as horizon_of
+from etude.train.step.precision import Precision
 from etude.train.training import Training
 
 WARM_STEPS, STEPS = 2, 8

@@ -18,17 +18,17 @@ from etude.base.schedules import largest
 from etude.callbacks.config import LogConfig
 from etude.data.config import DataConfig
 from etude.data.text_config import TextDataConfig
-from etude.data.tokenizer_config import BpeConfig, TokenizerField, TokenizerPair
+from etude.data.tokens.config import BpeConfig, TokenizerField, TokenizerPair
+from etude.metrics.text import TEXT_METRICS
 from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.recurrent import RecurrentConfig
 from etude.model.transformer import TransformerConfig
-from etude.tasks.hf_config import HfConfig, HfDataConfig
-from etude.tasks.hf_folder import HfModelConfig
-from etude.tasks.language_model import LanguageModelConfig
-from etude.tasks.text_metrics import TEXT_METRICS
-from etude.tasks.translation import TranslationConfig
+from etude.tasks.hf.config import HfConfig, HfDataConfig
+from etude.tasks.hf.folder import HfModelConfig
+from etude.tasks.language_model.task import LanguageModelConfig
+from etude.tasks.translation.task import TranslationConfig
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from etude.app.config import Config, PairsConfig, SamplesConfig, TextConfig
 from etude.base.horizon import Horizon
-from etude.data.feed import Feed
-from etude.train.live import DataValue
+from etude.data.feeds.feed import Feed
+from etude.train.values import DataValue
 
 Say = Callable[[str], None]
 TOKENIZERS = "tokenizers"

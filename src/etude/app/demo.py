@@ -53,7 +53,7 @@ def remove(folder: Path) -> None:
         raise RefusedError(f"{folder} is no run folder, and is left alone; give another --dir.")
     if state(folder) == RUNNING:
         raise RefusedError(f"The run in {folder} is going on; stop it first.")
-    from etude.app.folder import remove_tree
+    from etude.app.runs.folder import remove_tree
 
     remove_tree(folder)
 
@@ -123,7 +123,7 @@ def measured(folder: Path) -> Mapping[str, Any]:
     if "test/bleu" in row and (folder / "outputs" / "test.txt").is_file():
         return row
     say("\nTesting on values that training never saw ...")
-    from etude.app.run import Run
+    from etude.app.runs.run import Run
 
     return Run(folder, say=say).test()
 

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.corpus import TOKENIZERS
-from etude.app.folder import CONFIG
-from etude.app.run import Run
+from etude.app.runs.folder import CONFIG
+from etude.app.runs.run import Run
 from etude.base.config.components import Imported
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError
 from etude.base.files import whole_folder, write_json, write_text
 from etude.model.decoder import Decoder
-from etude.tasks.hf import HfTask
-from etude.tasks.hf_folder import quiet, write_parts
-from etude.tasks.language_model import LanguageModelTask
-from etude.train.checkpoint.content import ALIASES, MODEL
-from etude.train.checkpoint.nest import snapshot
-from etude.train.checkpoint.store import BEST
-from etude.train.checkpoint.tensors import write_tensors
+from etude.tasks.hf.folder import quiet, write_parts
+from etude.tasks.hf.task import HfTask
+from etude.tasks.language_model.task import LanguageModelTask
+from etude.train.memory.checkpoint.content import ALIASES, MODEL
+from etude.train.memory.checkpoint.nest import snapshot
+from etude.train.memory.checkpoint.store import BEST
+from etude.train.memory.checkpoint.tensors import write_tensors
 from etude.train.task import Task
 
 KEPT = ("task", "model")

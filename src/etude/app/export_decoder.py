@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from etude.base.errors import ConfigError, EtudeError
-from etude.data.tokenizers import BOS, EOS, PAD, SPECIALS, UNK, OwnTokenizer, Tokenizer
+from etude.data.tokens.tokenizers import BOS, EOS, PAD, SPECIALS, UNK, OwnTokenizer, Tokenizer
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.decoder_layers import EPSILON
-from etude.tasks.hf_folder import quiet, transformers
+from etude.tasks.hf.folder import quiet, transformers
 
 GPT2_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new"}
 PROBE = 16

@@ -16,17 +16,17 @@ from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder, whole_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, bind_whole, largest
-from etude.data.config import Split
-from etude.data.curriculum import Curriculum
-from etude.data.difficulty import difficulties
-from etude.data.fitting import fit_tokenizers
-from etude.data.pairs import PairFeed, pair_measures
-from etude.data.parallel import SIDES, PairSource, open_pairs
-from etude.data.plan import Measure
-from etude.data.prepared import TokenTable, prepare_pairs
-from etude.data.skipped import write_skipped
-from etude.data.tokenizers import Tokenizer, load_tokenizer
-from etude.train.live import DataValue
+from etude.data.feeds.pairs import PairFeed, pair_measures
+from etude.data.files.names import Split
+from etude.data.files.parallel import SIDES, PairSource, open_pairs
+from etude.data.files.skipped import write_skipped
+from etude.data.order.curriculum import Curriculum
+from etude.data.order.plan import Measure
+from etude.data.store.difficulty import difficulties
+from etude.data.store.fitting import fit_tokenizers
+from etude.data.store.prepared import TokenTable, prepare_pairs
+from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
+from etude.train.values import DataValue
 
 LIMITS = ("max_difficulty", "max_length")
 """Keys of `[data]` that leave samples out of an epoch."""

@@ -13,18 +13,18 @@ from etude.app.build import (
     imported_files,
     parameters_told,
 )
-from etude.app.changes import machine_notes
 from etude.app.config import Config, load_config
 from etude.app.corpus import TOKENIZERS, open_corpus
-from etude.app.environment import environment
-from etude.app.folder import ENVIRONMENT, check_data, compare, copy_code, describe, has_checkpoint
 from etude.app.fork.branch import branch
-from etude.app.saving import build_outputs, save_rest
+from etude.app.runs.changes import machine_notes
+from etude.app.runs.environment import environment
+from etude.app.runs.folder import ENVIRONMENT, check_data, compare, copy_code, describe, has_checkpoint
+from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
-from etude.data.planned import PlannedFeed
+from etude.data.feeds.planned import PlannedFeed
 from etude.train.fit import Job, Result, as_durations, fit
-from etude.train.horizon import expect
+from etude.train.length import expect
 from etude.train.lock import claimed
 
 Say = Callable[[str], None]

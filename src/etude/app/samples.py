@@ -13,15 +13,15 @@ from etude.base.errors import ConfigError
 from etude.base.files import make_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind_whole
-from etude.data.skipped import write_skipped
+from etude.data.files.skipped import write_skipped
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ, LossConfig
-from etude.tasks.hf import HfTask
-from etude.tasks.hf_batch import IGNORED
-from etude.tasks.hf_feed import HfFeed
-from etude.tasks.hf_folder import HfParts, load_parts, store_parts, stored_parts
-from etude.tasks.hf_rows import RowTable, prepare_rows
-from etude.tasks.hf_samples import SampleSource, open_samples
-from etude.train.live import DataValue
+from etude.tasks.hf.batch import IGNORED
+from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.folder import HfParts, load_parts, store_parts, stored_parts
+from etude.tasks.hf.rows import RowTable, prepare_rows
+from etude.tasks.hf.samples import SampleSource, open_samples
+from etude.tasks.hf.task import HfTask
+from etude.train.values import DataValue
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from typing import TypedDict
 
 from etude.base.schedules import smallest
-from etude.data.adopt import DEFAULT_BATCH_SIZE
+from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE
 from etude.train.config import TrainConfig
 
 _UNTOLD_TOKENS = 1 << 16

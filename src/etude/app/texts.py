@@ -13,18 +13,18 @@ from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder, whole_folder
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, bind_whole
-from etude.data.skipped import write_skipped
+from etude.data.feeds.text_feed import TextFeed, Weighed
+from etude.data.files.skipped import write_skipped
+from etude.data.files.text_source import TextCorpus, open_texts
+from etude.data.files.text_split import PARTS, WHOLE
+from etude.data.store.progress import SpokenProgress
+from etude.data.store.text_fitting import fit_text_tokenizer
+from etude.data.store.text_prepared import prepare_texts
+from etude.data.store.text_table import TextTable
 from etude.data.text_config import WeighedText
-from etude.data.text_feed import TextFeed, Weighed
-from etude.data.text_prepared import prepare_texts
-from etude.data.text_progress import SpokenProgress
-from etude.data.text_source import TextCorpus, open_texts
-from etude.data.text_split import PARTS, WHOLE
-from etude.data.text_table import TextTable
-from etude.data.text_tokenizer import fit_text_tokenizer
-from etude.data.tokenizers import Tokenizer
-from etude.data.tokenizers import load_tokenizer as load_file
-from etude.train.live import DataValue
+from etude.data.tokens.tokenizers import Tokenizer
+from etude.data.tokens.tokenizers import load_tokenizer as load_file
+from etude.train.values import DataValue
 
 SHARED = "shared.json"
 MILLION = 1e6

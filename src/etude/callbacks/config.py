@@ -13,7 +13,7 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.callbacks.mlflow import MlflowConfig
 from etude.callbacks.wandb import WandbConfig
-from etude.train.record import Logger
+from etude.train.watch.record import Logger
 
 TENSORBOARD = "tensorboard"
 """The package, the key, and the folder of a run."""

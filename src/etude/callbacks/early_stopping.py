@@ -6,8 +6,8 @@ from typing import Any
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
-from etude.train.callback import Callback, RunView, Stop
 from etude.train.stopping import Stopping
+from etude.train.watch.callback import Callback, RunView, Stop
 
 
 class EarlyStopping(Callback):

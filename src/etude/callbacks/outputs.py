@@ -9,10 +9,10 @@ from etude.base.errors import StorageError
 from etude.base.files import json_or_empty, make_folder, write_json
 from etude.callbacks.columns import columns_of
 from etude.callbacks.tables import Columns, Table, ending, open_table
-from etude.data.feed import Feed
-from etude.train.callback import Callback, RunView
-from etude.train.checkpoint.naming import FOLDER, PREFIX, checkpoint_step, step_name
-from etude.train.checkpoint.store import BEST
+from etude.data.feeds.feed import Feed
+from etude.train.memory.checkpoint.naming import FOLDER, PREFIX, checkpoint_step, step_name
+from etude.train.memory.checkpoint.store import BEST
+from etude.train.watch.callback import Callback, RunView
 
 OUTPUTS, INDEX = "outputs", "saved.json"
 BEST_ONLY, EVERY_VALIDATION = "best", "validation"

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from etude.base.durations import Duration
 from etude.base.progress import Progress
-from etude.train.callback import Callback, RunView
+from etude.train.watch.callback import Callback, RunView
 
 LIVE_SECONDS = 0.25
 """How often the live display changes."""

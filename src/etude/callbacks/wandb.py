@@ -10,7 +10,7 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.files import make_folder, write_text
 from etude.callbacks.scalars import folder_for, remembered, scalars
-from etude.train.callback import RunView
+from etude.train.watch.callback import RunView
 
 FOLDER, RUN_ID = "wandb", "run-id.txt"
 MODE = "WANDB_MODE"

@@ -1,58 +1,14 @@
 """The `[data]` section: which files hold the pairs, and what is done about bad ones."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from etude.base.config.fields import PathField, PathOr, Switch
+from etude.base.config.fields import Switch
 from etude.base.config.section import Section
-from etude.base.errors import DataError
 from etude.base.schedules import scheduled
-from etude.data.skipped import AllowanceField, Policy
-
-
-def corpus_names() -> list[str]:
-    """Name the generated corpora."""
-    from etude.data.corpora import NAMES
-
-    return sorted(NAMES)
-
-
-class AlignedFiles(Section):
-    """Two files whose lines belong together, or two lists of such files."""
-
-    source: PathField | tuple[PathField, ...]
-    """The file, or files, of source lines."""
-
-    target: PathField | tuple[PathField, ...]
-    """The file, or files, of target lines, in the same order."""
-
-    def pairs(self, key: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        """Give the files of both sides. Raises DataError where there are not as many of each."""
-        source = self.source if isinstance(self.source, tuple) else (self.source,)
-        target = self.target if isinstance(self.target, tuple) else (self.target,)
-        if len(source) != len(target) or not source:
-            raise DataError(
-                f"{key} must name as many source files as target files, but has {len(source)} and {len(target)}."
-            )
-        return source, target
-
-
-Files = Path | tuple[Path, ...] | list[Path] | AlignedFiles
-"""A file, files one after the other, or aligned files."""
-
-Split = Files | str
-"""What holds one part of the data: files, or a generated corpus by name."""
-
-SplitField = (
-    Annotated[Path | str, PathOr(corpus_names)] | Annotated[tuple[PathField, ...], Field(min_length=1)] | AlignedFiles
-)
-
-Column = str | int
-"""A column by its name, or by its number from 1 on."""
-
-ColumnField = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]
+from etude.data.files.names import ColumnField, SplitField
+from etude.data.files.skipped import AllowanceField, Policy
 
 
 class DataConfig(Section):

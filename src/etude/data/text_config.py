@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 from etude.base.config.fields import PathField, PathOr, Switch
 from etude.base.config.section import Section
 from etude.base.schedules import scheduled
-from etude.data.skipped import AllowanceField, Policy
-from etude.data.text_split import SplitRule
+from etude.data.files.skipped import AllowanceField, Policy
+from etude.data.files.text_split import SplitRule
 
 WHOLE_SUM = 1e-9
 

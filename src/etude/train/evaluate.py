@@ -10,11 +10,11 @@ import torch
 
 from etude.base.errors import DataError
 from etude.base.randomness import seed_of
-from etude.data.feed import Delivery
+from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
-from etude.train.metrics import ScalarLog, adapt, computed, prefixed
+from etude.train.step.terms import TOTAL, read_terms
 from etude.train.task import StepOutput, Task
-from etude.train.terms import TOTAL, read_terms
+from etude.train.watch.metrics import ScalarLog, adapt, computed, prefixed
 
 NAMES = {"val": "validation"}
 """What a message calls a split."""

@@ -10,14 +10,14 @@ from torch import nn
 
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
-from etude.train.checkpoint import read_weights
 from etude.train.interrupt import Interrupted, Interrupts
 from etude.train.job import Job, Resume, as_durations
 from etude.train.loop import train
+from etude.train.memory.checkpoint import read_weights
 from etude.train.prepare import prepare
-from etude.train.record import Row
 from etude.train.resume import go_on, load_weights
 from etude.train.task import Task
+from etude.train.watch.record import Row
 
 __all__ = ["Job", "Result", "Resume", "as_durations", "fit", "load_weights", "prepare"]
 

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
-from etude.data.feed import Feed
+from etude.data.feeds.feed import Feed
 from etude.train.config import TrainConfig
-from etude.train.live import Live
 from etude.train.optim.slot import Slot
-from etude.train.record import Logger
+from etude.train.step.terms import ExtraTerm
 from etude.train.task import Task
-from etude.train.terms import ExtraTerm
+from etude.train.values import Live
+from etude.train.watch.record import Logger
 
 Resume = Literal["auto", "never", "must"]
 

@@ -10,28 +10,29 @@ from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.schedules import Driven, bind_whole
-from etude.data.feed import Feed
+from etude.data.feeds.feed import Feed
 from etude.train.averaging import Average, NoAverage
-from etude.train.callback import Events, read_only
 from etude.train.compiling import compile_task
 from etude.train.components import components
-from etude.train.hiddens import Hiddens, NoHiddens, hiddens_of
-from etude.train.horizon import horizon as horizon_of
+from etude.train.device import choose_device
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
-from etude.train.keeper import FolderKeeper, Keeper, MemoryKeeper
-from etude.train.live import Live
-from etude.train.noise import noise_of
+from etude.train.length import horizon as horizon_of
+from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
+from etude.train.memory.state import Generators, Part, State
 from etude.train.optim.freezing import constant_patterns, freeze, thawing
 from etude.train.optim.slot import Slot
-from etude.train.pieces import in_pieces
-from etude.train.precision import Precision, choose_device
-from etude.train.record import Record
-from etude.train.state import Generators, Part, State
-from etude.train.step import Update
+from etude.train.step.hiddens import Hiddens, NoHiddens, hiddens_of
+from etude.train.step.noise import noise_of
+from etude.train.step.pieces import in_pieces
+from etude.train.step.precision import Precision
+from etude.train.step.update import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
 from etude.train.training import Moments, Training
+from etude.train.values import Live
+from etude.train.watch.callback import Events, read_only
+from etude.train.watch.record import Record
 
 
 def prepare(job: Job, interrupts: Interrupts) -> Training:

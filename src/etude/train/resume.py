@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from etude.base.errors import EtudeError, RefusedError, StorageError
-from etude.train.checkpoint import read
-from etude.train.checkpoint.naming import checkpoint_step
 from etude.train.job import Job
-from etude.train.keeper import FolderKeeper
+from etude.train.memory.checkpoint import read
+from etude.train.memory.checkpoint.naming import checkpoint_step
+from etude.train.memory.keeper import FolderKeeper
 from etude.train.task import Task
 from etude.train.training import Training
 

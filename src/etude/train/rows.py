@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etude.base.progress import Progress
-from etude.train.live import Live
-from etude.train.metrics import prefixed
 from etude.train.optim.slot import Slot
-from etude.train.outcome import Outcome
-from etude.train.record import Row
-from etude.train.terms import TOTAL
+from etude.train.step.outcome import Outcome
+from etude.train.step.terms import TOTAL
+from etude.train.values import Live
+from etude.train.watch.metrics import prefixed
+from etude.train.watch.record import Row
 
 
 def head(progress: Progress) -> Row:

@@ -13,10 +13,10 @@ from etude.base.errors import ConfigError
 from etude.base.progress import Progress
 from etude.data.nest import count_samples
 from etude.model.loss import Loss
-from etude.train.metrics import Metric, ScalarLog
-from etude.train.portable import load_task, record_arguments
-from etude.train.precision import choose_device
+from etude.train.device import choose_device
+from etude.train.memory.portable import load_task, record_arguments
 from etude.train.splitting import split_in_time
+from etude.train.watch.metrics import Metric, ScalarLog
 
 StepValue = "Tensor | Loss | Mapping[str, Loss] | StepOutput"
 

@@ -19,26 +19,26 @@ from etude.base.durations import Duration
 from etude.base.errors import ConfigError, DataError, DivergedError, StorageError
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
-from etude.data.feed import Delivery, Feed
+from etude.data.feeds.feed import Delivery, Feed
 from etude.train.averaging import Average, NoAverage
-from etude.train.callback import Events, RunView, read_only
-from etude.train.checkpoint.content import Content
-from etude.train.checkpoint.naming import checkpoint_folder
 from etude.train.evaluate import evaluate
 from etude.train.interrupt import Interrupts
-from etude.train.keeper import Keeper
-from etude.train.live import DataValue, Live
+from etude.train.memory.checkpoint.content import Content
+from etude.train.memory.checkpoint.naming import checkpoint_folder
+from etude.train.memory.keeper import Keeper
+from etude.train.memory.portable import TASK_FILE, describe_task
+from etude.train.memory.state import EpochLoss, State
 from etude.train.optim.slot import Slot
-from etude.train.outcome import Outcome
-from etude.train.pace import Pace
-from etude.train.pieces import evaluated
-from etude.train.portable import TASK_FILE, describe_task
-from etude.train.record import Record
 from etude.train.rows import head, step_row
-from etude.train.state import EpochLoss, State
-from etude.train.step import Update
+from etude.train.step.outcome import Outcome
+from etude.train.step.pieces import evaluated
+from etude.train.step.update import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
+from etude.train.values import DataValue, Live
+from etude.train.watch.callback import Events, RunView, read_only
+from etude.train.watch.pace import Pace
+from etude.train.watch.record import Record
 
 Group = list[Delivery]
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TextIO
 from etude.app.cli.lines import Lines
 from etude.app.cli.streams import escaped, is_terminal, printable
 from etude.base.errors import DataError
-from etude.tasks.language_model import Completion, LanguageModelTask, Scored
+from etude.tasks.language_model.task import Completion, LanguageModelTask, Scored
 
 BATCH_SIZE = 16
 """Prompts completed together unless `--batch-size` says otherwise."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.cli.streams import put, say
-from etude.app.diff import Comparison, Pair, compare_runs
+from etude.app.runs.diff import Comparison, Pair, compare_runs
 from etude.base.config.writing import inline
 
 SHOWN = 6

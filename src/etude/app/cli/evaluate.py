@@ -8,8 +8,8 @@ from typing import Any
 
 from etude.app.cli.loading import open_run
 from etude.app.cli.streams import put, say
-from etude.app.run import Run
-from etude.tasks.text_metrics import TEXT_METRICS
+from etude.app.runs.run import Run
+from etude.metrics.text import TEXT_METRICS
 
 
 def validate(arguments: Namespace, overrides: list[str]) -> int:

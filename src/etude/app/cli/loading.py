@@ -4,7 +4,7 @@ import json
 from argparse import Namespace
 
 from etude.app.cli.streams import say
-from etude.app.run import Run
+from etude.app.runs.run import Run
 from etude.base.errors import ConfigError
 
 FLAGS = {

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, TextIO
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run, overrides_of
 from etude.app.cli.streams import is_terminal, printable, writing_stdout
-from etude.app.run import Run
+from etude.app.runs.run import Run
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_folder, storage
-from etude.tasks.translation import Translation
+from etude.tasks.translation.task import Translation
 
 BATCH_SIZE = 32
 """Lines computed together unless `--batch-size` says otherwise."""

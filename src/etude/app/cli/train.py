@@ -12,9 +12,10 @@ from etude.app.cli.waiting import NOTES
 from etude.app.config import Config
 from etude.app.corpus import SKIPPED
 from etude.app.running import train_run
+from etude.train.device import choose_device
 from etude.train.fit import Result
 from etude.train.interrupt import Interrupted
-from etude.train.precision import Precision, choose_device
+from etude.train.step.precision import Precision
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:

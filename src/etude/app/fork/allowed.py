@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from etude.app.changes import Change, is_below, shown
+from etude.app.runs.changes import Change, is_below, shown
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError
 

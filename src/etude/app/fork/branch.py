@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.build import imported_files
-from etude.app.changes import Change, is_below
 from etude.app.config import Config, LoadedConfig, load_config
-from etude.app.diff import by_step, first_difference
-from etude.app.folder import CONFIG, DATA, has_checkpoint, remove_tree
 from etude.app.fork.allowed import SHAPING, begins_anew, judge, judge_weights
 from etude.app.fork.plan import FORK, as_json, changed, plain_state, progress_of, read_fork
 from etude.app.fork.start import PARENTS_ROWS, SHARED, copy_folder
+from etude.app.runs.changes import Change, is_below
+from etude.app.runs.diff import by_step, first_difference
+from etude.app.runs.folder import CONFIG, DATA, has_checkpoint, remove_tree
 from etude.base.config.components import Imported
 from etude.base.config.loading import Loaded
 from etude.base.durations import Duration
@@ -29,17 +29,17 @@ from etude.base.files import (
     write_bytes,
     write_json,
 )
-from etude.train.checkpoint import Content, Store, read
-from etude.train.checkpoint.content import MANIFEST
-from etude.train.checkpoint.naming import checkpoint_step
-from etude.train.checkpoint.store import BEST
 from etude.train.fit import fit
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job
-from etude.train.portable import TASK_FILE, describe_task
+from etude.train.memory.checkpoint import Content, Store, read
+from etude.train.memory.checkpoint.content import MANIFEST
+from etude.train.memory.checkpoint.naming import checkpoint_step
+from etude.train.memory.checkpoint.store import BEST
+from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.prepare import prepare
-from etude.train.record import METRICS, read_rows
 from etude.train.training import Training
+from etude.train.watch.record import METRICS, read_rows
 
 Say = Callable[[str], None]
 Build = Callable[[Loaded[Config], Path, Say], Job]

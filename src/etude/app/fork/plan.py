@@ -10,17 +10,17 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from etude.app.changes import PLACE, Change
 from etude.app.config import LoadedConfig, load_config
-from etude.app.folder import CONFIG
+from etude.app.runs.changes import PLACE, Change
+from etude.app.runs.folder import CONFIG
 from etude.base.config.loading import difference
 from etude.base.config.reading import read
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.progress import Progress
-from etude.train.checkpoint.content import STATE_JSON
-from etude.train.checkpoint.store import Store
 from etude.train.job import as_durations
+from etude.train.memory.checkpoint.content import STATE_JSON
+from etude.train.memory.checkpoint.store import Store
 
 FORK = "fork.json"
 """What a fork's folder says about where it comes from."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.corpus import TOKENIZERS
-from etude.app.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.app.fork.allowed import judge
 from etude.app.fork.plan import FORK, Plan, as_json, plain_state, progress_of, read_fork
+from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError, StorageError
 from etude.base.files import (
@@ -26,9 +26,9 @@ from etude.base.files import (
     write_text,
 )
 from etude.base.progress import Progress
-from etude.train.checkpoint.reader import verify
-from etude.train.checkpoint.store import Store
-from etude.train.record import METRICS
+from etude.train.memory.checkpoint.reader import verify
+from etude.train.memory.checkpoint.store import Store
+from etude.train.watch.record import METRICS
 
 Say = Callable[[str], None]
 SHARED = "shared"

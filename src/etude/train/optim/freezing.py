@@ -11,7 +11,7 @@ from torch import nn
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind, scheduled
-from etude.train.live import Live
+from etude.train.values import Live
 
 HALF = 0.5
 

@@ -1,0 +1,97 @@
+"""A plan as a picture: SVG, one panel a value, with the steps of validations and saves below."""
+
+import math
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import escape
+
+from etude.app.plan.plan import SAVE, VALIDATE, Plan
+from etude.app.plan.text import facts, short
+from etude.app.plan.turns import thinned
+
+WIDTH, LEFT, RIGHT = 960, 96, 24
+PANEL, GAP, TOP, STRIP = 120, 44, 76, 18
+MARKS = 400
+"""Ticks of a strip, at most."""
+EPOCHS = 24
+"""Lines of epochs, at most."""
+INK, GRID, LINE = "#222222", "#dddddd", "#1f5fa8"
+COLOURS = {VALIDATE: "#2e7d32", SAVE: "#b45309"}
+CLEAR = 1e-6
+
+
+def svg(plan: Plan) -> str:
+    """The picture, as the text of an SVG file; equal plans give equal text."""
+    names = plan.names
+    height = TOP + len(names) * (PANEL + GAP) + len(COLOURS) * STRIP + 40
+    title, ending = _headline(plan)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" fill="{INK}">',
+        "<style>text { font-family: sans-serif }</style>",
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        _text(LEFT, 26, title, size=15),
+        _text(LEFT, 46, ending),
+    ]
+    bottom = TOP + len(names) * (PANEL + GAP)
+    parts += _epochs(plan, bottom)
+    for number, name in enumerate(names):
+        parts += _panel(plan, name, TOP + number * (PANEL + GAP))
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        parts += _strip(plan, name, colour, bottom + number * STRIP)
+    below = bottom + len(COLOURS) * STRIP + 16
+    parts += [_text(LEFT, below, "step 1"), _text(WIDTH - RIGHT, below, f"step {plan.steps:,}", anchor="end")]
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _headline(plan: Plan) -> tuple[str, str]:
+    """What the run is, and what ends it."""
+    lines = facts(plan)
+    return next(lines), " ".join(next(lines).split())
+
+
+def _x(plan: Plan, step: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * (step - 1) / max(1, plan.steps - 1)
+
+
+def _epochs(plan: Plan, bottom: float) -> Iterator[str]:
+    """A line at the end of each epoch, or of some."""
+    ends = [row.step for row in plan.rows if row.epoch >= 1 and abs(row.epoch - round(row.epoch)) < CLEAR]
+    for step in thinned(ends, EPOCHS):
+        x = _x(plan, step)
+        yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="{GRID}"/>'
+
+
+def _panel(plan: Plan, name: str, top: float) -> Iterator[str]:
+    """One value over the steps."""
+    points = [(row.step, row.values[name]) for row in plan.rows if math.isfinite(row.values[name])]
+    low, high = min((v for _, v in points), default=0.0), max((v for _, v in points), default=0.0)
+    base = 0.0 if 0 < low < high / 2 else low
+    told = f"{short(name)} (follows validations; shown without any fall)" if name in plan.following else short(name)
+    yield _text(LEFT, top - 6, told)
+    yield (f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}" fill="none" stroke="{GRID}"/>')
+    if not points:
+        return
+    span = high - base
+    place = [(_x(plan, step), top + PANEL * (1 - (value - base) / span if span else 0.5)) for step, value in points]
+    if len(place) == 1:
+        place.append((WIDTH - RIGHT, place[0][1]))
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
+    yield f'<polyline fill="none" stroke="{LINE}" stroke-width="1.5" points="{path}"/>'
+    if span:
+        yield _text(LEFT - 6, top + 10, f"{high:.4g}", anchor="end")
+        yield _text(LEFT - 6, top + PANEL, f"{base:.4g}", anchor="end")
+    else:
+        yield _text(LEFT - 6, top + PANEL / 2 + 4, f"{high:.4g}", anchor="end")
+
+
+def _strip(plan: Plan, name: str, colour: str, top: float) -> Iterator[str]:
+    """A tick at each moment, or at some."""
+    steps: Sequence[int] = plan.moments[name]
+    yield _text(LEFT - 6, top + 11, name, anchor="end")
+    for step in thinned(steps, MARKS):
+        x = _x(plan, step)
+        yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{top + 12}" stroke="{colour}" stroke-width="2"/>'
+
+
+def _text(x: float, y: float, told: str, *, anchor: str = "start", size: int = 12) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape(told)}</text>'

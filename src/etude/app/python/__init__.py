@@ -1,0 +1,1 @@
+"""The Python face: a trainer, and `fit` for a plain module."""

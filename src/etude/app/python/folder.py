@@ -1,0 +1,36 @@
+"""The run folder of a trainer: what it was told and made with, and whether that is still so."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etude.app.runs.changes import judged, machine_notes
+from etude.app.runs.environment import environment
+from etude.app.runs.folder import CONFIG, ENVIRONMENT, has_checkpoint
+from etude.base.config.loading import difference
+from etude.base.config.writing import toml
+from etude.base.errors import StorageError
+from etude.base.files import write_json, write_text
+
+
+def compare(data: Mapping[str, Any], folder: Path) -> list[str]:
+    """What changed in the options since the run began, as notes; a change that makes it another run is refused."""
+    path = folder / CONFIG
+    if not path.exists() or not has_checkpoint(folder):
+        return []
+    try:
+        before = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} is damaged: {error}.") from error
+    changes = difference(before, tomllib.loads(toml(data)))
+    return judged(changes, f"The run in {folder} was begun with other options", "Give another run_dir.")
+
+
+def describe(data: Mapping[str, Any], folder: Path) -> list[str]:
+    """Write the options and what the run was made with; give notes on what about the machine has changed."""
+    now = environment()
+    notes = machine_notes(folder / ENVIRONMENT, now)
+    write_text(folder / CONFIG, toml(data))
+    write_json(folder / ENVIRONMENT, now)
+    return notes

@@ -1,0 +1,78 @@
+"""The run folder: claimed by one process, described, and compared with what it held before."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etude.app.runs.changes import judged
+from etude.app.config import Config, load_config
+from etude.base.config.loading import Loaded, difference
+from etude.base.errors import ConfigError, RefusedError
+from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
+
+CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run has saved anything: one that ended before is begun anew, with whatever config."""
+    return any((folder / "checkpoints").glob("step-*"))
+
+
+def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
+    """What changed since the run began, as notes; a change that makes it another run is refused."""
+    path = folder / CONFIG
+    if not path.exists() or not has_checkpoint(folder):
+        return []
+    try:
+        before = load_config(path)
+    except ConfigError as error:
+        raise RefusedError(f"{path} cannot be read any more: {error} Give --run.name for a new run.") from error
+    changes = difference(before.data, loaded.data)
+    return judged(changes, f"The run in {folder} was begun with another config", "Give --run.name for a new run.")
+
+
+def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, Any]) -> None:
+    """Write the composed config and what the run was made with."""
+    write_text(folder / CONFIG, loaded.toml())
+    write_json(folder / ENVIRONMENT, dict(environment))
+
+
+def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
+    """Refuse a training or validation split whose content changed since the run began; else write it down."""
+    path = folder / DATA
+    before: dict[str, str] = {}
+    if path.exists() and has_checkpoint(folder):
+        before = read_json(path)
+    for name, content in fingerprints.items():
+        if before.get(name, content) != content:
+            raise RefusedError(
+                f"The content of data.{name} (or how it is tokenised) has changed since the run in {folder} began. "
+                f"Put it back, or give --run.name for a new run."
+            )
+    if before != {**before, **fingerprints}:
+        write_json(path, {**before, **fingerprints})
+
+
+def copy_code(files: list[Path], folder: Path) -> None:
+    """Copy the files of imported components beside the run, with their hashes; refuse ones changed since it began."""
+    if not files:
+        return
+    place = folder / CODE
+    make_folder(place)
+    hashes = place / "sha256.json"
+    kept = hashes.exists() and has_checkpoint(folder)
+    before = read_json(hashes) if kept else {}
+    now = {str(file): sha256_of(file) for file in files}
+    for file, digest in now.items():
+        if before.get(file, digest) != digest:
+            raise RefusedError(f"{file} has changed since the run in {folder} began. Give --run.name for a new run.")
+    for source in files:
+        write_bytes(place / source.name, source.read_bytes())
+    write_json(hashes, now)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it."""
+    with storage("remove", folder):
+        shutil.rmtree(folder)

@@ -1,0 +1,1 @@
+"""Batches as they come, from prepared data or from loaders of the user's own."""

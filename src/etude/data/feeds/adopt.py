@@ -1,0 +1,194 @@
+"""Data of the user's own, as a feed.
+
+A `DataLoader`, an iterable with `state_dict`, or any other iterable holds batches; a torch `Dataset` (and what can be
+indexed and counted, but not iterated) holds samples.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    default_collate,
+    get_worker_info,
+)
+
+from etude.base.errors import ConfigError
+from etude.data.feeds.consumed import IterableFeed
+from etude.data.feeds.feed import Feed, Limit, Notice, unheard
+from etude.data.feeds.fetching import SampleFetch
+from etude.data.feeds.planned import PlannedFeed
+from etude.data.feeds.workers import Workers
+from etude.data.order.plan import CountPlan, Plan, Share
+from etude.data.order.sampled import SamplerPlan
+
+DEFAULT_BATCH_SIZE = 64
+
+
+def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
+    data: Any,
+    *,
+    seed: int,
+    shuffle: bool | None = None,
+    batch_size: int | None = None,
+    notice: Notice = unheard,
+    rank: int = 0,
+    world: int = 1,
+    limit: Limit | None = None,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Feed:
+    """Make a feed of `data`: a DataLoader, a Dataset, an iterable of batches, or a function that returns one.
+
+    `shuffle`: None leaves a loader's order as it is and shuffles nothing else; False forbids shuffling; True asks
+    for it where samples can be indexed. `batch_size` (64 where not given), `workers` and `pin_memory` count for a
+    Dataset alone: what holds batches has its own, and `batch_size` beside it is a ConfigError.
+    """
+    share = Share(rank, world)
+    if _is_feed(data):
+        return cast("Feed", data)
+    if _indexed(data):
+        _need_length(data)
+        plan = CountPlan(len(data), batch_size or DEFAULT_BATCH_SIZE, seed=seed, shuffle=bool(shuffle), share=share)
+        fetch = SampleFetch(data, default_collate, seed=seed)
+        crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
+        return PlannedFeed(plan, fetch, workers=crew, pin_memory=pin_memory, limit=limit, notice=notice)
+    if isinstance(data, IterableDataset):
+        loader: DataLoader[Any] = DataLoader(data, batch_size=batch_size or DEFAULT_BATCH_SIZE)
+        return IterableFeed(loader, seed=seed, limit=limit, notice=notice)
+    _refuse(batch_size, "a DataLoader" if isinstance(data, DataLoader) else "an iterable of batches")
+    if _computable(data):
+        return _of_loader(data, seed=seed, shuffle=shuffle, share=share, limit=limit, notice=notice)
+    if (isinstance(data, Iterable) and not isinstance(data, (str, bytes, Mapping))) or callable(data):
+        return IterableFeed(data, seed=seed, limit=limit, notice=notice)
+    raise ConfigError(
+        f"Data must be a DataLoader, a Dataset, an iterable of batches or a function that returns one, but is a "
+        f"{type(data).__name__}."
+    )
+
+
+def _need_length(data: Any) -> None:
+    try:
+        len(data)
+    except (TypeError, NotImplementedError):
+        raise ConfigError(
+            f"The {type(data).__name__} does not say how many samples it has: give it a __len__, or make it an "
+            f"IterableDataset, which is read to its end."
+        ) from None
+
+
+def _refuse(batch_size: int | None, what: str) -> None:
+    if batch_size is not None:
+        raise ConfigError(
+            f"train.batch_size is {batch_size}, but the data is {what}, which has batches of its own; leave batch_size "
+            "out, or give the Dataset."
+        )
+
+
+def _is_feed(data: Any) -> bool:
+    # Not by isinstance: that would compute every property of the protocol.
+    return callable(getattr(data, "epoch", None)) and callable(getattr(data, "close", None))
+
+
+def _indexed(data: Any) -> bool:
+    """Tell samples that can be asked for by number."""
+    if isinstance(data, Dataset):
+        return not isinstance(data, IterableDataset)
+    indexable = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return indexable and (hasattr(data, "__getitems__") or not hasattr(data, "__iter__"))
+
+
+def _computable(data: Any) -> bool:
+    """Tell a loader whose batches we can make ourselves from one that must be asked for them."""
+    return (
+        isinstance(data, DataLoader)
+        and type(data).__iter__ is DataLoader.__iter__
+        and not isinstance(data.dataset, IterableDataset)
+        and not hasattr(data, "load_state_dict")
+    )
+
+
+def _of_loader(
+    loader: DataLoader[Any],
+    *,
+    seed: int,
+    shuffle: bool | None,
+    share: Share,
+    limit: Limit | None,
+    notice: Notice,
+) -> PlannedFeed:
+    single = loader.batch_sampler is None
+    fetch = SampleFetch(loader.dataset, loader.collate_fn, seed=seed, single=single)
+    crew = _crew(loader, fetch) if loader.num_workers else None
+    return PlannedFeed(
+        _plan(loader, seed=seed, shuffle=shuffle, share=share, notice=notice),
+        fetch,
+        workers=crew,
+        pin_memory=loader.pin_memory,
+        limit=limit,
+        notice=notice,
+        counted=not single,
+    )
+
+
+def _plan(loader: DataLoader[Any], *, seed: int, shuffle: bool | None, share: Share, notice: Notice) -> Plan:
+    batches = loader.batch_sampler
+    standard = batches is None or type(batches) is BatchSampler
+    sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
+    shuffled = _known_order(sampler, loader.dataset) if standard else None
+    if shuffled is None:
+        drawn = loader.sampler if batches is None else batches
+        notice(
+            f"The loader's {type(sampler if standard else batches).__name__} is seeded for every epoch; to go on in "
+            "the middle of one, its numbers are drawn again."
+        )
+        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard)
+    if shuffled and shuffle is False:
+        notice("The loader's random sampler is left out here: the samples are taken in their own order.")
+    elif shuffled:
+        notice("The loader's random sampler is replaced by Etude's order, a function of (seed, epoch).")
+    return CountPlan(
+        len(loader.dataset),  # type: ignore[arg-type]
+        batches.batch_size if isinstance(batches, BatchSampler) else share.world,
+        seed=seed,
+        shuffle=shuffled and shuffle is not False,
+        share=share,
+        drop_last=batches.drop_last if isinstance(batches, BatchSampler) else False,
+    )
+
+
+def _known_order(sampler: Any, dataset: Any) -> bool | None:
+    """Tell whether a sampler shuffles all samples (True) or takes them in order (False); None: its own way."""
+    if type(sampler) is SequentialSampler and len(sampler) == len(dataset):
+        return False
+    if type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(dataset):
+        return True
+    return None
+
+
+def _crew(loader: DataLoader[Any], fetch: SampleFetch) -> Workers:
+    options = {
+        "prefetch_factor": loader.prefetch_factor,
+        "timeout": loader.timeout,
+        "multiprocessing_context": loader.multiprocessing_context,
+    }
+    start = _Start(loader.worker_init_fn, loader.dataset)
+    return Workers(fetch, count=loader.num_workers, pin_memory=loader.pin_memory, start=start, options=options)
+
+
+class _Start:
+    """Calls a loader's `worker_init_fn` with the world as it knows it: `get_worker_info().dataset` is its own."""
+
+    def __init__(self, function: Callable[[int], Any] | None, dataset: Any) -> None:
+        self._function = function
+        self._dataset = dataset
+
+    def __call__(self, worker: int) -> None:
+        object.__setattr__(get_worker_info(), "dataset", self._dataset)  # the record is frozen against users' slips
+        if self._function is not None:
+            self._function(worker)

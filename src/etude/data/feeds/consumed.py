@@ -1,0 +1,152 @@
+"""Feeds of iterables, which can only be read from their begin: forward, or by a `state_dict` of their own."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from etude.base.errors import DataError, EtudeError
+from etude.base.randomness import seed_of
+from etude.data.feeds import jsonable
+from etude.data.feeds.feed import Delivery, Limit, Notice, limited, unheard
+from etude.data.nest import count_samples
+from etude.data.order.sampled import ended
+from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
+
+
+class IterableFeed:
+    """The batches of an iterable, or of what a function without arguments returns anew for every epoch.
+
+    The iteration has global random states of its own, begun from (seed, epoch), so that it gives the same again. To
+    go on in the middle of an epoch it is read forward, and how long that took is said; a list is entered at once, and
+    an iterable with `state_dict` and `load_state_dict` is asked. Every rank reads an iterable of its own.
+    """
+
+    def __init__(
+        self,
+        data: Iterable[Any] | Callable[[], Iterable[Any]],
+        *,
+        seed: int,
+        limit: Limit | None = None,
+        notice: Notice = unheard,
+    ) -> None:
+        self._data = data
+        self._seed = seed
+        self._limit = limit
+        self._notice = notice
+        self._stored = isinstance(data, list | tuple)
+        self._stateful = hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
+        self._begun = False
+
+    @property
+    def batches(self) -> int | None:
+        """Batches of an epoch under the limit; None where unknown."""
+        length = self._length()
+        stop = self._stop()
+        return length if stop is None else stop
+
+    @property
+    def exact(self) -> bool:
+        """Whether `batches` is the number in every epoch."""
+        return self._stored
+
+    @property
+    def samples(self) -> int | None:
+        """Samples of an epoch under the limit, all ranks together; None where unknown."""
+        return None
+
+    @property
+    def epoch_total(self) -> int:
+        """What one epoch holds, in the unit of `Delivery.done`; 0 where unknown."""
+        return self.batches or 0
+
+    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+        """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
+        batch, sample = (position["batch"], position["sample"]) if position else (0, 0)
+        stop = self._stop()
+        if stop is not None and batch >= stop:
+            return
+        for (item, state), last in ended(self._after(epoch, position, stop)):
+            batch += 1
+            count = count_samples(item) or 1
+            sample += count
+            after = {"batch": batch, "sample": sample, **state}
+            yield Delivery(item, count, after, batch, last)
+
+    def close(self) -> None:
+        """Nothing is held here: workers of a loader are its own."""
+
+    def _after(
+        self, epoch: int, position: Mapping[str, Any] | None, stop: int | None
+    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Give the batches after a position, up to the epoch's batch number `stop`, each with the state after it."""
+        done = position["batch"] if position else 0
+        left = None if stop is None else stop - done
+        data: Any = self._data
+        if self._stateful and position:
+            data.load_state_dict(jsonable.decoded(position["state"]))
+        items = self._items(epoch, done)
+        if not self._stateful:
+            self._pass_over(items, done)
+        while left is None or left > 0:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except EtudeError:
+                raise
+            except Exception as error:
+                raise DataError(f"The next batch could not be loaded: {type(error).__name__}: {error}") from error
+            yield item, {"state": jsonable.encoded(data.state_dict())} if self._stateful else {}
+            left = None if left is None else left - 1
+
+    def _items(self, epoch: int, done: int) -> Iterator[Any]:
+        if self._stored:
+            return iter(self._data)  # type: ignore[arg-type]
+        if callable(self._data) and not hasattr(self._data, "__iter__"):
+            items: Iterable[Any] = self._data()
+        else:
+            items = self._data
+            self._refuse_a_second_pass()
+        seed = seed_of(self._seed, "iterable", epoch)
+        for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
+            set_epoch = getattr(part, "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(epoch)
+        if self._stateful:
+            # It goes on at any batch, so the draws of each must not hang on those before.
+            return each_seeded(items, seed, begin=done)
+        if isinstance(items, DataLoader):
+            reseed(items, seed)
+            if items.num_workers:
+                # Its workers draw in processes of their own: only their start needs our seed.
+                return begun_seeded(items, seed)
+        return on_its_own(items, seed)
+
+    def _refuse_a_second_pass(self) -> None:
+        if self._begun and isinstance(self._data, Iterator):
+            raise DataError(
+                "The data is an iterator, which can be read once only, and a second epoch asks for it again; give a "
+                "list, a DataLoader, or a function that returns a new iterator."
+            )
+        self._begun = True
+
+    def _pass_over(self, items: Iterator[Any], done: int) -> None:
+        if not done:
+            return
+        begin = time.monotonic()
+        for _ in range(done):
+            next(items, None)
+        if not self._stored:
+            took = time.monotonic() - begin
+            self._notice(f"The data cannot seek: {done} batches were read again in {took:.1f} s to go on after them.")
+
+    def _length(self) -> int | None:
+        try:
+            return len(self._data)  # type: ignore[arg-type]
+        except (TypeError, NotImplementedError):
+            return None
+
+    def _stop(self) -> int | None:
+        return None if self._limit is None else limited(self._limit, self._length())

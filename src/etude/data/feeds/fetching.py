@@ -1,0 +1,136 @@
+"""How sample numbers become a batch, and what is said when one cannot."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, Subset, TensorDataset, default_collate, get_worker_info
+
+from etude.base.errors import DataError, EtudeError
+from etude.base.randomness import seed_of
+from etude.data.order.plan import Keys
+from etude.data.order.states import Glance, kept, put_back, set_all
+
+Fetch = Callable[[int, Keys], Any]
+"""(epoch, samples) to their batch. Where worker processes are not forked it must pickle."""
+
+
+class SampleFetch:
+    """Makes batches of a map-style dataset's samples.
+
+    The global generators (Python's, numpy's, torch's for the CPU) are seeded from (seed, epoch, sample) before each
+    sample, so that a random transform gives the same in any process; in the main process their states are put back
+    afterwards. Seeding costs some ten microseconds a sample, so a dataset that drew nothing in its first batch is read
+    without it, until one of its batches does draw: that one is made again, seeded, and so are all that follow.
+    A dataset that answers `__getitems__` is asked for the whole batch, seeded by its first sample.
+    Datasets of tensors, and torch's subsets and concatenations of them, draw nothing and are not watched.
+    `single` hands the one sample to `collate` alone.
+    """
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, single: bool = False) -> None:
+        self._dataset = dataset
+        self._collate = collate
+        self._seed = seed
+        self._single = single
+        silent = _draws_nothing(dataset)
+        self._make = self._first
+        if silent and _is_torchs(collate):
+            self._make = self._unseeded
+        self._tensors = dataset.tensors if type(dataset) is TensorDataset and collate is default_collate else None
+        self._whole = not silent and callable(getattr(dataset, "__getitems__", None)) and not _is_torchs(type(dataset))
+
+    def __call__(self, epoch: int, keys: Keys) -> Any:
+        """Give the batch of the samples `keys`."""
+        if not len(keys):
+            raise DataError(
+                "The last batch of the epoch holds fewer samples than there are ranks; give the loader drop_last=True."
+            )
+        if self._tensors is not None and isinstance(keys, np.ndarray) and not self._single:
+            places = torch.from_numpy(keys)
+            return [tensor[places] for tensor in self._tensors]
+        return self._make(epoch, keys.tolist() if isinstance(keys, np.ndarray) else keys)
+
+    def _first(self, epoch: int, keys: Sequence[Any]) -> Any:
+        """Make a batch seeded once, and find out by it whether the dataset or the collation draws anything."""
+        outside = kept()
+        try:
+            set_all(self._seed_of(epoch, keys[0]))
+            glance = Glance()
+            batch = self._unseeded(epoch, keys)
+            silent = glance.unmoved()
+        finally:
+            put_back(outside)
+        self._make = self._watched if silent else self._seeded
+        return batch if silent else self._make(epoch, keys)
+
+    def _watched(self, epoch: int, keys: Sequence[Any]) -> Any:
+        glance = Glance()
+        batch = self._unseeded(epoch, keys)
+        if glance.unmoved():
+            return batch
+        glance.put_back()
+        self._make = self._seeded
+        return self._seeded(epoch, keys)
+
+    def _seeded(self, epoch: int, keys: Sequence[Any]) -> Any:
+        if get_worker_info() is not None:
+            return self._made(epoch, keys, self._seed_for)
+        outside = kept()
+        try:
+            return self._made(epoch, keys, self._seed_for)
+        finally:
+            put_back(outside)
+
+    def _unseeded(self, epoch: int, keys: Sequence[Any]) -> Any:
+        return self._made(epoch, keys, _not_seeded)
+
+    def _made(self, epoch: int, keys: Sequence[Any], seeded: Callable[[int, Any], None]) -> Any:
+        if self._single:
+            return self._collate(self._sample(epoch, keys[0], seeded))
+        if self._whole:
+            seeded(epoch, keys[0])
+            return self._collate(self._dataset.__getitems__(list(keys)))
+        return self._collate([self._sample(epoch, key, seeded) for key in keys])
+
+    def _sample(self, epoch: int, key: Any, seeded: Callable[[int, Any], None]) -> Any:
+        seeded(epoch, key)
+        try:
+            return self._dataset[key]
+        except Exception as error:
+            raise sample_error(error, [key]) from error
+
+    def _seed_for(self, epoch: int, key: Any) -> None:
+        set_all(self._seed_of(epoch, key))
+
+    def _seed_of(self, epoch: int, key: Any) -> int:
+        return seed_of(self._seed, "sample", epoch, key if isinstance(key, int | str) else repr(key))
+
+
+def sample_error(error: Exception, keys: Keys) -> EtudeError:
+    """Say that samples could not be made into a batch, and why; our own errors say it themselves."""
+    if isinstance(error, EtudeError):
+        return error
+    which = f"Sample {named(keys)}" if len(keys) == 1 else f"The batch of samples {named(keys)}"
+    return DataError(f"{which} could not be loaded: {type(error).__name__}: {error}")
+
+
+def named(keys: Keys, most: int = 8) -> str:
+    """Name samples on one line."""
+    return ", ".join(str(key) for key in keys[:most]) + (", ..." if len(keys) > most else "")
+
+
+def _not_seeded(epoch: int, key: Any) -> None:
+    del epoch, key
+
+
+def _draws_nothing(dataset: Any) -> bool:
+    if type(dataset) is Subset:
+        return _draws_nothing(dataset.dataset)
+    if type(dataset) is ConcatDataset:
+        return all(map(_draws_nothing, dataset.datasets))
+    return type(dataset) is TensorDataset
+
+
+def _is_torchs(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("torch.utils.data")

@@ -1,0 +1,174 @@
+"""A feed over a plan: batches made here, or ahead of time by worker processes, in the plan's order either way."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from etude.base.errors import DataError
+from etude.data import nest
+from etude.data.feeds.feed import Delivery, Limit, Notice, limited, unheard
+from etude.data.feeds.fetching import Fetch, named, sample_error
+from etude.data.feeds.workers import WorkerDied, Workers
+from etude.data.order.plan import Plan, Planned
+
+AHEAD = 16
+"""Batches that are made one by one after a worker died."""
+ENOUGH = 2
+"""Deaths at a batch made alone that end the run."""
+
+
+class PlannedFeed:
+    """The batches of `plan`, each made by `fetch`: here, or in `workers`.
+
+    `pin_memory` counts where there is CUDA. `limit` keeps the first batches of each epoch. `varying` says that the
+    size of batches may change within an epoch, which is then counted in samples. Without `counted` the plan does not
+    know how many samples a batch holds, and each is asked. A worker process that dies is replaced, and the order goes
+    on unchanged; when the same batch ends one after another, that is a DataError.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        fetch: Fetch,
+        *,
+        workers: Workers | None = None,
+        pin_memory: bool = False,
+        limit: Limit | None = None,
+        varying: bool = False,
+        counted: bool = True,
+        notice: Notice = unheard,
+    ) -> None:
+        self._plan = plan
+        self._fetch = fetch
+        self._workers = workers
+        self._pin = pin_memory and torch.cuda.is_available()
+        self._limit = limit
+        self._varying = varying
+        self._counted = counted
+        self._notice = notice
+        self._expected: tuple[int, int, float] | None = None
+
+    @property
+    def batches(self) -> int | None:
+        """Batches of an epoch under the limit; None where unknown."""
+        return self.now[0] if self._expected is None else self._expected[0]
+
+    @property
+    def now(self) -> tuple[int | None, int | None]:
+        """Batches and samples of an epoch that would begin now; None where unknown."""
+        stop, batches, samples = self._stop(), self._plan.batches, self._plan.samples
+        if stop is None or not samples or not batches:
+            return (batches if stop is None else stop), samples
+        return stop, round(samples * stop / batches)
+
+    @property
+    def pieces(self) -> float | None:
+        """What the steps of an epoch are counted by: its batches, and no whole number where that is an average."""
+        return self.batches if self._expected is None else self._expected[2]
+
+    def expect(self, batches: int, samples: int, pieces: float) -> None:
+        """Let `batches`, `samples` and `pieces` tell of an average epoch of the run, where epochs differ."""
+        self._expected = batches, samples, pieces
+
+    @property
+    def exact(self) -> bool:
+        """Whether `batches` is the number in every epoch."""
+        if self._varying:
+            return False
+        if self._plan.exact:
+            return True
+        stop, batches = self._stop(), self._plan.batches
+        # An estimate is never wrong by half.
+        return stop is not None and batches is not None and 2 * stop <= batches
+
+    @property
+    def samples(self) -> int | None:
+        """Samples of an epoch under the limit, all ranks together; None where unknown."""
+        return self.now[1] if self._expected is None else self._expected[1]
+
+    @property
+    def epoch_total(self) -> int:
+        """What one epoch holds, in the unit of `Delivery.done`; 0 where unknown."""
+        return (self.now[0] if self._in_batches() else self._plan.samples) or 0
+
+    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+        """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
+        deaths = careful = 0
+        while True:
+            before, single = position, careful > 0
+            try:
+                for delivery in self._run(epoch, position, single=single):
+                    position, deaths, careful = delivery.position, 0, max(0, careful - 1)
+                    yield delivery
+                if not single or position is before:
+                    return
+            except WorkerDied as death:
+                self.close()
+                # What was being made ahead is not known, so the next few batches are asked for one by one: then a
+                # death has its batch.
+                deaths += careful > 0
+                careful = AHEAD
+                if deaths == ENOUGH:
+                    raise self._beyond_help(epoch, position, death) from None
+                self._notice(f"A loader worker died ({death}); new ones go on with the same order.")
+
+    def resize(self, size: int) -> None:
+        """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
+        self._plan.resize(size)
+
+    def resized(self, position: Mapping[str, Any], size: int) -> dict[str, Any]:
+        """Give `position` such that its epoch goes on with batches of another size, from the next that are planned."""
+        return self._plan.resized(position, size)
+
+    def close(self) -> None:
+        """End worker processes; the feed can be used again."""
+        if self._workers is not None:
+            self._workers.close()
+
+    def _run(self, epoch: int, position: Mapping[str, Any] | None, *, single: bool) -> Iterator[Delivery]:
+        stop, unit = self._stop(), "batch" if self._in_batches() else "sample"
+        plans = _first(self._plan.epoch(epoch, position), stop)
+        if single:
+            plans = itertools.islice(plans, 1)
+        made = self._here(epoch, plans) if self._workers is None else self._workers.stream(epoch, plans)
+        for planned, batch in made:
+            after = planned.position
+            last = planned.last or after["batch"] == stop
+            samples = planned.samples if self._counted else nest.count_samples(batch) or 1
+            yield Delivery(batch, samples, after, after[unit], last)
+
+    def _here(self, epoch: int, plans: Iterable[Planned]) -> Iterator[tuple[Planned, Any]]:
+        for planned in plans:
+            try:
+                batch = self._fetch(epoch, planned.indices)
+            except Exception as error:
+                raise sample_error(error, planned.indices) from error
+            yield planned, nest.pin(batch) if self._pin else batch
+
+    def _stop(self) -> int | None:
+        return None if self._limit is None else limited(self._limit, self._plan.batches)
+
+    def _in_batches(self) -> bool:
+        return self._stop() is not None or self._plan.samples is None or (self._plan.exact and not self._varying)
+
+    def _beyond_help(self, epoch: int, position: Mapping[str, Any] | None, death: WorkerDied) -> DataError:
+        planned = next(self._plan.epoch(epoch, position), None)
+        which = "none" if planned is None else named(planned.indices)
+        return DataError(
+            f"Loader workers died again and again at the same batch ({death}); its samples are {which}. "
+            "Without workers they are loaded in the main process, which shows more."
+        )
+
+
+def _first(plans: Iterator[Planned], stop: int | None) -> Iterator[Planned]:
+    """Give the plans up to the epoch's batch number `stop`."""
+    if stop is None:
+        yield from plans
+        return
+    for planned in plans:
+        if planned.position["batch"] <= stop:
+            yield planned
+        if planned.position["batch"] >= stop:
+            return

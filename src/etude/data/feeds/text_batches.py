@@ -1,0 +1,119 @@
+"""A batch of text, and how rows of prepared text become one.
+
+Shapes: B rows, T places in a row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from etude.data.order.text_rows import Rows
+from etude.data.store.text_table import DOCUMENT_START, TextTable
+from etude.data.tokens.tokenizers import PAD
+
+IGNORED = -100
+"""The target where nothing is predicted, which every loss of torch leaves out."""
+NO_DOCUMENT = -1
+"""The document that padding belongs to."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TextBatch:
+    """Rows of text and, at each place, the token that comes next."""
+
+    inputs: Tensor
+    """[B, T] int64: tokens, then padding."""
+    targets: Tensor
+    """[B, T] int64: what follows each input; `IGNORED` where nothing is predicted."""
+    tokens: int
+    """Targets that a loss counts."""
+    bytes: float
+    """Bytes of UTF-8 of the raw text that these targets stand for; the end of a document stands for none."""
+    documents: Tensor | None = None
+    """[B, T] int32: which document of its row a token belongs to, from 0 on, -1 for padding; attention stays inside.
+    None where rows are stretches of a stream."""
+    positions: Tensor | None = None
+    """[B, T] int64: where a token stands in its document, from 0 on; None where that is 0 to T - 1."""
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+    @property
+    def padding(self) -> float:
+        """The share of all places at which nothing is predicted."""
+        return 1 - self.tokens / self.targets.numel() if self.targets.numel() else 0.0
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TextBatch":  # noqa: FBT001, FBT002 - as Tensor.to
+        """Give the batch with every tensor on `device`."""
+        return TextBatch(
+            self.inputs.to(device, non_blocking=non_blocking),
+            self.targets.to(device, non_blocking=non_blocking),
+            self.tokens,
+            self.bytes,
+            None if self.documents is None else self.documents.to(device, non_blocking=non_blocking),
+            None if self.positions is None else self.positions.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> "TextBatch":
+        """Give the batch in page-locked memory."""
+        return TextBatch(
+            self.inputs.pin_memory(),
+            self.targets.pin_memory(),
+            self.tokens,
+            self.bytes,
+            None if self.documents is None else self.documents.pin_memory(),
+            None if self.positions is None else self.positions.pin_memory(),
+        )
+
+
+class TextFetch:
+    """Makes a batch of rows of `tables`, which are the sources by number."""
+
+    def __init__(self, tables: Sequence[TextTable]) -> None:
+        self._tables = list(tables)
+
+    def __call__(self, epoch: int, rows: Any) -> TextBatch:
+        """Read the rows, the same in every epoch."""
+        del epoch
+        shape = len(rows), rows.width
+        inputs = np.full(shape, PAD, dtype=np.int64)
+        targets = np.full(shape, IGNORED, dtype=np.int64)
+        documents = np.full(shape, NO_DOCUMENT, dtype=np.int32) if rows.documents else None
+        positions = np.zeros(shape, dtype=np.int64) if rows.documents else None
+        for number, row in enumerate(rows):
+            at = 0
+            for piece, (source, begin, length) in enumerate(row.tolist()):
+                ids = self._tables[source].read(begin, length + 1)
+                inputs[number, at : at + length] = ids[:-1]
+                targets[number, at : at + length] = ids[1:]
+                if documents is not None and positions is not None:
+                    documents[number, at : at + length] = piece
+                    positions[number, at : at + length] = np.arange(length)
+                at += length
+        return TextBatch(
+            inputs=torch.from_numpy(inputs),
+            targets=torch.from_numpy(targets),
+            tokens=int((targets != IGNORED).sum()),
+            bytes=self._bytes(rows, inputs, targets),
+            documents=None if documents is None else torch.from_numpy(documents),
+            positions=None if positions is None else torch.from_numpy(positions),
+        )
+
+    def _bytes(self, rows: Rows, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
+        """Count the bytes of the targets, by source; all pieces of a row are of one."""
+        if not len(rows):
+            return 0.0
+        sources = np.array([row[0, 0] for row in rows])
+        total = 0.0
+        for source in np.unique(sources).tolist():
+            table, here = self._tables[source], sources == source
+            counted = targets[here]
+            real = counted != IGNORED
+            begun = int((inputs[here][real] == DOCUMENT_START).sum())
+            total += (float(table.token_bytes[counted[real]].sum()) - table.prefix * begun) * table.factor
+        return total

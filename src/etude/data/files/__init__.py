@@ -1,0 +1,1 @@
+"""Readers of formats: lines, names, text, pairs; and what was skipped."""

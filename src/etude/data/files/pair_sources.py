@@ -1,0 +1,370 @@
+"""Pairs of texts by number: tables, aligned files, JSON lines, and lists; alone or one after the other."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, final
+
+from etude.base.errors import DataError
+from etude.data.files.lines import Flaw, LineFile, shown
+from etude.data.files.names import Column
+
+SIDES = ("source", "target")
+
+
+class Pair(NamedTuple):
+    """A text and what it becomes."""
+
+    source: str
+    target: str
+
+
+class BadSampleError(DataError):
+    """A sample that cannot be used: where it stands, and why."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        self.file, self.line, self.reason = file, line, reason
+        super().__init__(f'{shown(file)}, line {line}: {reason}. data.on_bad_sample = "skip" leaves such lines out.')
+
+
+class PairSource(Protocol):
+    """Pairs of texts by number."""
+
+    def __len__(self) -> int:
+        """Count the pairs, bad ones included."""
+        ...
+
+    def __getitem__(self, index: int) -> Pair:
+        """Read one pair. Raises BadSampleError where there is none."""
+        ...
+
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+        ...
+
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column or field of the samples from `start` to before `stop`: what is there, or a Flaw."""
+        ...
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a pair."""
+        ...
+
+    def location(self, index: int) -> str:
+        """Say where a pair stands: `pairs.tsv, line 14`."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Give a sha256 of everything that decides what the pairs are."""
+        ...
+
+
+class NumberedPairs(ABC):
+    """What every source does the same."""
+
+    recipe: str | None = None
+    """From what `open_again` opens the same source in another process, where it can."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+
+    @abstractmethod
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a pair."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Give a sha256 of everything that decides what the pairs are."""
+
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column or field of the samples from `start` to before `stop`: text, what JSON has, or a Flaw.
+
+        Raises DataError where there is none of that name.
+        """
+        del start, stop
+        raise DataError(f'{shown(self.place(0)[0])} has no column "{shown(name)}": it has one text a line.')
+
+    def __getitem__(self, index: int) -> Pair:
+        """Read one pair. Raises BadSampleError where there is none."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        pair = next(self.rows(index, index + 1))
+        if isinstance(pair, Flaw):
+            raise BadSampleError(*self.place(index, pair.side), pair.reason)
+        return pair
+
+    def location(self, index: int) -> str:
+        """Say where a pair stands: `pairs.tsv, line 14`."""
+        file, line = self.place(index)
+        return f"{shown(file)}, line {line}"
+
+
+@final
+class TableFile(NumberedPairs):
+    """Pairs in two columns of a file whose columns are separated by tabs; every other character is text.
+
+    Columns are named by the first line. Where it has two columns and neither has the expected name, or where columns
+    are given by number, there are no names and the first line is a pair.
+    """
+
+    def __init__(self, lines: LineFile, source: Column, target: Column, notice: Callable[[str], None]) -> None:
+        self._lines = lines
+        first = next(lines.decoded(0, 1))
+        if isinstance(first, Flaw):
+            raise BadSampleError(str(lines.path), 1, first.reason)
+        self._names = first.split("\t")
+        self.columns, self._first = _columns(lines.path, self._names, source, target, notice)
+        self._needed = max(self.columns) + 1
+        if not len(self):
+            raise DataError(f"{shown(lines.path)} has a line of column names, but no rows.")
+
+    def __len__(self) -> int:
+        return len(self._lines) - self._first
+
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+        source, target = self.columns
+        needed = self._needed
+        for line in self._lines.decoded(start + self._first, stop + self._first):
+            if isinstance(line, Flaw):
+                yield line
+                continue
+            cells = line.split("\t")
+            if len(cells) < needed:
+                counted = f"{len(cells)} column{'s'[: len(cells) != 1]}" if line else "no text"
+                yield Flaw(f"the line has {counted}, but {needed} columns are needed")
+            else:
+                yield _pair(cells[source], cells[target])
+
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column of the samples from `start` to before `stop`: text, or a Flaw."""
+        place = name - 1 if isinstance(name, int) else _column(self._lines.path, self._names, name)
+        if place is None or (self._first == 0 and isinstance(name, str)):
+            listed = ", ".join(f'"{shown(one, 40)}"' for one in self._names[:10]) if self._first else "no names"
+            raise DataError(f'{shown(self._lines.path)} has no column "{shown(name)}"; its first line has {listed}.')
+        for line in self._lines.decoded(start + self._first, stop + self._first):
+            cells = line.split("\t") if isinstance(line, str) else []
+            yield cells[place] if place < len(cells) else Flaw(f"the line has {len(cells)} columns")
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a pair."""
+        del side
+        return str(self._lines.path), index + self._first + 1
+
+    def fingerprint(self) -> str:
+        """Give a sha256 of everything that decides what the pairs are."""
+        return _digest("table", self._lines.sha256, self.columns, self._first)
+
+
+@final
+class AlignedPair(NumberedPairs):
+    """Pairs in two files: line n of one becomes line n of the other."""
+
+    def __init__(self, source: LineFile, target: LineFile) -> None:
+        if len(source) != len(target):
+            raise DataError(
+                f"{shown(source.path)} has {len(source)} lines, but {shown(target.path)} has {len(target)}; "
+                "aligned files must have as many."
+            )
+        self._files = (source, target)
+
+    def __len__(self) -> int:
+        return len(self._files[0])
+
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+        sources, targets = (file.decoded(start, stop) for file in self._files)
+        for source, target in zip(sources, targets, strict=True):
+            if isinstance(source, Flaw):
+                yield source
+            elif isinstance(target, Flaw):
+                yield target._replace(side="target")
+            else:
+                yield _pair(source, target)
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a pair."""
+        return str(self._files[SIDES.index(side)].path), index + 1
+
+    def fingerprint(self) -> str:
+        """Give a sha256 of everything that decides what the pairs are."""
+        return _digest("aligned", *(file.sha256 for file in self._files))
+
+
+@final
+class JsonLines(NumberedPairs):
+    """Pairs in two fields of a file that holds a JSON object a line."""
+
+    def __init__(self, lines: LineFile, source: Column, target: Column) -> None:
+        for key, field in zip(SIDES, (source, target), strict=True):
+            if isinstance(field, int):
+                raise DataError(f"data.{key} must name a field of {shown(lines.path)}, but is the number {field}.")
+        self._lines, self._fields = lines, (str(source), str(target))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+        for line in self._lines.decoded(start, stop):
+            yield line if isinstance(line, Flaw) else _from_json(line, self._fields)
+
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another field of the samples from `start` to before `stop`: what JSON has, or a Flaw."""
+        for line in self._lines.decoded(start, stop):
+            found = _object(line) if isinstance(line, str) else line
+            missing = Flaw(f'there is no field "{shown(name)}"')
+            yield found.get(str(name), missing) if isinstance(found, dict) else found
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a pair."""
+        del side
+        return str(self._lines.path), index + 1
+
+    def fingerprint(self) -> str:
+        """Give a sha256 of everything that decides what the pairs are."""
+        return _digest("json", self._lines.sha256, *self._fields)
+
+
+@final
+class ListedPairs(NumberedPairs):
+    """Pairs that are held in memory, such as a generated corpus; `name` is what messages call them."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], name: str) -> None:
+        self._pairs, self._name = [Pair(*pair) for pair in pairs], name
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+        return (_pair(*pair) for pair in self._pairs[start:stop])
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the name and the number (counted from 1) of a pair."""
+        del side
+        return self._name, index + 1
+
+    def fingerprint(self) -> str:
+        """Give a sha256 of the pairs."""
+        digest = hashlib.sha256(b"listed")
+        for pair in self._pairs:
+            digest.update(json.dumps(pair).encode())
+        return digest.hexdigest()
+
+
+@final
+class Concatenated(NumberedPairs):
+    """Several sources, one after the other."""
+
+    def __init__(self, parts: Sequence[NumberedPairs]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
+        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
+        begin = 0
+        for part, end in zip(self._parts, self._ends, strict=True):
+            if start < end and stop > begin:
+                yield from part.rows(max(start, begin) - begin, min(stop, end) - begin)
+            begin = end
+
+    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+        """Read another column of the samples from `start` to before `stop`."""
+        begin = 0
+        for part, end in zip(self._parts, self._ends, strict=True):
+            if start < end and stop > begin:
+                yield from part.column(name, max(start, begin) - begin, min(stop, end) - begin)
+            begin = end
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a pair."""
+        part = bisect_right(self._ends, index)
+        return self._parts[part].place(index - (self._ends[part - 1] if part else 0), side)
+
+    def fingerprint(self) -> str:
+        """Give a sha256 of everything that decides what the pairs are."""
+        return _digest("several", *(part.fingerprint() for part in self._parts))
+
+
+def _columns(
+    path: Path, names: list[str], source: Column, target: Column, notice: Callable[[str], None]
+) -> tuple[tuple[int, int], int]:
+    """Find the two columns (from 0), and how many lines of names come first (0 or 1)."""
+    wanted = (source, target)
+    if all(isinstance(column, int) for column in wanted):
+        return (int(source) - 1, int(target) - 1), 0
+    found = [column - 1 if isinstance(column, int) else _column(path, names, column) for column in wanted]
+    missing = [str(column) for column, place in zip(wanted, found, strict=True) if place is None]
+    if not missing:
+        return (int(found[0] or 0), int(found[1] or 0)), 1
+    if missing == list(SIDES) and len(names) == len(SIDES):
+        notice(
+            f"{shown(path)} does not begin with column names; its first column is the source, its second the target."
+        )
+        return (0, 1), 0
+    listed = ", ".join(f'"{shown(name, 40)}"' for name in names[:10])
+    raise DataError(
+        f'{shown(path)}, line 1: there is no column "{shown(missing[0])}"; the first line has {listed}. '
+        "data.source and data.target name the columns, or count them from 1 where a file has no names."
+    )
+
+
+def _column(path: Path, names: list[str], wanted: str) -> int | None:
+    if names.count(wanted) > 1:
+        raise DataError(f'{shown(path)}, line 1: two columns are called "{shown(wanted)}".')
+    return names.index(wanted) if wanted in names else None
+
+
+def _pair(source: str, target: str) -> Pair | Flaw:
+    if not source or source.isspace():
+        return Flaw("the source is empty", "source")
+    if not target or target.isspace():
+        return Flaw("the target is empty", "target")
+    return Pair(source, target)
+
+
+def _object(line: str) -> dict[str, Any] | Flaw:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Flaw(f"invalid JSON ({getattr(error, 'msg', 'nested too deeply or a number too long')})")
+    return value if isinstance(value, dict) else Flaw("the line is no JSON object")
+
+
+def _from_json(line: str, fields: tuple[str, str]) -> Pair | Flaw:
+    value = _object(line)
+    if isinstance(value, Flaw):
+        return value
+    for field in fields:
+        if field not in value:
+            return Flaw(f'there is no field "{shown(field)}"')
+        if not isinstance(value[field], str):
+            return Flaw(f'the field "{shown(field)}" is no string')
+        if not _is_text(value[field]):
+            return Flaw(f'the field "{shown(field)}" holds half a surrogate pair')
+    return _pair(value[fields[0]], value[fields[1]])
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether UTF-8 can hold a string; JSON can escape what it cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

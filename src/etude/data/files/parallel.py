@@ -1,0 +1,109 @@
+"""Parallel text: what the `[data]` section names, opened as pairs by number."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from etude.base.errors import DataError
+from etude.data.files.lines import LineFile, shown
+from etude.data.files.names import AlignedFiles, Column, Files, Split, corpus_names
+from etude.data.files.pair_sources import (
+    SIDES,
+    AlignedPair,
+    BadSampleError,
+    Concatenated,
+    JsonLines,
+    ListedPairs,
+    NumberedPairs,
+    Pair,
+    PairSource,
+    TableFile,
+)
+
+__all__ = ["SIDES", "BadSampleError", "ListedPairs", "Pair", "PairSource", "open_again", "open_pairs"]
+
+TABLES = (".tsv", ".txt")
+JSON_LINES = (".jsonl", ".ndjson")
+
+
+def open_pairs(
+    split: Split,
+    *,
+    source: Column = "source",
+    target: Column = "target",
+    cache: Path | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+    key: str = "data.train",
+) -> PairSource:
+    """Open what `split` names: a file, several one after the other, two aligned files, or a generated corpus.
+
+    `source` and `target` are names of columns or fields, or numbers of columns from 1 on; aligned files and generated
+    corpora do not need them. The index of lines goes to the `cache` folder. `notice` hears what a user should know.
+    `key` is what the config calls the split. Raises DataError, naming the file, where one is missing, empty, of an
+    unknown kind, or not aligned.
+    """
+    files: Files
+    if isinstance(split, str):
+        files, (source, target) = _generated(split, key, cache, notice), SIDES
+    else:
+        files = split
+    if isinstance(files, AlignedFiles):
+        sources, targets = files.pairs(key)
+        _check_there([*sources, *targets], key)
+        sides = [[LineFile(path, cache) for path in side] for side in (sources, targets)]
+        parts: list[NumberedPairs] = [AlignedPair(one, other) for one, other in zip(*sides, strict=True)]
+    else:
+        paths = files if isinstance(files, tuple | list) else [files]
+        _check_there(paths, key)
+        parts = [_open_file(path, source, target, cache, notice) for path in paths]
+    opened = parts[0] if len(parts) == 1 else Concatenated(parts)
+    opened.recipe = json.dumps([_plain(files), source, target, cache and str(cache)])
+    return opened
+
+
+def open_again(recipe: str) -> PairSource:
+    """Open the source whose `recipe` this is."""
+    split, source, target, cache = json.loads(recipe)
+    paths = AlignedFiles(**split) if isinstance(split, dict) else [Path(path) for path in split]
+    return open_pairs(paths, source=source, target=target, cache=Path(cache) if cache else None)
+
+
+def _plain(files: Files) -> Any:
+    if isinstance(files, AlignedFiles):
+        return files.model_dump(mode="json")
+    return [str(path) for path in (files if isinstance(files, tuple | list) else [files])]
+
+
+def _check_there(paths: Iterable[Path], key: str) -> None:
+    """Name the first file that is missing, before any is read."""
+    for path in paths:
+        if not os.path.lexists(path):
+            names = [] if path.suffix else corpus_names()
+            known = f"; generated corpora are {', '.join(names)}" if names else ""
+            raise DataError(f"{key} names {shown(path)}, which does not exist{known}.")
+
+
+def _open_file(
+    path: Path, source: Column, target: Column, cache: Path | None, notice: Callable[[str], None]
+) -> NumberedPairs:
+    kind = path.suffix.lower()
+    if kind in TABLES:
+        return TableFile(LineFile(path, cache), source, target, notice)
+    if kind in JSON_LINES:
+        return JsonLines(LineFile(path, cache), source, target)
+    raise DataError(
+        f"{shown(path)} must be a table with tabs (.tsv, .txt) or JSON lines (.jsonl, .ndjson); "
+        'two aligned files are given as { source = "train.en", target = "train.de" }.'
+    )
+
+
+def _generated(name: str, key: str, cache: Path | None, notice: Callable[[str], None]) -> Files:
+    """Write a generated corpus into the cache, and name the files of the part that `key` (`data.train`) asks for."""
+    from etude.data.corpora import generate
+
+    if cache is None:
+        raise DataError(f"{key} is the generated corpus {shown(name)}, which needs a cache folder to be written to.")
+    made: Mapping[str, Files] = generate(name, cache / "corpora" / name, notice=notice)
+    return made[key.rpartition(".")[2]]

@@ -1,0 +1,1 @@
+"""Which sample when: plans, windows, curriculum, mixtures, packing."""

@@ -1,0 +1,1 @@
+"""Data prepared once, written once, and mapped into memory."""

@@ -1,0 +1,79 @@
+"""The tokenizers of a run, trained on its training data, and kept so that the same data need not train them again."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import tokenizers as library
+
+from etude.base.errors import DataError
+from etude.base.files import make_folder
+from etude.data.files.lines import Flaw
+from etude.data.files.parallel import SIDES, BadSampleError, PairSource
+from etude.data.files.skipped import Policy
+from etude.data.store.prepared import Report
+from etude.data.tokens.config import TokenizerConfig, TokenizerPair
+from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
+from etude.data.tokens.training import needs_training, train_tokenizer
+
+FORMAT = 1
+DEFAULT_POLICY = Policy()
+REPORT_SAMPLES = 4096
+
+
+def fit_tokenizers(
+    choice: TokenizerConfig | TokenizerPair,
+    source: PairSource,
+    cache: Path,
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    report: Report = lambda _done, _total: None,
+) -> dict[str, Tokenizer]:
+    """Make the tokenizer of each of `SIDES` from the training pairs `source`, or load what `cache` has of them.
+
+    A shared tokenizer learns from both sides and stands for both. Raises BadSampleError at the first sample that
+    cannot be used, unless `policy` leaves it out; DataError where there is nothing to learn from. `report` hears
+    how many samples a training has read, and how many there are.
+    """
+    texts = _Texts(source, report, skip=policy.skips)
+    if isinstance(choice, TokenizerPair):
+        sides = {"source": choice.source, "target": choice.target}
+        return {side: _fitted(config, texts, (side,), cache) for side, config in sides.items()}
+    return dict.fromkeys(SIDES, _fitted(choice, texts, SIDES, cache))
+
+
+class _Texts:
+    """The texts that a tokenizer learns from."""
+
+    def __init__(self, source: PairSource, report: Report, *, skip: bool) -> None:
+        self.source, self._report, self._skip = source, report, skip
+
+    def of(self, sides: tuple[str, ...]) -> Iterator[str]:
+        """Give the texts of `sides`, pair by pair."""
+        source, places = self.source, [SIDES.index(side) for side in sides]
+        for index, row in enumerate(source.rows(0, len(source))):
+            if index % REPORT_SAMPLES == 0:
+                self._report(index, len(source))
+            if not isinstance(row, Flaw):
+                yield from (row[place] for place in places)
+            elif not self._skip:
+                raise BadSampleError(*source.place(index, row.side), row.reason)
+        self._report(len(source), len(source))
+
+
+def _fitted(config: TokenizerConfig, texts: _Texts, sides: tuple[str, ...], cache: Path) -> Tokenizer:
+    if not needs_training(config):
+        return train_tokenizer(config, ())
+    parts = [FORMAT, library.__version__, texts.source.fingerprint(), sides, config.model_dump(mode="json")]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    path = cache / "tokenizers" / f"{key[:32]}.json"
+    if path.exists():
+        try:
+            return load_tokenizer(path)
+        except DataError:
+            path.unlink(missing_ok=True)  # damaged: it is trained again
+    tokenizer = train_tokenizer(config, texts.of(sides))
+    make_folder(path.parent)
+    tokenizer.save(path)
+    return tokenizer

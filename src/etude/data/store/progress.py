@@ -1,0 +1,31 @@
+"""How far a preparation is, told in sentences."""
+
+import time
+from collections.abc import Callable
+
+from etude.data.store.whole_folders import Notice
+
+SECONDS = 10.0
+"""How often something is said; a preparation that takes less says nothing."""
+MEGA = 1e6
+
+
+class SpokenProgress:
+    """A report that tells `notice`, every ten seconds, what share of the bytes is done and how quickly.
+
+    `doing` begins the sentence, such as `Tokenising train.txt`.
+    """
+
+    def __init__(self, doing: str, notice: Notice, clock: Callable[[], float] = time.monotonic) -> None:
+        self._doing, self._notice, self._clock = doing, notice, clock
+        self._begun = self._said = clock()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Hear how many bytes are done, and how many there are."""
+        now = self._clock()
+        over = done >= total and self._said > self._begun
+        if now - self._said >= SECONDS or over:
+            rate = done / MEGA / max(now - self._begun, 1e-9)
+            share = f"{100 * done / total:.0f} % of {total / MEGA:,.0f} MB" if total else "done"
+            self._notice(f"{self._doing}: {share}, {rate:.1f} MB/s.")
+            self._said = now

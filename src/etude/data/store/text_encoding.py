@@ -1,0 +1,168 @@
+"""Pieces of documents to ids: how one is tokenised, what bytes of text an id stands for, and how many work at it."""
+
+import json
+import re
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from etude.data.store.encoding import cores, id_type
+from etude.data.tokens.tokenizers import SPECIALS, UNK, OwnTokenizer, Tokenizer
+
+GROUP_BYTES = 1 << 20
+GROUP_PIECES = 4096
+"""How much is tokenised at once, at most."""
+
+PROCESS_BYTES = 1 << 24
+"""What a process needs to be worth its start."""
+
+WORDS = re.compile(r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+")
+"""White space and what follows it. No token of a tokenizer that Etude trains reaches over the end of such a word; the
+four signs are white space to Python, but not to the patterns of these tokenizers."""
+
+KNOWN_WORDS = 1 << 17
+KNOWN_CHARACTERS = 1 << 22
+"""What is remembered, at most: more is forgotten as a whole before the next group."""
+
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+Ids = npt.NDArray[Any]
+
+
+class Group(NamedTuple):
+    """Pieces in a row, as UTF-8, which of them begin a document, and what whoever made the group wants to know."""
+
+    texts: Sequence[bytes]
+    begins: Sequence[bool]
+    marks: Sequence[Any] = ()
+
+
+class Encoded(NamedTuple):
+    """The ids of a group's pieces one after the other, and how many each has."""
+
+    ids: Ids
+    lengths: list[int]
+
+
+class PieceTokenizer:
+    """Tokenises pieces such that together they give what their document would.
+
+    Etude's subword tokenizers put a space before a text; that is done where a document begins and nowhere else. What
+    they make of a word does not depend on the words around it, so each is tokenised once and then remembered, which is
+    several times as quick. Other tokenizers are given whole pieces. Memory: `KNOWN_WORDS` words, and a group.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._first = tokenizer
+        self._further = _without_prefix(tokenizer)
+        self._type = np.dtype(id_type(tokenizer))
+        self._known: dict[str, bytes] = {}
+        self._characters = 0
+        self._by_words = isinstance(tokenizer, OwnTokenizer)
+
+    def __call__(self, group: Group) -> Encoded:
+        """Give the ids of a group."""
+        texts = [text.decode() for text in group.texts]
+        if not self._by_words:
+            parts = self._ids(self._first, texts)
+        else:
+            parts = self._from_words([WORDS.findall(text) for text in texts], group.begins)
+        ids = np.frombuffer(b"".join(parts), dtype=self._type)
+        return Encoded(ids, [len(part) // self._type.itemsize for part in parts])
+
+    def _from_words(self, texts: list[list[str]], begins: Sequence[bool]) -> list[bytes]:
+        if len(self._known) > KNOWN_WORDS or self._characters > KNOWN_CHARACTERS:
+            self._known, self._characters = {}, 0
+        known = self._known
+        opening = [words.pop(0) if begin else "" for words, begin in zip(texts, begins, strict=True)]
+        opened = self._ids(self._first, [word for word in opening if word])
+        new = list(dict.fromkeys(word for words in texts for word in words if word not in known))
+        known.update(zip(new, self._ids(self._further, new), strict=True))
+        self._characters += sum(map(len, new))
+        openings = iter(opened)
+        return [
+            b"".join([next(openings) if word else b"", *map(known.__getitem__, words)])
+            for word, words in zip(opening, texts, strict=True)
+        ]
+
+    def _ids(self, tokenizer: Tokenizer, texts: list[str]) -> list[bytes]:
+        rows = tokenizer.encode_batch(texts) if texts else []
+        return [np.array(row, dtype=self._type).tobytes() for row in rows]
+
+
+def _without_prefix(tokenizer: Tokenizer) -> Tokenizer:
+    if not prefix_of(tokenizer):
+        return tokenizer
+    content = _content(tokenizer)
+    steps = content["normalizer"]["normalizers"]
+    content["normalizer"]["normalizers"] = [step for step in steps if step["type"] != "Prepend"]
+    return OwnTokenizer(json.dumps(content))
+
+
+def prefix_of(tokenizer: Tokenizer) -> int:
+    """Give how many bytes the ids of a document stand for before its text: the space that was put there."""
+    if not isinstance(tokenizer, OwnTokenizer):
+        return 0
+    normalizer = _content(tokenizer).get("normalizer") or {}
+    return int(any(step["type"] == "Prepend" for step in normalizer.get("normalizers", ())))
+
+
+def token_bytes(tokenizer: Tokenizer) -> npt.NDArray[np.float64]:
+    """Give how many bytes of UTF-8 each id stands for, as its vocabulary spells it; special ones for none: [size].
+
+    An unknown token counts as one byte. What that and a changed text (lower case) make of the sum, a factor mends.
+    """
+    content = _content(tokenizer)
+    vocabulary = content.get("model", {}).get("vocab", {})
+    ids = dict(vocabulary) if isinstance(vocabulary, dict) else {token: i for i, (token, _) in enumerate(vocabulary)}
+    for token in content.get("added_tokens") or ():
+        ids[token["content"]] = token["id"]
+    level = "ByteLevel" in json.dumps(content.get("decoder") or {})
+    first = 0 if isinstance(tokenizer, OwnTokenizer) else len(SPECIALS)
+    sizes = np.ones(tokenizer.size)
+    for token, number in ids.items():
+        sizes[first + number] = len(token) if level else _spelled(token)
+    sizes[: len(SPECIALS)] = 0
+    sizes[UNK] = 1
+    return sizes
+
+
+def _spelled(token: str) -> int:
+    """Count the bytes of a token, in the writing of SentencePiece (a low line for a space) and WordPiece."""
+    return 1 if BYTE.fullmatch(token) else len(token.replace("\u2581", " ").removeprefix("##").encode())
+
+
+def _content(tokenizer: Tokenizer) -> dict[str, Any]:
+    return dict(json.loads(getattr(tokenizer, "text", "{}")))
+
+
+def processes_for(size: int) -> int:
+    """Choose how many processes tokenise `size` bytes."""
+    return min(cores(), size // PROCESS_BYTES)
+
+
+def encoded(
+    groups: Iterable[Group], tokenizer: Tokenizer, processes: int
+) -> Generator[tuple[Group, Encoded], None, None]:
+    """Give each group with its ids, in order; the same with any number of processes, of which 0 and 1 are this one."""
+    if processes <= 1:
+        encode = PieceTokenizer(tokenizer)
+        for group in groups:
+            yield group, encode(group)
+        return
+    from etude.data.store.text_crew import Crew
+
+    with closing(Crew(tokenizer, processes)) as crew:
+        pending: deque[tuple[Group, Any]] = deque()
+        for group in groups:
+            pending.append((group, crew.encode(group)))
+            if len(pending) > 2 * processes:
+                done, answer = pending.popleft()
+                yield done, answer.result()
+        while pending:
+            done, answer = pending.popleft()
+            yield done, answer.result()

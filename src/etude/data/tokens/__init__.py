@@ -1,0 +1,1 @@
+"""Tokenizers: their config, their training, and what they do."""

@@ -1,0 +1,1 @@
+"""From a model's next-step function to predictions; nothing of training."""

@@ -1,0 +1,335 @@
+"""Language models: predict the next token, generate, and tell how likely a text is.
+
+Legend: B batch, T time, N targets, M width of the model, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Any, Literal, final, get_args
+
+import torch
+from pydantic import Field, StringConstraints
+from torch import Tensor, nn
+
+from etude.base.config.fields import Switch
+from etude.base.config.section import Section
+from etude.base.errors import ConfigError
+from etude.data.feeds.text_batches import IGNORED, TextBatch
+from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
+from etude.metrics.text import Accuracy, BitsPerByte, Perplexity
+from etude.model.decoder import Decoder
+from etude.model.flops import count_parameters, flops_per_token
+from etude.model.loss import Loss
+from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
+from etude.model.rates import ScheduledValue
+from etude.model.recurrent import Recurrent
+from etude.search.next_token import Options
+from etude.search.sampling import Generated, Piece, generate, stream
+from etude.search.scoring import score
+from etude.search.text_stream import TextStream
+from etude.train.splitting import split_in_time
+from etude.train.task import StepOutput, Task
+from etude.train.watch.metrics import Metric
+
+LOGITS_AT_A_TIME = 1 << 22
+"""Where only the likeliest token is asked for."""
+
+Terms = Loss | Mapping[str, Loss]
+LanguageMetric = Literal["perplexity", "bits_per_byte", "accuracy"]
+
+
+class LanguageModelConfig(Section):
+    """`[task] type = "language_model"`."""
+
+    type: Literal["language_model"] = "language_model"
+    max_tokens: int = Field(256, ge=1)
+    """Tokens that a completion has at most."""
+    temperature: float = Field(0.8, ge=0, allow_inf_nan=False)
+    """Of the choice of the next token: 1 is the model's own, lower is bolder, 0 always takes the likeliest."""
+    top_k: Switch[int] = Field(None, ge=1)
+    """Choose among so many likeliest tokens (Fan et al. 2018)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Choose among the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Choose among tokens at least so many times as likely as the likeliest (Nguyen et al. 2024)."""
+    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Above 1: make tokens that were there already less likely (Keskar et al. 2019)."""
+    stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default_factory=list)
+    """End a completion before the first of these texts."""
+    samples: int = Field(1, ge=1)
+    """Completions of each prompt."""
+    seed: int = Field(1, ge=0)
+    """Of the choices: the same seed, prompt and place give the same completion."""
+    prompt: Literal["beginning", "middle"] = "beginning"
+    """Whether a prompt is the beginning of a text, or from somewhere in one; an empty one is always a beginning."""
+    metrics: list[LanguageMetric] = Field(default_factory=lambda: list(get_args(LanguageMetric)[:2]))
+    """Of evaluation, beside the loss; accuracy, the share of tokens guessed right, costs the logits once more."""
+
+    def options(self) -> Options:
+        """How completions are searched."""
+        return Options(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            stop=tuple(self.stop),
+            samples=self.samples,
+            seed=self.seed,
+            eos=EOS,
+            banned=(PAD, UNK, BOS),
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One continuation of one prompt."""
+
+    text: str
+    """Without the prompt."""
+    log_probability: float
+    """In nats, of all its tokens."""
+    tokens: int
+    end: str
+    """Why it ended: "eos", "stop" or "length"."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How likely a text is."""
+
+    log_probability: float
+    """In nats, of the whole text and its end."""
+    tokens: Sequence[tuple[str, float]]
+    """Each token and its log-probability; the last is the end of the text, an empty string."""
+    bytes: int
+    """Of the text in UTF-8."""
+
+    @property
+    def perplexity(self) -> float:
+        """The exponential of the mean loss of a token."""
+        return float(torch.tensor(-self.log_probability / len(self.tokens), dtype=torch.float64).exp())
+
+
+@final
+class LanguageModelTask(Task):
+    """The next token of each, in training; completions in predict.
+
+    `model` is a `Decoder`, a `Recurrent`, or maps tokens [B, T] to logits [B, T, V]. A recurrent model takes and
+    returns `hiddens`. `loss` is used in training; evaluation reports the plain cross entropy. Texts begin with
+    `start`, the token that ends the one before.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: LanguageModelConfig | None = None,
+        *,
+        loss: Callable[[Tensor, Tensor], Terms] | None = None,
+        tokenizer: Tokenizer | None = None,
+        start: int = EOS,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config or LanguageModelConfig()
+        self.loss = loss if loss is not None else CrossEntropy(ignore_index=IGNORED)
+        with_z = isinstance(self.loss, CrossEntropyWithZ)
+        self.plain_loss = (
+            CrossEntropyWithZ(z_loss=0.0, ignore_index=IGNORED) if with_z else CrossEntropy(ignore_index=IGNORED)
+        )
+        self.tokenizer = tokenizer
+        self.start = start
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """What the configs of model and loss give as schedules."""
+        parts: list[Any] = [self.model, self.loss]
+        return [value for part in parts if hasattr(part, "scheduled_values") for value in part.scheduled_values()]
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """Factors of the learning rate by the task's parameter names, where the model has some (mup)."""
+        own: Any = getattr(self.model, "rate_multipliers", dict)
+        return {f"model.{name}": factor for name, factor in own().items()}
+
+    def parameters_told(self) -> str:
+        """How large the model is, and what it costs to train where that is known, as a run begins with it."""
+        operations = flops_per_token(self.model, getattr(self.model, "window", 1))
+        cost = "" if operations is None else f", {operations / 1e6:,.3g} MFLOP to train on a token"
+        return f"{count_parameters(self.model)}{cost}"
+
+    def flops_per_token(self, batch: TextBatch) -> float | None:
+        """Operations of a training step for each token of `batch`; None where the model's are not known."""
+        return flops_per_token(self.model, batch.inputs.size(1))
+
+    def configure_metrics(self) -> Mapping[str, Metric]:
+        """Those of `task.metrics`; anew for each pass."""
+        kinds: dict[str, type[Metric]] = {"perplexity": Perplexity, "bits_per_byte": BitsPerByte, "accuracy": Accuracy}
+        return {name: kinds[name]() for name in self.config.metrics}
+
+    def count_targets(self, batch: TextBatch) -> Mapping[str, int] | None:
+        """The tokens to predict, for each of the terms where the loss has two."""
+        if not isinstance(self.loss, CrossEntropyWithZ):
+            return None
+        return {CROSS_ENTROPY: batch.tokens, Z_LOSS: batch.tokens}
+
+    def split_for_tbptt(self, batch: Any, steps: int) -> Sequence[Any]:
+        """Pieces of `steps` tokens; their tokens and bytes add up to those of the batch.
+
+        Bytes are shared out by tokens. Raises ConfigError for a model without a state to hand on.
+        """
+        if isinstance(self.model, Decoder):
+            raise ConfigError(
+                "train.tbptt_steps is for a model that hands a state on, but a decoder has none; take "
+                'model.type = "lstm" or "gru", or switch it off.'
+            )
+        if not isinstance(batch, TextBatch):
+            return super().split_for_tbptt(batch, steps)
+        pieces, tokens, past = [], 0, 0.0
+        for piece in split_in_time(batch, steps):
+            own = int((piece.targets != IGNORED).sum())
+            tokens += own
+            share = batch.bytes * tokens / batch.tokens if batch.tokens else 0.0
+            pieces.append(dataclasses.replace(piece, tokens=own, bytes=share - past))
+            past = share
+        return pieces
+
+    def training_step(self, batch: TextBatch, *, hiddens: Any = None) -> Terms | StepOutput:
+        """The loss of each token given those before it; of a recurrent model also its state, to go on from."""
+        hidden, state = self._hidden(batch, hiddens)
+        loss = self._loss(self.loss, hidden, batch, padded=True)
+        return StepOutput(loss, hiddens=state) if isinstance(self.model, Recurrent) else loss
+
+    def validation_step(self, batch: TextBatch, *, hiddens: Any = None) -> StepOutput:
+        """The plain cross entropy, and the metrics."""
+        hidden, state = self._hidden(batch, hiddens)
+        plain = isinstance(self.loss, CrossEntropy | CrossEntropyWithZ)
+        loss = self._loss(self.plain_loss if plain else self.loss, hidden, batch, padded=False)
+        first = next(iter(loss.values())) if isinstance(loss, Mapping) else loss
+        if "perplexity" in self.metrics:
+            self.metrics["perplexity"].update(first.sum, first.count)
+        if "bits_per_byte" in self.metrics:
+            self.metrics["bits_per_byte"].update(first.sum, batch.bytes)
+        if "accuracy" in self.metrics:
+            self.metrics["accuracy"].update(self._right(hidden, batch), batch.tokens)
+        return StepOutput(loss, hiddens=state)
+
+    def test_step(self, batch: TextBatch, *, hiddens: Any = None) -> StepOutput:
+        """As in validation."""
+        return self.validation_step(batch, hiddens=hiddens)
+
+    def _hidden(self, batch: TextBatch, hiddens: Any) -> tuple[Tensor, Any]:
+        """The last hidden layer, or the logits of a model of the user's own, and the state to hand on."""
+        if isinstance(self.model, Decoder):
+            return self.model.hidden(batch.inputs, batch.documents, batch.positions), None
+        if isinstance(self.model, Recurrent):
+            hidden, state = self.model.hidden(batch.inputs, hiddens, documents_BT=batch.documents)
+            return hidden, None if batch.documents is not None else state
+        return self.model(batch.inputs), None
+
+    def _loss(self, loss: Any, hidden: Tensor, batch: TextBatch, *, padded: bool) -> Terms:
+        targets_BT = batch.targets
+        if isinstance(self.model, Decoder | Recurrent):
+            weight_VM = self._output(padded=padded)
+            if isinstance(loss, CrossEntropy | CrossEntropyWithZ):
+                return loss.from_hidden(hidden, weight_VM, targets_BT, count=batch.tokens)
+            hidden = nn.functional.linear(hidden, weight_VM)
+        elif isinstance(loss, CrossEntropy | CrossEntropyWithZ):
+            return loss(hidden, targets_BT, count=batch.tokens)
+        if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - torch's own losses want classes in the second place
+            hidden, targets_BT = hidden.flatten(0, 1).float(), targets_BT.flatten()
+        value: Terms | Tensor = loss(hidden, targets_BT)
+        return Loss.mean(value, batch.tokens) if isinstance(value, Tensor) else value
+
+    def _output(self, *, padded: bool) -> Tensor:
+        """The output matrix; `padded` with the rows that `model.vocabulary_multiple` added."""
+        model: Any = self.model
+        weight: Tensor = model.output_weight
+        return weight if padded or weight.size(0) == model.vocabulary else weight[: model.vocabulary]
+
+    def _right(self, hidden: Tensor, batch: TextBatch) -> Tensor:
+        """How many targets are the likeliest token."""
+        targets_N = batch.targets.flatten()
+        if not isinstance(self.model, Decoder | Recurrent):
+            return (hidden.flatten(0, 1).argmax(-1) == targets_N).sum()
+        weight_VM = self._output(padded=False)
+        rows = max(1, LOGITS_AT_A_TIME // weight_VM.size(0))
+        right = targets_N.new_zeros(())
+        parts = zip(torch.split(hidden.flatten(0, 1), rows), torch.split(targets_N, rows), strict=True)
+        for part_NM, some_N in parts:
+            right += (nn.functional.linear(part_NM, weight_VM).argmax(-1) == some_N).sum()
+        return right
+
+    def predict_step(self, batch: TextBatch) -> list[list[Generated]]:
+        """Completions of the rows of `batch`, as they stand."""
+        return generate(self.model, batch.inputs.tolist(), self.config.options(), self._decode())
+
+    def predict(
+        self, prompts: Iterable[str], *, batch_size: int = 16, options: Options | None = None, first: int = 0
+    ) -> Iterator[list[Completion]]:
+        """Complete prompts as they come, in order, `batch_size` side by side: for each its completions.
+
+        `first` is the number of the first of them, for the seed. Raises ConfigError without a tokenizer.
+        """
+        chosen = options or self.config.options()
+        given = iter(prompts)
+        while block := list(islice(given, batch_size)):
+            contexts = [self.tokens_of(prompt) for prompt in block]
+            with self._asked():
+                found = generate(self.model, contexts, chosen, self._decode(), first=first)
+            for samples in found:
+                yield [Completion(one.text, one.log_probability, len(one.tokens), one.end) for one in samples]
+            first += len(block)
+
+    def stream(self, prompt: str, *, number: int = 0, options: Options | None = None) -> Iterator[Piece]:
+        """Complete one prompt, piece by piece as its tokens are chosen; it is prompt `number` for the seed.
+
+        With several samples their pieces come in turns.
+        """
+        context = self.tokens_of(prompt)
+        with self._asked():
+            yield from stream(self.model, [context], options or self.config.options(), self._decode(), first=number)
+
+    def score(self, texts: Iterable[str]) -> Iterator[Scored]:
+        """How likely each text is, from its beginning to its end."""
+        for text in texts:
+            tokens = [self.start, *self._known_tokenizer().encode(text), EOS]
+            with self._asked():
+                values = score(self.model, tokens)
+            spoken = zip(self._spoken(tokens), values, strict=True)
+            yield Scored(sum(values), list(spoken), len(text.encode("utf-8")))
+
+    def _spoken(self, tokens: Sequence[int]) -> list[str]:
+        """What each token adds to the text, from the first that is its own to the end; joined they are the text."""
+        reader = TextStream(self._known_tokenizer().decode, tokens[:1])
+        return [*map(reader.add, tokens[1:-1]), reader.rest()]
+
+    def tokens_of(self, prompt: str) -> list[int]:
+        """The tokens that a completion of `prompt` goes on from."""
+        tokens = self._known_tokenizer().encode(prompt)
+        begins = self.config.prompt == "beginning" or not tokens
+        return [self.start, *tokens] if begins else tokens
+
+    def _known_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ConfigError(
+                "predict and score need the tokenizer that the task was trained with: pass it to the task."
+            )
+        return self.tokenizer
+
+    def _decode(self) -> Callable[[Sequence[int]], str] | None:
+        return None if self.tokenizer is None else self.tokenizer.decode
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """In `eval` mode inside the block."""
+        was_training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was_training)

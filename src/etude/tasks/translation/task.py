@@ -1,0 +1,265 @@
+"""Translation, and every other task of sequence to sequence.
+
+Legend: B batch, S source time, T target time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, final, get_args
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from etude.base.config.section import Section
+from etude.base.errors import ConfigError
+from etude.data.feeds.batches import PairBatch
+from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
+from etude.metrics.text import TEXT_METRICS, Perplexity
+from etude.model.loss import Loss
+from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
+from etude.model.rates import ScheduledValue
+from etude.model.transformer import Transformer
+from etude.search.beam import Hypothesis, Limits, beam, greedy
+from etude.tasks.translation.saved import translation_columns
+from etude.train.task import StepOutput, Task
+from etude.train.watch.metrics import Metric
+
+TextMetric = Literal["bleu", "chrf"]
+
+Terms = Loss | Mapping[str, Loss]
+References = Callable[[Sequence[int]], Sequence[str]]
+"""The raw target texts of the samples with these indices."""
+
+
+class TranslationConfig(Section):
+    """`[task] type = "translation"`."""
+
+    type: Literal["translation"] = "translation"
+    beam_size: int = Field(4, ge=1)
+    """Width of the beam in test and predict; 1 searches greedily."""
+    length_penalty: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Hypotheses are ranked by log-probability / ((5 + length) / 6)^length_penalty; 0 prefers short ones."""
+    max_target_ratio: float = Field(2.0, gt=0, allow_inf_nan=False)
+    """A translation has at most max_target_ratio x source tokens + max_target_extra tokens, ..."""
+    max_target_extra: int = Field(10, ge=0)
+    """... so short sources may grow, ..."""
+    max_target_length: int = Field(512, ge=1)
+    """... and never more than this."""
+    eval_search_samples: int = Field(500, ge=0)
+    """Validation translates the first so many samples of the file, greedily; test translates all."""
+    metrics: list[TextMetric] = Field(default_factory=lambda: list(get_args(TextMetric)))
+    """Text metrics, by sacrebleu."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """One translation of one source."""
+
+    text: str
+    score: float
+    """What translations of a source are ranked by; higher is better."""
+    log_probability: float
+    """In nats."""
+
+
+@final
+class TranslationTask(Task):
+    """Teacher forcing in training; search in validation (greedy), test and predict (beam).
+
+    `model` maps (source [B, S], decoder input [B, T]) to logits [B, T, V]; to search it also needs `encode`, `start`
+    and `step` (see `etude.search.beam.Decoder`). Without tokenizers there are neither text metrics nor `predict`.
+    `loss` is used in training; evaluation reports the plain cross entropy. A loss may give several named terms; the
+    first is what perplexity is of.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TranslationConfig | None = None,
+        *,
+        loss: Callable[[Tensor, Tensor], Terms] | None = None,
+        source_tokenizer: Tokenizer | None = None,
+        target_tokenizer: Tokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config or TranslationConfig()
+        self.loss = loss if loss is not None else CrossEntropy(ignore_index=PAD)
+        self.plain_loss = (
+            CrossEntropyWithZ(z_loss=0.0, ignore_index=PAD)
+            if isinstance(self.loss, CrossEntropyWithZ)
+            else CrossEntropy(ignore_index=PAD)
+        )
+        self.source_tokenizer = source_tokenizer
+        self.target_tokenizer = target_tokenizer
+        self._references: dict[str, References] = {}
+        longest = min(self.config.max_target_length, getattr(model, "longest", self.config.max_target_length))
+        self.limits = Limits(self.config.max_target_ratio, self.config.max_target_extra, longest)
+
+    def use_references(self, split: str, references: References) -> None:
+        """Compare translations of `split` ("val" or "test") with these raw texts.
+
+        Without them the target's tokens are decoded instead, which is the raw text only for a tokenizer that keeps
+        all of it.
+        """
+        self._references[split] = references
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """What the configs of model and loss give as schedules."""
+        parts: list[Any] = [self.model, self.loss]
+        return [value for part in parts if hasattr(part, "scheduled_values") for value in part.scheduled_values()]
+
+    @property
+    def searches(self) -> bool:
+        """Whether the model can be decoded step by step."""
+        return all(callable(getattr(self.model, part, None)) for part in ("encode", "start", "step"))
+
+    @property
+    def _cannot_search(self) -> str:
+        return f"to be decoded, {type(self.model).__name__} needs the methods encode, start and step."
+
+    def configure_metrics(self) -> Mapping[str, Metric]:
+        """Perplexity, and the text metrics where there is a tokenizer; anew for each pass."""
+        texts = self.config.metrics if self.target_tokenizer is not None else []
+        if texts and not self.searches:
+            raise ConfigError(f"task.metrics must be [] here, but is {list(texts)}: {self._cannot_search}")
+        return {"perplexity": Perplexity(), **{name: TEXT_METRICS[name]() for name in texts}}
+
+    def training_step(self, batch: PairBatch) -> Terms:
+        """The loss of each target token given the true ones before it."""
+        return self._loss(self.loss, batch)
+
+    def count_targets(self, batch: PairBatch) -> Mapping[str, int] | None:
+        """The target tokens, for each of the terms where the loss has two."""
+        if not isinstance(self.loss, CrossEntropyWithZ):
+            return None
+        return {CROSS_ENTROPY: batch.tokens, Z_LOSS: batch.tokens}
+
+    def validation_step(self, batch: PairBatch) -> StepOutput:
+        """The plain cross entropy; translates greedily what belongs to the first `eval_search_samples`.
+
+        `outputs` holds for each sample its translations: one, or none for a later sample.
+        """
+        loss = self._evaluated(batch)
+        if not self._scores_text() or self.config.eval_search_samples == 0:
+            return StepOutput(loss)
+        chosen = (batch.indices < self.config.eval_search_samples).nonzero()[:, 0]
+        if not len(chosen):
+            return StepOutput(loss)
+        source = _trimmed(batch.source[chosen])
+        found = greedy(self._decoder, source, limits=self.limits, alpha=self.config.length_penalty)
+        self._compare("val", batch, chosen, [self._text(one) for one in found])
+        outputs: list[list[Translation]] = [[] for _ in range(len(batch))]
+        for row, one in zip(chosen.tolist(), found, strict=True):
+            outputs[row] = [Translation(self._text(one), one.score, one.log_probability)]
+        return StepOutput(loss, outputs=outputs)
+
+    def test_step(self, batch: PairBatch) -> StepOutput:
+        """The plain cross entropy; translates every sample by beam search, best first in `outputs`."""
+        loss = self._evaluated(batch)
+        if self.target_tokenizer is None or not self.searches:
+            return StepOutput(loss)
+        found = self.predict_step(batch)
+        if self._scores_text():
+            everything = torch.arange(len(batch), device=batch.source.device)
+            self._compare("test", batch, everything, [best[0].text for best in found])
+        return StepOutput(loss, outputs=found)
+
+    def output_columns(self, batch: PairBatch, outputs: Sequence[Sequence[Translation]] | None) -> Mapping[str, Any]:
+        """For saved outputs: texts, the best translation, the scores of all, and the mean loss of a target token."""
+        return translation_columns(self, batch, outputs)
+
+    def predict_step(self, batch: PairBatch) -> list[list[Translation]]:
+        """The translations of each source, best first, at most `beam_size`."""
+        return self._translate(batch.source)
+
+    def predict(self, texts: Iterable[str], *, batch_size: int = 64, window: int = 1024) -> Iterator[list[Translation]]:
+        """Translate lines as they come, in order: for each line its translations, best first.
+
+        Up to `window` lines are read ahead, so that lines of similar length share a batch; 1 answers each line at
+        once. An empty line has the empty translation. Raises ConfigError without tokenizers.
+        """
+        if self.source_tokenizer is None or self.target_tokenizer is None:
+            raise ConfigError("predict needs the tokenizers that the task was trained with: pass them to the task.")
+        if not self.searches:
+            raise ConfigError(f"This run cannot predict: {self._cannot_search}")
+        lines = iter(texts)
+        was_training = self.training
+        self.eval()
+        try:
+            while block := list(islice(lines, window)):
+                yield from self._translate_block(self.source_tokenizer, block, batch_size)
+        finally:
+            self.train(was_training)
+
+    def _translate_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Translation]]:
+        tokens = tokenizer.encode_batch([line.rstrip("\r\n") for line in block])
+        found: list[list[Translation]] = [[Translation("", 0.0, 0.0)]] * len(block)
+        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            sources = [torch.tensor([*tokens[i], EOS]) for i in rows]
+            source = nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=PAD)
+            for i, translations in zip(rows, self._translate(source.to(self._device)), strict=True):
+                found[i] = translations
+        return found
+
+    def _translate(self, source_BS: Tensor) -> list[list[Translation]]:
+        width = self.config.beam_size
+        found = beam(self._decoder, source_BS, width=width, limits=self.limits, alpha=self.config.length_penalty)
+        return [[Translation(self._text(h), h.score, h.log_probability) for h in best] for best in found]
+
+    @property
+    def _decoder(self) -> Any:
+        return self.model
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _text(self, hypothesis: Hypothesis) -> str:
+        assert self.target_tokenizer is not None
+        return self.target_tokenizer.decode(hypothesis.tokens)
+
+    def _scores_text(self) -> bool:
+        return any(name in self.metrics for name in TEXT_METRICS)
+
+    def _loss(self, loss: Callable[..., Terms], batch: PairBatch) -> Terms:
+        inputs_BT, targets_BT = batch.target[:, :-1], batch.target[:, 1:]
+        if isinstance(loss, (CrossEntropy, CrossEntropyWithZ)):
+            if isinstance(self.model, Transformer):
+                hidden_BTM = self.model.hidden(batch.source, inputs_BT)
+                return loss.from_hidden(hidden_BTM, self.model.output_weight, targets_BT, count=batch.tokens)
+            return loss(self.model(batch.source, inputs_BT), targets_BT, count=batch.tokens)
+        logits_BTV = self.model(batch.source, inputs_BT)
+        if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - torch's own losses want classes in the second place
+            logits_BTV, targets_BT = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
+        value: Terms | Tensor = loss(logits_BTV, targets_BT)
+        return Loss.mean(value, batch.tokens) if isinstance(value, Tensor) else value
+
+    def _evaluated(self, batch: PairBatch) -> Terms:
+        plain = isinstance(self.loss, (CrossEntropy, CrossEntropyWithZ))
+        loss = self._loss(self.plain_loss if plain else self.loss, batch)
+        if "perplexity" in self.metrics:
+            first = next(iter(loss.values())) if isinstance(loss, Mapping) else loss
+            self.metrics["perplexity"].update(first.sum, first.count)
+        return loss
+
+    def _compare(self, split: str, batch: PairBatch, rows: Tensor, texts: list[str]) -> None:
+        if split in self._references:
+            references = list(self._references[split](batch.indices[rows].tolist()))
+        else:
+            assert self.target_tokenizer is not None
+            targets = batch.target[rows].tolist()
+            references = [self.target_tokenizer.decode(ids) for ids in targets]
+        for name in TEXT_METRICS:
+            if name in self.metrics:
+                self.metrics[name].update(texts, references)
+
+
+def _trimmed(source_BS: Tensor) -> Tensor:
+    """Without the columns that are padding in every row."""
+    return source_BS[:, : int((source_BS != PAD).sum(1).max())]

@@ -1,7 +1,0 @@
-"""Checkpoints: a folder a step, whole or absent, verified before it is believed."""
-
-from etude.train.checkpoint.content import Content
-from etude.train.checkpoint.reader import read, read_weights, verify
-from etude.train.checkpoint.store import Store
-
-__all__ = ["Content", "Store", "read", "read_weights", "verify"]

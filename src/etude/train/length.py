@@ -1,0 +1,169 @@
+"""How long a run will be, in steps: what schedules that reach to its end are bound to."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etude.base.durations import Duration
+from etude.base.horizon import Horizon
+from etude.base.progress import Progress
+from etude.base.schedules import bind_whole
+from etude.data.feeds.feed import Feed
+from etude.data.feeds.planned import PlannedFeed
+from etude.train.values import DataValue
+
+EPOCHS = 1000
+"""Epochs that are gone through at most to see how they differ."""
+STRIDES = 4096
+"""Moments of a run at which a schedule is looked at, about."""
+ROUNDS = 12
+"""A schedule may itself follow the length of the run, which is then approached."""
+CLOSE = 0.002
+"""Lengths that differ by no larger share are taken for the same."""
+
+
+def horizon(until: Sequence[Duration], feed: Feed, accumulate: Any) -> Horizon:
+    """The horizon of a run over `feed`: exact where its batches can be counted, else estimated from it.
+
+    With a scheduled `accumulate` the run is gone through, and its mean counts.
+    """
+    if isinstance(accumulate, int):
+        return _measured(until, feed, accumulate, exact=feed.exact)
+    run = _measured(until, feed, 1, exact=False)
+    batches = getattr(feed, "pieces", feed.batches)
+    if run.steps is None or not batches:
+        return run
+
+    def walked(per_step: float) -> tuple[float, Progress]:
+        end = _walked(until, _measured(until, feed, per_step, exact=False), accumulate, epoch)
+        return end.batch / end.step, end
+
+    def epoch(_: Progress) -> tuple[float, int]:
+        return batches, feed.samples or 0
+
+    _, end = _settled(1.0, walked)
+    return Horizon(
+        steps=float(end.step),
+        steps_per_epoch=end.step / end.epochs,
+        samples_per_step=end.samples / end.step or None,
+        tokens_per_step=end.tokens / end.step or None,
+        batches_per_step=end.batch / end.step,
+        exact=False,
+    )
+
+
+def expect(
+    feed: PlannedFeed, values: Callable[[Horizon], Sequence[DataValue]], until: Sequence[Duration], accumulate: Any
+) -> None:
+    """Let `feed` tell of an average epoch of the run, in which `values` make the epochs differ.
+
+    Raises DataError where they leave an epoch without a sample.
+    """
+    if horizon(until, feed, accumulate).steps is None:
+        return
+
+    average = feed.batches or 1, feed.samples or 0
+
+    def walked(pieces: float) -> tuple[float, Progress]:
+        nonlocal average
+        feed.expect(*average, pieces)
+        run = horizon(until, feed, accumulate)
+        taken = values(run)
+
+        def epoch(progress: Progress) -> tuple[int, int]:
+            for value in taken:
+                value.begin_epoch(progress)
+            batches, samples = feed.now
+            if not batches:
+                next(feed.epoch(progress.epoch), None)  # says what left nothing
+            return batches or 1, samples or 0
+
+        end = _walked(until, run, accumulate, epoch)
+        average = round(end.batch / end.epochs), round(end.samples / end.epochs)
+        # The last batches of an epoch may be fewer than a step takes, so steps are what is averaged.
+        return (end.step * accumulate if isinstance(accumulate, int) else end.batch) / end.epochs, end
+
+    pieces, _ = _settled(float(average[0]), walked)
+    feed.expect(*average, pieces)
+
+
+def _settled(guess: float, walked: Callable[[float], tuple[float, Progress]]) -> tuple[float, Progress]:
+    """Approach the number that leads to itself; give it, and the end of the run that it leads to."""
+    found, end = walked(guess)
+    for _ in range(ROUNDS):
+        before, guess = found, (guess + found) / 2
+        found, end = walked(guess)
+        if min(abs(found - guess), abs(found - before)) <= CLOSE * found:
+            break
+    return found, end
+
+
+def _walked(
+    until: Sequence[Duration], run: Horizon, accumulate: Any, epoch: Callable[[Progress], tuple[float, int]]
+) -> Progress:
+    """Go through a run without its data, and give its end; `epoch` tells the batches and samples of the next one."""
+    each = bind_whole(accumulate, run, key="train.accumulate")
+    stride = max(1, int((run.steps or 1) / STRIDES))
+    tokens = (run.tokens_per_step or 0) / run.samples_per_step if run.samples_per_step else 0.0
+    now = Progress()
+    for number in range(EPOCHS):
+        begun = now
+        batches, samples = epoch(now)
+        total = math.ceil(batches)
+        while now.batch < begun.batch + total:
+            per_step, left = each(now), begun.batch + total - now.batch
+            steps = max(1, min(stride, left // per_step))
+            done = total - left + min(left, steps * per_step)
+            seen = begun.samples + round(samples * done / total)
+            now = Progress(
+                now.step + steps, begun.batch + done, number, seen, round(seen * tokens), epoch_done=done,
+                epoch_total=total,
+            )  # fmt: skip
+            if any(duration.reached(now) for duration in until):
+                return now
+        now = now._replace(epoch=number + 1, epoch_done=0)
+        if any(duration.reached(now) for duration in until):
+            return now
+    return now
+
+
+def _measured(until: Sequence[Duration], feed: Feed, per_step: float, *, exact: bool) -> Horizon:
+    batches = feed.batches
+    pieces = getattr(feed, "pieces", batches)  # what a step counts, where batches are split along time
+    steps_per_epoch = None if pieces is None else pieces / per_step
+    if pieces is not None and steps_per_epoch is not None and float(pieces).is_integer():  # else an average already
+        steps_per_epoch = math.ceil(steps_per_epoch)
+    ratio = None if not batches else steps_per_epoch / batches if steps_per_epoch else None
+    samples = None if feed.samples is None or not steps_per_epoch else feed.samples / steps_per_epoch
+    targets = getattr(feed, "targets", None)
+    tokens = None if targets is None or not steps_per_epoch else targets / steps_per_epoch
+    bare = Horizon(
+        steps=None,
+        steps_per_epoch=steps_per_epoch,
+        samples_per_step=samples,
+        tokens_per_step=tokens,
+        batches_per_step=per_step if ratio is None else 1 / ratio,
+        exact=exact,
+    )
+    lengths = [steps for duration in until if (steps := _steps(bare, duration)) is not None]
+    steps = min(lengths, default=None)
+    return Horizon(
+        steps=None if steps is None else float(math.ceil(steps)),
+        steps_per_epoch=steps_per_epoch,
+        samples_per_step=samples,
+        tokens_per_step=tokens,
+        batches_per_step=bare.batches_per_step,
+        exact=bare.exact and len(lengths) == len(until),
+    )
+
+
+def _steps(bare: Horizon, duration: Duration) -> float | None:
+    """The duration in steps; None for time, and for what this data cannot tell."""
+    known = {
+        "epochs": bare.steps_per_epoch,
+        "steps": 1.0,
+        "batches": 1.0 / bare.batches_per_step,
+        "samples": None if not bare.samples_per_step else 1.0 / bare.samples_per_step,
+        "tokens": None if not bare.tokens_per_step else 1.0 / bare.tokens_per_step,
+    }.get(duration.unit)
+    return None if known is None else float(duration.amount) * known

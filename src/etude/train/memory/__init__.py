@@ -1,0 +1,1 @@
+"""All that a run remembers: its state, and the checkpoints that hold it."""

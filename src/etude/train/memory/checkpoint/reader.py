@@ -1,0 +1,142 @@
+"""Reading a checkpoint: nothing is believed before its manifest is verified, nothing is unpickled."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from etude.base.errors import StorageError
+from etude.base.files import sha256_of
+from etude.train.memory.checkpoint.content import (
+    ALIASES,
+    AVERAGED,
+    FORMAT,
+    MANIFEST,
+    MODEL,
+    OPTIMIZER,
+    STATE,
+    STATE_JSON,
+)
+from etude.train.memory.checkpoint.naming import step_of
+from etude.train.memory.checkpoint.nest import join
+
+LARGEST_MANIFEST = 1 << 24
+"""Bytes; one that is larger is no manifest, and is not read into memory."""
+
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
+"""What reading a file of any content may raise."""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say which file it was that could not be read."""
+    try:
+        yield
+    except _MALFORMED as error:
+        said = " ".join(str(error).split())[:200]
+        raise StorageError(f"{path} is damaged ({type(error).__name__}: {said}).") from error
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of the checkpoint in `folder`, once every file it lists has the size and hash it says.
+
+    Raises StorageError naming the first file that is missing, cut short or changed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise StorageError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.")
+    with _reading(path):
+        if (size := path.stat().st_size) > LARGEST_MANIFEST:
+            raise ValueError(f"it has {size:,} bytes")
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        written = int(manifest["format"])
+    if written > FORMAT:
+        raise StorageError(f"{path} was written by a newer Etude (format {written}).")
+    with _reading(path):
+        step = int(manifest["step"])
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+    if (named := step_of(folder)) is not None and named != step:
+        raise StorageError(f"{folder} is not what its name says: its {MANIFEST} is of step {step:,}.")
+    for name in (MODEL, STATE_JSON):
+        if name not in files:
+            raise StorageError(f"{path} lists no {name}.")
+    for name, (size, digest) in files.items():
+        _verify_file(folder, name, size, digest)
+    return manifest
+
+
+def _verify_file(folder: Path, name: str, size: int, digest: str) -> None:
+    if Path(name).name != name or name == "..":
+        raise StorageError(f"{folder / MANIFEST} names {name!r}, which lies outside the checkpoint.")
+    file = folder / name
+    with _reading(file):
+        if file.is_symlink() or not file.is_file():
+            raise StorageError(f"{file} is missing.")
+        if (found := file.stat().st_size) != size:
+            raise StorageError(f"{file} is cut short or changed: it has {found:,} bytes instead of {size:,}.")
+        if sha256_of(file) != digest:
+            raise StorageError(f"{file} is damaged: its bytes are not those that were written (sha256 differs).")
+
+
+def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file, the other names of shared ones included (`aliases`, by file name)."""
+    with _reading(path):
+        with safe_open(path, framework="pt") as file:
+            # Copies: what safetensors gives lies unaligned in a mapping of the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        for name, kept in aliases.get(path.name, {}).items():
+            tensors[name] = tensors[kept]
+    return tensors
+
+
+def _read_json(path: Path) -> Any:
+    with _reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _present(folder: Path) -> list[str]:
+    return [name for name in (MODEL, AVERAGED, ALIASES) if (folder / name).is_file()]
+
+
+def read_weights(folder: Path, *, averaged: bool = False) -> dict[str, Tensor]:
+    """The weights in `folder` (a checkpoint, verified; or any folder with a `model.safetensors`).
+
+    With `averaged`, the moving average where one was kept.
+    """
+    files = verify(folder)["files"] if (folder / MANIFEST).exists() else _present(folder)
+    name = AVERAGED if averaged and AVERAGED in files else MODEL
+    if name not in files:
+        raise StorageError(f"{folder} holds no {MODEL}.")
+    return read_tensors(folder / name, _read_json(folder / ALIASES) if ALIASES in files else {})
+
+
+def read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor], Mapping[str, Tensor] | None]:
+    """State by name (optimizers among it), weights, and averaged weights, of a verified checkpoint.
+
+    What the manifest does not list is not read.
+    """
+    files = verify(folder)["files"]
+    aliases = _read_json(folder / ALIASES) if ALIASES in files else {}
+    tensors: dict[str, Tensor] = {}
+    for name in (OPTIMIZER, STATE):
+        if name in files:
+            tensors.update(read_tensors(folder / name, aliases))
+    plain = _read_json(folder / STATE_JSON)
+    with _reading(folder / STATE_JSON):
+        state = {name: join(part, tensors) for name, part in plain.items()}
+    averaged = read_tensors(folder / AVERAGED, aliases) if AVERAGED in files else None
+    return state, read_tensors(folder / MODEL, aliases), averaged

@@ -1,0 +1,196 @@
+"""The folder of a run's checkpoints: written beside their place, published by a rename, the oldest removed last."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from etude.base.errors import StorageError
+from etude.base.files import fsync_folder, make_folder, replace_link, storage
+from etude.train.memory.checkpoint.content import Content
+from etude.train.memory.checkpoint.naming import PREFIX, step_name, step_of
+from etude.train.memory.checkpoint.reader import verify
+
+BEST, LAST = "best", "last"
+_PARTIAL, _DOOMED, _TEMPORARY = ".partial-", ".doomed-", ".tmp"
+
+
+class Store:
+    """A folder of checkpoints.
+
+    A save is copied at once and written by one thread beside training; the next save waits for the one before, so
+    that writing never overlaps itself. A complete checkpoint is removed only after a newer one is durable.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2, keep_best: int = 1) -> None:
+        self.folder = folder
+        self._keep_last, self._keep_best = keep_last, keep_best
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[Path] | None = None
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    def link(self, name: str) -> Path | None:
+        """The checkpoint folder that `best` or `last` points to; None where there is none, or none of this folder."""
+        path = self.folder / name
+        try:
+            target = path.readlink()
+        except OSError:
+            return None
+        found = self.folder.resolve() / target.name
+        return found if str(target) == target.name and step_of(target) is not None and found.is_dir() else None
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of `step` lies."""
+        return self.folder / step_name(step)
+
+    def steps(self) -> list[int]:
+        """Steps with a published checkpoint, oldest first."""
+        found = map(step_of, self.folder.glob(f"{PREFIX}*")) if self.folder.is_dir() else ()
+        return sorted(step for step in found if step is not None)
+
+    def newest_sound(self, complain: Callable[[str], None]) -> Path | None:
+        """The newest checkpoint that verifies, telling of every damaged one that was passed over.
+
+        Raises StorageError where there are checkpoints and none is sound.
+        """
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                verify(self.path(step))
+            except StorageError as error:
+                problems.append(str(error))
+                complain(f"{error} Falling back to an earlier checkpoint.")
+                continue
+            return self.path(step)
+        if problems:
+            raise StorageError(f"No checkpoint in {self.folder} is sound. {problems[0]}")
+        return None
+
+    # -- before a run goes on ------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folder and remove what an interrupted save or removal left."""
+        make_folder(self.folder)
+        for path in self.folder.iterdir():
+            if path.name.startswith((_PARTIAL, _DOOMED)) or path.name.endswith(_TEMPORARY):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def settle(
+        self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> None:
+        """Finish what a killed save left to do: a run that goes on from `step` finds the folder as if it had not been.
+
+        Folders newer than `step` (damaged ones, since `step` is the newest sound one) go, `last` and `best` point
+        where they belong, and what `keep_last` and `keep_best` leave out is removed. Where the best checkpoint is no
+        longer sound, the best of the sound ones takes its place, and that is told.
+        """
+        for later in self.steps():
+            if later > step:
+                self._remove(self.path(later))
+        self._point(LAST, step)
+        self._point(BEST, self._best(step, best, ranking, complain))
+        self._remove_old(ranking)
+
+    def _best(
+        self, step: int, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> int | None:
+        """The step that `best` should point to; None as long as nothing was validated."""
+        if best is None or best == step:
+            return best
+        there = self.steps()
+        for candidate in [best, *sorted((s for s in there if s in ranking and s != best), key=lambda s: ranking[s])]:
+            try:
+                verify(self.path(candidate))
+            except StorageError as error:
+                complain(f"The best checkpoint is lost: {error} The best of the others takes its place.")
+                continue
+            return candidate
+        return step
+
+    def _point(self, name: str, step: int | None) -> None:
+        link = self.folder / name
+        if step is None:
+            if link.is_symlink():
+                with storage("remove the link", link):
+                    link.unlink()
+        elif self.link(name) != self.folder.resolve() / step_name(step):
+            replace_link(link, step_name(step))
+
+    # -- saving --------------------------------------------------------------------------------------------------
+
+    def save(
+        self, content: Content, *, best: bool, ranking: Mapping[int, float] | None = None, wait: bool = False
+    ) -> None:
+        """Begin to write `content`; with `best`, let `best` point to it.
+
+        `ranking` gives the steps in order of merit (smaller is better), for `keep_best`. The failure of the save
+        before is raised here or by `wait()`, as a StorageError.
+        """
+        self.wait()
+        self._pending = self._writer.submit(self._write, content, best=best, ranking=dict(ranking or {}))
+        if wait:
+            self.wait()
+
+    def wait(self) -> Path | None:
+        """Wait for the save that is being written, and raise what went wrong with it."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending is not None else None
+
+    def close(self) -> None:
+        """Wait, and end the writing thread."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def _write(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> Path:
+        place = self.path(content.step)
+        partial = self.folder / f"{_PARTIAL}{place.name}"
+        with storage("write the checkpoint", place, needs=content.bytes):
+            if partial.exists():
+                shutil.rmtree(partial)
+            partial.mkdir()
+            try:
+                content.write(partial)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            self._publish(partial, place)
+        replace_link(self.folder / LAST, place.name)
+        if best:
+            replace_link(self.folder / BEST, place.name)
+        self._remove_old(ranking)
+        return place
+
+    def _publish(self, partial: Path, place: Path) -> None:
+        if place.exists():
+            try:
+                verify(place)
+            except StorageError:
+                self._remove(place)
+            else:  # a run is a function of its config: what lies there is the same, and is never taken away
+                shutil.rmtree(partial)
+                return
+        partial.rename(place)
+        fsync_folder(self.folder)
+
+    def _remove_old(self, ranking: Mapping[int, float]) -> None:
+        steps = self.steps()
+        kept = set(steps[-self._keep_last :])
+        kept.update(sorted((s for s in steps if s in ranking), key=lambda s: (ranking[s], s))[: self._keep_best])
+        linked = (self.link(name) for name in (BEST, LAST))
+        kept.update(step for target in linked if target is not None and (step := step_of(target)) is not None)
+        for step in steps:
+            if step not in kept:
+                self._remove(self.path(step))
+
+    def _remove(self, folder: Path) -> None:
+        """Take the folder out of sight in one move before its files go, so that no half of it is ever seen."""
+        doomed = self.folder / f"{_DOOMED}{folder.name}-{os.getpid()}"
+        with suppress(OSError):
+            folder.rename(doomed)
+            shutil.rmtree(doomed)

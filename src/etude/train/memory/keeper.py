@@ -1,0 +1,91 @@
+"""Where a run's checkpoints go: a folder, or, without one, the best weights in memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from etude.train.memory.checkpoint.content import AVERAGED, MODEL, Content
+from etude.train.memory.checkpoint.store import BEST, LAST, Store
+
+
+class Keeper(Protocol):
+    """Takes checkpoints."""
+
+    folder: Path | None
+    """The run folder."""
+
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint's folder."""
+
+    @property
+    def last(self) -> Path | None:
+        """The newest checkpoint's folder."""
+
+    def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
+        """Begin to keep `content`."""
+
+    def wait(self) -> bool:
+        """Wait for the save that is being written, raising what went wrong; whether there was one."""
+
+    def close(self) -> None:
+        """Give back what was held."""
+
+
+class FolderKeeper:
+    """Keeps checkpoints in the run folder."""
+
+    def __init__(self, folder: Path, *, keep_last: int, keep_best: int) -> None:
+        self.folder: Path | None = folder
+        self.store = Store(folder / "checkpoints", keep_last=keep_last, keep_best=keep_best)
+
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint's folder."""
+        return self.store.link(BEST)
+
+    @property
+    def last(self) -> Path | None:
+        """The newest checkpoint's folder."""
+        return self.store.link(LAST)
+
+    def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
+        """Begin to write `content`."""
+        self.store.save(content, best=best, ranking=ranking)
+
+    def wait(self) -> bool:
+        """Wait for the save that is being written."""
+        return self.store.wait() is not None
+
+    def close(self) -> None:
+        """End the writing thread."""
+        self.store.close()
+
+
+class MemoryKeeper:
+    """Keeps the best weights, and nothing on disk."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.best: Path | None = None
+        self.last: Path | None = None
+        self.best_weights: Mapping[str, Tensor] | None = None
+        """The best validated weights; averaged, where an average is kept."""
+
+    def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
+        """Keep the weights of the best."""
+        del ranking
+        if best:
+            name = AVERAGED if AVERAGED in content.tensors else MODEL
+            tensors = content.tensors[name]
+            aliases = content.aliases.get(name, {})
+            self.best_weights = {**tensors, **{alias: tensors[kept] for alias, kept in aliases.items()}}
+
+    def wait(self) -> bool:
+        """Nothing is being written."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is held."""

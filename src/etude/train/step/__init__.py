@@ -1,0 +1,1 @@
+"""What a step is: from a group of batches to the optimizer."""

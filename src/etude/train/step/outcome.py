@@ -1,0 +1,88 @@
+"""What one step gave: the terms of its loss, the norm of its gradient, and whether they were finite."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import sqrt
+
+from torch import Tensor
+
+from etude.train.step.terms import TOTAL, Term, inverse
+
+Totals = dict[str, tuple[float | Tensor, float | Tensor, float]]
+"""By name: sum, count, weight."""
+
+
+@dataclass
+class Outcome:
+    """What one optimizer's turn gave, or a whole step of one optimizer; tensors stay on the device until read."""
+
+    terms: Totals = field(default_factory=dict)
+    """By name: sum, count, weight."""
+    grad_norm: float | Tensor = 0.0
+    """Global norm before clipping."""
+    finite: bool = True
+    overflowed: bool = False
+    """Whether only the scale of a narrow number format, which is lowered now, made the gradient overflow."""
+
+    def add(self, term: Term, total: float | Tensor) -> None:
+        """Add one batch's term; `total` is its sum, detached."""
+        known = self.terms.get(term.name)
+        self.terms[term.name] = (
+            (total, term.count, term.weight)
+            if known is None
+            else (known[0] + total, known[1] + term.count, term.weight)
+        )
+
+    @property
+    def loss(self) -> float:
+        """The step's own loss: every term over its count, weighted and added (syncs on an accelerator)."""
+        return sum(float(total) * float(inverse(count)) * weight for total, count, weight in self.terms.values())
+
+    @property
+    def unread_loss(self) -> float | Tensor:
+        """The same without a sync: on an accelerator a tensor there, in its own precision."""
+        return sum(total * inverse(count) * weight for total, count, weight in self.terms.values())
+
+    @property
+    def tokens(self) -> float | Tensor:
+        """Targets counted by the first term."""
+        return next(iter(self.terms.values()))[1] if self.terms else 0
+
+    @property
+    def norms(self) -> Mapping[str, float | Tensor]:
+        """The gradient's norm by optimizer, where there are several."""
+        return {}
+
+
+class Round(Outcome):
+    """A step of several optimizers.
+
+    Terms that two of them share are told apart by the optimizer's name: `loss/generator` and `loss/critic`. Its loss
+    is the sum over the optimizers, its norm that of all their gradients together.
+    """
+
+    def __init__(self, turns: Mapping[str, Outcome]) -> None:
+        names = [name for turn in turns.values() for name in turn.terms]
+        shared = {name for name in names if names.count(name) > 1} | {TOTAL}
+        super().__init__(
+            terms={
+                f"{name}/{optimizer}" if name in shared else name: term
+                for optimizer, turn in turns.items()
+                for name, term in turn.terms.items()
+            },
+            finite=all(turn.finite for turn in turns.values()),
+            overflowed=any(turn.overflowed for turn in turns.values()),
+        )
+        self._turns = {name: turn for name, turn in turns.items() if turn.terms}
+        squares = sum(turn.grad_norm**2 for turn in self._turns.values())
+        self.grad_norm = squares.sqrt() if isinstance(squares, Tensor) else sqrt(squares)
+
+    @property
+    def tokens(self) -> float | Tensor:
+        """Targets of the batches, counted once, by the first optimizer that computed a loss."""
+        return next((turn.tokens for turn in self._turns.values()), 0)
+
+    @property
+    def norms(self) -> Mapping[str, float | Tensor]:
+        """The gradient's norm by optimizer; of those that computed one."""
+        return {name: turn.grad_norm for name, turn in self._turns.items()}

@@ -1,0 +1,145 @@
+"""Truncated back-propagation through time: a feed whose batches are pieces of another's."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import cached_property
+from typing import Any
+
+from etude.base.errors import ConfigError
+from etude.data.feeds.feed import Delivery, Feed
+from etude.train.step.hiddens import Handed
+from etude.train.task import Task, accepts
+
+PARTS = 1 << 16
+"""An epoch's progress is counted in so many parts of the feed's own unit, so that pieces of a batch move it."""
+PIECE = "piece"
+"""The key that tells a position between two pieces from one between two batches."""
+
+
+class Pieces:
+    """A feed whose batches are pieces of another's.
+
+    A position between two pieces is the position before their batch and the number of pieces taken; samples are
+    counted with a batch's last piece.
+    """
+
+    def __init__(self, feed: Feed, split: Callable[[Any], Sequence[Any]], *, seekable: bool = True) -> None:
+        self._feed = feed
+        self._split = split
+        self._seekable = seekable
+
+    @property
+    def epoch_total(self) -> int:
+        """What one epoch holds, in `PARTS` of the feed's own unit; 0 where unknown."""
+        return self._feed.epoch_total * PARTS
+
+    @property
+    def batches(self) -> int | None:
+        """Batches (not pieces) of an epoch; None where unknown."""
+        return self._feed.batches
+
+    @property
+    def exact(self) -> bool:
+        """Never: pieces are counted as they come."""
+        return False
+
+    @property
+    def samples(self) -> int | None:
+        """Samples of an epoch; None where unknown."""
+        return self._feed.samples
+
+    @property
+    def targets(self) -> float | None:
+        """Targets of an epoch; None where unknown."""
+        found: float | None = getattr(self._feed, "targets", None)
+        return found
+
+    @cached_property
+    def pieces(self) -> float | None:
+        """Pieces of an epoch, estimated from its first batch; None where batches cannot be counted or looked at."""
+        if self._feed.batches is None or not self._seekable:
+            return None
+        with closing(self._feed.epoch(0)) as deliveries:  # type: ignore[type-var]
+            first = next(deliveries, None)
+        return None if first is None else float(self._feed.batches * len(self._split(first.batch)))
+
+    def resize(self, size: int) -> None:
+        """Set what a batch holds."""
+        self._feed.resize(size)  # type: ignore[attr-defined]  # who gives sizes gives a feed that takes them
+
+    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+        """Give the pieces of an epoch, from its begin or right after the one that carried `position`."""
+        before, taken, done = position, 0, 0
+        if position is not None and PIECE in position:
+            before, taken, done = position["before"], position[PIECE], position["done"]
+        elif position is not None:
+            done = position["done"]
+            before = position["after"]
+        for delivery in self._feed.epoch(epoch, before):
+            yield from self._pieces(delivery, before, taken, done)
+            before, taken, done = delivery.position, 0, delivery.done
+
+    def _pieces(
+        self, delivery: Delivery, before: Mapping[str, Any] | None, taken: int, done: int
+    ) -> Iterator[Delivery]:
+        pieces = self._split(delivery.batch)
+        if not len(pieces):
+            raise ConfigError("split_for_tbptt gave no piece of a batch; a batch has at least one.")
+        for index in range(taken, len(pieces) - 1):
+            part = (delivery.done - done) * PARTS * (index + 1) // len(pieces)
+            yield Delivery(
+                pieces[index],
+                samples=0,
+                position={PIECE: index + 1, "before": before, "done": done},
+                done=done * PARTS + part,
+                last=False,
+                piece=index,
+                ends=False,
+            )
+        yield delivery._replace(
+            batch=pieces[-1],
+            position={"after": delivery.position, "done": delivery.done},
+            done=delivery.done * PARTS,
+            piece=len(pieces) - 1,
+        )
+
+    def close(self) -> None:
+        """End worker processes; the feed can be used again."""
+        self._feed.close()
+
+
+def in_pieces(feed: Feed, task: Task, steps: int | None) -> Feed:
+    """The feed itself, or, with truncated back-propagation over `steps`, its pieces."""
+    if steps is None:
+        return feed
+    looked_at = getattr(feed, "repeatable", True)
+    return Pieces(feed, lambda batch: task.split_for_tbptt(batch, steps), seekable=looked_at)
+
+
+def evaluated(
+    task: Task, step: Callable[[Any], Any], deliveries: Iterator[Delivery], *, steps: int | None, carry: bool
+) -> tuple[Callable[[Any], Any], Iterator[Delivery]]:
+    """What an evaluation runs over what: pieces with hiddens handed on, for a step that takes `hiddens`."""
+    taking = None if steps is None and not carry else _step_with_hiddens(task, step)
+    if taking is None:
+        return step, deliveries
+    handed = Handed(task, taking, carry=carry)
+
+    def announced() -> Iterator[Delivery]:
+        for delivery in deliveries:
+            pieces = [delivery.batch] if steps is None else task.split_for_tbptt(delivery.batch, steps)
+            for index, piece in enumerate(pieces):
+                handed.begin(first=index == 0)
+                yield delivery._replace(batch=piece)
+
+    return handed, announced()
+
+
+def _step_with_hiddens(task: Task, step: Callable[[Any], Any]) -> Callable[..., Any] | None:
+    """A step that takes `hiddens`, or None; of a default one, that which it calls in the end."""
+    kind = type(task)
+    if step == task.test_step and kind.test_step is Task.test_step:
+        step = task.validation_step
+    if step == task.validation_step and kind.validation_step is Task.validation_step:
+        return task._evaluate_training_step if accepts(task.training_step, "hiddens") else None  # noqa: SLF001 - the loop is the task's other half
+    return step if accepts(step, "hiddens") else None

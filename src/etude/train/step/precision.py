@@ -1,0 +1,71 @@
+"""The number format of the forward pass."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from etude.train.device import has_bfloat16
+
+_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Precision:
+    """The number format of the forward pass; master weights and losses stay float32."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        if name == "auto":
+            name = "bfloat16" if has_bfloat16(device) else "float32"
+        self.name = name
+        self._device = device
+        self._type = _TYPES.get(name)
+        self._scaler = torch.amp.GradScaler(device.type) if name == "float16" else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        return self._type or torch.float32
+
+    def forward(self) -> AbstractContextManager[object]:
+        """A context for one forward pass."""
+        if self._type is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self._type)
+
+    def scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss to differentiate: scaled up where the format is narrow."""
+        return loss if self._scaler is None else self._scaler.scale(loss)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Bring the gradients back to their true size."""
+        if self._scaler is not None:
+            self._scaler.unscale_(optimizer)
+
+    def step(self, optimizer: torch.optim.Optimizer, *, finite: bool) -> None:
+        """Step, or skip where the gradients are not finite (and lower the scale that made them overflow)."""
+        if self._scaler is None:
+            if finite:
+                # The quick way is not for an optimizer that somebody listens to.
+                quick = None if optimizer._optimizer_step_post_hooks else getattr(optimizer, "advance", None)  # noqa: SLF001
+                (quick or optimizer.step)()
+        else:
+            self._scaler.step(optimizer)
+            self._scaler.update()
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether losses are scaled up, so that a gradient may overflow by that alone."""
+        return self._scaler is not None and float(self._scaler.get_scale()) > 1
+
+    def rescale(self) -> None:
+        """Take up what the gradients of a step, taken by the task itself, say about the scale."""
+        if self._scaler is not None:
+            self._scaler.update()
+
+    def state_dict(self) -> dict[str, float]:
+        """The scaler's state; nothing where there is none."""
+        return {} if self._scaler is None else self._scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from `state_dict()`."""
+        if self._scaler is not None and state:
+            self._scaler.load_state_dict(state)

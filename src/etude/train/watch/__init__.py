@@ -1,0 +1,1 @@
+"""What watches a run: callbacks, the record of its rows, its pace."""

@@ -1,0 +1,188 @@
+"""What a run logged: rows in memory, in `metrics.jsonl`, and at every logger."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any, Protocol
+
+from etude.base.errors import StorageError
+from etude.base.files import fsync_folder, storage
+from etude.train.watch.apart import Apart
+
+Row = dict[str, Any]
+METRICS = "metrics.jsonl"
+BLOCK = 1 << 16
+
+
+class Logger(Protocol):
+    """A sink of rows beside `metrics.jsonl`."""
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Take one row: `step`, `epoch`, `tokens` and scalars."""
+
+
+class Record:
+    """The rows of a run, in order.
+
+    Without a folder they are kept in memory alone. A resume cuts the file back to its checkpoint. Rows that cannot be
+    written (a full disk) are told of once and wait in memory for the next try; no checkpoint counts them before they
+    are durable. A logger that fails is told of once, and never again called.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, loggers: Iterable[Logger] = (), complain: Callable[[str], None] = print
+    ) -> None:
+        self.rows: list[Row] = []
+        self.last: dict[str, float] = {}
+        """The last value of everything logged."""
+        self._path = None if folder is None else folder / METRICS
+        self._file: FileIO | None = None
+        self._waiting = bytearray()
+        self._failed = False
+        self._loggers = list(loggers)
+        self._complain = complain
+        self._apart = Apart(0)
+
+    def open(self, cut: int | None) -> None:
+        """Begin: cut the file back to `cut` bytes (None keeps all whole lines of it) and read what stays."""
+        if self._path is None:
+            return
+        with storage("write", self._path):
+            created = not self._path.exists()
+            self._file = self._path.open("ab", buffering=0)
+            self._cut(self._path.stat().st_size if cut is None else cut, told=cut is not None)
+            if created:
+                fsync_folder(self._path.parent)
+        for row in read_rows(self._path, self._complain):
+            self._keep(row)
+
+    def _cut(self, cut: int, *, told: bool) -> None:
+        """Cut the file back to `cut` bytes, or to the end of the last whole line before."""
+        assert self._path is not None
+        size = self._path.stat().st_size
+        end = min(cut, size)
+        while end and (whole := _line_end(self._path, end)) != end:
+            end = whole
+        if told and end != cut:
+            self._complain(
+                f"{self._path} was changed: its checkpoint counts {cut:,} bytes of whole lines, of which {end:,} are "
+                f"there. The rows that are missing stay missing."
+            )
+        if end != size:
+            os.truncate(self._path, end)
+
+    def write(self, row: Row) -> None:
+        """Add one row; what is not finite becomes null."""
+        clean = {key: _plain(value) for key, value in row.items()}
+        self._keep(clean)
+        if self._file is not None:
+            self._waiting += json.dumps(clean, ensure_ascii=False).encode() + b"\n"
+            try:
+                self._flush()
+            except StorageError as error:
+                if not self._failed:
+                    self._complain(f"{error} Training goes on; its rows wait in memory until they can be written.")
+                self._failed = True
+        for logger in list(self._loggers):
+            try:
+                with self._apart("log", int(clean.get("step", 0))):  # MLflow, for one, draws names for its runs
+                    logger.log(clean)
+            except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
+                self._loggers.remove(logger)
+                self._complain(
+                    f"The logger {type(logger).__name__} failed and is left out from here on: {_said(error)}"
+                )
+
+    def _keep(self, row: Row) -> None:
+        self.rows.append(row)
+        self.last.update({key: value for key, value in row.items() if isinstance(value, (int, float))})
+
+    def _flush(self) -> None:
+        assert self._path is not None
+        assert self._file is not None
+        with storage("write", self._path, needs=len(self._waiting)):
+            while self._waiting:  # a write may take a part alone, which must not be written twice
+                del self._waiting[: self._file.write(self._waiting)]
+        self._failed = False
+
+    def length(self) -> int:
+        """Bytes of the file, with the rows that wait."""
+        return 0 if self._file is None else os.fstat(self._file.fileno()).st_size + len(self._waiting)
+
+    def size(self) -> int:
+        """Bytes of the file, made durable. Raises StorageError where they cannot be."""
+        if self._file is None or self._path is None:
+            return 0
+        self._flush()
+        with storage("write", self._path):
+            os.fsync(self._file.fileno())
+        return self.length()
+
+    def close(self) -> None:
+        """Close the file and the loggers."""
+        if self._file is not None:
+            with suppress(StorageError):
+                self._flush()
+            self._file.close()
+            self._file = None
+        for logger in self._loggers:
+            try:
+                with self._apart("close", 0):
+                    getattr(logger, "close", lambda: None)()
+            except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
+                self._complain(f"The logger {type(logger).__name__} could not be closed: {_said(error)}")
+        self._loggers = []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _line_end(path: Path, end: int) -> int:
+    """Where the last whole line of the first `end` bytes ends; looks back at most one block."""
+    start = max(0, end - BLOCK)
+    with path.open("rb") as file:
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+    return start + found + 1
+
+
+def _warn(sentence: str) -> None:
+    sys.stderr.write(sentence + "\n")
+
+
+def read_rows(path: Path, complain: Callable[[str], None] = _warn) -> list[Row]:
+    """The rows of a `metrics.jsonl`; lines that are no rows are left out, and counted to `complain`."""
+    rows: list[Row] = []
+    try:
+        with storage("read", path):
+            content = path.read_bytes()
+    except StorageError:
+        if path.exists():
+            raise
+        return rows
+    unreadable = 0
+    for line in content.split(b"\n"):
+        try:
+            row = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            row = line
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line:
+            unreadable += 1
+    if unreadable:
+        complain(f"{path}: {unreadable:,} lines cannot be read and are left out.")
+    return rows
