@@ -20,12 +20,13 @@ from etude.base.config.reading import shown
 from etude.base.errors import ConfigError, DataError, EtudeError
 from etude.base.horizon import Horizon
 from etude.base.schedules import bind
+from etude.base.schedules.values import ScheduledValue
 from etude.data.files.parallel import SIDES
 from etude.data.tokens.tokenizers import PAD
 from etude.model.initialisers import initialise
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ, LossConfig, MeanSquaredError, MeanSquaredErrorConfig
 from etude.model.penalties import ImportedTerm, L2Config, l1, l2
-from etude.model.rates import ScheduledValue, initial, is_constant, loss_weight
+from etude.model.rates import initial, is_constant, loss_weight
 from etude.model.transformer import Transformer, TransformerConfig
 from etude.tasks.translation.task import TranslationConfig, TranslationTask
 from etude.train.optim.build import build_imported, build_optimizer

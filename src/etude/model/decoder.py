@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etude.base.errors import DataError
+from etude.base.schedules.values import ScheduledValue
 from etude.model.attention import Mask, causal_mask
 from etude.model.decoder_config import DecoderConfig
 from etude.model.decoder_layers import (
@@ -29,7 +30,7 @@ from etude.model.decoder_layers import (
 from etude.model.dropout import Dropout, LayerDrop, scheduled_rates, set_dropout
 from etude.model.initialisers import InitConfig, WidthScaling
 from etude.model.kv_cache import KeyValueCache
-from etude.model.rates import ScheduledValue, initial
+from etude.model.rates import initial
 
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
 """Kinds of dropout; what `set_dropout` takes."""

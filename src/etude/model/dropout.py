@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from etude.model.rates import ScheduledValue, is_constant
+from etude.base.schedules.values import ScheduledValue
+from etude.model.rates import is_constant
 
 LEVELS = 1 << 16
 """Rates are rounded to multiples of 1 / 65,536 on the processor."""

@@ -15,10 +15,11 @@ from torch import Tensor
 from etude.base.config.components import Imported
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.schedules.values import ScheduledValue
 from etude.model.fused_loss import linear_cross_entropy, linear_cross_entropy_and_z
 from etude.model.loss import Loss
 from etude.model.penalties import TermConfig
-from etude.model.rates import Rate, ScheduledValue, Weight, initial, is_constant, loss_weight
+from etude.model.rates import Rate, Weight, initial, is_constant, loss_weight
 
 CROSS_ENTROPY, Z_LOSS = "cross_entropy", "z_loss"
 """The names of the terms of a cross entropy with a z-loss."""

@@ -1,7 +1,6 @@
 """Numbers of the model and the loss that may follow a schedule."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from etude.base.schedules import scheduled
 
@@ -13,24 +12,6 @@ else:
     """A share in [0, 1): a constant or a schedule."""
     Weight = scheduled(ge=0.0)
     """The weight of a term of the loss, 0 or more: a constant or a schedule."""
-
-
-class ScheduledValue(NamedTuple):
-    """A value that its config gives as a schedule; whoever steps sets it before every step."""
-
-    key: str
-    """Where it stands in the config, such as "model.dropout"."""
-    spec: Any
-    """The schedule, to be bound to the run's horizon."""
-    apply: Callable[[float], object]
-    """Brings a value into force."""
-    called: str = ""
-    """The name it is logged under; the last part of the key where not given."""
-
-    @property
-    def name(self) -> str:
-        """The name it is logged under."""
-        return self.called or self.key.rpartition(".")[2]
 
 
 def loss_weight(name: str) -> str:

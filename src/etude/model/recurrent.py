@@ -16,9 +16,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import DataError
+from etude.base.schedules.values import ScheduledValue
 from etude.model.decoder_layers import Projection, TokenEmbedding
 from etude.model.dropout import Dropout, scheduled_rates, set_dropout
-from etude.model.rates import Rate, ScheduledValue, initial
+from etude.model.rates import Rate, initial
 
 RATES = ("dropout", "embedding_dropout", "output_dropout", "weight_drop")
 """Kinds of dropout; what `set_dropout` takes."""

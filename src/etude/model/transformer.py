@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.schedules.values import ScheduledValue
 from etude.model.attention import EVERYWHERE, Mask, causal_mask, padding_mask
 from etude.model.cache import Cache, LayerCache, Memory
 from etude.model.dropout import Dropout, LayerDrop, scheduled_rates, set_dropout
 from etude.model.layers import Activation, DecoderLayer, EncoderLayer, Normalisation, Shape, make_norm
 from etude.model.linear import Embedding, Linear
 from etude.model.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned
-from etude.model.rates import Rate, ScheduledValue, initial
+from etude.model.rates import Rate, initial
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")

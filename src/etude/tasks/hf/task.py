@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from etude.base.errors import ConfigError
+from etude.base.schedules.values import ScheduledValue
 from etude.metrics.text import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
-from etude.model.rates import ScheduledValue
 from etude.tasks.hf.batch import IGNORED, HfBatch, Ids, causal_batch, seq2seq_batch
 from etude.tasks.hf.chat import Encoder
 from etude.tasks.hf.config import HfConfig

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_batches import IGNORED, TextBatch
 from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 from etude.metrics.text import Accuracy, BitsPerByte, Perplexity
@@ -24,7 +25,6 @@ from etude.model.decoder import Decoder
 from etude.model.flops import count_parameters, flops_per_token
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
-from etude.model.rates import ScheduledValue
 from etude.model.recurrent import Recurrent
 from etude.search.next_token import Options
 from etude.search.sampling import Generated, Piece, generate, stream

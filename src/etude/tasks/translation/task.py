@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
 from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
 from etude.metrics.text import TEXT_METRICS, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
-from etude.model.rates import ScheduledValue
 from etude.model.transformer import Transformer
 from etude.search.beam import Hypothesis, Limits, beam, greedy
 from etude.tasks.translation.saved import translation_columns
