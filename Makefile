@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.etude-installed
-.PHONY: demo test check lint types contract tests acceptance bench format clean
+.PHONY: demo test check lint types contract figures tests acceptance bench format clean
 
 demo: $(STAMP)
 	$(BIN)/etude demo
@@ -21,6 +21,9 @@ types: $(STAMP)
 
 contract: $(STAMP)
 	$(BIN)/lint-imports
+
+figures: $(STAMP)
+	$(BIN)/python tests/house/figures.py
 
 tests: $(STAMP)
 	# One thread a process: two processes share the machine.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent.parent / "src" / "etude"
+SOURCE = Path(__file__).parents[2] / "src" / "etude"
 FILES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 400
 
