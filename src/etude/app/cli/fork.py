@@ -1,7 +1,6 @@
 """`etude fork`: a new run that shares the first steps of another, to the bit."""
 
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from etude.app.cli.naming import command, shell_word
@@ -15,6 +14,7 @@ from etude.app.fork.start import make
 from etude.app.running import build_job, train_run
 from etude.app.runs.folder import CONFIG, remove_tree
 from etude.base.errors import ConfigError, DataError, RefusedError
+from etude.base.says import Say
 from etude.train.interrupt import Interrupted
 from etude.train.lock import claimed
 
@@ -41,7 +41,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     return 0
 
 
-def bring(loaded: LoadedConfig, folder: Path, *, is_new: bool, tell: Callable[[str], None] = say) -> None:
+def bring(loaded: LoadedConfig, folder: Path, *, is_new: bool, tell: Say = say) -> None:
     """Bring the fork to its step; one that is refused leaves no folder behind."""
     try:
         with loaded.naming_places(), claimed(folder):
