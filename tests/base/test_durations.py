@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from etude.base.durations import UNITS, Duration, earliest
+from etude.base.durations import UNITS, Duration
 from etude.base.progress import Progress
 
 amounts = st.one_of(
@@ -241,16 +241,6 @@ def test_a_share_of_an_unknown_run_is_never_asked():
     for question in (lambda d: d.reached(Progress()), lambda d: d.due(Progress(), Progress()), lambda d: d.of(d)):
         with pytest.raises(ValueError, match=r"share of .* run"):
             question(Duration(5, "percent"))
-
-
-def test_of_several_durations_the_first_to_be_reached_counts():
-    limit = earliest([Duration(2, "epochs"), Duration(500, "steps")])
-
-    assert not limit.reached(Progress(step=499, epoch=1))
-    assert limit.which(Progress(step=500, epoch=1)) == Duration(500, "steps")
-    assert limit.which(Progress(step=80, epoch=2)) == Duration(2, "epochs")
-    assert str(limit) == "2 epochs or 500 steps"
-    assert earliest(Duration(3, "steps")).reached(Progress(step=3))
 
 
 @pytest.mark.parametrize("text", ["50 steps", "1 epoch", "0.25 epochs", "1.5 epochs", "2e9 tokens", "90 s"])

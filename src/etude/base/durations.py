@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Self, final
@@ -229,37 +228,6 @@ class Duration:
         if bottom == 1:
             return before.epoch // top != now.epoch // top
         return _epochs_through(before, top, bottom) != _epochs_through(now, top, bottom)
-
-
-@final
-class Earliest:
-    """Several durations, of which the first to be reached counts.
-
-    >>> limit = Earliest([Duration(10, "epochs"), Duration(500, "steps")])
-    >>> limit.reached(Progress(step=499)), limit.reached(Progress(step=500)), limit.which(Progress(step=500))
-    (False, True, Duration.parse('500 steps'))
-    """
-
-    __slots__ = ("durations",)
-
-    def __init__(self, durations: Duration | Iterable[Duration]) -> None:
-        self.durations = (durations,) if isinstance(durations, Duration) else tuple(durations)
-
-    def reached(self, now: Progress) -> bool:
-        """Whether any of them is reached."""
-        return any(duration.reached(now) for duration in self.durations)
-
-    def which(self, now: Progress) -> Duration | None:
-        """The first of the list that is reached, or None."""
-        return next((duration for duration in self.durations if duration.reached(now)), None)
-
-    def __str__(self) -> str:
-        return " or ".join(str(duration) for duration in self.durations)
-
-
-def earliest(durations: Duration | Iterable[Duration]) -> Earliest:
-    """One limit from one duration or from a list of them."""
-    return Earliest(durations)
 
 
 def _exactly(amount: float | Decimal | Fraction | str) -> Fraction:

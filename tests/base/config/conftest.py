@@ -7,20 +7,15 @@ import pytest
 from pydantic import Field
 
 from etude.base.config.components import Imported, component
-from etude.base.config.fields import (
-    DurationField,
-    DurationsField,
-    Fraction,
-    PathField,
-    PathOr,
-    PositiveFloat,
-    PositiveInt,
-    Switch,
-)
+from etude.base.config.fields import DurationField, PathField, PathOr, Switch
 from etude.base.config.loading import load
 from etude.base.config.section import Section
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
+
+PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Linear(Section):
@@ -96,7 +91,7 @@ class Train(Section):
 
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (("batch_size", "batch_tokens"),)
 
-    max_duration: DurationsField = (Duration(16, "epochs"),)
+    max_duration: DurationField | Annotated[list[DurationField], Field(min_length=1)] = Duration(16, "epochs")
     """Stop here."""
     eval_every: DurationField = Duration(1, "epochs")
     """Validate this often."""

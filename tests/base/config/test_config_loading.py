@@ -31,7 +31,7 @@ deep = { a = [1, 2.0, "x"] }
 def test_a_config_is_typed_and_complete(loaded, tmp_path):
     config = loaded(WHOLE).config
 
-    assert config.train.max_duration == (Duration(3, "epochs"), Duration(500, "steps"))
+    assert config.train.max_duration == [Duration(3, "epochs"), Duration(500, "steps")]
     assert config.train.clip_grad == 1.0
     assert config.train.limit == 3
     assert config.data.train.target == tmp_path / "a.de"

@@ -40,10 +40,10 @@ TABLE = [
         "[train]\nmax_duration = 16",
         (
             "train.max_duration must be a number with its unit (epochs, steps, batches, tokens, samples, seconds, "
-            'minutes, hours, %), as in "16 epochs", but is 16 (run.toml, line 2).'
+            'minutes, hours, %), as in "16 epochs", or a list, but is 16 (run.toml, line 2).'
         ),
     ),
-    ("[train]\nmax_duration = []", "train.max_duration must hold at least one duration, but is [] (run.toml, line 2)."),
+    ("[train]\nmax_duration = []", "train.max_duration must hold at least 1 value(s), but is [] (run.toml, line 2)."),
     ("[train]\nlimit = 1.5", "train.limit must be more than 0 and at most 1, but is 1.5 (run.toml, line 2)."),
     ("[train]\nlimit = 'all'", 'train.limit must be a number, but is "all" (run.toml, line 2).'),
     ("[train]\npatience = 0", "train.patience must be positive, but is 0 (run.toml, line 2)."),

@@ -7,33 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    PlainSerializer,
-    WithJsonSchema,
-)
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationUnexpectedValue, core_schema
 
 from etude.base.config.section import is_off
 from etude.base.durations import Duration
 
 T = TypeVar("T")
-
-PositiveFloat = Annotated[float, Field(gt=0)]
-"""A number above 0."""
-NonnegativeFloat = Annotated[float, Field(ge=0)]
-"""A number of at least 0."""
-PositiveInt = Annotated[int, Field(gt=0)]
-"""A whole number of at least 1."""
-NonnegativeInt = Annotated[int, Field(ge=0)]
-"""A whole number of at least 0."""
-Fraction = Annotated[float, Field(ge=0, le=1)]
-"""A number from 0 to 1, such as a probability."""
-
 
 FILE_MARK = ".py:"
 FILE_AND_NAME = re.compile(r"[^:\0\n]+\.py:[^\W\d][\w.]*")
@@ -189,12 +169,7 @@ class _DurationField:
         except ValueError as error:
             raise PydanticCustomError("duration", "{message}", {"message": str(error)}) from None
 
-    def _describe(self, _schema: Any, _handler: Any) -> dict[str, Any]:
-        return self.described()
-
-    @staticmethod
-    def described() -> dict[str, Any]:
-        """The JSON Schema of one duration."""
+    def _describe(self, _schema: CoreSchema, _handler: object) -> dict[str, Any]:
         examples = ["16 epochs", "8000 steps", "500 batches", "2e9 tokens", "1e6 samples", "90 minutes", "5 %"]
         return {"type": "string", "pattern": DURATION_PATTERN, "examples": examples}
 
@@ -203,22 +178,5 @@ DurationField = Annotated[Duration, _DurationField()]
 """A moment or a length with its unit: `"16 epochs"`, `"2e9 tokens"`, `"90 minutes"`, `"5 %"`."""
 
 
-def _at_least_one(durations: tuple[Duration, ...]) -> tuple[Duration, ...]:
-    if not durations:
-        raise PydanticCustomError("duration", "must hold at least one duration")
-    return durations
-
-
 MomentField = Annotated[Duration, _DurationField(zero=True)]
 """A moment of a run, or a length that may be nothing: a Duration of which 0 is one."""
-
-DurationsField = Annotated[
-    tuple[DurationField, ...],
-    AfterValidator(_at_least_one),
-    WithJsonSchema(
-        {"anyOf": [_DurationField.described(), {"type": "array", "minItems": 1, "items": _DurationField.described()}]}
-    ),
-    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
-    PlainSerializer(lambda durations: str(durations[0]) if len(durations) == 1 else [str(d) for d in durations]),
-]
-"""One duration or a list of them (whichever comes first)."""
