@@ -9,8 +9,8 @@ from etude.app.config import Config
 from etude.app.convert.words import Given, Tool, Word
 from etude.base.config.command import Override, parse
 from etude.base.config.components import nearest
+from etude.base.config.musts import brief
 from etude.base.config.other_words import words as words_of
-from etude.base.config.problems import brief
 from etude.base.config.reading import Source, read, shown
 from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError

@@ -2,12 +2,16 @@
 
 import datetime as dt
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from etude.base.config.lines import split_key
 from etude.base.errors import ConfigError
+
+Name = TypeVar("Name")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,12 @@ def parse(given: Overrides) -> list[Override]:
     overrides that are read already are given back.
     """
     if isinstance(given, Mapping):
-        return _from_pairs(list(given.items()))
-    if all(isinstance(item, str) for item in given):
-        return _from_arguments([str(item) for item in given])
+        return _all_read(_of_python, given.items())
+    arguments = [item for item in given if isinstance(item, str)]
+    if len(arguments) == len(given):
+        return _all_read(_of_shell, _flags(arguments))
     ready = [item for item in given if isinstance(item, Override)]
-    return ready or _from_pairs([item for item in given if not isinstance(item, str | Override)])
+    return ready or _all_read(_of_python, [item for item in given if not isinstance(item, str | Override)])
 
 
 def value_of(text: str) -> Any:
@@ -45,39 +50,31 @@ def value_of(text: str) -> Any:
     >>> value_of("1e-3"), value_of("16 epochs"), value_of("[1, 2]"), value_of("none")
     (0.001, '16 epochs', [1, 2], 'none')
     """
-    structured = text.lstrip()[:1] in {"[", "{", '"', "'"} and text.strip()
+    structured = text.lstrip().startswith(("[", "{", '"', "'"))
     if "#" in text and not structured:
         return text
     try:
-        read = tomllib.loads(f"value = {text}")
+        value = _toml_value(text)
     except (ValueError, RecursionError):
         if structured:
             raise ValueError(text) from None
         return text
-    if set(read) != {"value"} or isinstance(read["value"], dt.date | dt.time):
-        return text
-    return read["value"]
+    return text if isinstance(value, dt.date | dt.time) else value
 
 
-def _from_pairs(pairs: Sequence[tuple[str, object]]) -> list[Override]:
+def _toml_value(text: str) -> Any:
+    """Read a value; what holds more than one is its text."""
+    read = tomllib.loads(f"value = {text}")
+    return read["value"] if set(read) == {"value"} else text
+
+
+def _all_read(read: Callable[[Name, Value], Override], given: Iterable[tuple[Name, Value]]) -> list[Override]:
+    """Read every override; ConfigError with the problems of all."""
     found: list[Override] = []
     problems: list[str] = []
-    for key, value in pairs:
+    for name, value in given:
         try:
-            found.append(Override(split_key(key), False if value is None else value, f'overrides["{key}"]'))
-        except (ValueError, TypeError):
-            problems.append(f'overrides must name keys as in "train.clip_grad", but one is {key!r}.')
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def _from_arguments(arguments: Sequence[str]) -> list[Override]:
-    found: list[Override] = []
-    problems: list[str] = []
-    for flag, text in _flags(arguments):
-        try:
-            found.append(_override(flag, text))
+            found.append(read(name, value))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -85,20 +82,31 @@ def _from_arguments(arguments: Sequence[str]) -> list[Override]:
     return found
 
 
+def _of_python(key: str, value: object) -> Override:
+    try:
+        return Override(split_key(key), False if value is None else value, f'overrides["{key}"]')
+    except (ValueError, TypeError):
+        raise ConfigError(f'overrides must name keys as in "train.clip_grad", but one is {key!r}.') from None
+
+
 def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Pair flags with their values; a value that is missing is None."""
-    rest = iter(range(len(arguments)))
-    for index in rest:
-        flag, equals, text = arguments[index].partition("=")
-        if equals or not flag.startswith("--"):
-            yield (flag, text) if flag.startswith("--") else (arguments[index], None)
-        elif index + 1 < len(arguments) and not arguments[index + 1].startswith("--"):
-            yield flag, arguments[next(rest)]
+    left = deque(arguments)
+    while left:
+        argument = left.popleft()
+        flag, equals, text = argument.partition("=")
+        if not flag.startswith("--"):
+            yield argument, None
         else:
-            yield flag, None
+            yield flag, text if equals else _value_next(left)
 
 
-def _override(flag: str, text: str | None) -> Override:
+def _value_next(left: deque[str]) -> str | None:
+    """Take the value that stands behind a flag, if one does."""
+    return left.popleft() if left and not left[0].startswith("--") else None
+
+
+def _of_shell(flag: str, text: str | None) -> Override:
     if not flag.startswith("--"):
         raise ConfigError(f'"{flag}" is not expected here: an override is written --section.key VALUE.')
     where = f"{flag} on the command line"
@@ -108,11 +116,15 @@ def _override(flag: str, text: str | None) -> Override:
         raise ConfigError(f"{flag} must name a key, as in --train.clip_grad 1.0 (on the command line).") from None
     if text is None:
         raise ConfigError(f"{flag} needs a value after it, as in {flag} VALUE (on the command line).")
+    return Override(key, _of_text(flag, text, where), where, text)
+
+
+def _of_text(flag: str, text: str, where: str) -> Any:
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{flag} must be valid UTF-8 ({where}).") from None
     try:
-        return Override(key, value_of(text), where, text)
+        return value_of(text)
     except ValueError:
         raise ConfigError(f"{flag} must be valid TOML or a bare word, but is {text} ({where}).") from None

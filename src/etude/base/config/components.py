@@ -1,11 +1,11 @@
 """Parts of a run chosen by `type = "..."`: Etude's own by name, the user's by import path."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-from pydantic import ConfigDict, GetCoreSchemaHandler
+from pydantic import ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationUnexpectedValue, core_schema
 
 from etude.base.config.fields import anchored, plain
@@ -39,7 +39,7 @@ class Component:
     default: str | None = None
     imported: type[Imported] = Imported
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate a table by its `type`; dump with its `type` in front."""
         return core_schema.no_info_plain_validator_function(
             self._read,
@@ -47,69 +47,78 @@ class Component:
             metadata={"pydantic_js_functions": [self._describe]},
         )
 
-    def section(self, value: Any) -> type[Section] | None:
+    def section(self, value: object) -> type[Section] | None:
         """The section that a table would be validated as; None if its `type` is missing or unknown."""
         name = value.get("type", self.default) if isinstance(value, Mapping) else value
         if is_import_path(name):
             return self.imported
         return self.table.get(name) if isinstance(name, str) else None
 
-    def _read(self, value: Any) -> Section:
-        if isinstance(value, Section) and isinstance(value, (*self.table.values(), self.imported)):
+    def _read(self, value: object) -> Section:
+        if self._is_read(value):
             return value
-        if isinstance(value, str):
-            value = {"type": value}
-        if not isinstance(value, Mapping):
+        table = {"type": value} if isinstance(value, str) else value
+        if not isinstance(table, Mapping):
             raise PydanticCustomError("component", "must be a table with a type")
-        name = value.get("type", self.default)
-        section = self.section(value)
-        if name is None:
-            raise PydanticCustomError("component_untyped", "{names}", {"names": quoted(self.table)})
+        name, section = table.get("type", self.default), self.section(table)
         if section is None:
-            raise PydanticCustomError(
-                "component_type", "{hint}", {"names": list(self.table), "hint": nearest(str(name), self.table)}
-            )
+            raise self._unknown(name)
         if section is self.imported:
-            arguments = {key: plain(part) for key, part in value.items() if key not in section.model_fields}
-            known = {key: part for key, part in value.items() if key in section.model_fields}
-            return section.model_validate(known | arguments | {"type": anchored(name)})
-        arguments = {key: part for key, part in value.items() if key != "type"}
-        return section.model_validate(arguments | ({"type": name} if "type" in section.model_fields else {}))
+            return section.model_validate(_imported_table(section, table) | {"type": anchored(name)})
+        arguments = {key: part for key, part in table.items() if key != "type"}
+        tag = {"type": name} if "type" in section.model_fields else {}
+        return section.model_validate(arguments | tag)
 
-    def _write(self, value: Section, info: Any) -> dict[str, Any]:
-        if not isinstance(value, (*self.table.values(), self.imported)):
+    def _is_read(self, value: object) -> TypeGuard[Section]:
+        """Whether a value is one of the components, made already."""
+        return isinstance(value, (*self.table.values(), self.imported))
+
+    def _unknown(self, name: object) -> PydanticCustomError:
+        """Say that a table names no component, or one that is not known."""
+        if name is None:
+            return PydanticCustomError("component_untyped", "{names}", {"names": quoted(self.table)})
+        hint = nearest(str(name), self.table)
+        return PydanticCustomError("component_type", "{hint}", {"names": list(self.table), "hint": hint})
+
+    def _write(self, value: Section, info: SerializationInfo) -> dict[str, Any]:
+        if not self._is_read(value):
             raise PydanticSerializationUnexpectedValue("another branch writes it")
-        options = {"mode": info.mode, "by_alias": info.by_alias, "exclude_unset": info.exclude_unset}
-        dumped = value.model_dump(**options)
+        dumped = value.model_dump(mode=info.mode, by_alias=info.by_alias, exclude_unset=info.exclude_unset)
         if isinstance(value, self.imported):
             return {"type": value.type} | dumped
-        name = next((name for name, section in self.table.items() if type(value) is section), self.default)
-        return {"type": dumped.get("type", name)} | dumped
+        names = {section: name for name, section in reversed(list(self.table.items()))}
+        return {"type": dumped.get("type", names.get(type(value), self.default))} | dumped
 
-    def _describe(self, _schema: CoreSchema, handler: Callable[[CoreSchema], dict[str, Any]]) -> dict[str, Any]:
-        branches = [self._branch(name, section, handler) for name, section in self.table.items()]
+    def _describe(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        branches = [_branch(name, section, handler) for name, section in self.table.items()]
         path = {"type": "string", "pattern": ":", "examples": ["package.module:Class", "net.py:build"]}
-        own = self._branch("imported", self.imported, handler)
-        own = own | {"properties": own["properties"] | {"type": path}, "required": [*own["required"], "type"]}
-        names = {"anyOf": [{"enum": list(self.table)}, path]}
-        untyped = [dict(handler(section.__pydantic_core_schema__)) for section in self.table.values()]
-        left = {"title": "type left to the file that this one changes", "not": {"required": ["type"]}, "anyOf": untyped}
-        inherited = [{"type": "object"} | left] if untyped else []
-        described: dict[str, Any] = {"oneOf": [*branches, own, {"title": "type alone"} | names, *inherited]}
+        own = _branch("imported", self.imported, handler)
+        own["properties"] |= {"type": path}
+        names = {"title": "type alone", "anyOf": [{"enum": list(self.table)}, path]}
+        described: dict[str, Any] = {"oneOf": [*branches, own, names, *self._inherited(handler)]}
         return described | ({"default": {"type": self.default}} if self.default else {})
 
-    def _branch(
-        self, name: str, section: type[Section], handler: Callable[[CoreSchema], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """One known type: its section with `type` fixed."""
-        branch = dict(handler(section.__pydantic_core_schema__))
-        resolve = getattr(handler, "resolve_ref_schema", None)
-        if resolve is not None:
-            branch = dict(resolve(branch))
-        properties = {"type": {"const": name}} | {k: v for k, v in branch.get("properties", {}).items() if k != "type"}
-        required = [key for key in branch.get("required", []) if key != "type"]
-        required += [] if section is self.imported else ["type"]
-        return branch | {"title": name, "properties": properties, "required": required}
+    def _inherited(self, handler: GetJsonSchemaHandler) -> list[dict[str, Any]]:
+        """A table that leaves its type to the file that it changes, where there are types to leave."""
+        untyped = [dict(handler(section.__pydantic_core_schema__)) for section in self.table.values()]
+        title = "type left to the file that this one changes"
+        left = {"type": "object", "title": title, "not": {"required": ["type"]}, "anyOf": untyped}
+        return [left] if untyped else []
+
+
+def _imported_table(section: type[Section], table: Mapping[str, object]) -> dict[str, Any]:
+    """The keys of a table for a part of the user's: of the arguments that Etude does not read, plain values."""
+    return {key: part if key in section.model_fields else plain(part) for key, part in table.items()}
+
+
+def _branch(name: str, section: type[Section], handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    """One known type in JSON Schema: its section, with `type` fixed."""
+    branch = dict(handler.resolve_ref_schema(handler(section.__pydantic_core_schema__)))
+    properties = dict(branch.get("properties", {}))
+    properties.pop("type", None)
+    required = [key for key in branch.get("required", []) if key != "type"]
+    tagged = {"type": {"const": name}} | properties
+    return branch | {"title": name, "properties": tagged, "required": [*required, "type"]}
 
 
 def component(
@@ -124,11 +133,11 @@ def component(
     return Component(table, default, imported)
 
 
-def nearest(name: str, names: Any) -> str:
+def nearest(name: str, names: Iterable[object]) -> str:
     """Find the name closest to a misspelt one; empty if none is close."""
     return next(iter(difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.6)), "")
 
 
-def quoted(names: Any) -> str:
+def quoted(names: Iterable[object]) -> str:
     """List names as they are written in a config: `"a", "b"`."""
     return ", ".join(f'"{name}"' for name in names)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from etude.base.config.command import Override
 from etude.base.config.fields import located
 from etude.base.config.lines import Key
+from etude.base.config.nest import is_deeper, places
 from etude.base.config.reading import Source, read, shown
 from etude.base.config.section import Section, is_off
 from etude.base.config.structure import section_for, type_below
@@ -52,6 +53,12 @@ class Layer:
     problems: list[str] = field(default_factory=list)
     command: bool = False
 
+    def origin_of(self, key: Key) -> Origin | None:
+        """Find where a key, or else what holds it, stands."""
+        while key and key not in self.origins:
+            key = key[:-1]
+        return self.origins.get(key)
+
 
 def compose(root: type[BaseModel], path: Path | None, overrides: Sequence[Override]) -> Layer:
     """Compose a file, what it extends, and the overrides; `problems` of the result are mistakes found on the way."""
@@ -68,14 +75,15 @@ def dotted(key: Key) -> str:
     >>> dotted(("init", "weights", "encoder.*")), dotted(("optimizer", "groups", 0, "match"))
     ('init.weights."encoder.*"', 'optimizer.groups[0].match')
     """
-    text = ""
-    for part in key:
-        if isinstance(part, int):
-            text += f"[{part}]"
-            continue
-        bare = part.isascii() and part.replace("_", "").replace("-", "").isalnum()
-        text += ("." if text else "") + (part if bare else f'"{part}"')
-    return text
+    return "".join(map(_written, key)).removeprefix(".")
+
+
+def _written(part: str | int) -> str:
+    """Write one part of a dotted key, with what parts it from those before."""
+    if isinstance(part, int):
+        return f"[{part}]"
+    bare = part.isascii() and part.replace("_", "").replace("-", "").isalnum()
+    return f".{part}" if bare else f'."{part}"'
 
 
 def subject(sentence: str) -> tuple[Key, str]:
@@ -87,8 +95,11 @@ def subject(sentence: str) -> tuple[Key, str]:
     found = _SUBJECT.match(sentence)
     if found is None:
         return (), sentence
-    parts = _PART.finditer(found[1])
-    return tuple(int(part["index"]) if part["index"] else part["quoted"] or part["bare"] for part in parts), found[2]
+    return tuple(map(_element, _PART.finditer(found[1]))), found[2]
+
+
+def _element(part: re.Match[str]) -> str | int:
+    return int(part["index"]) if part["index"] else part["quoted"] or part["bare"]
 
 
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:
@@ -98,13 +109,13 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:
         raise ConfigError(f"{str(path)!r} cannot be read: a path holds no NUL character.")
     real = Path(os.path.realpath(path))  # resolve() raises for links in a circle; reading says so in a sentence
     if real in above:
-        circle = " -> ".join(shown(file) for file in (*above[above.index(real) :], real))
+        circle = " -> ".join(map(shown, (*above[above.index(real) :], real)))
         raise ConfigError(f"{shown(path)} extends itself: {circle}.")
     source = read(path)
     data = dict(source.data)
     for base in _bases(source, data.pop("extends", [])):
         yield from _files(base, (*above, real))
-    if _depth(data) > DEEPEST:
+    if is_deeper(data, DEEPEST):
         raise ConfigError(f"{shown(path)} nests its values more than {DEEPEST} levels deep.")
     origins = {key: Origin(path, line) for key, line in source.lines.items()}
     yield Layer(located(data, path.parent), origins)
@@ -113,7 +124,7 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:
 def _bases(source: Source, names: object) -> list[Path]:
     names = [names] if isinstance(names, str) else names
     where = Origin(source.path, source.lines.get(("extends",)))
-    if not isinstance(names, list) or not all(isinstance(name, str) and name and "\0" not in name for name in names):
+    if not isinstance(names, list) or not all(map(_is_path, names)):
         raise ConfigError(f"extends must be the path of a config file or a list of them ({where}).")
     bases = [source.path.parent / name for name in names]
     for name, base in zip(names, bases, strict=True):
@@ -122,23 +133,31 @@ def _bases(source: Source, names: object) -> list[Path]:
     return bases
 
 
+def _is_path(name: object) -> bool:
+    return isinstance(name, str) and name != "" and "\0" not in name
+
+
 def _command(overrides: Sequence[Override]) -> Layer:
     """Gather the overrides in one layer; of a repeated key the last wins."""
     layer = Layer(command=True)
     folder = Path.cwd()
     for override in overrides:
-        if len(override.key) + _depth(override.value) > DEEPEST:
+        if is_deeper(override.value, DEEPEST - len(override.key)):
             raise ConfigError(f"A key nests its values more than {DEEPEST} levels deep ({override.flag}).")
-        table = layer.data
-        origin = Origin(flag=override.flag, written=override.written)
-        for depth, name in enumerate(override.key[:-1], start=1):
-            if not isinstance(table.get(name), dict):
-                table[name] = {}
-            table = table[name]
-            layer.origins.setdefault(override.key[:depth], origin)
-        table[override.key[-1]] = value = located(override.value, folder)
-        layer.origins |= {(*override.key, *place): origin for place in _places(value)}
+        _put(layer, override.key, located(override.value, folder), Origin(flag=override.flag, written=override.written))
     return layer
+
+
+def _put(layer: Layer, key: tuple[str, ...], value: object, origin: Origin) -> None:
+    """Give a layer a value, and the tables that lead to it."""
+    table = layer.data
+    for depth, name in enumerate(key[:-1], start=1):
+        if not isinstance(table.get(name), dict):
+            table[name] = {}
+        table = table[name]
+        layer.origins.setdefault(key[:depth], origin)
+    table[key[-1]] = value
+    layer.origins |= {(*key, *place): origin for place in places(value)}
 
 
 class _Merge:
@@ -148,52 +167,63 @@ class _Merge:
         self.low = low
         self.high = high
 
-    def table(self, low: dict[str, Any], high: dict[str, Any], place: Key, annotation: Any) -> None:
+    def table(self, low: dict[str, Any], high: Mapping[str, object], place: Key, annotation: object) -> None:
         """Merge a table into the one below it."""
-        both = low | high
-        section = section_for(annotation, both)
-        whole = section.replaced_whole if section and issubclass(section, Section) and self.high.command else ()
+        both = low | dict(high)
+        section = _section(annotation, both)
         for key, value in high.items():
             here = (*place, key)
             if not isinstance(value, dict):
                 self.replace(low, key, here, value)
                 continue
             below = type_below(annotation, key, both)
-            if not isinstance(low.get(key), dict) or key in whole or _names_another(low[key], value, below):
+            if self._is_whole(section, key) or _names_another(low.get(key), value, below):
                 self.replace(low, key, here, {})
             if here in self.high.origins:
                 self.low.origins[here] = self.high.origins[here]
             self.table(low[key], value, here, below)
-        if section is not None and issubclass(section, Section):
-            self.exclude(low, high, place, section.exclusive)
+        for group in section.exclusive:
+            self.exclude(low, high, place, group)
 
-    def replace(self, low: dict[str, Any], key: str, here: Key, value: Any) -> None:
+    def _is_whole(self, section: type[Section], key: str) -> bool:
+        """Whether a table replaces the one below it, rather than changing keys of it."""
+        return self.high.command and key in section.replaced_whole
+
+    def replace(self, low: dict[str, Any], key: str, here: Key, value: object) -> None:
         """Put a value in the place of what was there, with its origins."""
-        for place in _places(low.get(key)):
+        for place in places(low.get(key)):
             self.low.origins.pop((*here, *place), None)
         low[key] = value
-        for place in _places(value):
+        for place in places(value):
             if (*here, *place) in self.high.origins:
                 self.low.origins[*here, *place] = self.high.origins[*here, *place]
 
-    def exclude(
-        self, low: dict[str, Any], high: dict[str, Any], place: Key, groups: tuple[tuple[str, ...], ...]
-    ) -> None:
+    def exclude(self, low: dict[str, Any], high: Mapping[str, object], place: Key, group: Sequence[str]) -> None:
         """Let the key of an exclusive group that this layer sets take the place of the others."""
-        for group in groups:
-            given = [key for key in group if not is_off(high.get(key))]
-            for key in group:
-                if given and key != given[0] and key in low and (key in given or key not in high):
-                    del low[key]
-            if len(given) > 1:
-                names = " and ".join(dotted((*place, key)) for key in given)
-                wheres = dict.fromkeys(str(self.high.origins.get((*place, key), "")) for key in given)
-                self.low.problems.append(f"{names} exclude each other: keep one of them ({' and '.join(wheres)}).")
+        given = [key for key in group if not is_off(high.get(key))]
+        for key in _outdone(group, given, high):
+            low.pop(key, None)
+        if len(given) > 1:
+            names = " and ".join(dotted((*place, key)) for key in given)
+            wheres = dict.fromkeys(str(self.high.origins.get((*place, key), "")) for key in given)
+            self.low.problems.append(f"{names} exclude each other: keep one of them ({' and '.join(wheres)}).")
 
 
-def _names_another(low: dict[str, Any], high: dict[str, Any], annotation: Any) -> bool:
-    """Whether a table is another one than that below it: it names a schedule, or another type."""
-    if "schedule" in high:
+def _section(annotation: object, value: object) -> type[Section]:
+    """The section that a table is read as; one without rules of its own where none is known."""
+    found = section_for(annotation, value)
+    return found if found is not None and issubclass(found, Section) else Section
+
+
+def _outdone(group: Sequence[str], given: Sequence[str], high: Mapping[str, object]) -> list[str]:
+    """The keys of a group that make room for the first that a layer gives: those that it does not set itself."""
+    left_out = [key for key in group if key not in high]
+    return [*given[1:], *left_out] if given else []
+
+
+def _names_another(low: object, high: Mapping[str, object], annotation: object) -> bool:
+    """Whether a table is another one than what is below it: that is no table, or this names a schedule or a type."""
+    if not isinstance(low, dict) or "schedule" in high:
         return True
     if "type" not in high:
         return False
@@ -201,23 +231,3 @@ def _names_another(low: dict[str, Any], high: dict[str, Any], annotation: Any) -
         return bool(high["type"] != low["type"])
     unnamed = section_for(annotation, low)
     return unnamed is None or unnamed is not section_for(annotation, {"type": high["type"]})
-
-
-def _places(value: Any) -> Iterator[Key]:
-    """List every place inside a nest, itself first."""
-    yield ()
-    if isinstance(value, dict | list):
-        for element, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from ((element, *place) for place in _places(part))
-
-
-def _depth(value: Any) -> int:
-    """Count the levels of a nest, without recursion."""
-    depth, level = 0, [value]
-    while level:
-        parts = [list(v.values()) if isinstance(v, dict) else v for v in level if isinstance(v, dict | list | tuple)]
-        level = [part for some in parts for part in some]
-        depth += bool(parts)
-        if depth > DEEPEST:
-            break
-    return depth

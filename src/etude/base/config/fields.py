@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationUnexpectedValue, core_schema
 
+from etude.base.config.nest import rebuilt
 from etude.base.config.section import is_off
 from etude.base.durations import Duration
 
@@ -33,27 +34,21 @@ class Located(str):
         return located
 
 
-def located(value: Any, folder: Path) -> Any:
+def located(value: object, folder: Path) -> Any:
     """Give every string inside a nest of tables and lists its folder; make the file of `net.py:build` absolute."""
-    if isinstance(value, str):
-        text = Located(value, folder)
+
+    def locate(part: object) -> object:
+        if not isinstance(part, str):
+            return part
+        text = Located(part, folder)
         return Located(anchored(text), folder) if FILE_AND_NAME.fullmatch(text) else text
-    if isinstance(value, Mapping):
-        return {key: located(part, folder) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [located(part, folder) for part in value]
-    return value
+
+    return rebuilt(value, locate)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Take the folders off again: the same nest with ordinary strings."""
-    if isinstance(value, Located):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return value
+    return rebuilt(value, lambda part: str(part) if isinstance(part, Located) else part, str)
 
 
 def absolute(text: str) -> Path:
@@ -93,7 +88,7 @@ class PathOr:
 
     names: Collection[str] | Callable[[], Collection[str]] = ()
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate text or a `Path`; dump as text."""
         return core_schema.no_info_plain_validator_function(
             self._read,
@@ -105,16 +100,14 @@ class PathOr:
         """Name what is left alone."""
         return sorted(self.names() if callable(self.names) else self.names)
 
-    def _read(self, value: Any) -> Path | str:
+    def _read(self, value: object) -> Path | str:
         if isinstance(value, Path):
             return absolute(str(value))
-        if not isinstance(value, str):
-            raise PydanticCustomError("path", "must be a path")
-        if not value or "\0" in value:
+        if not isinstance(value, str) or not value or "\0" in value:
             raise PydanticCustomError("path", "must be a path")
         return str(value) if value in self.known() else absolute(value)
 
-    def _describe(self, _schema: Any, _handler: Any) -> dict[str, Any]:
+    def _describe(self, _schema: CoreSchema, _handler: object) -> dict[str, Any]:
         names = self.known()
         described: dict[str, Any] = {"type": "string", "minLength": 1, "format": "path"}
         return described | ({"examples": names} if names else {})
@@ -127,7 +120,7 @@ PathField = Annotated[Path, PathOr()]
 class _Switch:
     """Reads `false` and `"none"` as None and writes None as `false`."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         inner = handler(source)
         return core_schema.no_info_before_validator_function(
             lambda value: None if is_off(value) else value,
@@ -156,14 +149,14 @@ class _DurationField:
 
     zero: bool = False
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self._read,
             serialization=core_schema.plain_serializer_function_ser_schema(_text_of(Duration)),
             metadata={"pydantic_js_functions": [self._describe]},
         )
 
-    def _read(self, value: Any) -> Duration:
+    def _read(self, value: object) -> Duration:
         try:
             return Duration.parse(value, zero=self.zero)
         except ValueError as error:

@@ -36,19 +36,22 @@ def _resolved(spec: str) -> Any:
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise ConfigError(f'"{spec}" must be "package.module:Class" or "file.py:name".')
-    module = _module_of_file(Path(place), spec) if f"{place}:".endswith(FILE_MARK) else _module(place, spec)
-    found: Any = module
+    found: Any = _module_of_file(Path(place), spec) if f"{place}:".endswith(FILE_MARK) else _module(place, spec)
     for part in name.split("."):
         if not hasattr(found, part):
-            near = nearest(part, (known for known in vars(found) if not known.startswith("_")))
-            advice = f'; did you mean "{near}"?' if near else "."
-            raise ConfigError(f'"{spec}" cannot be imported: {place} has no {part}{advice}')
+            raise ConfigError(f'"{spec}" cannot be imported: {place} has no {part}{_near(part, vars(found))}')
         found = getattr(found, part)
     return found
 
 
+def _near(name: str, known: Iterable[str]) -> str:
+    """End a sentence by the public name that was meant, if one is close."""
+    near = nearest(name, (one for one in known if not one.startswith("_")))
+    return f'; did you mean "{near}"?' if near else "."
+
+
 def check_signature(
-    function: Callable[..., Any],
+    function: Callable[..., object],
     arguments: Iterable[str],
     where: str,
     *,
@@ -66,27 +69,25 @@ def check_signature(
     if parameters is None:
         return
     given = list(arguments)
-    name = getattr(function, "__qualname__", str(function))
-    known = [
-        key
-        for index, (key, one) in enumerate(parameters.items())
-        if one.kind in NAMED and key not in supplied and index >= positional
-    ]
-    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-    unknown = [] if anything else [key for key in given if key not in known]
+    taken = [one for one in parameters[positional:] if one.kind in NAMED and one.name not in supplied]
+    known = [one.name for one in taken]
+    unknown = [] if _takes_anything(parameters) else [key for key in given if key not in known]
     meant = {*given, *(nearest(key, known) for key in unknown)}  # a misspelt argument is one mistake, not two
-    missing = [key for key in known if parameters[key].default is inspect.Parameter.empty and key not in meant]
-
-    def place(key: str) -> str:
-        return f" ({locate(key)})." if locate else "."
-
+    missing = [one.name for one in taken if one.default is inspect.Parameter.empty and one.name not in meant]
+    name = getattr(function, "__qualname__", str(function))
+    end = _end_of(locate)
     problems = [
-        f"{where}.{key} is not an argument of {name}; {_advice(key, known, where)}{place(f'{where}.{key}')}"
+        f"{where}.{key} is not an argument of {name}; {_advice(key, known, where)}{end(f'{where}.{key}')}"
         for key in unknown
     ]
-    problems += [f"{where}.{key} is missing: {name} needs it{place(where)}" for key in missing]
+    problems += [f"{where}.{key} is missing: {name} needs it{end(where)}" for key in missing]
     if problems:
         raise ConfigError(problems)
+
+
+def _end_of(locate: Callable[[str], object] | None) -> Callable[[str], str]:
+    """What ends a sentence about a key: where it stands, if anybody knows."""
+    return lambda key: f" ({locate(key)})." if locate else "."
 
 
 def _advice(key: str, known: Sequence[str], where: str) -> str:
@@ -96,12 +97,16 @@ def _advice(key: str, known: Sequence[str], where: str) -> str:
     return f"it takes {', '.join(known)}" if known else "it takes none"
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
-    """Give the parameters of a function or class by name; None where it does not tell."""
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter] | None:
+    """Give the parameters of a function or class; None where it does not tell."""
     try:
-        return dict(inspect.signature(function).parameters)
+        return list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
         return None
+
+
+def _takes_anything(parameters: Iterable[inspect.Parameter]) -> bool:
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
 def _module(name: str, spec: str) -> ModuleType:
@@ -119,8 +124,11 @@ def _module_of_file(path: Path, spec: str) -> ModuleType:
     path = path.absolute()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     name = f"{path.stem}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
+    return sys.modules[name] if name in sys.modules else _run(path, name, spec)
+
+
+def _run(path: Path, name: str, spec: str) -> ModuleType:
+    """Run a file as the module `name`."""
     if not path.is_file():
         raise ConfigError(f'"{spec}" cannot be imported: {shown(path)} is not a file.')
     plan = importlib.util.spec_from_file_location(name, path)

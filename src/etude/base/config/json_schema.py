@@ -31,15 +31,14 @@ def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
 class _Generator(GenerateJsonSchema):
     """Writes defaults as a config file would: what is off is `false`."""
 
-    def encode_default(self, dft: Any) -> Any:
+    def encode_default(self, dft: object) -> Any:
         """Write a default as its field would."""
         if isinstance(dft, Section):
             return plain_data(dft)
         if isinstance(dft, Duration | Path):
             return str(dft)
         if isinstance(dft, list | tuple):
-            written = [self.encode_default(part) for part in dft]
-            return written[0] if len(dft) == 1 and isinstance(dft[0], Duration) else written
+            return [self.encode_default(part) for part in dft]
         return super().encode_default(dft)
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import singledispatch
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,9 +15,10 @@ from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.composing import Layer, Origin, compose, dotted, subject
 from etude.base.config.fields import Located
 from etude.base.config.lines import Key, split_key
-from etude.base.config.problems import real_key, sentences
+from etude.base.config.mistakes import real_key
+from etude.base.config.nest import leaves, value_at
+from etude.base.config.problems import sentences
 from etude.base.config.section import Section
-from etude.base.config.structure import element_of
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, EtudeError
 
@@ -37,18 +39,22 @@ class Loaded(Generic[Root]):
         """Tell where the value of a key came from; as text `translate.toml, line 14`, or `default`."""
         place = self._place(key) if isinstance(key, str) else key
         while place and place not in self.origins:
-            inside = isinstance(place[-1], int) or element_of(_at(self.data, place[:-1]), place[-1]) is None
-            if not inside:
+            if self._is_default(place):
                 return Origin()
             place = place[:-1]
         return self.origins.get(place, Origin())
+
+    def _is_default(self, place: Key) -> bool:
+        """Whether a key that nobody gave stands in the composed config: it is no part of a value that somebody gave."""
+        return isinstance(place[-1], str) and value_at(self.data, place) is not None
 
     def _place(self, key: str) -> Key:
         """Read a dotted key as messages write it, positions in lists included."""
         parts = split_key(re.sub(r"\[(\d+)\]", r".\1", key))
         place: Key = ()
         for part in parts:
-            place = (*place, int(part) if part.isdigit() and (*place, int(part)) in self.origins else part)
+            position: Key = (*place, int(part)) if part.isdigit() else ()
+            place = position if position in self.origins else (*place, part)
         return place
 
     @contextmanager
@@ -72,17 +78,22 @@ class Loaded(Generic[Root]):
         key, _ = subject(sentence)
         if not key or key[0] not in self.data:
             return sentence
-        origin = self.origin(key)
-        if origin == Origin() and (key[-1] == "type" or len(key) > 2):  # noqa: PLR2004 - below a section's keys
-            # A type alone is written as the component itself, and what a table leaves out is missing in the table.
-            origin = self.origin(key[:-1])
+        origin = self._given_at(key)
         if origin == Origin() or str(origin) in sentence:
             return sentence
         return f"{sentence.removesuffix('.')} ({origin})."
 
+    def _given_at(self, key: Key) -> Origin:
+        """Tell where a key was given, or the table that it was left out of."""
+        origin = self.origin(key)
+        # A type alone is written as the component itself, and what a table leaves out is missing in the table.
+        if origin == Origin() and (key[-1] == "type" or len(key) > 2):  # noqa: PLR2004 - below a section's keys
+            return self.origin(key[:-1])
+        return origin
+
     def values(self) -> Iterator[tuple[str, Any, Origin]]:
         """List every value of the composed config, with its dotted key and where it came from."""
-        for place, value in _flat(self.data, ()):
+        for place, value in leaves(self.data):
             yield dotted(place), value, self.origin(place)
 
     def toml(self) -> str:
@@ -114,11 +125,11 @@ def plain_data(config: Section) -> dict[str, Any]:
     return data
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def difference(before: Mapping[str, object], after: Mapping[str, object]) -> list[tuple[str, Any, Any]]:
     """List the keys at which two configs differ, as (dotted key, before, after); None stands for a missing one."""
-    old, new = dict(_flat(before, ())), dict(_flat(after, ()))
-    keys = dict.fromkeys([*old, *new])
-    return [(dotted(key), old.get(key), new.get(key)) for key in keys if not _same(old.get(key), new.get(key))]
+    old, new = dict(leaves(before)), dict(leaves(after))
+    pairs = ((key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]))
+    return [(dotted(key), was, now) for key, was, now in pairs if not _same(was, now)]
 
 
 def _validated(root: type[Root], layer: Layer) -> Root:
@@ -133,17 +144,14 @@ def _validated(root: type[Root], layer: Layer) -> Root:
 
 def _restore_words(layer: Layer, error: ValidationError) -> bool:
     """Put the written text in the place of command-line values that should be text; tell whether there were any."""
-    restored = False
-    for problem in error.errors(include_url=False):
-        key = real_key(problem, layer.data)
-        origin = layer.origins.get(key)
-        value = _at(layer.data, key)
-        if problem["type"] not in {"string_type", "path"} or not origin or origin.written is None:
-            continue
-        if isinstance(value, int | float):
-            _at(layer.data, key[:-1])[key[-1]] = Located(origin.written, Path.cwd())
-            restored = True
-    return restored
+    unread = [problem for problem in error.errors(include_url=False) if problem["type"] in {"string_type", "path"}]
+    keys = [real_key(problem, layer.data) for problem in unread]
+    numbers = [key for key in keys if isinstance(value_at(layer.data, key), int | float)]
+    written = {key: layer.origins.get(key, Origin()).written for key in numbers}
+    restored = {key: Located(text, Path.cwd()) for key, text in written.items() if text is not None}
+    for key, text in restored.items():
+        value_at(layer.data, key[:-1])[key[-1]] = text
+    return bool(restored)
 
 
 def _refuse(root: type[Section], layer: Layer, path: Path | None) -> None:
@@ -156,35 +164,39 @@ def _refuse(root: type[Section], layer: Layer, path: Path | None) -> None:
     raise ConfigError([*layer.problems, *found])
 
 
-def _at(data: Any, key: Key) -> Any:
-    for element in key:
-        data = element_of(data, element)
-    return data
+def _same(old: object, new: object) -> bool:
+    exact = isinstance(old, float | bool) or isinstance(new, float | bool)
+    return repr(old) == repr(new) if exact else bool(old == new)
 
 
-def _flat(value: Any, place: Key) -> Iterable[tuple[Key, Any]]:
-    if isinstance(value, Mapping) and (value or not place):
-        for key, part in value.items():
-            yield from _flat(part, (*place, key))
-    else:
-        yield place, value
-
-
-def _same(old: Any, new: Any) -> bool:
-    return (
-        repr(old) == repr(new) if isinstance(old, float | bool) or isinstance(new, float | bool) else bool(old == new)
-    )
-
-
-def _as_written(value: Any) -> Any:
+@singledispatch
+def _as_written(value: object) -> Any:
     """Turn a dump into what TOML holds: lists for tuples, text for paths, nothing for None."""
-    if isinstance(value, Mapping):
-        return {str(key): _as_written(part) for key, part in value.items() if part is not None}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_as_written(part) for part in value]
-    if isinstance(value, Enum):
-        return value.value
-    return value if isinstance(value, bool | int | float) else str(value)
+    return str(value)
+
+
+@_as_written.register(Mapping)
+def _(value: Mapping[object, object]) -> dict[str, Any]:
+    return {str(key): _as_written(part) for key, part in value.items() if part is not None}
+
+
+@_as_written.register(list)
+@_as_written.register(tuple)
+@_as_written.register(set)
+@_as_written.register(frozenset)
+def _(value: Iterable[object]) -> list[Any]:
+    return list(map(_as_written, value))
+
+
+@_as_written.register
+def _(value: Enum) -> Any:
+    return value.value
+
+
+@_as_written.register(int)
+@_as_written.register(float)
+def _(value: float) -> float:
+    return value
 
 
 __all__ = ["Loaded", "Origin", "Override", "difference", "load", "plain_data"]

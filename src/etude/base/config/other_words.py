@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import chain
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ def lookup(word: str) -> tuple[Word, ...]:
 
 def words(tool: str | None = None) -> tuple[Word, ...]:
     """List the whole table, or one tool's part of it."""
-    return tuple(word for some in _table().values() for word in some if tool is None or word.tool == tool)
+    every = chain.from_iterable(_table().values())
+    return tuple(word for word in every if tool in {None, word.tool})
 
 
 def hint(word: str) -> str:
@@ -35,13 +37,10 @@ def hint(word: str) -> str:
     meanings: dict[str, list[Word]] = {}
     for one in found:
         meanings.setdefault(_meaning(one), []).append(one)
-    if not meanings:
-        return ""
-    if len(meanings) == 1:
-        named = "Etude calls this " if found[0].etude else ""
-        return f"{named}{next(iter(meanings))}"
-    several = ", ".join(f"{meaning} ({_tools(some)})" for meaning, some in meanings.items())
-    return f"Etude calls this {several}"
+    if len(meanings) > 1:
+        return "Etude calls this " + ", ".join(f"{meaning} ({_tools(some)})" for meaning, some in meanings.items())
+    named = "Etude calls this " if any(one.etude for one in found) else ""
+    return named + "".join(meanings)
 
 
 def _meaning(word: Word) -> str:

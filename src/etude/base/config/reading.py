@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.base.config.lines import Key, key_lines
+from etude.base.config.nest import rebuilt
 from etude.base.errors import ConfigError
 
 LARGEST = 2**20
@@ -38,7 +39,7 @@ def read(path: Path) -> Source:
     if not data:
         raise ConfigError(f"{name} is empty: a config needs at least one section, such as [train].")
     try:
-        return Source(path, _without_times(data), key_lines(text.replace("\r\n", "\n")))
+        return Source(path, rebuilt(data, _without_time), key_lines(text.replace("\r\n", "\n")))
     except RecursionError:
         raise ConfigError(f"{name} nests its values too deeply to be read.") from None
 
@@ -65,6 +66,10 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{name} cannot be read: {reason}.") from None
     if len(content) > LARGEST:
         raise ConfigError(f"{name} is larger than {LARGEST // 2**20} MiB: that is no config file.")
+    return _decoded(name, content)
+
+
+def _decoded(name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -84,12 +89,6 @@ def _syntax(name: str, text: str, error: ValueError) -> str:
     return f"{name} is not valid TOML: {what[:1].lower()}{what[1:]} ({name}, line {line})."
 
 
-def _without_times(value: Any) -> Any:
-    """Turn dates and times, which no setting is, into their text."""
-    if isinstance(value, dict):
-        return {key: _without_times(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_without_times(part) for part in value]
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    return value
+def _without_time(value: object) -> object:
+    """Turn a date or a time, which no setting is, into its text."""
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else value

@@ -1,13 +1,18 @@
 """The base of every typed part of a config."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from etude.base.config.nest import parts_of
+
 NUMBERS = ("int", "float", "bool")
 """Kinds of core schema that pydantic would otherwise fill from strings and from each other."""
+
+_NO_SCHEMAS = {"default", "metadata", "serialization", "expected"}
+"""Keys of a core schema under which no schema of a value lies."""
 
 
 def is_off(value: object) -> bool:
@@ -15,17 +20,21 @@ def is_off(value: object) -> bool:
     return value is None or value is False or (isinstance(value, str) and value == "none")
 
 
-def _be_exact(schema: Any) -> None:
+def _be_exact(schema: object) -> None:
     """Mark the numbers inside a core schema strict, unless their field has said otherwise."""
-    if isinstance(schema, list | tuple):
-        for part in schema:
+    if isinstance(schema, dict) and schema.get("type") in NUMBERS:
+        schema.setdefault("strict", True)
+    for key, part in parts_of(schema):
+        if key not in _NO_SCHEMAS:
             _be_exact(part)
-    elif isinstance(schema, dict):
-        if schema.get("type") in NUMBERS:
-            schema.setdefault("strict", True)
-        for key, part in schema.items():
-            if key not in {"default", "metadata", "serialization", "expected"}:
-                _be_exact(part)
+
+
+def _others_off(group: Sequence[str], data: Mapping[str, object]) -> dict[str, None]:
+    """Switch off what a table leaves out of an exclusive group of which it gives one."""
+    given = [key for key in group if not is_off(data.get(key))]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
+    return {key: None for key in group if key not in data} if given else {}
 
 
 class Section(BaseModel):
@@ -49,7 +58,7 @@ class Section(BaseModel):
     """Keys that another kind of this section has, and what they are for there, as a clause: `it is for ...`."""
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Make every number of the section exact about its kind."""
         schema = handler(source)
         _be_exact(schema)
@@ -57,15 +66,11 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _switch_the_excluded_off(cls, data: Any) -> Any:
+    def _switch_the_excluded_off(cls, data: object) -> object:
         """Let the one key that is given of an exclusive group switch the defaults of the others off."""
         if not cls.exclusive or not isinstance(data, Mapping):
             return data
         filled = dict(data)
         for group in cls.exclusive:
-            given = [key for key in group if not is_off(data.get(key))]
-            if len(given) > 1:
-                raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
-            if given:
-                filled |= {key: None for key in group if key not in data}
+            filled |= _others_off(group, data)
         return filled

@@ -1,14 +1,18 @@
 """Finds the type that stands at a place of a config: through tables, lists, unions and components."""
 
 import types
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from etude.base.config.components import Component
 from etude.base.config.lines import Key
+from etude.base.config.nest import element_of
+
+LIMITS = ("gt", "ge", "lt", "le")
+"""The limits of a number, as pydantic names them."""
 
 
 def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -16,35 +20,23 @@ def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
-def section_for(annotation: Any, value: Any) -> type[BaseModel] | None:
+def section_for(annotation: object, value: object) -> type[BaseModel] | None:
     """Choose the section that a table at a place of this type is read as; None where it is none or not known."""
-    candidates: list[type[BaseModel]] = []
-    for part in _alternatives(annotation):
-        if isinstance(part, Component):
-            chosen = part.section(value)
-            candidates += [chosen] if chosen else []
-        elif isinstance(part, type) and issubclass(part, BaseModel):
-            candidates.append(part)
-    fitting = [section for section in candidates if _could_be(section, value)]
-    if not fitting[1:]:
-        return next(iter(fitting), None)
-    keys = set(value) if isinstance(value, Mapping) else set()
-    return max(fitting, key=lambda section: len(keys & set(fields_of(section))))
+    fitting = [section for section in _sections(annotation, value) if _could_be(section, value)]
+    keys = set(value) if isinstance(value, Mapping) else set[str]()
+    return max(fitting, key=lambda section: len(keys & fields_of(section).keys()), default=None)
 
 
-def type_below(annotation: Any, element: str | int, value: Any) -> Any:
+def type_below(annotation: object, element: str | int, value: object) -> Any:
     """Give the type of what lies under `element` of a table or list of this type; None where it is not known."""
     if isinstance(element, int):
-        found = (get_args(part) for part in _alternatives(annotation) if get_origin(part) in {list, tuple, set})
-        return next((arguments[0] for arguments in found if arguments), None)
+        return _argument(annotation, _is_list, 0)
     section = section_for(annotation, value)
-    if section is not None and element in fields_of(section):
-        return annotated(fields_of(section)[element])
-    found = (get_args(part) for part in _alternatives(annotation) if _is_mapping(get_origin(part)))
-    return next((arguments[1] for arguments in found if len(arguments) > 1), None)
+    fields = fields_of(section) if section else {}
+    return annotated(fields[element]) if element in fields else _argument(annotation, _is_mapping, 1)
 
 
-def type_at(root: type[BaseModel], key: Key, data: Any) -> Any:
+def type_at(root: type[BaseModel], key: Key, data: object) -> Any:
     """Give the type at a place of a whole config; None where it is not known."""
     annotation: Any = root
     for element in key:
@@ -53,65 +45,97 @@ def type_at(root: type[BaseModel], key: Key, data: Any) -> Any:
     return annotation
 
 
-def element_of(value: Any, element: str | int) -> Any:
-    """Look one level down into a nest; None where nothing is there."""
-    if isinstance(value, Mapping):
-        return value.get(element)
-    if isinstance(value, list | tuple) and isinstance(element, int) and element < len(value):
-        return value[element]
-    return None
-
-
 def annotated(field: FieldInfo) -> Any:
     """Put a field's annotation and its marks together again."""
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
-def bounds_of(annotation: Any) -> dict[str, Any]:
+def bounds_of(annotation: object) -> dict[str, float]:
     """Collect the limits of the numbers that a type allows: `gt`, `ge`, `lt`, `le`, as far as it has any."""
-    annotation = getattr(annotation, "__value__", annotation)
-    found: dict[str, Any] = {}
+    annotation = _unaliased(annotation)
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
-        marks += [part for mark in marks for part in getattr(mark, "metadata", ())]
-        found = {name: getattr(m, name) for m in marks for name in ("gt", "ge", "lt", "le") if hasattr(m, name)}
-        return bounds_of(inner) | found
-    if get_origin(annotation) in {Union, types.UnionType}:
-        for part in get_args(annotation):
-            found |= bounds_of(part)
+        return bounds_of(inner) | _limits(marks)
+    found: dict[str, float] = {}
+    for part in _branches(annotation):
+        found |= bounds_of(part)
     return found
 
 
-def component_of(annotation: Any) -> Component | None:
+def component_of(annotation: object) -> Component | None:
     """Give the component that a type stands for, if any."""
-    return next((part for part in _alternatives(annotation) if isinstance(part, Component)), None)
+    return _first_component(_alternatives(annotation))
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
+def _limits(marks: Iterable[object]) -> dict[str, float]:
+    """The limits that the marks of a type set, those inside of pydantic's own marks included."""
+    every = [*marks]
+    every += [part for mark in every for part in getattr(mark, "metadata", ())]
+    return {name: getattr(mark, name) for mark in every for name in LIMITS if hasattr(mark, name)}
+
+
+def _sections(annotation: object, value: object) -> Iterator[type[BaseModel]]:
+    """The sections among the alternatives of a type."""
+    for part in _alternatives(annotation):
+        chosen = part.section(value) if isinstance(part, Component) else part
+        if _is_section(chosen):
+            yield chosen
+
+
+def _argument(annotation: object, fits: Callable[[object], bool], position: int) -> Any:
+    """The type argument at a position of the first list or mapping type that has one there."""
+    found = (get_args(part) for part in _alternatives(annotation) if fits(get_origin(part)))
+    return next((arguments[position] for arguments in found if len(arguments) > position), None)
+
+
+def _alternatives(annotation: object) -> Iterator[object]:
     """Unfold unions and marks into the plain types, generic aliases and components that they offer."""
-    annotation = getattr(annotation, "__value__", annotation)  # a `type X = ...` alias
-    origin = get_origin(annotation)
-    if origin is Annotated:
+    annotation = _unaliased(annotation)
+    if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
-        component = next((mark for mark in marks if isinstance(mark, Component)), None)
+        component = _first_component(marks)
         yield from [component] if component else _alternatives(inner)
-    elif origin in {Union, types.UnionType}:
-        for part in get_args(annotation):
+    elif branches := _branches(annotation):
+        for part in branches:
             yield from _alternatives(part)
     elif annotation is not None:
         yield annotation
 
 
-def _is_mapping(origin: Any) -> bool:
+def _unaliased(annotation: object) -> object:
+    """What a `type X = ...` alias stands for; any other type itself."""
+    return getattr(annotation, "__value__", annotation)
+
+
+def _branches(annotation: object) -> tuple[object, ...]:
+    """The branches of a union; none of any other type."""
+    return get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else ()
+
+
+def _first_component(parts: Iterable[object]) -> Component | None:
+    return next((part for part in parts if isinstance(part, Component)), None)
+
+
+def _is_section(part: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(part, type) and issubclass(part, BaseModel)
+
+
+def _is_list(origin: object) -> bool:
+    return origin in {list, tuple, set}
+
+
+def _is_mapping(origin: object) -> bool:
     return isinstance(origin, type) and issubclass(origin, Mapping)
 
 
-def _could_be(section: type[BaseModel], value: Any) -> bool:
-    """Whether no tag of the table (a field of one fixed word) speaks against this section."""
-    if not isinstance(value, Mapping):
-        return True
-    for name, field in fields_of(section).items():
-        words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-        if len(words) == 1 and value.get(name, field.get_default()) not in words:
-            return False
-    return True
+def _could_be(section: type[BaseModel], value: object) -> bool:
+    """Whether no tag of the table speaks against this section."""
+    return not isinstance(value, Mapping) or all(
+        _agrees(value, name, field) for name, field in fields_of(section).items()
+    )
+
+
+def _agrees(table: Mapping[str, object], name: str, field: FieldInfo) -> bool:
+    """Whether a field is no tag (a field of one fixed word), or a table has its word."""
+    words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return len(words) != 1 or table.get(name, field.get_default()) in words

@@ -3,8 +3,8 @@
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from functools import singledispatch
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -12,7 +12,7 @@ WIDTH = 100
 """Characters up to which a table inside a section stays on one line."""
 
 
-def toml(data: Mapping[str, Any]) -> str:
+def toml(data: Mapping[str, object]) -> str:
     """Write a nest of tables as TOML that reads back as the same values; None becomes `false`.
 
     >>> print(toml({"train": {"clip_grad": 1e-05, "ema_decay": None}}), end="")
@@ -25,24 +25,49 @@ def toml(data: Mapping[str, Any]) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def inline(value: Any) -> str:
-    """Write one value as it stands behind `=`."""
-    if value is None:
-        return "false"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(int(value))
-    if isinstance(value, float):
-        return repr(float(value))
-    if isinstance(value, Mapping):
-        pairs = ", ".join(f"{_key(key)} = {inline(part)}" for key, part in value.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"[{', '.join(inline(part) for part in value)}]"
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
+@singledispatch
+def inline(value: object) -> str:
+    """Write one value as it stands behind `=`; what TOML has no kind for, as its text."""
     return _string(str(value))
+
+
+@inline.register
+def _(_off: None) -> str:
+    return "false"
+
+
+@inline.register
+def _(value: bool) -> str:  # noqa: FBT001 - chosen by its type
+    return "true" if value else "false"
+
+
+@inline.register
+def _(value: int) -> str:
+    return str(int(value))
+
+
+@inline.register
+def _(value: float) -> str:
+    return repr(float(value))
+
+
+@inline.register
+def _(value: Mapping) -> str:  # type: ignore[type-arg]  # chosen by its type, which holds no arguments
+    pairs = ", ".join(f"{_key(key)} = {inline(part)}" for key, part in value.items())
+    return f"{{ {pairs} }}" if pairs else "{}"
+
+
+@inline.register(list)
+@inline.register(tuple)
+@inline.register(set)
+@inline.register(frozenset)
+def _(value: Iterable[object]) -> str:
+    return f"[{', '.join(map(inline, value))}]"
+
+
+@inline.register
+def _(value: dt.date | dt.time) -> str:
+    return value.isoformat()
 
 
 def _string(text: str) -> str:
@@ -55,23 +80,31 @@ def _key(name: str) -> str:
     return name if _BARE.fullmatch(name) else _string(name)
 
 
-def _table(lines: list[str], place: tuple[str, ...], table: Mapping[str, Any]) -> None:
+def _table(lines: list[str], place: tuple[str, ...], table: Mapping[str, object]) -> None:
     """Write the plain values of a table, then the tables below it."""
-    below = {key: value for key, value in table.items() if _has_header(place, value)}
+    below = [key for key, value in table.items() if _has_header(place, value)]
     lines += [f"{_key(key)} = {inline(value)}" for key, value in table.items() if key not in below]
-    for key, value in below.items():
-        name = ".".join(_key(part) for part in (*place, key))
-        for part in [value] if isinstance(value, Mapping) else value:
-            lines += ["", f"[{name}]" if isinstance(value, Mapping) else f"[[{name}]]"]
-            _table(lines, (*place, key), part)
+    for key in below:
+        _under_header(lines, (*place, key), table[key])
 
 
-def _has_header(place: tuple[str, ...], value: Any) -> bool:
+def _under_header(lines: list[str], place: tuple[str, ...], value: object) -> None:
+    """Write a table under its header, or each table of a list under one."""
+    name = ".".join(map(_key, place))
+    header = f"[{name}]" if isinstance(value, Mapping) else f"[[{name}]]"
+    for table in _tables(value):
+        lines += ["", header]
+        _table(lines, place, table)
+
+
+def _has_header(place: tuple[str, ...], value: object) -> bool:
     """Whether a value gets lines of its own rather than standing behind `=`."""
     if isinstance(value, Mapping):
-        return not place or _nests(value) or len(inline(value)) > WIDTH
-    return bool(value) and isinstance(value, list | tuple) and all(isinstance(part, Mapping) for part in value)
+        return not place or bool(_tables(list(value.values()))) or len(inline(value)) > WIDTH
+    return isinstance(value, list | tuple) and 0 < len(value) == len(_tables(value))
 
 
-def _nests(table: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, Mapping) for value in table.values())
+def _tables(value: object) -> list[Mapping[str, object]]:
+    """The table that a value is, or those in a list."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return [part for part in parts if isinstance(part, Mapping)]
