@@ -110,20 +110,22 @@ class Duration:
         Raises ValueError with a sentence that begins with "must"; 0 is accepted only where `zero` says that it means
         something. Steps, batches, tokens and samples are whole numbers.
         """
-        if isinstance(text, cls):
-            duration = text
-        else:
-            match = _TEXT.fullmatch(text) if isinstance(text, str) else None
-            if match is None:
-                raise ValueError(f'must be a number with its unit ({NAMES}), as in "16 epochs"')
-            sign, number, unit = match.groups()
-            if unit.lower() not in _SPELLINGS:
-                raise ValueError(f'must have one of the units {NAMES}, as in "16 epochs"')
-            duration = cls(("-" if sign == "-" else "") + number.replace("_", ""), unit)
-            if duration.unit in _WHOLE and duration._bottom != 1:
-                raise ValueError(f"must be a whole number of {duration.unit}")
+        duration = text if isinstance(text, cls) else cls._of_text(text)
         if not zero and duration.amount == 0:
             raise ValueError("must be more than 0")
+        return duration
+
+    @classmethod
+    def _of_text(cls, text: object) -> Self:
+        match = _TEXT.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f'must be a number with its unit ({NAMES}), as in "16 epochs"')
+        sign, number, unit = match.groups()
+        if unit.lower() not in _SPELLINGS:
+            raise ValueError(f'must have one of the units {NAMES}, as in "16 epochs"')
+        duration = cls(sign.strip("+") + number.replace("_", ""), unit)
+        if duration.unit in _WHOLE and duration._bottom != 1:
+            raise ValueError(f"must be a whole number of {duration.unit}")
         return duration
 
     def due(self, before: Progress, now: Progress) -> bool:
@@ -176,14 +178,9 @@ class Duration:
 
     def __str__(self) -> str:
         """Canonical text, which `parse` reads back: `"16 epochs"`, `"1 step"`, `"90 minutes"`, `"5 %"`."""
-        amount, unit = self.amount, self.unit
-        if unit == "percent":
-            return f"{_decimal(amount)} %"
-        if unit == "seconds" and amount:
-            for longer, seconds in (("hours", 3600), ("minutes", 60)):
-                if amount % seconds == 0:
-                    amount, unit = amount / seconds, longer
-                    break
+        if self.unit == "percent":
+            return f"{_decimal(self.amount)} %"
+        amount, unit = _in_longest(self.amount) if self.unit == "seconds" else (self.amount, self.unit)
         return f"{_decimal(amount)} {_SINGULAR[unit] if amount == 1 else unit}"
 
     def __eq__(self, other: object) -> bool:
@@ -204,7 +201,7 @@ class Duration:
         return f"Duration.parse({str(self)!r})"
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> Any:
         """Let pydantic read it from text, and write it as text, defaults in a JSON Schema included."""
         from pydantic_core import core_schema  # the shell starts without pydantic
 
@@ -232,8 +229,7 @@ class Duration:
 
 def _exactly(amount: float | Decimal | Fraction | str) -> Fraction:
     """Turn a number into the fraction that its decimal text says: 0.1 is a tenth."""
-    # A bool is an int to Python, but no amount.
-    if isinstance(amount, bool) or (isinstance(amount, float | Decimal) and not math.isfinite(amount)):
+    if not _is_finite(amount):
         raise ValueError("must be a finite number with its unit")
     exact = Fraction(str(amount)) if isinstance(amount, float) else Fraction(amount)
     if exact < 0:
@@ -243,6 +239,22 @@ def _exactly(amount: float | Decimal | Fraction | str) -> Fraction:
     if (exact * 10**DECIMALS).denominator != 1 and not isinstance(amount, Fraction):
         raise ValueError(f"must have at most {DECIMALS} digits after the point")
     return exact
+
+
+def _is_finite(amount: float | Decimal | Fraction | str) -> bool:
+    """Whether a number has an end; a bool is an int to Python, but no number here."""
+    if isinstance(amount, float | Decimal):
+        return math.isfinite(amount)
+    return not isinstance(amount, bool)
+
+
+def _in_longest(seconds: Fraction) -> tuple[Fraction, str]:
+    """Give seconds in the longest unit of which they are a whole number."""
+    if seconds and seconds % 3600 == 0:
+        return seconds / 3600, "hours"
+    if seconds and seconds % 60 == 0:
+        return seconds / 60, "minutes"
+    return seconds, "seconds"
 
 
 def _decimal(amount: Fraction) -> str:

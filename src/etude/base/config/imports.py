@@ -68,14 +68,12 @@ def check_signature(
     parameters = _parameters(function)
     if parameters is None:
         return
-    given = list(arguments)
     taken = [one for one in parameters[positional:] if one.kind in NAMED and one.name not in supplied]
-    known = [one.name for one in taken]
-    unknown = [] if _takes_anything(parameters) else [key for key in given if key not in known]
-    meant = {*given, *(nearest(key, known) for key in unknown)}  # a misspelt argument is one mistake, not two
-    missing = [one.name for one in taken if one.default is inspect.Parameter.empty and one.name not in meant]
-    name = getattr(function, "__qualname__", str(function))
-    end = _end_of(locate)
+    known, given = [one.name for one in taken], list(arguments)
+    unknown = [] if _takes_anything(parameters) else _without(given, known)
+    meant = [nearest(key, known) for key in unknown]  # a misspelt argument is one mistake, not two
+    missing = _without([one.name for one in taken if one.default is inspect.Parameter.empty], [*given, *meant])
+    name, end = getattr(function, "__qualname__", str(function)), _end_of(locate)
     problems = [
         f"{where}.{key} is not an argument of {name}; {_advice(key, known, where)}{end(f'{where}.{key}')}"
         for key in unknown
@@ -83,6 +81,10 @@ def check_signature(
     problems += [f"{where}.{key} is missing: {name} needs it{end(where)}" for key in missing]
     if problems:
         raise ConfigError(problems)
+
+
+def _without(names: Iterable[str], others: Collection[str]) -> list[str]:
+    return [name for name in names if name not in others]
 
 
 def _end_of(locate: Callable[[str], object] | None) -> Callable[[str], str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.composing import Layer, Origin, compose, dotted, subject
@@ -144,14 +145,19 @@ def _validated(root: type[Root], layer: Layer) -> Root:
 
 def _restore_words(layer: Layer, error: ValidationError) -> bool:
     """Put the written text in the place of command-line values that should be text; tell whether there were any."""
-    unread = [problem for problem in error.errors(include_url=False) if problem["type"] in {"string_type", "path"}]
-    keys = [real_key(problem, layer.data) for problem in unread]
-    numbers = [key for key in keys if isinstance(value_at(layer.data, key), int | float)]
-    written = {key: layer.origins.get(key, Origin()).written for key in numbers}
-    restored = {key: Located(text, Path.cwd()) for key, text in written.items() if text is not None}
-    for key, text in restored.items():
-        value_at(layer.data, key[:-1])[key[-1]] = text
-    return bool(restored)
+    restored = [_is_restored(layer, problem) for problem in error.errors(include_url=False)]
+    return any(restored)
+
+
+def _is_restored(layer: Layer, problem: ErrorDetails) -> bool:
+    """Restore what one problem is about, if it is a number of the command line."""
+    key = real_key(problem, layer.data)
+    written = layer.origins.get(key, Origin()).written
+    is_number = isinstance(value_at(layer.data, key), int | float)
+    if problem["type"] not in {"string_type", "path"} or written is None or not is_number:
+        return False
+    value_at(layer.data, key[:-1])[key[-1]] = Located(written, Path.cwd())
+    return True
 
 
 def _refuse(root: type[Section], layer: Layer, path: Path | None) -> None:

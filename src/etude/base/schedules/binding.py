@@ -1,6 +1,7 @@
 """Fields that may hold a schedule, and what makes a function of a run out of one."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -65,19 +66,25 @@ def scheduled(
     Use it as the type of a field: `dropout: scheduled(ge=0, lt=1) = 0.1`. In JSON Schema the field has
     `"schedulable": true`. `whole` numbers take no fraction; their schedules are rounded by `bind_whole`.
     """
-    bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
+    given = {"ge": ge, "gt": gt, "le": le, "lt": lt}
+    bounds = {name: bound for name, bound in given.items() if bound is not None}
     constant: Any = int if whole else Annotated[float, Field(allow_inf_nan=False)]
     number = Annotated[constant, Field(ge=ge, gt=gt, le=le, lt=lt)]
-
-    def stays_in_range(spec: ScheduleSection) -> ScheduleSection:
-        for extreme in spec.extremes():
-            if extreme.attained or not whole:
-                check_range(extreme, bounds)
-        return spec.within(bounds) if isinstance(spec, Function) and not whole else spec
-
-    table = Annotated[ScheduleSpec, AfterValidator(stays_in_range)]
+    table = Annotated[ScheduleSpec, AfterValidator(partial(_in_range, bounds=bounds, whole=whole))]
     return Annotated[
         Annotated[number, Tag("number")] | Annotated[table, Tag("table")],
-        Discriminator(lambda value: "table" if isinstance(value, Mapping | Section) else "number"),
+        Discriminator(_number_or_table),
         Field(json_schema_extra={"schedulable": True}),
     ]
+
+
+def _number_or_table(value: object) -> str:
+    return "table" if isinstance(value, Mapping | Section) else "number"
+
+
+def _in_range(spec: ScheduleSection, bounds: Mapping[str, float], *, whole: bool) -> ScheduleSection:
+    """Refuse a schedule that leaves the range; one that only its values can tell of checks them itself."""
+    for extreme in spec.extremes():
+        if extreme.attained or not whole:
+            check_range(extreme, bounds)
+    return spec.within(bounds) if isinstance(spec, Function) and not whole else spec

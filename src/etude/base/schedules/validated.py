@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol, final, runtime_checkable
 
 from pydantic import Field
@@ -66,17 +66,19 @@ class _Level:
         self._take(metrics[name], sign, progress)
 
     def _monitored(self, metrics: Mapping[str, float]) -> str:
-        monitor = self._monitor
-        if monitor is None:
-            # At the end of an epoch its loss is said twice.
-            named = [name for name in metrics if name.startswith("val/") and name != EPOCH_LOSS] or list(metrics)
-            if len(named) != 1:
-                raise ConfigError(f"{self._key}.monitor must be given: it could be any of {', '.join(named)}.")
-            return named[0]
-        if monitor not in metrics:
-            known = ", ".join(metrics) or "none"
-            raise ConfigError(f"{self._key}.monitor must be a logged metric, but is {monitor}; there are: {known}.")
-        return monitor
+        if self._monitor is None:
+            return self._the_only_one(metrics)
+        if self._monitor in metrics:
+            return self._monitor
+        known = ", ".join(metrics) or "none"
+        raise ConfigError(f"{self._key}.monitor must be a logged metric, but is {self._monitor}; there are: {known}.")
+
+    def _the_only_one(self, metrics: Iterable[str]) -> str:
+        # At the end of an epoch its loss is said twice.
+        named = [name for name in metrics if name.startswith("val/") and name != EPOCH_LOSS] or list(metrics)
+        if len(named) != 1:
+            raise ConfigError(f"{self._key}.monitor must be given: it could be any of {', '.join(named)}.")
+        return named[0]
 
     @abstractmethod
     def _take(self, result: float, sign: float, progress: Progress) -> None:
@@ -171,9 +173,7 @@ class PlateauSchedule(_Level):
 
     def _take(self, result: float, sign: float, progress: Progress) -> None:
         del progress
-        if not math.isnan(result) and (
-            self._best is None or sign * result < sign * self._best - self._config.min_delta
-        ):
+        if self._improves(result, sign):
             self._best, self._bad = result, 0
         else:
             self._bad += 1
@@ -182,6 +182,11 @@ class PlateauSchedule(_Level):
         if self._bad >= self._config.patience:
             self._scale = self._config.lowered(self._scale)
             self._bad, self._cooling = 0, self._config.cooldown
+
+    def _improves(self, result: float, sign: float) -> bool:
+        if self._best is None:
+            return not math.isnan(result)
+        return sign * result < sign * self._best - self._config.min_delta
 
     def state_dict(self) -> dict[str, Any]:
         """Give scale, best result and counters."""
@@ -207,15 +212,15 @@ class NewbobSchedule(_Level):
         if math.isnan(result):
             return
         config, reference = self._config, self._reference
-        better = reference is None or sign * result < sign * reference
-        if better or config.compare == "previous":
+        if reference is None:
             self._reference = result
-        if reference is None or (self._earliest is not None and not self._earliest.reached(progress)):
+            return
+        if config.compare == "previous" or sign * result < sign * reference:
+            self._reference = result
+        if self._earliest is not None and not self._earliest.reached(progress):
             return
         gain = sign * (reference - result)
-        if config.relative:
-            gain = gain / abs(result) if result else math.copysign(math.inf, gain) if gain else 0.0
-        if gain < config.threshold:
+        if (_relative(gain, result) if config.relative else gain) < config.threshold:
             self._scale = config.lowered(self._scale)
 
     def state_dict(self) -> dict[str, Any]:
@@ -225,6 +230,13 @@ class NewbobSchedule(_Level):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave."""
         self._scale, self._reference = state["scale"], state["reference"]
+
+
+def _relative(gain: float, result: float) -> float:
+    """A gain relative to the result that it led to; from nothing to 0 it is endless."""
+    if result:
+        return gain / abs(result)
+    return math.copysign(math.inf, gain) if gain else 0.0
 
 
 def _earliest_fall(config: Newbob, binding: Binding) -> Duration | None:
