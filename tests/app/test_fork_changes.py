@@ -143,7 +143,7 @@ def test_validations_of_the_set_that_was_fitted_are_no_best_of_a_fork_that_has_t
 def test_patience_counts_the_parents_validations_too(straight, tmp_path):
     made, _ = taken(straight, "8 steps", tmp_path, "--train.patience=1", "--train.min_delta=10.0")
 
-    assert bits(made)["state"]["ended"]["reason"].startswith("early stopping")
+    assert bits(made)["state"]["ended"]["says"].startswith("early stopping")
     assert rows(made)[-1]["step"] == 9
 
 

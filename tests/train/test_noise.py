@@ -13,6 +13,7 @@ from etude.train.optim.slot import Slot
 from etude.train.step.noise import NoNoise, ParameterNoise, noise_of
 from etude.train.step.precision import Precision
 from etude.train.step.update import Update
+from etude.train.values import Values
 
 CPU = torch.device("cpu")
 LENGTH = Horizon(10, 10, 1, 1)
@@ -208,13 +209,14 @@ def test_a_config_asks_for_noise_by_a_number_or_a_schedule():
     ramp = {"schedule": "linear", "from": 0.0, "to": 0.2, "over": "4 steps"}
     task = Fitting()
 
-    off, none = noise_of(task, TrainConfig().parameter_noise, LENGTH, seed=1)
-    fixed, no_more = noise_of(task, TrainConfig(parameter_noise=0.1).parameter_noise, LENGTH, seed=1)
-    moving, (live,) = noise_of(task, TrainConfig(parameter_noise=ramp).parameter_noise, LENGTH, seed=1)
-    live.set(Progress(step=2))
+    off, none = noise_of(task, TrainConfig().parameter_noise, seed=1)
+    fixed, no_more = noise_of(task, TrainConfig(parameter_noise=0.1).parameter_noise, seed=1)
+    moving, scheduled = noise_of(task, TrainConfig(parameter_noise=ramp).parameter_noise, seed=1)
+    values = Values(scheduled, LENGTH)
+    values.set(Progress(step=2))
 
     assert (type(off), none, no_more) == (NoNoise, [], [])
-    assert (fixed.sigma, moving.sigma, live.name, live.now) == (0.1, 0.1, "parameter_noise", 0.1)
+    assert (fixed.sigma, moving.sigma, values.row()) == (0.1, 0.1, {"parameter_noise": 0.1})
 
 
 @pytest.mark.parametrize("several", [1, 2])

@@ -19,7 +19,6 @@ from etude.base.config.imports import check_signature, resolve_import
 from etude.base.config.reading import shown
 from etude.base.errors import ConfigError, DataError, EtudeError
 from etude.base.horizon import Horizon
-from etude.base.schedules import bind
 from etude.base.schedules.values import ScheduledValue
 from etude.data.files.parallel import SIDES
 from etude.data.tokens.tokenizers import PAD
@@ -33,7 +32,6 @@ from etude.train.optim.build import build_imported, build_optimizer
 from etude.train.optim.slot import Slot
 from etude.train.step.regularisers import OfParameters, Regulariser, chosen
 from etude.train.task import Task
-from etude.train.values import Live
 from etude.train.watch.callback import check_callback
 
 Say = Callable[[str], None]
@@ -84,12 +82,6 @@ def imported_task(entry: Any, offered: Mapping[str, Any]) -> Task:
     if not isinstance(task, Task):
         raise ConfigError(f"task.type {entry.type} must make an etude.Task, but makes {type(task).__name__}.")
     return task
-
-
-def parameters_told(task: Task) -> str:
-    """How many parameters there are, as a run begins with it."""
-    told: Callable[[], str] | None = getattr(task, "parameters_told", None)
-    return told() if told is not None else f"{sum(p.numel() for p in task.parameters()):,} parameters"
 
 
 def build_model(config: PairsConfig, pairs: Pairs) -> nn.Module:
@@ -240,30 +232,6 @@ def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[
         return [build_imported(task, found, config.optimizer.arguments, say, horizon)]
 
     return make
-
-
-def build_live(config: Config, task: Task, more: Sequence[ScheduledValue] = ()) -> Callable[[Horizon], list[Live]]:
-    """A function that binds every scheduled value outside the optimizer: what the task has, and `more`."""
-    d_model = getattr(config.model, "d_model", None)
-    values = [*_scheduled_values(task), *more]
-
-    def make(horizon: Horizon) -> list[Live]:
-        return [
-            Live(value.name, bind(value.spec, horizon, key=value.key, d_model=d_model), value.apply) for value in values
-        ]
-
-    return make
-
-
-def _scheduled_values(task: Task) -> list[ScheduledValue]:
-    """What the task says that it has; of a task that says nothing, what its modules and its loss have."""
-    own: Any = getattr(task, "scheduled_values", None)
-    if own is not None:
-        return list(own())
-    parts: dict[int, Any] = {
-        id(part): part for part in (*task.modules(), *vars(task).values()) if hasattr(part, "scheduled_values")
-    }
-    return [value for part in parts.values() for value in part.scheduled_values()]
 
 
 def imported(entry: Any, offered: Mapping[str, Any], where: str) -> Any:

@@ -1,13 +1,12 @@
 """The data of a run, whatever its kind: what every kind can be asked for, and which kind a config means."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from etude.app.config import Config, PairsConfig, SamplesConfig, TextConfig
-from etude.base.horizon import Horizon
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
-from etude.train.values import DataValue
 
 Say = Callable[[str], None]
 TOKENIZERS = "tokenizers"
@@ -51,11 +50,8 @@ class Corpus(Protocol):
     def evaluation_feed(self, split: str, say: Say) -> Feed:
         """Every sample of a split once, in a fixed order."""
 
-    def planned(self) -> Mapping[str, Any]:
-        """What the batches of an epoch are planned by and a schedule drives, by key."""
-
-    def data_values(self, feed: Any) -> Callable[[Horizon], list[DataValue]]:
-        """A function that binds every such schedule."""
+    def scheduled_values(self, feed: Any) -> Sequence[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
 
 
 def open_corpus(config: Config, splits: Sequence[str], say: Say, stored: Path | None = None) -> Corpus:

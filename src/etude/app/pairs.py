@@ -14,8 +14,8 @@ from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder, whole_folder
-from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind, bind_whole, largest
+from etude.base.schedules import ScheduleSection, largest
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.pairs import PairFeed, pair_measures
 from etude.data.files.names import Split
 from etude.data.files.parallel import SIDES, PairSource, open_pairs
@@ -26,7 +26,6 @@ from etude.data.store.difficulty import difficulties
 from etude.data.store.fitting import fit_tokenizers
 from etude.data.store.prepared import TokenTable, prepare_pairs
 from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
-from etude.train.values import DataValue
 
 LIMITS = ("max_difficulty", "max_length")
 """Keys of `[data]` that leave samples out of an epoch."""
@@ -99,13 +98,9 @@ class Pairs:
         """Every pair of a split once, in a fixed order, similar lengths together."""
         return evaluation_feed(self.config, self.splits[split], split, say)
 
-    def planned(self) -> dict[str, ScheduleSection]:
-        """What the batches of an epoch are planned by and a schedule drives, by key."""
-        return planned_values(self.config)
-
-    def data_values(self, feed: PairFeed) -> Callable[[Horizon], list[DataValue]]:
-        """A function that binds every scheduled value that the batches are planned by."""
-        return data_values(self.config, feed)
+    def scheduled_values(self, feed: PairFeed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
+        return [_planned_by(key, spec, feed) for key, spec in planned_values(self.config).items()]
 
     def fingerprints(self) -> dict[str, str]:
         """What tells one split's content from another's."""
@@ -215,20 +210,11 @@ def planned_values(config: PairsConfig) -> dict[str, ScheduleSection]:
     return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}
 
 
-def data_values(config: PairsConfig, feed: PairFeed) -> Callable[[Horizon], list[DataValue]]:
-    """A function that binds every scheduled value that the batches are planned by."""
-    specs = planned_values(config)
-
-    def make(horizon: Horizon) -> list[DataValue]:
-        made = []
-        for key, spec in specs.items():
-            name = key.rpartition(".")[2]
-            schedule = (bind if name == "max_difficulty" else bind_whole)(spec, horizon, key=key)
-            apply: Callable[[Any], None] = partial(feed.restrict, name) if name in LIMITS else feed.resize
-            made.append(DataValue(name, schedule, apply))
-        return made
-
-    return make
+def _planned_by(key: str, spec: ScheduleSection, feed: PairFeed) -> ScheduledValue:
+    """One of them, and how the feed takes it up."""
+    name = key.rpartition(".")[2]
+    apply: Callable[[Any], None] = partial(feed.restrict, name) if name in LIMITS else feed.resize
+    return ScheduledValue(key, spec, apply, when="epoch", whole=name != "max_difficulty")
 
 
 def _curriculum(config: PairsConfig, split: SplitData) -> Curriculum | None:

@@ -6,12 +6,10 @@ from typing import Any
 
 from etude.app.build import (
     build_callbacks,
-    build_live,
     build_slots,
     build_task,
     build_terms,
     imported_files,
-    parameters_told,
 )
 from etude.app.config import Config, load_config
 from etude.app.corpus import TOKENIZERS, open_corpus
@@ -69,17 +67,17 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     validated = "train" if config.train.overfit is not None else "val"
     val = corpus.evaluation_feed(validated, say) if validated in corpus.splits else None
     say(f"Run folder: {folder}")
-    say(f"Data: {corpus.told()}; {parameters_told(task)}; {feed.batches:,} batches an epoch.")
+    say(f"Data: {corpus.told()}; {task.parameters_told()}; {feed.batches:,} batches an epoch.")
     if corpus.skipped:
         say(f"{corpus.skipped} bad samples are left out; skipped.jsonl lists them.")
     terms = build_terms(config, task)
-    live, values = build_live(config, task, terms.scheduled), corpus.data_values(feed)
-    if planned := corpus.planned():
+    planned = corpus.scheduled_values(feed)
+    if planned:
         assert isinstance(feed, PlannedFeed)
-        expect(feed, values, as_durations(config.train.max_duration), config.train.accumulate)
+        expect(feed, planned, as_durations(config.train.max_duration), config.train.accumulate)
         say(
-            f"Epochs differ with {' and '.join(planned)}: an average one has {feed.batches:,} batches and "
-            f"{feed.samples:,} samples. What reaches to the end of the run follows this estimate."
+            f"Epochs differ with {' and '.join(value.key for value in planned)}: an average one has {feed.batches:,} "
+            f"batches and {feed.samples:,} samples. What reaches to the end of the run follows this estimate."
         )
     job = Job(
         task=task,
@@ -89,7 +87,7 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         optimizers=build_slots(config, say),
         folder=folder,
         seed=config.run.seed,
-        live=lambda horizon: [*live(horizon), *values(horizon)],
+        values=[*task.scheduled_values(), *terms.scheduled, *planned],
         extra_terms=terms.extra,
         term_weights=terms.weights,
         callbacks=[*callbacks, *build_outputs(config.train, folder, say, corpus), *build_progress(config.log)],

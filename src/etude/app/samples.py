@@ -11,8 +11,8 @@ from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
-from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind_whole
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.values import ScheduledValue
 from etude.data.files.skipped import write_skipped
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ, LossConfig
 from etude.tasks.hf.batch import IGNORED
@@ -21,7 +21,6 @@ from etude.tasks.hf.folder import HfParts, load_parts, store_parts, stored_parts
 from etude.tasks.hf.rows import RowTable, prepare_rows
 from etude.tasks.hf.samples import SampleSource, open_samples
 from etude.tasks.hf.task import HfTask
-from etude.train.values import DataValue
 
 
 @dataclass
@@ -104,17 +103,10 @@ class Samples:
         size = getattr(self.config.train, name)
         return {f"train.{name}": size} if isinstance(size, ScheduleSection) else {}
 
-    def data_values(self, feed: HfFeed) -> Callable[[Horizon], list[DataValue]]:
-        """A function that binds every such schedule."""
-
-        def make(horizon: Horizon) -> list[DataValue]:
-            apply: Callable[[Any], None] = feed.resize
-            return [
-                DataValue(key.rpartition(".")[2], bind_whole(spec, horizon, key=key), apply)
-                for key, spec in self.planned().items()
-            ]
-
-        return make
+    def scheduled_values(self, feed: HfFeed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
+        apply: Callable[[Any], None] = feed.resize
+        return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in self.planned().items()]
 
     def _train_feed(self, split: str, say: Say) -> HfFeed:
         train = self.config.train

@@ -11,8 +11,8 @@ from etude.app.corpus import CACHE, SKIPPED, Say
 from etude.app.sizes import evaluation_size, training_size
 from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
 from etude.base.files import make_folder, whole_folder
-from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind, bind_whole
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_feed import TextFeed, Weighed
 from etude.data.files.skipped import write_skipped
 from etude.data.files.text_source import TextCorpus, open_texts
@@ -24,7 +24,6 @@ from etude.data.store.text_table import TextTable
 from etude.data.text_config import WeighedText
 from etude.data.tokens.tokenizers import Tokenizer
 from etude.data.tokens.tokenizers import load_tokenizer as load_file
-from etude.train.values import DataValue
 
 SHARED = "shared.json"
 MILLION = 1e6
@@ -150,14 +149,9 @@ class Texts:
             found |= {f"data.train.{number}.weight": weight for number, (_, weight) in enumerate(entries(self.config))}
         return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}
 
-    def data_values(self, feed: TextFeed) -> Callable[[Horizon], list[DataValue]]:
-        """A function that binds every scheduled value that the batches are planned by."""
-        specs = self.planned()
-
-        def make(horizon: Horizon) -> list[DataValue]:
-            return [_value(key, spec, feed, horizon) for key, spec in specs.items()]
-
-        return make
+    def scheduled_values(self, feed: TextFeed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
+        return [_planned_by(key, spec, feed) for key, spec in self.planned().items()]
 
 
 def entries(config: TextConfig) -> list[tuple[Any, Any]]:
@@ -251,14 +245,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise StorageError(f"The run's tokenizer is damaged: {error}") from error
 
 
-def _value(key: str, spec: ScheduleSection, feed: TextFeed, horizon: Horizon) -> DataValue:
-    """One scheduled value, bound, and how the feed takes it up."""
+def _planned_by(key: str, spec: ScheduleSection, feed: TextFeed) -> ScheduledValue:
+    """One scheduled value, and how the feed takes it up."""
     name = key.rpartition(".")[2]
-    apply: Callable[[Any], None] = feed.resize_block if name == "block_size" else feed.resize
     if name == "weight":
         number = int(key.split(".")[2])
-        return DataValue(f"weight/{number}", bind(spec, horizon, key=key), partial(feed.reweigh, number))
-    return DataValue(name, bind_whole(spec, horizon, key=key), apply)
+        return ScheduledValue(key, spec, partial(feed.reweigh, number), f"weight/{number}", when="epoch")
+    apply: Callable[[Any], None] = feed.resize_block if name == "block_size" else feed.resize
+    return ScheduledValue(key, spec, apply, when="epoch", whole=True)
 
 
 def _constant(value: Any, otherwise: float) -> float:

@@ -10,6 +10,7 @@ from torch import nn
 
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
+from etude.train.end import End, Kind
 from etude.train.interrupt import Interrupted, Interrupts
 from etude.train.job import Job, Resume, as_durations
 from etude.train.loop import train
@@ -28,7 +29,8 @@ Module = TypeVar("Module", bound=nn.Module)
 class Result:
     """How a run ended."""
 
-    reason: str
+    end: End
+    """By what, as a kind, and the sentence that tells of it."""
     progress: Progress
     metrics: Mapping[str, float]
     """What the last validation measured."""
@@ -42,6 +44,11 @@ class Result:
     """Steps whose loss or gradient was not finite."""
     best_step: int | None = None
     """The step of the best validation; None where there was none."""
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, as a sentence; what a callback gave, where one asked for the stop."""
+        return self.end.says
 
     def load_best(self, task: Module) -> Module:
         """Give `task`, a task or the plain module that `etude.fit` trained, the best weights.
@@ -77,12 +84,12 @@ def fit(job: Job) -> Result:
             training.state.parts["generators"].seed(job.seed)  # type: ignore[attr-defined]
             if job.folder is not None:
                 go_on(job, training)
-            reason = train(training)
+            end = train(training)
         except BaseException as error:
             training.events.exception(error)
             raise
         result = Result(
-            reason=reason,
+            end=end,
             progress=training.state.progress,
             metrics=training.metrics or _of_validation(training.record.last),
             best=training.keeper.best,
@@ -92,7 +99,7 @@ def fit(job: Job) -> Result:
             skipped=training.state.skipped,
             best_step=training.stopping.best_step,
         )
-    if interrupts.received is not None and reason.startswith("interrupted"):
+    if interrupts.received is not None and end.kind is Kind.INTERRUPTED:
         raise Interrupted(interrupts.received, result)
     job.after(result)
     return result

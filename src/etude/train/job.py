@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
 from etude.train.config import TrainConfig
 from etude.train.optim.slot import Slot
 from etude.train.step.terms import ExtraTerm
 from etude.train.task import Task
-from etude.train.values import Live
 from etude.train.watch.record import Logger
 
 Resume = Literal["auto", "never", "must"]
@@ -31,7 +31,8 @@ class Job:
     folder: Path | None = None
     seed: int = 1
     stage: str = ""
-    live: Callable[[Horizon], Sequence[Live]] = lambda _: ()
+    values: Sequence[ScheduledValue] = ()
+    """What follows a schedule beside the optimizers' rates, in the order in which it is set and logged."""
     extra_terms: Sequence[ExtraTerm] = ()
     """Terms of the loss that depend on the parameters alone, beside what the task returns."""
     term_weights: Mapping[str, float] = field(default_factory=dict)

@@ -8,9 +8,10 @@ from etude.base.durations import Duration
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
 from etude.base.schedules import bind_whole
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
 from etude.data.feeds.planned import PlannedFeed
-from etude.train.values import DataValue
+from etude.train.values import Values
 
 EPOCHS = 1000
 """Epochs that are gone through at most to see how they differ."""
@@ -52,9 +53,7 @@ def horizon(until: Sequence[Duration], feed: Feed, accumulate: Any) -> Horizon:
     )
 
 
-def expect(
-    feed: PlannedFeed, values: Callable[[Horizon], Sequence[DataValue]], until: Sequence[Duration], accumulate: Any
-) -> None:
+def expect(feed: PlannedFeed, values: Sequence[ScheduledValue], until: Sequence[Duration], accumulate: Any) -> None:
     """Let `feed` tell of an average epoch of the run, in which `values` make the epochs differ.
 
     Raises DataError where they leave an epoch without a sample.
@@ -68,11 +67,10 @@ def expect(
         nonlocal average
         feed.expect(*average, pieces)
         run = horizon(until, feed, accumulate)
-        taken = values(run)
+        taken = Values(values, run)
 
         def epoch(progress: Progress) -> tuple[int, int]:
-            for value in taken:
-                value.begin_epoch(progress)
+            taken.begin_epoch(progress)
             batches, samples = feed.now
             if not batches:
                 next(feed.epoch(progress.epoch), None)  # says what left nothing

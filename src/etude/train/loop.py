@@ -1,17 +1,18 @@
 """The loop: when things happen. What happens is the business of `Training`."""
 
+from etude.train.end import End
 from etude.train.training import Training
 
 
-def train(run: Training) -> str:
-    """Take steps until something ends the run; return the reason.
+def train(run: Training) -> End:
+    """Take steps until something ends the run; return what did.
 
     At one step the order is log, validate, save; a validation that improves saves. The end of a run validates and
     saves whatever was due.
     """
     when = run.moments
-    reason = run.begin()
-    while reason is None:
+    end = run.begin()
+    while end is None:
         for group in run.groups():
             before, now = run.step(group)
             logged = when.log.due(before, now) or now.epoch > before.epoch
@@ -19,11 +20,11 @@ def train(run: Training) -> str:
                 run.log()
             validated = when.validate.due(before, now)
             improved = validated and run.validate()
-            reason = run.reason()
-            if reason is not None:
-                improved |= run.round_off(logged=logged, validated=validated)
-            if improved or reason is not None or when.save.due(before, now):
-                run.save(best=improved, reason=reason)
-            if reason is not None:
+            end = run.ending()
+            if end is not None:
+                improved |= run.round_off(end, logged=logged, validated=validated)
+            if improved or end is not None or when.save.due(before, now):
+                run.save(best=improved, end=end)
+            if end is not None:
                 break
-    return run.end(reason)
+    return run.end(end)

@@ -9,7 +9,8 @@ from typing import Any
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import Driven, bind_whole
+from etude.base.schedules import Driven, ScheduleSection, bind_whole
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
 from etude.train.averaging import Average, NoAverage
 from etude.train.compiling import compile_task
@@ -20,6 +21,7 @@ from etude.train.job import Job, as_durations
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
 from etude.train.memory.state import Generators, Part, State
+from etude.train.optim.build import model_width
 from etude.train.optim.freezing import constant_patterns, freeze, thawing
 from etude.train.optim.slot import Slot
 from etude.train.step.hiddens import Hiddens, NoHiddens, hiddens_of
@@ -30,7 +32,7 @@ from etude.train.step.update import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
 from etude.train.training import Moments, Training
-from etude.train.values import Live
+from etude.train.values import Values
 from etude.train.watch.callback import Events, read_only
 from etude.train.watch.record import Record
 
@@ -52,7 +54,7 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     slots = job.optimizers(task, horizon)
     for slot in slots:
         slot.drop_gradients()  # what a script computed before is no part of the run
-    noise, noisy = noise_of(task, config.parameter_noise, horizon, seed=job.seed, stage=job.stage)
+    noise, noisy = noise_of(task, config.parameter_noise, seed=job.seed, stage=job.stage)
     keeper: Keeper = MemoryKeeper()
     if job.folder is not None:
         keeper = FolderKeeper(job.folder, keep_last=config.keep_last, keep_best=config.keep_best)
@@ -79,10 +81,9 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
     )
     parts = _parts(job, stopping, precision, hiddens)
     accumulate = bind_whole(config.accumulate, horizon, key="train.accumulate")
-    live = [*job.live(horizon), *noisy, *_thawing(task, config.freeze, slots, horizon)]
-    if not isinstance(config.accumulate, int):
-        live.append(Live("accumulate", accumulate, lambda _: None))
-    driven = _driven(job, slots, live)
+    scheduled = [*job.values, *noisy, *_thawing(task, config.freeze, slots), *_accumulation(config.accumulate)]
+    values = Values(scheduled, horizon, model_width(task))
+    driven = _driven(job, slots, values)
     parts |= {f"schedule {name}": schedule for name, schedule in driven.items()}
     training = Training(
         task=task,
@@ -98,7 +99,7 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
         update=update,
         slots=slots,
         accumulate=accumulate,
-        live=live,
+        values=values,
         driven=driven,
         state=State(parts=parts),
         stopping=stopping,
@@ -120,7 +121,11 @@ def prepare(job: Job, interrupts: Interrupts) -> Training:
         carry_hiddens=config.carry_hiddens,
     )
     parts_of_run = components(
-        task, training.data, slots=slots, schedules=[v.schedule for v in live], others=[*job.components, *job.loggers]
+        task,
+        training.data,
+        slots=slots,
+        schedules=[value.schedule for value in values.all],
+        others=[*job.components, *job.loggers],
     )
     training.events = Events(job.callbacks, parts_of_run, training.view, seed=job.seed)
     training.state.parts["stop"] = training.events
@@ -162,18 +167,23 @@ def _parts(job: Job, stopping: Stopping, precision: Precision, hiddens: Hiddens 
     return parts
 
 
-def _thawing(task: Task, frozen: Any, slots: Sequence[Slot], horizon: Horizon) -> list[Live]:
+def _thawing(task: Task, frozen: Any, slots: Sequence[Slot]) -> list[ScheduledValue]:
     """What freezes and thaws parameters by schedule."""
-    live = thawing(task, frozen, horizon, "train.freeze") if isinstance(frozen, Mapping) else []
+    values = thawing(task, frozen, "train.freeze") if isinstance(frozen, Mapping) else []
     for slot in slots:
-        live += thawing(task, slot.freezes, horizon, "optimizer.groups")
-    return live
+        values += thawing(task, slot.freezes, "optimizer.groups")
+    return values
 
 
-def _driven(job: Job, slots: Sequence[Slot], live: Sequence[Live]) -> dict[str, Driven]:
+def _accumulation(spec: int | ScheduleSection) -> list[ScheduledValue]:
+    """The batches of a step, where a schedule gives their number: taken as a group is formed, and logged."""
+    return [ScheduledValue("train.accumulate", spec, lambda _: None, whole=True)] if not isinstance(spec, int) else []
+
+
+def _driven(job: Job, slots: Sequence[Slot], values: Values) -> dict[str, Driven]:
     """The schedules that follow validations; that there are none to follow is said."""
     driven = {name: schedule for slot in slots for name, schedule in slot.driven().items()}
-    driven |= {value.name: value.schedule for value in live if isinstance(value.schedule, Driven)}
+    driven |= values.driven
     if driven and job.val is None:
         job.say("A schedule waits for validations, and there is no validation data: it will not lower its value.")
     return driven

@@ -1,10 +1,11 @@
 """Going on with a run where its newest sound checkpoint stands."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etude.base.errors import EtudeError, RefusedError, StorageError
+from etude.train.end import End, Kind
 from etude.train.job import Job
 from etude.train.memory.checkpoint import read
 from etude.train.memory.checkpoint.naming import checkpoint_step
@@ -34,7 +35,7 @@ def go_on(job: Job, training: Training) -> None:
         training.state.load_state_dict(state)
         training.average.load(averaged, {"updates": training.state.progress.step - training.state.skipped})
         _tell_of_another_length(training, state.get("horizon"), job.say)
-        finished = _is_finished(training, state["ended"])
+        finished = _is_finished(training, state)
         cut = None if finished else int(state["record"]["bytes"])
     except EtudeError:
         raise
@@ -46,8 +47,8 @@ def go_on(job: Job, training: Training) -> None:
     keeper.store.settle(step, best=best, ranking=stopping.ranking, complain=job.say)
     progress = training.state.progress
     job.say(
-        f"Nothing to do: the run is finished ({training.finished})."
-        if finished
+        f"Nothing to do: the run is finished ({training.finished.says})."
+        if training.finished is not None
         else f"Going on from step {progress.step:,} (epoch {progress.epochs:.2f}) of {found.name}."
     )
     training.events.load(found)
@@ -69,17 +70,24 @@ def _tell_of_another_length(training: Training, before: float | None, say: Calla
     )
 
 
-def _is_finished(training: Training, ended: Mapping[str, Any] | None) -> bool:
+def _is_finished(training: Training, state: Mapping[str, Any]) -> bool:
     """Whether the run had ended, and nothing since gives it more to do."""
-    if ended is not None and not ended["reason"].startswith("interrupted"):
+    end = End.read(state)
+    over = end is not None and not end.goes_on
+    if over:
         training.events.requested = None  # it ended the run, and a longer one goes on
-    reason = training.reason()
-    if reason is None and ended is not None and not ended["reason"].startswith("interrupted"):
-        same = ended["until"] == [str(duration) for duration in training.moments.until]
-        by_length = ended["reason"].startswith("max_duration")
-        reason = ended["reason"] if same and not by_length and not ended["reason"].startswith("early") else None
-    training.finished = reason
-    return reason is not None
+    training.finished = training.ending()
+    if training.finished is None and over and _still_holds(end, state["ended"]["until"], training):
+        training.finished = end
+    return training.finished is not None
+
+
+def _still_holds(end: End | None, until: Sequence[str], training: Training) -> bool:
+    """Whether an end that nothing in the run's state repeats is its end all the same: a stop that was asked for."""
+    match end:
+        case End(kind=Kind.ASKED):
+            return list(until) == [str(duration) for duration in training.moments.until]
+    return False
 
 
 def load_weights(task: Task, weights: Mapping[str, Any], source: Path) -> None:

@@ -7,7 +7,7 @@ from etude.base.progress import Progress
 from etude.train.optim.slot import Slot
 from etude.train.step.outcome import Outcome
 from etude.train.step.terms import TOTAL
-from etude.train.values import Live
+from etude.train.values import Values
 from etude.train.watch.metrics import prefixed
 from etude.train.watch.record import Row
 
@@ -17,7 +17,7 @@ def head(progress: Progress) -> Row:
     return {"step": progress.step, "epoch": round(progress.epochs, 6), "tokens": progress.tokens}
 
 
-def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slot], live: Sequence[Live]) -> Row:
+def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slot], values: Values) -> Row:
     """The step's own loss and terms, what the task logged, the gradient's norm, and every scheduled value."""
     row: dict[str, Any] = {prefixed("train", name): value for name, value in scalars.items()}
     if outcome.terms:  # else no optimizer computed a loss in this step
@@ -35,4 +35,4 @@ def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slo
     else:
         row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in slots}
     row |= {f"train/{name}": value for slot in slots for name, value in slot.scheduled().items()}
-    return row | {f"train/{value.name}": value.now for value in live}
+    return row | {f"train/{name}": value for name, value in values.row().items()}

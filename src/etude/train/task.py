@@ -4,21 +4,20 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
+from etude.base.schedules.values import ScheduledValue
 from etude.data.nest import count_samples
 from etude.model.loss import Loss
 from etude.train.device import choose_device
 from etude.train.memory.portable import load_task, record_arguments
 from etude.train.splitting import split_in_time
 from etude.train.watch.metrics import Metric, ScalarLog
-
-StepValue = "Tensor | Loss | Mapping[str, Loss] | StepOutput"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,14 @@ class StepOutput:
     """Any nest of tensors, handed (detached) to the next piece of truncated back-propagation."""
     outputs: Any = None
     """Predictions of the batch, for saved outputs and callbacks."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A part of a task that has values which follow schedules."""
+
+    def scheduled_values(self) -> Sequence[ScheduledValue]:
+        """Its values, not yet bound to the length of a run."""
 
 
 class _KeepsArguments(type):
@@ -129,6 +136,20 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         """Take the step; `closure` computes loss and gradients and returns the loss, as torch's optimizers expect."""
         del name, progress
         optimizer.step(closure)  # type: ignore[arg-type]  # torch types the closure's result as float
+
+    def scheduled_values(self) -> Sequence[ScheduledValue]:
+        """What of the task follows a schedule of the config; unless overridden, what its modules and its loss tell."""
+        parts = (part for part in (*self.modules(), *vars(self).values()) if part is not self)
+        told = {id(part): part for part in parts if isinstance(part, Tells)}
+        return [value for part in told.values() for value in part.scheduled_values()]
+
+    def parameters_told(self) -> str:
+        """How many parameters there are, as a run begins with it."""
+        return f"{sum(p.numel() for p in self.parameters()):,} parameters"
+
+    def flops_per_token(self, batch: Any) -> float | None:  # noqa: ARG002 - overridden
+        """Operations of a step for each token of a batch; None where they are not known."""
+        return None
 
     def split_for_tbptt(self, batch: Any, steps: int) -> Sequence[Any]:
         """The pieces of a batch for truncated back-propagation through time, each of at most `steps` time steps.

@@ -21,6 +21,7 @@ from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery, Feed
 from etude.train.averaging import Average, NoAverage
+from etude.train.end import End, Kind
 from etude.train.evaluate import evaluate
 from etude.train.interrupt import Interrupts
 from etude.train.memory.checkpoint.content import Content
@@ -35,16 +36,12 @@ from etude.train.step.pieces import evaluated
 from etude.train.step.update import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
-from etude.train.values import DataValue, Live
+from etude.train.values import Values
 from etude.train.watch.callback import Events, RunView, read_only
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
 
 Group = list[Delivery]
-
-
-def _unknown(_: Any) -> None:
-    """Tell nothing of a batch's operations."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Training:
     update: Update
     slots: Sequence[Slot]
     accumulate: Callable[[Progress], int]
-    live: Sequence[Live]
+    values: Values
     state: State
     stopping: Stopping
     average: Average | NoAverage
@@ -94,7 +91,7 @@ class Training:
     carry_hiddens: bool = False
     horizon_steps: float | None = None
     """The length of the run that its schedules are bound to."""
-    finished: str | None = None
+    finished: End | None = None
     """Why there was nothing left to do when the run was loaded."""
     pause: Duration | None = None
 
@@ -102,7 +99,7 @@ class Training:
         self._outcome = Outcome()
         self._epoch_loss = EpochLoss()
         self.state.parts["epoch loss"] = self._epoch_loss
-        self.state.parts |= {f"data value {v.name}": v for v in self.live if isinstance(v, DataValue)}
+        self.state.parts |= self.values.parts()
         self._begun = perf_counter()
         self._seconds = 0.0
         self._pace = Pace(self.device, self.update.dtype)
@@ -114,24 +111,24 @@ class Training:
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
-    def begin(self) -> str | None:
-        """Prepare the first step; the reason to take none."""
+    def begin(self) -> End | None:
+        """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
         self.task.train()
-        reason = self.finished or self.reason()
-        if reason is None and progress.step == 0:
+        end = self.finished or self.ending()
+        if end is None and progress.step == 0:
             self._sanity_check()
         self.events.fit_start()
         self._pace.restart(progress)
-        return reason
+        return end
 
-    def end(self, reason: str) -> str:
+    def end(self, end: End) -> End:
         """Wait for the last save; tell everybody."""
-        self.events.stop(reason)
+        self.events.stop(end.says)
         self.keeper.wait()
-        self.events.fit_end(reason)
-        return reason
+        self.events.fit_end(end.says)
+        return end
 
     def _sanity_check(self) -> None:
         if self.validation is None or self.sanity_batches == 0:
@@ -173,8 +170,7 @@ class Training:
         """The batches of each step, from the position in State to the end of the epoch."""
         state = self.state
         if state.position is None:
-            for value in self.live:
-                value.begin_epoch(state.progress)
+            self.values.begin_epoch(state.progress)
             self.update.hiddens.forget()
             self.events.epoch_start()
         found = False
@@ -196,8 +192,7 @@ class Training:
         """Take one step; return the progress before and after it."""
         state, before = self.state, self.state.progress
         self.events.step_start()
-        for value in self.live:
-            value.set(before)
+        self.values.set(before)
         last = group[-1]
         firsts = [delivery.piece == 0 for delivery in group]
         outcome = self.update([delivery.batch for delivery in group], before, firsts, ends=last.ends)
@@ -241,7 +236,7 @@ class Training:
             self.keeper.wait()
             if self.keeper.last is None and self.keeper.folder is not None:
                 state.skipped, state.skipped_in_a_row = state.skipped - 1, state.skipped_in_a_row - 1
-                self.save(best=False, reason=None)  # as before this step: no step that was skipped changed a weight
+                self.save(best=False, end=None)  # as before this step: no step that was skipped changed a weight
                 self.keeper.wait()
             last = self.keeper.last
             raise DivergedError(
@@ -255,7 +250,7 @@ class Training:
         """Write the step's own loss, every scheduled value, gradient norm and throughput."""
         state, progress = self.state, self.state.progress
         row = head(progress) | {"samples": progress.samples}
-        row |= step_row(self._outcome, self.update.scalars.read(), self.slots, self.live)
+        row |= step_row(self._outcome, self.update.scalars.read(), self.slots, self.values)
         if state.skipped:
             row["train/skipped_steps"] = state.skipped
         padding = getattr(self._batch, "padding", None)
@@ -265,8 +260,7 @@ class Training:
             epoch_loss = self._epoch_loss.close()
             if epoch_loss is not None:
                 row["train/epoch_loss"] = epoch_loss
-        counted: Callable[[Any], float | None] = getattr(self.task, "flops_per_token", _unknown)
-        self.record.write(row | self._pace.take(progress, counted(self._batch)))
+        self.record.write(row | self._pace.take(progress, self.task.flops_per_token(self._batch)))
 
     def _evaluate(self, deliveries: Any, events: Events) -> dict[str, float]:
         self.task.progress = self.state.progress
@@ -317,49 +311,49 @@ class Training:
         value = metrics.get(monitor, self.record.last.get(monitor, math.nan))
         return self.stopping.record(value, self.state.progress, due=due), value
 
-    def round_off(self, *, logged: bool, validated: bool) -> bool:
+    def round_off(self, end: End, *, logged: bool, validated: bool) -> bool:
         """Log and validate at the end of a run where that was not due; whether it is the best so far.
 
         Such a validation moves no patience, and its rows are cut again when the run goes on, so that a longer run
         equals a straight one. An interrupted run only saves, and one that pauses.
         """
-        goes_on = self.interrupts.received is not None or str(self.reason()).startswith("paused")
-        if goes_on or (logged and validated):
+        if end.goes_on or (logged and validated):
             return False
         self._cut = self.record.size()
         if not logged:
             self.log()
         return not validated and self.validate(due=False)
 
-    def reason(self) -> str | None:
-        """Why the run ends after this step, or None."""
+    def ending(self) -> End | None:
+        """What ends the run after this step, or None."""
         progress, moments = self.state.progress, self.moments
         for duration in moments.until:
             if duration.reached(progress):
-                return f"max_duration reached: {duration}"
+                return End(Kind.LENGTH, f"max_duration reached: {duration}")
         if self.interrupts.received is not None:
-            return f"interrupted by {self.interrupts.received.name}"
+            return End(Kind.INTERRUPTED, f"interrupted by {self.interrupts.received.name}")
         if self.pause is not None and self.pause.reached(progress):
-            return f"paused at {self.pause}"
+            return End(Kind.PAUSED, f"paused at {self.pause}")
         if moments.not_before is not None and not moments.not_before.reached(progress):
             return None
         if (waited := self.stopping.reason()) is not None:
-            return f"early stopping: {waited}"
-        return self.events.stop_reason
+            return End(Kind.PATIENCE, f"early stopping: {waited}")
+        asked = self.events.stop_reason
+        return None if asked is None else End(Kind.ASKED, asked)
 
-    def save(self, *, best: bool, reason: str | None) -> None:
+    def save(self, *, best: bool, end: End | None) -> None:
         """Save a checkpoint; a failure is told of, and ends the run when it is one too many."""
         begun = perf_counter()
         self._finish_save(final=False)
         try:
             size = self.record.size()
         except StorageError as error:  # a checkpoint counts no row that is not durable
-            self._save_failed(error, final=reason is not None)
+            self._save_failed(error, final=end is not None)
             return
-        ended = None if reason is None else {"reason": reason, "until": [str(d) for d in self.moments.until]}
+        ended = None if end is None else {**end.state_dict(), "until": [str(d) for d in self.moments.until]}
         content = self._capture(ended, size if self._cut is None else self._cut)
         self.keeper.save(content, best=best or self.validation is None, ranking=self.stopping.ranking)
-        if reason is not None:
+        if end is not None:
             self._finish_save(final=True)
         folder = self.keeper.folder
         self.events.save(folder and checkpoint_folder(folder, self.state.progress.step))

@@ -1,23 +1,32 @@
-"""Scheduled values outside the optimizers: dropout, label smoothing, loss weights, what the data are limited to."""
+"""Everything that a schedule drives beside the optimizers' rates: bound, brought into force, logged and remembered."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
 
+from etude.base.horizon import Horizon
 from etude.base.progress import Progress
+from etude.base.schedules import Driven, bind, bind_whole
+from etude.base.schedules.values import ScheduledValue, When
 
-Schedule = Callable[[Progress], float]
+
+class Kept(TypedDict):
+    """What a checkpoint keeps of a value."""
+
+    now: float | None
 
 
-class Live:
-    """A value that follows a schedule; it is logged under its name."""
+class Value:
+    """A scheduled value of a run, bound to its length; it is logged under its name."""
 
-    def __init__(self, name: str, schedule: Schedule, apply: Callable[[float], object]) -> None:
-        self.name = name
-        self.schedule = schedule
-        self._apply = apply
-        self.now = float("nan")
+    def __init__(self, value: ScheduledValue, horizon: Horizon, d_model: int | None = None) -> None:
+        make: Callable[..., Callable[[Progress], float]] = bind_whole if value.whole else bind
+        self.name = value.name
+        self.when: When = value.when
+        self.schedule = make(value.spec, horizon, key=value.key, d_model=d_model)
+        self.now = math.nan
         """The value in force."""
+        self._apply = value.apply
 
     def set(self, progress: Progress) -> None:
         """Bring the value to where it belongs at `progress`."""
@@ -26,29 +35,59 @@ class Live:
             self.now = value
             self._apply(value)
 
-    def begin_epoch(self, progress: Progress) -> None:
-        """Do nothing: the value is set before every step."""
-
-
-class DataValue(Live):
-    """A value that the batches of an epoch are planned by: taken up where an epoch begins, and held to its end.
-
-    An epoch that is continued goes on with the value it began with, so the value is part of State.
-    """
-
-    def set(self, progress: Progress) -> None:
-        """Do nothing: the epoch's batches are planned."""
-
-    def begin_epoch(self, progress: Progress) -> None:
-        """Bring the value to where it belongs in an epoch that begins at `progress`."""
-        super().set(progress)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The value in force."""
+    def state_dict(self) -> Kept:
+        """The value in force: an epoch that is continued goes on with the one it began with."""
         return {"now": None if math.isnan(self.now) else self.now}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Kept) -> None:
         """Go on from `state_dict()`."""
         if state["now"] is not None:
             self.now = state["now"]
             self._apply(self.now)
+
+
+class Values:
+    """All scheduled values of a run, in the order in which they are set and logged.
+
+    Those of a step are set before each; those of an epoch, by which its batches are planned, where it begins, and they
+    are held to its end. What follows validations is told of them, and remembered as what an epoch holds is.
+
+    >>> given = []
+    >>> values = Values([ScheduledValue("model.dropout", 0.1, given.append)], Horizon())
+    >>> values.set(Progress())
+    >>> given, values.row()
+    ([0.1], {'dropout': 0.1})
+    """
+
+    def __init__(self, values: Sequence[ScheduledValue], horizon: Horizon, d_model: int | None = None) -> None:
+        self.all = [Value(value, horizon, d_model) for value in values]
+        self.of_steps = [value for value in self.all if value.when == "step"]
+        self.of_epochs = [value for value in self.all if value.when == "epoch"]
+        self.driven: Mapping[str, Driven] = {
+            value.name: value.schedule for value in self.all if isinstance(value.schedule, Driven)
+        }
+        """The schedules that follow validations, by name."""
+
+    def begin_epoch(self, progress: Progress) -> None:
+        """Set what the batches of an epoch that begins at `progress` are planned by."""
+        for value in self.of_epochs:
+            value.set(progress)
+
+    def set(self, progress: Progress) -> None:
+        """Set what a step is taken with, before the one that comes next at `progress`."""
+        for value in self.of_steps:
+            value.set(progress)
+
+    def look(self, begun: Progress, progress: Progress) -> None:
+        """Set what step comes at `progress`, in an epoch that began at `begun`, whose batches are not planned anew."""
+        for value in self.of_epochs:
+            value.now = value.schedule(begun)
+        self.set(progress)
+
+    def row(self) -> dict[str, float]:
+        """The values in force, by the names under which they are logged."""
+        return {value.name: value.now for value in self.all}
+
+    def parts(self) -> dict[str, Value]:
+        """What of them is remembered: the values that an epoch holds."""
+        return {f"data value {value.name}": value for value in self.of_epochs}

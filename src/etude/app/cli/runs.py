@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from etude.app.cli.streams import printable, put, say
 from etude.base.errors import StorageError
 from etude.base.files import json_or_empty
+from etude.train.end import End
 
 CONFIG, LOCK, CHECKPOINTS, METRICS = "config.toml", ".lock", "checkpoints", "metrics.jsonl"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -90,11 +91,10 @@ def state(folder: Path) -> str:
     """Whether the run is going on, and if not, how it ended."""
     if is_locked(folder / LOCK):
         return RUNNING
-    ended = json_or_empty(folder / CHECKPOINTS / "last" / "state.json").get("ended")
-    reason = ended.get("reason", "") if isinstance(ended, Mapping) else ""
-    if not reason:
+    end = End.read(json_or_empty(folder / CHECKPOINTS / "last" / "state.json"))
+    if end is None:
         return FAILED
-    return INTERRUPTED if reason.startswith("interrupted") else FINISHED
+    return INTERRUPTED if end.goes_on else FINISHED
 
 
 def is_locked(path: Path) -> bool:

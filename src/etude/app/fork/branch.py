@@ -29,6 +29,7 @@ from etude.base.files import (
     write_bytes,
     write_json,
 )
+from etude.train.end import End
 from etude.train.fit import fit
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job
@@ -44,8 +45,6 @@ from etude.train.watch.record import METRICS, read_rows
 Say = Callable[[str], None]
 Build = Callable[[Loaded[Config], Path, Say], Job]
 PARTIAL = ".checkpoints.partial"
-PASSING = ("interrupted", "paused")
-"""How a reason begins that is not the end of a run."""
 
 
 def is_underway(folder: Path) -> bool:
@@ -227,8 +226,8 @@ class _Way:
 
     def _forget_the_end(self, state: dict[str, Any], training: Training) -> None:
         """Let a changed fork of a run's end go on, whatever had ended the run; an unchanged one has ended too."""
-        ended = state["ended"]
-        if ended is None or ended["reason"].startswith(PASSING):
+        end = End.read(state)
+        if end is None or end.goes_on:
             state["ended"] = None
         elif self._changes:
             state["ended"] = None

@@ -18,13 +18,13 @@ from etude.base.config.reading import read
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.progress import Progress
+from etude.train.end import End
 from etude.train.job import as_durations
 from etude.train.memory.checkpoint.content import STATE_JSON
 from etude.train.memory.checkpoint.store import Store
 
 FORK = "fork.json"
 """What a fork's folder says about where it comes from."""
-INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,10 @@ def _refuse_what_never_came(before: LoadedConfig, until: Duration, newest: Mappi
     first = min(limits, key=lambda limit: limit.amount, default=until)
     if first.amount < until.amount:
         raise RefusedError(f"{run} ends at {first}, before {until}; give an earlier --at, or train it further.")
-    progress, ended = progress_of(newest), newest.get("ended")
-    if ended and not until.reached(progress) and not ended["reason"].startswith(INTERRUPTED):
+    progress, end = progress_of(newest), End.read(newest)
+    if end is not None and not end.goes_on and not until.reached(progress):
         raise RefusedError(
-            f"{run} ended at step {progress.step:,} ({ended['reason']}), before {until}: there is nothing that a fork "
+            f"{run} ended at step {progress.step:,} ({end.says}), before {until}: there is nothing that a fork "
             f"could share. Give an earlier --at, or train it further."
         )
 

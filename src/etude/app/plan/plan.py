@@ -17,7 +17,6 @@ from etude.base.config.loading import Loaded
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.horizon import Horizon
-from etude.base.schedules import Driven
 from etude.model.losses import LossConfig
 from etude.tasks.translation.task import TranslationConfig
 from etude.train.fit import as_durations
@@ -29,7 +28,6 @@ from etude.train.memory.checkpoint.store import LAST, Store
 from etude.train.rows import head, step_row
 from etude.train.step.outcome import Outcome
 from etude.train.training import Training
-from etude.train.values import DataValue
 from etude.train.watch.callback import Events
 
 MOST = 1_000_000
@@ -159,12 +157,7 @@ class _Writer:
         """What step number `step` is taken with, set and read as in training."""
         if step not in self._known:
             training, before = self._training, self._course.at(step - 1)
-            begun = self._course.epoch_of(step).start
-            for value in training.live:
-                if isinstance(value, DataValue):
-                    value.now = value.schedule(begun)  # without planning anything anew
-                else:
-                    value.set(before)
+            training.values.look(self._course.epoch_of(step).start, before)
             for slot in training.slots:
                 slot.steps = before.step
                 slot.set_rates(before)
@@ -173,7 +166,7 @@ class _Writer:
                         f"Every parameter of the optimizer {slot.name!r} is frozen at step {step:,}, so there is "
                         f"nothing to learn; leave one of them trainable."
                     )
-            row = step_row(Outcome(), {}, training.slots, training.live)
+            row = step_row(Outcome(), {}, training.slots, training.values)
             self._known[step] = {name: value for name, value in row.items() if name not in NOT_SCHEDULED}
         return self._known[step]
 
@@ -209,7 +202,7 @@ class _Writer:
     def _following(self) -> Iterator[str]:
         """The values that would change if validations went badly."""
         names = [
-            *(value.name for value in self._training.live if isinstance(value.schedule, Driven)),
+            *self._training.values.driven,
             *(key for slot in self._training.slots for key in _driven_keys(slot.driven())),
         ]
         return (name for name in self.values(1) if any(_is_called(name, one) for one in names))

@@ -15,7 +15,7 @@ from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
 from etude.data.feeds.planned import PlannedFeed
 from etude.train.training import Training
-from etude.train.values import DataValue
+from etude.train.values import Value
 
 LOOKED = 200_000
 """Batches whose samples are looked up, at most; an epoch that begins after them is taken to be like the last before."""
@@ -144,7 +144,7 @@ def walk(training: Training, *, most: int | None = None, epochs: int | None = No
     stands still, so that no duration in minutes is ever due.
     """
     course = Course()
-    look = _Look(training.feed, [value for value in training.live if isinstance(value, DataValue)])
+    look = _Look(training.feed, training.values.of_epochs)
     training.feed = cast("Feed", look)  # the groups of batches are formed by training itself, of this feed
     until = training.moments.until
     progress, shape = training.state.progress, None
@@ -204,7 +204,7 @@ class _Look:
     Everything else is the feed's own.
     """
 
-    def __init__(self, feed: Feed, values: Sequence[DataValue]) -> None:
+    def __init__(self, feed: Feed, values: Sequence[Value]) -> None:
         self._feed, self._count = _unfetched(feed)
         self._values = values
         self._cost = 1 if self._count else MADE
@@ -222,7 +222,7 @@ class _Look:
 
     def varies(self, training: Training) -> bool:
         """Whether schedules decide what an epoch's steps are made of."""
-        return bool(self._values) or any(value.name == "accumulate" for value in training.live)
+        return bool(self._values) or "accumulate" in training.values.row()
 
     def tokens_of(self, delivery: Delivery) -> int:
         """The targets of a batch: counted, or of pieces of one the mean."""

@@ -6,15 +6,14 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from etude.base.errors import ConfigError
-from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind_whole, smallest
+from etude.base.schedules import ScheduleSection, smallest
+from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE, adopt
 from etude.data.feeds.feed import Feed, Limit
 from etude.data.feeds.planned import PlannedFeed
 from etude.train.config import TrainConfig
 from etude.train.job import as_durations
 from etude.train.length import expect
-from etude.train.values import DataValue
 
 
 class TrainerData:
@@ -33,24 +32,20 @@ class TrainerData:
         size = self._config.batch_size
         return size if isinstance(size, ScheduleSection) else None
 
-    def values(self, feed: Feed) -> Callable[[Horizon], list[DataValue]]:
-        """A function that binds what the batches of an epoch are planned by: the batch size, where it is a schedule.
+    def scheduled_values(self, feed: Feed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by: the batch size, where it is a schedule.
 
         The feed is told what to expect of it.
         """
         schedule = self.schedule
         if schedule is None:
-            return lambda _: []
+            return []
         if not isinstance(feed, PlannedFeed):
             raise ConfigError("train.batch_size is a schedule, which needs a Dataset whose samples can be asked for.")
-
         resize: Callable[[Any], None] = feed.resize  # what a whole schedule gives is whole
-
-        def make(horizon: Horizon) -> list[DataValue]:
-            return [DataValue("batch_size", bind_whole(schedule, horizon, key="train.batch_size"), resize)]
-
-        expect(feed, make, as_durations(self._config.max_duration), self._config.accumulate)
-        return make
+        values = [ScheduledValue("train.batch_size", schedule, resize, when="epoch", whole=True)]
+        expect(feed, values, as_durations(self._config.max_duration), self._config.accumulate)
+        return values
 
     def train(self, data: Any) -> Feed:
         """The training data; with `overfit` its first batches, unshuffled."""

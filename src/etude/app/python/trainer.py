@@ -139,7 +139,7 @@ class Trainer:
                 optimizers=self._slots,
                 folder=self._folder,
                 seed=self._seed,
-                live=self._data.values(train_feed),
+                values=self._data.scheduled_values(train_feed),
                 callbacks=[*self._callbacks, *self._outputs, *shown],
                 loggers=[*self._loggers, *build_loggers(self._log, self._folder)],
                 resume=self._resume,

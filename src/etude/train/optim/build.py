@@ -48,6 +48,13 @@ def names_of(module: nn.Module) -> dict[nn.Parameter, str]:
     return {parameter: name for name, parameter in module.named_parameters()}
 
 
+def model_width(module: nn.Module) -> int | None:
+    """The `d_model` of a task's model, which some schedules scale by; None for one that does not tell."""
+    config = getattr(getattr(module, "model", module), "config", None)
+    width: int | None = getattr(config, "d_model", None)
+    return width
+
+
 def build_optimizer(
     module: nn.Module, config: OptimizerConfig, horizon: Horizon, notice: Callable[[str], None]
 ) -> Slot:
@@ -57,7 +64,7 @@ def build_optimizer(
     groups = _grouped(module, config)
     if not groups:
         raise ConfigError("train.freeze and optimizer.groups leave no parameter to train.")
-    d_model = getattr(getattr(getattr(module, "model", module), "config", None), "d_model", None)
+    d_model = model_width(module)
     tables, rates = [], []
     for index, group in enumerate(groups):
         own = dict((group.config.model_extra or {}) if group.config else {})

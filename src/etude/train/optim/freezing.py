@@ -9,9 +9,8 @@ from pydantic import BeforeValidator, Discriminator, Tag
 from torch import nn
 
 from etude.base.errors import ConfigError
-from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind, scheduled
-from etude.train.values import Live
+from etude.base.schedules import ScheduleSection, scheduled
+from etude.base.schedules.values import ScheduledValue
 
 HALF = 0.5
 
@@ -100,18 +99,14 @@ def constant_patterns(frozen: Sequence[str] | Mapping[str, Any]) -> list[str]:
     return [pattern for pattern, value in frozen.items() if value is True]
 
 
-def thawing(module: nn.Module, scheduled_patterns: Mapping[str, Any], horizon: Horizon, key: str) -> list[Live]:
+def thawing(module: nn.Module, scheduled_patterns: Mapping[str, Frozen], key: str) -> list[ScheduledValue]:
     """What freezes and thaws by schedule, logged as `freeze/PATTERN` (1 while frozen).
 
     Raises ConfigError for a pattern that means no parameter.
     """
     thaw = Thaw()
     return [
-        Live(
-            f"freeze/{pattern}",
-            bind(spec, horizon, key=f"{key}.{pattern}"),
-            thaw.add(pattern, found(module, pattern, key)),
-        )
+        ScheduledValue(f"{key}.{pattern}", spec, thaw.add(pattern, found(module, pattern, key)), f"freeze/{pattern}")
         for pattern, spec in scheduled_patterns.items()
         if isinstance(spec, ScheduleSection)
     ]

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, final
+from functools import partial
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from etude.base.horizon import Horizon
 from etude.base.randomness import seed_of
-from etude.base.schedules import bind
-from etude.train.values import Live
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.values import ScheduledValue
 
 KEY = "train.parameter_noise"
 
@@ -88,14 +88,10 @@ def _restore(parameters: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
 
 
 def noise_of(
-    task: nn.Module, spec: Any, horizon: Horizon, *, seed: int, stage: str = ""
-) -> tuple[NoNoise | ParameterNoise, list[Live]]:
+    task: nn.Module, spec: float | ScheduleSection, *, seed: int, stage: str = ""
+) -> tuple[NoNoise | ParameterNoise, list[ScheduledValue]]:
     """The noise that `train.parameter_noise` asks for, and what sets it where that is a schedule."""
-    if isinstance(spec, int | float):
+    if not isinstance(spec, ScheduleSection):
         return (ParameterNoise(task, float(spec), seed=seed, stage=stage) if spec else NoNoise()), []
     noise = ParameterNoise(task, seed=seed, stage=stage)
-
-    def apply(sigma: float) -> None:
-        noise.sigma = sigma
-
-    return noise, [Live(KEY.rpartition(".")[2], bind(spec, horizon, key=KEY), apply)]
+    return noise, [ScheduledValue(KEY, spec, partial(setattr, noise, "sigma"))]
