@@ -22,7 +22,6 @@ from etude.app.runs.folder import ENVIRONMENT, check_data, compare, copy_code, d
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
-from etude.data.feeds.planned import PlannedFeed
 from etude.train.fit import Job, Result, as_durations, fit
 from etude.train.length import expect
 from etude.train.lock import claimed
@@ -75,7 +74,6 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     terms = build_terms(config, task)
     live, values = build_live(config, task, terms.scheduled), corpus.data_values(feed)
     if planned := corpus.planned():
-        assert isinstance(feed, PlannedFeed)
         expect(feed, values, as_durations(config.train.max_duration), config.train.accumulate)
         say(
             f"Epochs differ with {' and '.join(planned)}: an average one has {feed.batches:,} batches and "

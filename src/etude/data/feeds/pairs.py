@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from etude.base.says import Say, unheard
 from etude.data.feeds.batches import SOURCE_SPECIALS, TARGET_SPECIALS, PairBatch, PairTable, pair_batch
-from etude.data.feeds.feed import Limit, Notice, unheard
+from etude.data.feeds.feed import Limit
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.workers import Workers
 from etude.data.order.curriculum import Curriculum
@@ -47,7 +48,7 @@ class PairFeed(PlannedFeed):
         world: int = 1,
         limit: Limit | None = None,
         varying: bool = False,
-        notice: Notice = unheard,
+        notice: Say = unheard,
         window: int = WINDOW,
         place: Callable[[int], str] = "Sample {} (counted from 0)".format,
         curriculum: Curriculum | None = None,

@@ -4,12 +4,13 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
+from etude.base.says import Say
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.names import Column
 
@@ -115,7 +116,7 @@ class TableFile(NumberedPairs):
     are given by number, there are no names and the first line is a pair.
     """
 
-    def __init__(self, lines: LineFile, source: Column, target: Column, notice: Callable[[str], None]) -> None:
+    def __init__(self, lines: LineFile, source: Column, target: Column, notice: Say) -> None:
         self._lines = lines
         first = next(lines.decoded(0, 1))
         if isinstance(first, Flaw):
@@ -298,9 +299,7 @@ class Concatenated(NumberedPairs):
         return _digest("several", *(part.fingerprint() for part in self._parts))
 
 
-def _columns(
-    path: Path, names: list[str], source: Column, target: Column, notice: Callable[[str], None]
-) -> tuple[tuple[int, int], int]:
+def _columns(path: Path, names: list[str], source: Column, target: Column, notice: Say) -> tuple[tuple[int, int], int]:
     """Find the two columns (from 0), and how many lines of names come first (0 or 1)."""
     wanted = (source, target)
     if all(isinstance(column, int) for column in wanted):

@@ -17,10 +17,11 @@ import tokenizers as library
 
 from etude.base.errors import DataError, RefusedError
 from etude.base.files import fsync_file, make_folder, whole_folder, write_json
+from etude.base.says import Say, unheard
 from etude.data.files.parallel import SIDES, BadSampleError, PairSource
 from etude.data.files.skipped import Allowance, Policy
 from etude.data.store.encoding import Shard, encoded, id_type
-from etude.data.store.whole_folders import Notice, locked
+from etude.data.store.whole_folders import locked
 from etude.data.tokens.tokenizers import Tokenizer
 
 FORMAT = 1
@@ -108,7 +109,7 @@ def prepare_pairs(
     *,
     processes: int | None = None,
     report: Report = lambda _done, _total: None,
-    notice: Notice = lambda _: None,
+    notice: Say = unheard,
 ) -> TokenTable:
     """Tokenise `source` into the folder `cache`, or open what an earlier call has made of the same content.
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from etude.data.store.whole_folders import Notice
+from etude.base.says import Say
 
 SECONDS = 10.0
 """How often something is said; a preparation that takes less says nothing."""
@@ -16,7 +16,7 @@ class SpokenProgress:
     `doing` begins the sentence, such as `Tokenising train.txt`.
     """
 
-    def __init__(self, doing: str, notice: Notice, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, doing: str, notice: Say, clock: Callable[[], float] = time.monotonic) -> None:
         self._doing, self._notice, self._clock = doing, notice, clock
         self._begun = self._said = clock()
 

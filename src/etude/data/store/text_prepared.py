@@ -17,6 +17,7 @@ import tokenizers as library
 
 from etude.base.errors import DataError
 from etude.base.files import fsync_file, make_folder, whole_folder, write_json
+from etude.base.says import Say, unheard
 from etude.data.files.pair_sources import BadSampleError
 from etude.data.files.skipped import Allowance, Policy
 from etude.data.files.text_source import BadDocument, TextCorpus
@@ -34,7 +35,7 @@ from etude.data.store.text_encoding import (
     token_bytes,
 )
 from etude.data.store.text_table import BYTES, FORMAT, MANIFEST, SKIPS, TextTable, fits, shard_name
-from etude.data.store.whole_folders import Notice, locked
+from etude.data.store.whole_folders import locked
 from etude.data.tokens.tokenizers import EOS, Tokenizer
 
 SHARD_TOKENS = 1 << 26
@@ -62,7 +63,7 @@ def prepare_texts(
     *,
     processes: int | None = None,
     report: Report = lambda _done, _total: None,
-    notice: Notice = lambda _: None,
+    notice: Say = unheard,
 ) -> Tables:
     """Tokenise `corpus` into the folder `cache`, or open what an earlier call has made of the same content.
 

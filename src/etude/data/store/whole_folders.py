@@ -2,16 +2,15 @@
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from etude.base.files import storage
-
-Notice = Callable[[str], None]
+from etude.base.says import Say
 
 
 @contextlib.contextmanager
-def locked(place: Path, notice: Notice) -> Iterator[None]:
+def locked(place: Path, notice: Say) -> Iterator[None]:
     """Hold the lock of `place`, which ends with this process however it ends; `notice` hears of having to wait."""
     import fcntl
 

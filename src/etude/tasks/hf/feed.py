@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from etude.data.feeds.feed import Limit, Notice, unheard
+from etude.base.says import Say, unheard
+from etude.data.feeds.feed import Limit
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.workers import Workers
 from etude.data.order.plan import CountPlan, Keys, Plan, Share
@@ -101,7 +102,7 @@ class HfFeed(PlannedFeed):
         world: int = 1,
         limit: Limit | None = None,
         varying: bool = False,
-        notice: Notice = unheard,
+        notice: Say = unheard,
     ) -> None:
         if (batch_size is None) == (batch_tokens is None):
             raise ValueError("A feed takes either batch_size or batch_tokens.")

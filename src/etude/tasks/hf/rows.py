@@ -7,7 +7,7 @@ place and renamed when it is whole.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, final
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_file, make_folder, whole_folder, write_json
+from etude.base.says import Say, unheard
 from etude.data.files.lines import Flaw
 from etude.data.files.pair_sources import BadSampleError
 from etude.data.files.skipped import Allowance, Policy
@@ -95,7 +96,7 @@ def prepare_rows(
     policy: Policy,
     *,
     length: int,
-    notice: Callable[[str], None] = lambda _: None,
+    notice: Say = unheard,
 ) -> RowTable:
     """Tokenise `source` into the folder `cache`, or open what an earlier call has made of the same content.
 
