@@ -97,7 +97,7 @@ class PairFeed(PlannedFeed):
     @property
     def targets(self) -> float | None:
         """Targets of an epoch that a loss counts (every token and the end of each pair); None where not known."""
-        count = getattr(self._table, "tokens", None)
+        count = getattr(self._table, "total", None)
         if count is None or not len(self._table):
             return None
         share = (self.samples or len(self._table)) / len(self._table)

@@ -13,6 +13,7 @@ from etude.base.errors import DataError
 from etude.base.says import Say
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.names import Column
+from etude.data.files.skipped import BadSampleError
 
 SIDES = ("source", "target")
 
@@ -24,16 +25,11 @@ class Pair(NamedTuple):
     target: str
 
 
-class BadSampleError(DataError):
-    """A sample that cannot be used: where it stands, and why."""
-
-    def __init__(self, file: str, line: int, reason: str) -> None:
-        self.file, self.line, self.reason = file, line, reason
-        super().__init__(f'{shown(file)}, line {line}: {reason}. data.on_bad_sample = "skip" leaves such lines out.')
-
-
 class PairSource(Protocol):
     """Pairs of texts by number."""
+
+    recipe: str | None
+    """From what `open_again` opens the same source in another process, where it can."""
 
     def __len__(self) -> int:
         """Count the pairs, bad ones included."""

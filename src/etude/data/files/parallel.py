@@ -13,7 +13,6 @@ from etude.data.files.names import AlignedFiles, Column, Files, Split, corpus_na
 from etude.data.files.pair_sources import (
     SIDES,
     AlignedPair,
-    BadSampleError,
     Concatenated,
     JsonLines,
     ListedPairs,
@@ -22,6 +21,7 @@ from etude.data.files.pair_sources import (
     PairSource,
     TableFile,
 )
+from etude.data.files.skipped import BadSampleError
 
 __all__ = ["SIDES", "BadSampleError", "ListedPairs", "Pair", "PairSource", "open_again", "open_pairs"]
 

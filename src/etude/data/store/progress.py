@@ -5,9 +5,17 @@ from collections.abc import Callable
 
 from etude.base.says import Say
 
+Report = Callable[[int, int], None]
+"""Called with how much is done, and how much there is; in the end with all of it."""
+
 SECONDS = 10.0
 """How often something is said; a preparation that takes less says nothing."""
 MEGA = 1e6
+
+
+def unreported(done: int, total: int) -> None:
+    """Take a report that nobody asked for."""
+    del done, total
 
 
 class SpokenProgress:
