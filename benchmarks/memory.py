@@ -67,7 +67,7 @@ def write_pairs(path: Path, size: int) -> None:
 def prepared(size: int, folder: Path) -> Any:
     """A table in characters of that many pairs: prepared when it is not there yet."""
     from etude.data.files.parallel import open_pairs
-    from etude.data.store.prepared import prepare_pairs
+    from etude.data.store.pairs import prepare_pairs
     from etude.data.tokens.config import CharConfig
     from etude.data.tokens.training import train_tokenizer
 

@@ -8,7 +8,7 @@ from etude.base.errors import DataError
 from etude.data.files.parallel import open_pairs
 from etude.data.files.skipped import Policy
 from etude.data.store.difficulty import difficulties
-from etude.data.store.prepared import prepare_pairs
+from etude.data.store.pairs import prepare_pairs
 from etude.data.tokens.config import ByteConfig
 from etude.data.tokens.tokenizers import Tokenizer
 from etude.data.tokens.training import train_tokenizer

@@ -147,30 +147,6 @@ def test_another_size_is_taken_up_by_the_next_epoch_and_not_by_one_that_goes_on(
     assert [len(batch) for batch in samples_of(plan, 1)] == [10, 10]
 
 
-def test_a_position_can_be_given_another_size_by_count():
-    plan = CountPlan(20, 5, seed=1, shuffle=True)
-    first = next(plan.epoch(0))
-
-    rest = samples_of(plan, 0, plan.resized(first.position, 10))
-
-    assert [len(batch) for batch in rest] == [10, 5]
-    assert sorted(itertools.chain(first.indices.tolist(), *rest)) == list(range(20))
-
-
-def test_a_position_that_was_given_another_size_ends_its_window_first():
-    plan = window_plan(300, 200, window=100)
-    first = next(plan.epoch(0))
-    position = plan.resized(first.position, 400)
-
-    planned = list(plan.epoch(0, position))
-
-    assert {p.position["size"] for p in planned if p.position["window"] == 0} == {200}
-    assert {p.position["size"] for p in planned if p.position["window"] > 0} == {400}
-    assert sorted(itertools.chain(first.indices, *(p.indices for p in planned))) == list(range(300))
-    cut = planned[3].position
-    assert samples_of(plan, 0, cut) == [p.indices.tolist() for p in planned[4:]]
-
-
 @pytest.mark.parametrize(
     ("limit", "batches", "expected"),
     [(None, 10, None), (1.0, 10, None), (1, 10, 1), (0.3, 10, 3), (0.01, 10, 1), (12, 10, None), (4, None, 4)],

@@ -14,7 +14,8 @@ from etude.data.files.names import AlignedFiles
 from etude.data.files.parallel import SIDES, BadSampleError, ListedPairs, open_pairs
 from etude.data.files.skipped import Policy, write_skipped
 from etude.data.store.fitting import fit_tokenizers
-from etude.data.store.prepared import TokenTable, prepare_pairs
+from etude.data.store.pairs import prepare_pairs
+from etude.data.store.table import Table
 from etude.data.tokens.config import BpeConfig, ByteConfig, CharConfig, FileConfig, TokenizerPair, WordConfig
 from etude.data.tokens.training import train_tokenizer
 
@@ -48,7 +49,7 @@ def test_a_table_holds_every_pair_in_order(tmp_path):
         expected = [pair[place] for pair in source.rows(0, len(source))]
         assert texts_of(table, side, range(300)) == expected
         assert table.lengths(side).tolist() == [len(text.encode()) for text in expected]
-        assert table.tokens(side) == sum(table.lengths(side))
+        assert table.total(side) == sum(table.lengths(side))
 
 
 @given(rows=st.lists(st.integers(0, 299), max_size=40))
@@ -69,7 +70,7 @@ def shared_table(tmp_path_factory):
 def test_a_second_call_opens_what_the_first_has_made(tmp_path, monkeypatch):
     source = open_pairs(written(tmp_path))
     first = prepare_pairs(source, BYTES, tmp_path / "cache")
-    monkeypatch.setattr("etude.data.store.prepared.encoded", None)
+    monkeypatch.setattr("etude.data.store.pairs.encoded", None)
 
     again = prepare_pairs(open_pairs(written(tmp_path, name="renamed.tsv")), BYTES, tmp_path / "cache")
 
@@ -99,8 +100,8 @@ def test_ids_take_four_bytes_only_where_two_are_too_few(tmp_path):
     small = prepare_pairs(source, BYTES, tmp_path / "cache")
     wide = prepare_pairs(source, dict.fromkeys(SIDES, large), tmp_path / "cache")
 
-    assert (small.folder / "target.ids").stat().st_size == 2 * small.tokens("target")
-    assert (wide.folder / "target.ids").stat().st_size == 4 * wide.tokens("target")
+    assert (small.folder / "target.values").stat().st_size == 2 * small.total("target")
+    assert (wide.folder / "target.values").stat().st_size == 4 * wide.total("target")
     assert wide.gather("source", np.array([0]))[0].tolist() == large.encode("w1 w65999")
 
 
@@ -240,5 +241,5 @@ def test_real_pairs_come_back_from_their_tokens(tmp_path, multi30k):
 def test_a_table_opens_by_its_folder(tmp_path):
     table = prepare_pairs(open_pairs(written(tmp_path)), BYTES, tmp_path / "cache")
 
-    assert TokenTable(table.folder).fingerprint == table.fingerprint
+    assert Table(table.folder).fingerprint == table.fingerprint
     assert os.access(table.folder, os.R_OK)

@@ -15,8 +15,8 @@ import pytest
 from etude.base.errors import DataError, RefusedError, StorageError
 from etude.data.files.parallel import SIDES, BadSampleError, ListedPairs, open_pairs
 from etude.data.files.skipped import Policy
-from etude.data.store import encoding
-from etude.data.store.prepared import prepare_pairs
+from etude.data.store import pair_encoding
+from etude.data.store.pairs import prepare_pairs
 from etude.data.tokens.config import ByteConfig
 from etude.data.tokens.training import train_tokenizer
 
@@ -40,8 +40,7 @@ def content_of(folder):
 
 
 def test_any_number_of_processes_gives_the_same_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoding, "SHARD_SAMPLES", 64)
-    monkeypatch.setattr("etude.data.store.crew.SHARD_SAMPLES", 64)
+    monkeypatch.setattr(pair_encoding, "CHUNK_SAMPLES", 64)
     path = written(tmp_path, count=1000)
     path.write_text(path.read_text() + "ragged\nlast\trow\n")
     seen = []
@@ -72,7 +71,7 @@ def test_a_process_that_dies_is_reported(tmp_path, monkeypatch):
 
 
 def damage_size(folder):
-    with (folder / "source.ids").open("ab") as file:
+    with (folder / "source.values").open("ab") as file:
         file.write(b"\0")
 
 
@@ -105,12 +104,12 @@ def test_a_damaged_or_foreign_table_is_made_again_and_said(tmp_path, damage):
 PROGRAM = """
 import sys
 from pathlib import Path
-from etude.data.store import encoding
+from etude.data.store import pair_encoding
 from etude.data.files.parallel import open_pairs
-from etude.data.store.prepared import prepare_pairs
+from etude.data.store.pairs import prepare_pairs
 from etude.data.tokens.config import ByteConfig
 from etude.data.tokens.training import train_tokenizer
-encoding.SHARD_SAMPLES = 100
+pair_encoding.CHUNK_SAMPLES = 100
 def report(done, total):
     print(done, flush=True)
     sys.stdin.readline()
@@ -194,7 +193,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from etude.data.files.parallel import open_pairs
-from etude.data.store.prepared import prepare_pairs
+from etude.data.store.pairs import prepare_pairs
 from etude.data.tokens.config import ByteConfig
 from etude.data.tokens.training import train_tokenizer
 def anonymous():

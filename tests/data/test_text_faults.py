@@ -14,7 +14,7 @@ from text_corpora import BYTES, content_of, written
 from etude.base.errors import DataError, StorageError
 from etude.data.files.text_source import open_texts
 from etude.data.files.text_split import SplitRule
-from etude.data.store import text_crew, text_prepared
+from etude.data.store import folders
 from etude.data.store.text_prepared import prepare_texts
 
 
@@ -97,8 +97,8 @@ class StoppedError(BaseException):
 def test_wherever_the_disk_fails_nothing_half_done_is_taken_for_whole(tmp_path, monkeypatch, name, error):
     corpus = open_texts(written(tmp_path, 30))
     whole = content_of(prepare_texts(corpus, BYTES, tmp_path / "whole").folder)
-    targets = {"rename": Path, "mkdir": Path, "fsync_folder": text_prepared.whole_folder.__wrapped__.__globals__}
-    target = targets.get(name, text_prepared)
+    targets = {"rename": Path, "mkdir": Path, "fsync_folder": folders.whole_folder.__wrapped__.__globals__}
+    target = targets.get(name, folders)
 
     def fail(*_args, **_kwargs):
         raise error
@@ -146,7 +146,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path):
 
 
 def test_a_process_of_the_crew_that_dies_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_crew.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
 
     with pytest.raises(DataError, match="A process that tokenised the data ended with code 1"):
         prepare_texts(open_texts(written(tmp_path)), BYTES, tmp_path / "cache", processes=2)

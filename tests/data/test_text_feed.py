@@ -188,17 +188,6 @@ def test_a_longer_block_is_taken_up_by_the_next_epoch_and_a_continued_one_keeps_
     assert not feed.exact
 
 
-def test_another_batch_size_holds_from_the_next_batch_on(table):
-    feed = TextFeed(table, seed=1, block_size=16, batch_size=4)
-    deliveries = list(feed.epoch(0))
-
-    rest = list(feed.epoch(0, feed.resized(deliveries[1].position, 6)))
-
-    assert {len(delivery.batch) for delivery in rest[:-1]} == {6}
-    joined = torch.cat([delivery.batch.inputs for delivery in deliveries[2:]])
-    assert torch.equal(torch.cat([delivery.batch.inputs for delivery in rest]), joined)
-
-
 @pytest.mark.parametrize("packing", ["stream", "documents"])
 def test_a_mixture_draws_rows_in_proportion_to_the_weights(table, other, packing):
     feed = TextFeed([Weighed(table, 1.0), Weighed(other, 3.0)], seed=1, block_size=16, batch_size=8, packing=packing)

@@ -93,7 +93,7 @@ def test_packs_hold_every_row_and_no_more_than_their_places(folders, rows, tmp_p
 
     packed = batches(task, table, pack=30, batch_size=1)
 
-    assert sum(batch.tokens for batch in packed) == table.targets
+    assert sum(batch.tokens for batch in packed) == table.total("targets")
     assert max(batch.inputs.size(1) for batch in packed) <= 30
     assert len(packed) < len(table)
 
@@ -131,7 +131,7 @@ def test_batches_by_tokens_hold_no_more_than_these(folders, rows, tmp_path):
     made = batches(task, table, batch_size=None, batch_tokens=48)
 
     assert max(batch.inputs.numel() for batch in made) <= 48
-    assert sum(batch.tokens for batch in made) == table.targets
+    assert sum(batch.tokens for batch in made) == table.total("targets")
 
 
 def test_metrics_are_those_of_the_whole_split(folders, rows, tmp_path):
@@ -140,8 +140,8 @@ def test_metrics_are_those_of_the_whole_split(folders, rows, tmp_path):
 
     found = trainer().validate(task, feed(task, table, evaluation=True))
 
-    nats = found["val/loss"] * table.targets
-    size = sum(table.row(index)[3] for index in range(len(table)))
+    nats = found["val/loss"] * table.total("targets")
+    size = table.values("bytes", slice(None)).sum()
     assert found["val/perplexity"] == pytest.approx(math.exp(found["val/loss"]))
     assert found["val/bits_per_byte"] == pytest.approx(nats / math.log(2) / size)
     assert 0 <= found["val/accuracy"] < 0.5

@@ -9,11 +9,11 @@ from hf_folders import CHATML, PAIRS, TEXTS, answers, texts, tokenizer, write_li
 
 from etude.base.errors import ConfigError, DataError, StorageError
 from etude.data.files.skipped import Policy, write_skipped
+from etude.tasks.hf import rows as hf_rows
 from etude.tasks.hf.chat import Encoder
 from etude.tasks.hf.feed import HfFeed
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import Asked, Conversation, Fields, Text, open_samples
-from etude.tasks.hf.task import rows as hf_rows
 
 WORDS = tokenizer()
 ENCODER = Encoder(WORDS, seq2seq=False)
@@ -149,10 +149,11 @@ def test_rows_are_those_of_the_encoder(tmp_path):
     table = prepared(answers(tmp_path / "a.jsonl"), tmp_path)
 
     for index, pair in enumerate(PAIRS):
-        ids, counted, source, size = table.row(index)
+        ids, counted, source = (table.gather(name, np.array([index]))[0] for name in ("ids", "counted", "sources"))
+        size = table.values("bytes", np.array([index])).item()
         row = ENCODER.answer(*pair)
         assert (ids.tolist(), counted.tolist(), source.tolist(), size) == (row.ids, row.counted, row.source, row.bytes)
-    assert table.targets == sum(sum(ENCODER.answer(*pair).counted) for pair in PAIRS)
+    assert table.total("targets") == sum(sum(ENCODER.answer(*pair).counted) for pair in PAIRS)
 
 
 def test_what_is_prepared_is_opened_again_and_another_content_is_not(tmp_path, monkeypatch):
@@ -174,7 +175,7 @@ def test_what_is_prepared_is_opened_again_and_another_content_is_not(tmp_path, m
     assert len({first.fingerprint, *(table.fingerprint for table in others)}) == 6
 
 
-@pytest.mark.parametrize("name", ["ids.bin", "manifest.json"])
+@pytest.mark.parametrize("name", ["ids.values", "manifest.json"])
 def test_a_damaged_cache_is_made_anew(name, tmp_path):
     path = texts(tmp_path / "t.jsonl")
     table = prepared(path, tmp_path)
@@ -182,7 +183,7 @@ def test_a_damaged_cache_is_made_anew(name, tmp_path):
 
     again = prepared(path, tmp_path)
 
-    assert again.row(3)[0].tolist() == next(ENCODER.text(TEXTS[3], 50)).ids
+    assert again.gather("ids", np.array([3]))[0].tolist() == next(ENCODER.text(TEXTS[3], 50)).ids
 
 
 def test_a_preparation_that_fails_leaves_nothing(tmp_path, monkeypatch):
@@ -217,8 +218,8 @@ def test_a_feed_goes_on_right_behind_any_batch(options, workers, tmp_path):
 def test_a_feed_tells_its_targets(tmp_path):
     table = prepared(texts(tmp_path / "t.jsonl"), tmp_path)
 
-    assert feed(table, batch_size=4).targets == table.targets
-    assert feed(table, batch_size=4, limit=1).targets == pytest.approx(table.targets * 4 / len(table), rel=0.2)
+    assert feed(table, batch_size=4).targets == table.total("targets")
+    assert feed(table, batch_size=4, limit=1).targets == pytest.approx(table.total("targets") * 4 / len(table), rel=0.2)
 
 
 def test_evaluation_takes_every_row_once_with_little_padding(tmp_path):

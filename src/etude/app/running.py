@@ -20,7 +20,6 @@ from etude.app.runs.folder import ENVIRONMENT, check_data, compare, copy_code, d
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.config.loading import Loaded
 from etude.callbacks.config import build_loggers, build_progress
-from etude.data.feeds.planned import PlannedFeed
 from etude.train.fit import Job, Result, as_durations, fit
 from etude.train.length import expect
 from etude.train.lock import claimed
@@ -73,7 +72,6 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     terms = build_terms(config, task)
     planned = corpus.scheduled_values(feed)
     if planned:
-        assert isinstance(feed, PlannedFeed)
         expect(feed, planned, as_durations(config.train.max_duration), config.train.accumulate)
         say(
             f"Epochs differ with {' and '.join(value.key for value in planned)}: an average one has {feed.batches:,} "

@@ -10,7 +10,6 @@ from etude.base.progress import Progress
 from etude.base.schedules import bind_whole
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
-from etude.data.feeds.planned import PlannedFeed
 from etude.train.values import Values
 
 EPOCHS = 1000
@@ -31,7 +30,7 @@ def horizon(until: Sequence[Duration], feed: Feed, accumulate: Any) -> Horizon:
     if isinstance(accumulate, int):
         return _measured(until, feed, accumulate, exact=feed.exact)
     run = _measured(until, feed, 1, exact=False)
-    batches = getattr(feed, "pieces", feed.batches)
+    batches = feed.pieces
     if run.steps is None or not batches:
         return run
 
@@ -53,7 +52,7 @@ def horizon(until: Sequence[Duration], feed: Feed, accumulate: Any) -> Horizon:
     )
 
 
-def expect(feed: PlannedFeed, values: Sequence[ScheduledValue], until: Sequence[Duration], accumulate: Any) -> None:
+def expect(feed: Feed, values: Sequence[ScheduledValue], until: Sequence[Duration], accumulate: Any) -> None:
     """Let `feed` tell of an average epoch of the run, in which `values` make the epochs differ.
 
     Raises DataError where they leave an epoch without a sample.
@@ -127,13 +126,13 @@ def _walked(
 
 def _measured(until: Sequence[Duration], feed: Feed, per_step: float, *, exact: bool) -> Horizon:
     batches = feed.batches
-    pieces = getattr(feed, "pieces", batches)  # what a step counts, where batches are split along time
+    pieces = feed.pieces  # what a step counts, where batches are split along time
     steps_per_epoch = None if pieces is None else pieces / per_step
     if pieces is not None and steps_per_epoch is not None and float(pieces).is_integer():  # else an average already
         steps_per_epoch = math.ceil(steps_per_epoch)
     ratio = None if not batches else steps_per_epoch / batches if steps_per_epoch else None
     samples = None if feed.samples is None or not steps_per_epoch else feed.samples / steps_per_epoch
-    targets = getattr(feed, "targets", None)
+    targets = feed.targets
     tokens = None if targets is None or not steps_per_epoch else targets / steps_per_epoch
     bare = Horizon(
         steps=None,

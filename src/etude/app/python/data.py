@@ -10,7 +10,7 @@ from etude.base.schedules import ScheduleSection, smallest
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE, adopt
 from etude.data.feeds.feed import Feed, Limit
-from etude.data.feeds.planned import PlannedFeed
+from etude.data.feeds.foreign import is_feed
 from etude.train.config import TrainConfig
 from etude.train.job import as_durations
 from etude.train.length import expect
@@ -40,7 +40,7 @@ class TrainerData:
         schedule = self.schedule
         if schedule is None:
             return []
-        if not isinstance(feed, PlannedFeed):
+        if not feed.resizable:
             raise ConfigError("train.batch_size is a schedule, which needs a Dataset whose samples can be asked for.")
         resize: Callable[[Any], None] = feed.resize  # what a whole schedule gives is whole
         values = [ScheduledValue("train.batch_size", schedule, resize, when="epoch", whole=True)]
@@ -50,7 +50,7 @@ class TrainerData:
     def train(self, data: Any) -> Feed:
         """The training data; with `overfit` its first batches, unshuffled."""
         config = self._config
-        if config.batch_tokens is not None and not _is_feed(data):
+        if config.batch_tokens is not None and not is_feed(data):
             raise ConfigError(
                 "train.batch_tokens needs data whose lengths Etude knows, which a DataLoader, a Dataset or an "
                 "iterable does not tell; leave it out, and let the loader make such batches."
@@ -68,7 +68,7 @@ class TrainerData:
             return self.train(self._fixed)
         limit = limit if config.overfit is None else config.overfit
         if not _holds_samples(data):
-            if config.eval_batch_size is not None and not _is_feed(data):
+            if config.eval_batch_size is not None and not is_feed(data):
                 raise ConfigError(
                     f"train.eval_batch_size is {config.eval_batch_size}, but the data is a {type(data).__name__}, "
                     f"which has batches of its own; leave eval_batch_size out, or give the Dataset."
@@ -89,10 +89,6 @@ class TrainerData:
 
     def _adopted(self, data: Any, *, shuffle: bool | None, limit: Limit, size: int | None) -> Feed:
         return adopt(data, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=limit)
-
-
-def _is_feed(data: Any) -> bool:
-    return callable(getattr(data, "epoch", None)) and callable(getattr(data, "close", None))
 
 
 def _holds_samples(data: Any) -> bool:

@@ -11,13 +11,14 @@ import json
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import make_folder, sha256_of, write_json, write_text
+from etude.base.says import Say, unheard
 
 NAMES: Final = ("python", "python_docs")
 LABEL: Final = "corpus.json"
@@ -42,7 +43,7 @@ LONG: Final = 200
 """A docstring shorter than this, with all others of its file, is no document."""
 
 
-def text_corpus(name: str, folder: Path, *, notice: Callable[[str], None] = lambda _: None) -> Path:
+def text_corpus(name: str, folder: Path, *, notice: Say = unheard) -> Path:
     """Write the corpus `name` into `folder`, a JSON line a document, and give the file; use it again where it is there.
 
     Raises ConfigError for an unknown name, DataError where this Python has no sources.

@@ -1,7 +1,7 @@
 """Generated corpora as files: made once into a folder, found again there."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder, sha256_of, storage, write_json, write_text
+from etude.base.says import Say, unheard
 from etude.data.corpora import numbers
 
 NAMES: Final = ("numbers",)
@@ -23,7 +24,7 @@ def generate(
     *,
     seed: int = 1,
     sizes: Mapping[str, int] | None = None,
-    notice: Callable[[str], None] = lambda _: None,
+    notice: Say = unheard,
 ) -> dict[str, Path]:
     """Write the corpus `name` as `train.tsv`, `val.tsv` and `test.tsv` into `folder`, and give their paths by split.
 

@@ -5,7 +5,7 @@ indexed and counted, but not iterated) holds samples.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from torch.utils.data import (
     BatchSampler,
@@ -19,9 +19,11 @@ from torch.utils.data import (
 )
 
 from etude.base.errors import ConfigError
+from etude.base.says import Say, unheard
 from etude.data.feeds.consumed import IterableFeed
-from etude.data.feeds.feed import Feed, Limit, Notice, unheard
+from etude.data.feeds.feed import Feed, Limit
 from etude.data.feeds.fetching import SampleFetch
+from etude.data.feeds.foreign import as_feed, is_feed
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.workers import Workers
 from etude.data.order.plan import CountPlan, Plan, Share
@@ -36,7 +38,7 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
     seed: int,
     shuffle: bool | None = None,
     batch_size: int | None = None,
-    notice: Notice = unheard,
+    notice: Say = unheard,
     rank: int = 0,
     world: int = 1,
     limit: Limit | None = None,
@@ -50,8 +52,8 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
     Dataset alone: what holds batches has its own, and `batch_size` beside it is a ConfigError.
     """
     share = Share(rank, world)
-    if _is_feed(data):
-        return cast("Feed", data)
+    if is_feed(data):
+        return as_feed(data)
     if _indexed(data):
         _need_length(data)
         plan = CountPlan(len(data), batch_size or DEFAULT_BATCH_SIZE, seed=seed, shuffle=bool(shuffle), share=share)
@@ -90,11 +92,6 @@ def _refuse(batch_size: int | None, what: str) -> None:
         )
 
 
-def _is_feed(data: Any) -> bool:
-    # Not by isinstance: that would compute every property of the protocol.
-    return callable(getattr(data, "epoch", None)) and callable(getattr(data, "close", None))
-
-
 def _indexed(data: Any) -> bool:
     """Tell samples that can be asked for by number."""
     if isinstance(data, Dataset):
@@ -120,7 +117,7 @@ def _of_loader(
     shuffle: bool | None,
     share: Share,
     limit: Limit | None,
-    notice: Notice,
+    notice: Say,
 ) -> PlannedFeed:
     single = loader.batch_sampler is None
     fetch = SampleFetch(loader.dataset, loader.collate_fn, seed=seed, single=single)
@@ -136,7 +133,7 @@ def _of_loader(
     )
 
 
-def _plan(loader: DataLoader[Any], *, seed: int, shuffle: bool | None, share: Share, notice: Notice) -> Plan:
+def _plan(loader: DataLoader[Any], *, seed: int, shuffle: bool | None, share: Share, notice: Say) -> Plan:
     batches = loader.batch_sampler
     standard = batches is None or type(batches) is BatchSampler
     sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler

@@ -8,14 +8,15 @@ from torch.utils.data import DataLoader
 
 from etude.base.errors import DataError, EtudeError
 from etude.base.randomness import seed_of
+from etude.base.says import Say, unheard
 from etude.data.feeds import jsonable
-from etude.data.feeds.feed import Delivery, Limit, Notice, limited, unheard
+from etude.data.feeds.feed import Delivery, Feed, Limit, limited
 from etude.data.nest import count_samples
 from etude.data.order.sampled import ended
 from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
 
 
-class IterableFeed:
+class IterableFeed(Feed):
     """The batches of an iterable, or of what a function without arguments returns anew for every epoch.
 
     The iteration has global random states of its own, begun from (seed, epoch), so that it gives the same again. To
@@ -29,7 +30,7 @@ class IterableFeed:
         *,
         seed: int,
         limit: Limit | None = None,
-        notice: Notice = unheard,
+        notice: Say = unheard,
     ) -> None:
         self._data = data
         self._seed = seed
@@ -60,6 +61,11 @@ class IterableFeed:
     def epoch_total(self) -> int:
         """What one epoch holds, in the unit of `Delivery.done`; 0 where unknown."""
         return self.batches or 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an epoch can be looked at and begun again: an iterator can be read once only."""
+        return not isinstance(self._data, Iterator)
 
     def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""

@@ -5,8 +5,9 @@ position of the last batch that was used goes on with the next one, whatever was
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from etude.base.errors import ConfigError
 
@@ -29,30 +30,94 @@ class Delivery(NamedTuple):
     """Whether this is all, or the last piece, of what the loader handed over."""
 
 
-class Feed(Protocol):
-    """Batches, epoch by epoch."""
+class Feed(ABC):
+    """Batches, epoch by epoch.
+
+    A feed defines the first six; the others have a default that is right for a feed of which nothing more is known.
+    """
 
     @property
+    @abstractmethod
     def epoch_total(self) -> int:
         """What one epoch holds: batches, or samples where batches cannot be counted ahead; 0 where unknown."""
 
     @property
+    @abstractmethod
     def batches(self) -> int | None:
         """Batches of an epoch: exact where `exact`, else an estimate; None where unknown."""
 
     @property
+    @abstractmethod
     def exact(self) -> bool:
         """Whether `batches` is the number in every epoch."""
 
     @property
+    @abstractmethod
     def samples(self) -> int | None:
         """Samples of an epoch, all ranks together; None where unknown."""
 
+    @abstractmethod
     def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
 
+    @abstractmethod
     def close(self) -> None:
         """End worker processes; the feed can be used again."""
+
+    @property
+    def pieces(self) -> float | None:
+        """How many deliveries the steps of an epoch are formed of, perhaps on average; None where unknown."""
+        return self.batches
+
+    @property
+    def targets(self) -> float | None:
+        """Targets of an epoch that a loss counts; None where unknown."""
+        return None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an epoch can be looked at and begun again."""
+        return True
+
+    @property
+    def now(self) -> tuple[int | None, int | None]:
+        """Batches and samples of an epoch that would begin now; None where unknown."""
+        return self.batches, self.samples
+
+    @property
+    def resizable(self) -> bool:
+        """Whether `resize` sets what a batch holds."""
+        return False
+
+    def expect(self, batches: int, samples: int, pieces: float) -> None:
+        """Let `batches`, `samples` and `pieces` tell of an average epoch of the run, where epochs differ."""
+        raise self._fixed(f"{batches} batches, {samples} samples and {pieces} pieces an epoch")
+
+    def resize(self, size: int) -> None:
+        """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
+        raise self._fixed(f"batches of {size}")
+
+    def resize_block(self, block: int) -> None:
+        """Set the length of rows, for epochs begun from now on; one that is continued keeps its own."""
+        raise self._fixed(f"rows of {block} tokens")
+
+    def restrict(self, name: str, limit: float) -> None:
+        """Set a limit of what takes part, for epochs begun from now on; one that is continued keeps its own."""
+        raise self._fixed(f"{name} = {limit}")
+
+    def reweigh(self, source: int, weight: float) -> None:
+        """Set the weight of a source of a mixture, for epochs begun from now on; one continued keeps its own."""
+        raise self._fixed(f"weight {weight} of source {source}")
+
+    def counted(self) -> "Feed | None":
+        """Give a feed of the same epochs whose deliveries hold, in place of a batch, how many targets a loss counts.
+
+        Nothing is fetched for it. It is planned by what this feed is set to. None where targets are not known.
+        """
+        return None
+
+    def _fixed(self, asked: str) -> ValueError:
+        return ValueError(f"{type(self).__name__} cannot be set to {asked}.")
 
 
 Limit = float | int
@@ -80,12 +145,3 @@ def limited(limit: Limit | None, batches: int | None) -> int | None:
             f"A limit of {limit} needs data whose batches can be counted; give a number of batches instead."
         )
     return max(1, math.floor(limit * batches + 1e-9))
-
-
-Notice = Callable[[str], None]
-"""Who is told, in a sentence, what was chosen or what went wrong and was mended."""
-
-
-def unheard(sentence: str) -> None:
-    """Take a notice that nobody asked for."""
-    del sentence

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from etude.base.says import Say, unheard
 from etude.data.feeds.batches import SOURCE_SPECIALS, TARGET_SPECIALS, PairBatch, PairTable, pair_batch
-from etude.data.feeds.feed import Limit, Notice, unheard
+from etude.data.feeds.feed import Limit
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.workers import Workers
 from etude.data.order.curriculum import Curriculum
@@ -47,7 +48,7 @@ class PairFeed(PlannedFeed):
         world: int = 1,
         limit: Limit | None = None,
         varying: bool = False,
-        notice: Notice = unheard,
+        notice: Say = unheard,
         window: int = WINDOW,
         place: Callable[[int], str] = "Sample {} (counted from 0)".format,
         curriculum: Curriculum | None = None,
@@ -96,7 +97,7 @@ class PairFeed(PlannedFeed):
     @property
     def targets(self) -> float | None:
         """Targets of an epoch that a loss counts (every token and the end of each pair); None where not known."""
-        count = getattr(self._table, "tokens", None)
+        count = getattr(self._table, "total", None)
         if count is None or not len(self._table):
             return None
         share = (self.samples or len(self._table)) / len(self._table)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from etude.base.errors import DataError
+from etude.base.says import Say, unheard
 from etude.data import nest
-from etude.data.feeds.feed import Delivery, Limit, Notice, limited, unheard
+from etude.data.feeds.feed import Delivery, Feed, Limit, limited
 from etude.data.feeds.fetching import Fetch, named, sample_error
 from etude.data.feeds.workers import WorkerDied, Workers
 from etude.data.order.plan import Plan, Planned
@@ -19,7 +20,7 @@ ENOUGH = 2
 """Deaths at a batch made alone that end the run."""
 
 
-class PlannedFeed:
+class PlannedFeed(Feed):
     """The batches of `plan`, each made by `fetch`: here, or in `workers`.
 
     `pin_memory` counts where there is CUDA. `limit` keeps the first batches of each epoch. `varying` says that the
@@ -38,7 +39,7 @@ class PlannedFeed:
         limit: Limit | None = None,
         varying: bool = False,
         counted: bool = True,
-        notice: Notice = unheard,
+        notice: Say = unheard,
     ) -> None:
         self._plan = plan
         self._fetch = fetch
@@ -114,13 +115,14 @@ class PlannedFeed:
                     raise self._beyond_help(epoch, position, death) from None
                 self._notice(f"A loader worker died ({death}); new ones go on with the same order.")
 
+    @property
+    def resizable(self) -> bool:
+        """Whether `resize` sets what a batch holds."""
+        return True
+
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._plan.resize(size)
-
-    def resized(self, position: Mapping[str, Any], size: int) -> dict[str, Any]:
-        """Give `position` such that its epoch goes on with batches of another size, from the next that are planned."""
-        return self._plan.resized(position, size)
 
     def close(self) -> None:
         """End worker processes; the feed can be used again."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from etude.base.errors import ConfigError
-from etude.data.feeds.feed import Limit, Notice, unheard
+from etude.base.says import Say, unheard
+from etude.data.feeds.feed import Limit
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.text_batches import TextFetch
 from etude.data.feeds.workers import Workers
@@ -50,7 +51,7 @@ class TextFeed(PlannedFeed):
         limit: Limit | None = None,
         varying: bool = False,
         varying_block: bool = False,
-        notice: Notice = unheard,
+        notice: Say = unheard,
     ) -> None:
         if (batch_size is None) == (batch_tokens is None):
             raise ValueError("A feed takes either batch_size or batch_tokens.")

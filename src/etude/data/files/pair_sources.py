@@ -4,14 +4,16 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
+from etude.base.says import Say
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.names import Column
+from etude.data.files.skipped import BadSampleError
 
 SIDES = ("source", "target")
 
@@ -23,16 +25,11 @@ class Pair(NamedTuple):
     target: str
 
 
-class BadSampleError(DataError):
-    """A sample that cannot be used: where it stands, and why."""
-
-    def __init__(self, file: str, line: int, reason: str) -> None:
-        self.file, self.line, self.reason = file, line, reason
-        super().__init__(f'{shown(file)}, line {line}: {reason}. data.on_bad_sample = "skip" leaves such lines out.')
-
-
 class PairSource(Protocol):
     """Pairs of texts by number."""
+
+    recipe: str | None
+    """From what `open_again` opens the same source in another process, where it can."""
 
     def __len__(self) -> int:
         """Count the pairs, bad ones included."""
@@ -115,7 +112,7 @@ class TableFile(NumberedPairs):
     are given by number, there are no names and the first line is a pair.
     """
 
-    def __init__(self, lines: LineFile, source: Column, target: Column, notice: Callable[[str], None]) -> None:
+    def __init__(self, lines: LineFile, source: Column, target: Column, notice: Say) -> None:
         self._lines = lines
         first = next(lines.decoded(0, 1))
         if isinstance(first, Flaw):
@@ -298,9 +295,7 @@ class Concatenated(NumberedPairs):
         return _digest("several", *(part.fingerprint() for part in self._parts))
 
 
-def _columns(
-    path: Path, names: list[str], source: Column, target: Column, notice: Callable[[str], None]
-) -> tuple[tuple[int, int], int]:
+def _columns(path: Path, names: list[str], source: Column, target: Column, notice: Say) -> tuple[tuple[int, int], int]:
     """Find the two columns (from 0), and how many lines of names come first (0 or 1)."""
     wanted = (source, target)
     if all(isinstance(column, int) for column in wanted):

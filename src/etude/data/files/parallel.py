@@ -2,17 +2,17 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from etude.base.errors import DataError
+from etude.base.says import Say, unheard
 from etude.data.files.lines import LineFile, shown
 from etude.data.files.names import AlignedFiles, Column, Files, Split, corpus_names
 from etude.data.files.pair_sources import (
     SIDES,
     AlignedPair,
-    BadSampleError,
     Concatenated,
     JsonLines,
     ListedPairs,
@@ -21,6 +21,7 @@ from etude.data.files.pair_sources import (
     PairSource,
     TableFile,
 )
+from etude.data.files.skipped import BadSampleError
 
 __all__ = ["SIDES", "BadSampleError", "ListedPairs", "Pair", "PairSource", "open_again", "open_pairs"]
 
@@ -34,7 +35,7 @@ def open_pairs(
     source: Column = "source",
     target: Column = "target",
     cache: Path | None = None,
-    notice: Callable[[str], None] = lambda _: None,
+    notice: Say = unheard,
     key: str = "data.train",
 ) -> PairSource:
     """Open what `split` names: a file, several one after the other, two aligned files, or a generated corpus.
@@ -85,9 +86,7 @@ def _check_there(paths: Iterable[Path], key: str) -> None:
             raise DataError(f"{key} names {shown(path)}, which does not exist{known}.")
 
 
-def _open_file(
-    path: Path, source: Column, target: Column, cache: Path | None, notice: Callable[[str], None]
-) -> NumberedPairs:
+def _open_file(path: Path, source: Column, target: Column, cache: Path | None, notice: Say) -> NumberedPairs:
     kind = path.suffix.lower()
     if kind in TABLES:
         return TableFile(LineFile(path, cache), source, target, notice)
@@ -99,7 +98,7 @@ def _open_file(
     )
 
 
-def _generated(name: str, key: str, cache: Path | None, notice: Callable[[str], None]) -> Files:
+def _generated(name: str, key: str, cache: Path | None, notice: Say) -> Files:
     """Write a generated corpus into the cache, and name the files of the part that `key` (`data.train`) asks for."""
     from etude.data.corpora import generate
 

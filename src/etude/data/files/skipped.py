@@ -9,7 +9,9 @@ from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import AfterValidator
 
+from etude.base.errors import DataError
 from etude.base.files import write_text
+from etude.data.files.lines import shown
 
 
 class Allowance(NamedTuple):
@@ -63,6 +65,35 @@ class Policy(NamedTuple):
     def skips(self) -> bool:
         """Whether bad samples may be left out."""
         return self.on_bad_sample == "skip"
+
+
+class BadSampleError(DataError):
+    """A sample that cannot be used: where it stands, and why."""
+
+    def __init__(self, file: str, line: int, reason: str) -> None:
+        self.file, self.line, self.reason = file, line, reason
+        super().__init__(f'{shown(file)}, line {line}: {reason}. data.on_bad_sample = "skip" leaves such lines out.')
+
+
+class Origin(Protocol):
+    """What samples come from."""
+
+    def __len__(self) -> int:
+        """Count the samples, bad ones included."""
+
+    def place(self, index: int, side: str = "source") -> tuple[str, int]:
+        """Give the file and the line (counted from 1) of a sample."""
+
+
+def check_skipped(skipped: int, origin: Origin, policy: Policy) -> None:
+    """Raise DataError where more samples were left out than the policy allows."""
+    allowed = Allowance.parse(policy.max_skipped)
+    most = allowed.of(len(origin))
+    if skipped > most:
+        raise DataError(
+            f"{skipped} of {len(origin)} samples in {origin.place(0)[0]} cannot be used, but data.max_skipped allows "
+            f'{most} ({allowed}); data.on_bad_sample = "error" shows the first.'
+        )
 
 
 class SkippingTable(Protocol):

@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from etude.base.errors import DataError
 from etude.base.files import make_folder, sha256_of, write_json
+from etude.base.says import Say
 from etude.data.corpora.python_sources import NAMES
 from etude.data.files.lines import SETTLED_SECONDS, shown
 
@@ -122,7 +123,6 @@ COMPRESSED_BYTES = 1 << 16
 NAMED = 3
 """How many kinds of files that are left out a message names."""
 
-Notice = Callable[[str], None]
 Seen = Callable[[int], None]
 
 
@@ -138,7 +138,7 @@ class TextFile(NamedTuple):
     compression: str
 
 
-def text_files(paths: Sequence[Path], key: str, notice: Notice) -> tuple[TextFile, ...]:
+def text_files(paths: Sequence[Path], key: str, notice: Say) -> tuple[TextFile, ...]:
     """Find the files of text that `paths` name, in their order; a folder's by their path below it.
 
     Files and folders whose name begins with a dot are left out of a folder; what is no text is, too, and `notice`
@@ -161,7 +161,7 @@ def _of_file(path: Path) -> TextFile:
     return TextFile(path, _kind(suffix), compression)
 
 
-def _of_folder(folder: Path, key: str, notice: Notice) -> list[TextFile]:
+def _of_folder(folder: Path, key: str, notice: Say) -> list[TextFile]:
     inside: list[Path] = []
     seen = {os.path.realpath(folder)}
     for root, folders, names in os.walk(folder, followlinks=True):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from etude.base.errors import DataError
+from etude.base.says import Say, unheard
 from etude.data.files.lines import shown
-from etude.data.files.text_files import DamagedError, Notice, Seen, TextFile, blocks, contents, identity, text_files
+from etude.data.files.text_files import DamagedError, Seen, TextFile, blocks, contents, identity, text_files
 from etude.data.files.text_pieces import not_blank
 
 LINE_BYTES = 1 << 28
@@ -136,7 +137,7 @@ def open_texts(
     field: str = "text",
     separator: str | None = None,
     cache: Path | None = None,
-    notice: Notice = lambda _: None,
+    notice: Say = unheard,
     key: str = "data.train",
 ) -> TextCorpus:
     """Open what `paths` name: files, folders, or a corpus by name (a `str`), as documents.

@@ -62,9 +62,6 @@ class Plan(Protocol):
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
 
-    def resized(self, position: Position, size: int) -> dict[str, Any]:
-        """Give `position` such that the epoch goes on with batches of another size, from the next that it plans."""
-
 
 class Share(NamedTuple):
     """Which part of every batch a process takes."""
@@ -199,10 +196,6 @@ class CountPlan:
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._size = size
-
-    def resized(self, position: Position, size: int) -> dict[str, Any]:
-        """Give `position` such that its epoch goes on with another size, from the next batches it plans."""
-        return {**position, "size": size}
 
     def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Planned]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""

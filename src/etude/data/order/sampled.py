@@ -70,11 +70,6 @@ class SamplerPlan:
     def resize(self, size: int) -> None:
         """Do nothing: the sampler alone knows what a batch holds."""
 
-    def resized(self, position: Position, size: int) -> dict[str, Any]:
-        """Give `position` such that its epoch goes on with another size, from the next batches it plans."""
-        del size
-        return dict(position)
-
     def _parts(self) -> list[Any]:
         inner = getattr(self._sampler, "sampler", None)
         return [self._sampler] if inner is None else [self._sampler, inner]

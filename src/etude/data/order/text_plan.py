@@ -64,10 +64,6 @@ class TextPlan:
         """Set the weight of a source, for epochs begun from now on."""
         self._weights[source] = weight
 
-    def resized(self, position: Position, size: int) -> dict[str, Any]:
-        """Give `position` such that its epoch goes on with another size, from the next batch."""
-        return {**position, "size": size}
-
     def targets(self, counts: Sequence[int]) -> float:
         """Estimate the targets of an epoch, of which source k has `counts[k]` a pass."""
         if self._alone:
@@ -181,11 +177,6 @@ class ContiguousPlan:
     def reweigh(self, source: int, weight: float) -> None:
         """Raise ValueError: there is one source."""
         raise ValueError(f"A contiguous stream has no weights, but source {source} was to have {weight}.")
-
-    def resized(self, position: Position, size: int) -> dict[str, Any]:
-        """Give `position` as it is: what rows carry over ties an epoch to its size."""
-        del size
-        return dict(position)
 
     def targets(self, counts: Sequence[int]) -> float:
         """Give the targets of an epoch."""

@@ -123,10 +123,6 @@ class WindowPlan:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._size = size
 
-    def resized(self, position: Position, size: int) -> dict[str, Any]:
-        """Give `position` such that its epoch goes on with another size, from the next batches it plans."""
-        return {**position, "next": size}
-
     def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Planned]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
         epoch = epoch if self._shuffle else 0
@@ -142,10 +138,8 @@ class WindowPlan:
                 batch += 1
                 sample += len(indices)
                 after = {"batch": batch, "sample": sample, "window": window, "cut": cut, "size": size, **limits}
-                if "next" in at:
-                    after["next"] = at["next"]
                 yield Planned(self._share.of(indices), len(indices), after, sample == len(order))
-            cut, size = 0, at.pop("next", size)
+            cut = 0
 
     def _windows(self, samples: int) -> int:
         return -(-samples // self._window)

@@ -15,14 +15,14 @@ from etude.base.files import make_folder, whole_file
 from etude.data.files.lines import Flaw, shown
 from etude.data.files.names import Column
 from etude.data.files.pair_sources import PairSource
-from etude.data.store.prepared import TokenTable
+from etude.data.store.table import Table
 
 FORMAT = 1
 AT_ONCE = 1 << 14
 """Samples that are read together."""
 
 
-def difficulties(source: PairSource, column: Column, table: TokenTable, cache: Path) -> npt.NDArray[np.float64]:
+def difficulties(source: PairSource, column: Column, table: Table, cache: Path) -> npt.NDArray[np.float64]:
     """Give the number in `column` for every row of `table`, which was prepared from `source`: [rows], mapped.
 
     Raises DataError, naming the line, where a row of the table has none, and where there is no such column.
@@ -35,7 +35,7 @@ def difficulties(source: PairSource, column: Column, table: TokenTable, cache: P
     return np.memmap(path, dtype=np.float64, mode="r")
 
 
-def _write(source: PairSource, column: Column, table: TokenTable, path: Path) -> None:
+def _write(source: PairSource, column: Column, table: Table, path: Path) -> None:
     skips = (skip.sample for skip in table.skips())
     skipped = next(skips, None)
     with whole_file(path) as file:

@@ -10,9 +10,9 @@ import tokenizers as library
 from etude.base.errors import DataError
 from etude.base.files import make_folder
 from etude.data.files.lines import Flaw
-from etude.data.files.parallel import SIDES, BadSampleError, PairSource
-from etude.data.files.skipped import Policy
-from etude.data.store.prepared import Report
+from etude.data.files.parallel import SIDES, PairSource
+from etude.data.files.skipped import BadSampleError, Policy
+from etude.data.store.progress import Report, unreported
 from etude.data.tokens.config import TokenizerConfig, TokenizerPair
 from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
 from etude.data.tokens.training import needs_training, train_tokenizer
@@ -28,7 +28,7 @@ def fit_tokenizers(
     cache: Path,
     policy: Policy = DEFAULT_POLICY,
     *,
-    report: Report = lambda _done, _total: None,
+    report: Report = unreported,
 ) -> dict[str, Tokenizer]:
     """Make the tokenizer of each of `SIDES` from the training pairs `source`, or load what `cache` has of them.
 

@@ -3,11 +3,19 @@
 import time
 from collections.abc import Callable
 
-from etude.data.store.whole_folders import Notice
+from etude.base.says import Say
+
+Report = Callable[[int, int], None]
+"""Called with how much is done, and how much there is; in the end with all of it."""
 
 SECONDS = 10.0
 """How often something is said; a preparation that takes less says nothing."""
 MEGA = 1e6
+
+
+def unreported(done: int, total: int) -> None:
+    """Take a report that nobody asked for."""
+    del done, total
 
 
 class SpokenProgress:
@@ -16,7 +24,7 @@ class SpokenProgress:
     `doing` begins the sentence, such as `Tokenising train.txt`.
     """
 
-    def __init__(self, doing: str, notice: Notice, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, doing: str, notice: Say, clock: Callable[[], float] = time.monotonic) -> None:
         self._doing, self._notice, self._clock = doing, notice, clock
         self._begun = self._said = clock()
 

@@ -2,16 +2,18 @@
 
 import json
 import re
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from etude.data.store.encoding import cores, id_type
-from etude.data.tokens.tokenizers import SPECIALS, UNK, OwnTokenizer, Tokenizer
+from etude.data.store.columns import id_type
+from etude.data.store.crew import Crew, Message, Order, cores
+from etude.data.tokens.tokenizers import SPECIALS, UNK, OwnTokenizer, Tokenizer, load_tokenizer
 
 GROUP_BYTES = 1 << 20
 GROUP_PIECES = 4096
@@ -59,7 +61,7 @@ class PieceTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._first = tokenizer
         self._further = _without_prefix(tokenizer)
-        self._type = np.dtype(id_type(tokenizer))
+        self._type = np.dtype(id_type(tokenizer.size))
         self._known: dict[str, bytes] = {}
         self._characters = 0
         self._by_words = isinstance(tokenizer, OwnTokenizer)
@@ -154,15 +156,28 @@ def encoded(
         for group in groups:
             yield group, encode(group)
         return
-    from etude.data.store.text_crew import Crew
+    with TemporaryDirectory(prefix="etude-") as folder:
+        path = Path(folder, "tokenizer.json")
+        tokenizer.save(path)
+        order = Order("etude.data.store.text_encoding:TextWork", {"tokenizer": str(path)}, "tokenised the data")
+        with closing(Crew(order, processes)) as crew:
+            for group, answer in crew.answers(groups, _packed):
+                for message in answer:
+                    ids = np.frombuffer(message.parts[0], dtype=id_type(tokenizer.size))
+                    yield group, Encoded(ids, message.facts["lengths"])
 
-    with closing(Crew(tokenizer, processes)) as crew:
-        pending: deque[tuple[Group, Any]] = deque()
-        for group in groups:
-            pending.append((group, crew.encode(group)))
-            if len(pending) > 2 * processes:
-                done, answer = pending.popleft()
-                yield done, answer.result()
-        while pending:
-            done, answer = pending.popleft()
-            yield done, answer.result()
+
+class TextWork:
+    """Tokenises pieces of text in a worker, which is sent them: so any kind of file can be tokenised in parallel."""
+
+    def __init__(self, tokenizer: str) -> None:
+        self._encode = PieceTokenizer(load_tokenizer(Path(tokenizer)))
+
+    def __call__(self, task: Message) -> Iterator[Message]:
+        """Answer a group."""
+        made = self._encode(Group(task.parts, task.facts["begins"]))
+        yield Message({"lengths": made.lengths}, [made.ids.tobytes()])
+
+
+def _packed(group: Group) -> Message:
+    return Message({"begins": list(group.begins)}, group.texts)

@@ -11,12 +11,12 @@ import tokenizers as library
 
 from etude.base.errors import DataError
 from etude.base.files import make_folder
-from etude.data.files.pair_sources import BadSampleError
-from etude.data.files.skipped import Policy
+from etude.base.says import Say, unheard
+from etude.data.files.skipped import BadSampleError, Policy
 from etude.data.files.text_source import BadDocument, TextCorpus
 from etude.data.files.text_split import PARTS, WHOLE, SplitRule, divided, survey
-from etude.data.store.text_prepared import DEFAULT_POLICY, Report
-from etude.data.store.whole_folders import Notice
+from etude.data.store.progress import Report, unreported
+from etude.data.store.text_prepared import DEFAULT_POLICY
 from etude.data.tokens.config import TokenizerConfig
 from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
 from etude.data.tokens.training import needs_training, train_tokenizer
@@ -33,8 +33,8 @@ def fit_text_tokenizer(
     rule: SplitRule | None = None,
     policy: Policy = DEFAULT_POLICY,
     *,
-    report: Report = lambda _done, _total: None,
-    notice: Notice = lambda _: None,
+    report: Report = unreported,
+    notice: Say = unheard,
 ) -> Tokenizer:
     """Make the tokenizer that `config` describes from the training part of texts, or load what `cache` has of it.
 

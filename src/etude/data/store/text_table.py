@@ -5,35 +5,24 @@ document, its end included, is predicted from what stands before it, and the fir
 Since both ends of the stream are `EOS` it closes to a ring of `targets` places, in which place 0 follows the last.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
+from etude.data.store.columns import mapped
+from etude.data.store.folders import manifest_of
+from etude.data.store.skips import Skip, skips_of
 from etude.data.tokens.tokenizers import EOS
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-SKIPS = "skips.jsonl"
+FORMAT = 2
 BYTES = "token_bytes.bin"
 DOCUMENT_START = EOS
 """What a model reads before the first token of a document."""
 
 Ints = npt.NDArray[np.int64]
-
-
-class TextSkip(NamedTuple):
-    """A document that was left out."""
-
-    sample: int
-    """Its number among those that were left out."""
-    side: str
-    reason: str
-    file: str
-    line: int
 
 
 @final
@@ -42,7 +31,7 @@ class TextTable:
 
     def __init__(self, folder: Path, part: str) -> None:
         self.folder, self.part = folder, part
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = manifest_of(folder)
         facts = manifest["parts"][part]
         self.fingerprint: str = f"{manifest['key']}-{part}"
         self.vocabulary: int = manifest["vocabulary"]
@@ -59,8 +48,8 @@ class TextTable:
         self.token_bytes: npt.NDArray[np.float64] = np.fromfile(folder / BYTES)
         self._shard: int = manifest["shard"]
         kind, tokens = manifest["type"], facts["tokens"]
-        self._shards = [_mapped(folder / shard_name(part, n), kind) for n in range(-(-tokens // self._shard))]
-        self.starts: Ints = _mapped(folder / f"{part}.starts", "int64")
+        self._shards = [mapped(folder / shard_name(part, n), kind) for n in range(-(-tokens // self._shard))]
+        self.starts: Ints = mapped(folder / f"{part}.starts", "int64")
         """Where each document's first token stands in the stream, and after them its length + 1: [documents + 1]."""
 
     def __len__(self) -> int:
@@ -93,15 +82,9 @@ class TextTable:
         begin, end = int(self.starts[document]), int(self.starts[document + 1])
         return self.read(begin, end - begin - 1)
 
-    def document_bytes(self) -> Ints:
-        """Give the bytes of UTF-8 of each document: [documents], mapped."""
-        return _mapped(self.folder / f"{self.part}.bytes", "int64")
-
-    def skips(self) -> Iterator[TextSkip]:
+    def skips(self) -> Iterator[Skip]:
         """Give the documents of the whole corpus that were left out, in their order."""
-        with (self.folder / SKIPS).open(encoding="utf-8") as file:
-            for number, line in enumerate(file):
-                yield TextSkip(sample=number, side="", **json.loads(line))
+        return skips_of(self.folder)
 
     def place(self, index: int, side: str) -> tuple[str, int]:
         """Give file and line of a document that was left out."""
@@ -113,15 +96,3 @@ class TextTable:
 def shard_name(part: str, number: int) -> str:
     """Name a file of ids."""
     return f"{part}-{number:05}.ids"
-
-
-def fits(folder: Path, manifest: Mapping[str, Any], key: str) -> bool:
-    """Tell whether a folder holds all that its manifest says, of what `key` names."""
-    if manifest["format"] != FORMAT or manifest["key"] != key or not manifest["parts"]:
-        return False
-    return all((folder / name).stat().st_size == size for name, size in manifest["sizes"].items())
-
-
-def _mapped(path: Path, kind: str) -> npt.NDArray[Any]:
-    """Map a file as a plain array, which is quicker to index than a map."""
-    return np.memmap(path, dtype=kind, mode="r").view(np.ndarray) if path.stat().st_size else np.zeros(0, dtype=kind)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from etude.data.feeds.feed import Limit, Notice, unheard
+from etude.base.says import Say, unheard
+from etude.data.feeds.feed import Limit
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.workers import Workers
 from etude.data.order.plan import CountPlan, Keys, Plan, Share
@@ -34,7 +35,7 @@ class Alone:
     """Every row for itself."""
 
     def __init__(self, table: RowTable) -> None:
-        self._sources, self._targets = table.lengths()
+        self._sources, self._targets = table.lengths("sources"), table.lengths("ids")
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -45,7 +46,7 @@ class Alone:
 
     def lengths(self, indices: Ints) -> tuple[Ints, Ints]:
         """Give how many ids the rows have, source and target: [B] each."""
-        return self._sources[indices], self._targets[indices]
+        return self._sources[indices].astype(np.int64), self._targets[indices].astype(np.int64)
 
 
 @final
@@ -53,7 +54,7 @@ class Packed:
     """Neighbours together as long as `length` places hold them: the same packs in every epoch."""
 
     def __init__(self, table: RowTable, length: int) -> None:
-        sizes = table.lengths()[1] - 1  # the last id of a row is only predicted
+        sizes = table.lengths("ids").astype(np.int64) - 1  # the last id of a row is only predicted
         cuts, held = [0], 0
         for row, size in enumerate(sizes.tolist()):
             if held + size > length and held:
@@ -101,7 +102,7 @@ class HfFeed(PlannedFeed):
         world: int = 1,
         limit: Limit | None = None,
         varying: bool = False,
-        notice: Notice = unheard,
+        notice: Say = unheard,
     ) -> None:
         if (batch_size is None) == (batch_tokens is None):
             raise ValueError("A feed takes either batch_size or batch_tokens.")
@@ -127,7 +128,7 @@ class HfFeed(PlannedFeed):
     @property
     def targets(self) -> float:
         """Targets of an epoch that a loss counts."""
-        return self._rows.targets * (self.samples or self._whole) / max(1, self._whole)
+        return self._rows.total("targets") * (self.samples or self._whole) / max(1, self._whole)
 
 
 @final
@@ -150,11 +151,15 @@ class HfFetch:
         return causal_batch(rows, self._pad, packed=self._packed)
 
     def _ids(self, index: int) -> Ids:
-        parts = [self._table.row(row) for row in self._groups.rows(index)]
+        rows = np.array(self._groups.rows(index))
+        ids, lengths = self._table.gather("ids", rows)
+        counted, _ = self._table.gather("counted", rows)
+        source, _ = self._table.gather("sources", rows[:1])
+        sizes = lengths.tolist()
         return Ids(
-            ids=[torch.from_numpy(ids.astype(np.int64)) for ids, _, _, _ in parts],
-            counted=[torch.from_numpy(np.array(counted)) for _, counted, _, _ in parts],
-            source=torch.from_numpy(parts[0][2].astype(np.int64)),
-            bytes=sum(size for _, _, _, size in parts),
+            ids=torch.split(torch.from_numpy(ids), sizes),
+            counted=torch.split(torch.from_numpy(counted), sizes),
+            source=torch.from_numpy(source),
+            bytes=sum(self._table.values("bytes", rows).tolist()),
             index=index,
         )

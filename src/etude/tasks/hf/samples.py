@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
+from etude.base.says import Say, unheard
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.names import Split
 from etude.data.files.parallel import JSON_LINES, PairSource, open_pairs
@@ -70,7 +71,7 @@ def open_samples(
     source: str | int = "source",
     target: str | int = "target",
     cache: Path | None = None,
-    notice: Callable[[str], None] = lambda _: None,
+    notice: Say = unheard,
     key: str = "data.train",
 ) -> SampleSource:
     """Open what `split` names: JSON lines, text files, folders of either, tables, aligned files, a generated corpus.

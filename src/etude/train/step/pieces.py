@@ -16,7 +16,7 @@ PIECE = "piece"
 """The key that tells a position between two pieces from one between two batches."""
 
 
-class Pieces:
+class Pieces(Feed):
     """A feed whose batches are pieces of another's.
 
     A position between two pieces is the position before their batch and the number of pieces taken; samples are
@@ -51,8 +51,7 @@ class Pieces:
     @property
     def targets(self) -> float | None:
         """Targets of an epoch; None where unknown."""
-        found: float | None = getattr(self._feed, "targets", None)
-        return found
+        return self._feed.targets
 
     @cached_property
     def pieces(self) -> float | None:
@@ -65,7 +64,7 @@ class Pieces:
 
     def resize(self, size: int) -> None:
         """Set what a batch holds."""
-        self._feed.resize(size)  # type: ignore[attr-defined]  # who gives sizes gives a feed that takes them
+        self._feed.resize(size)
 
     def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
         """Give the pieces of an epoch, from its begin or right after the one that carried `position`."""
@@ -112,8 +111,7 @@ def in_pieces(feed: Feed, task: Task, steps: int | None) -> Feed:
     """The feed itself, or, with truncated back-propagation over `steps`, its pieces."""
     if steps is None:
         return feed
-    looked_at = getattr(feed, "repeatable", True)
-    return Pieces(feed, lambda batch: task.split_for_tbptt(batch, steps), seekable=looked_at)
+    return Pieces(feed, lambda batch: task.split_for_tbptt(batch, steps), seekable=feed.repeatable)
 
 
 def evaluated(
