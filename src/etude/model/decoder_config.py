@@ -7,8 +7,7 @@ from pydantic import Field, model_validator
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section, is_off
-from etude.model.decoder_layers import DecoderActivation
-from etude.model.layers import Normalisation
+from etude.model.layers.spec import Activation, Normalisation
 from etude.model.rates import Rate
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -92,7 +91,7 @@ class DecoderConfig(Section):
     """Layer norm, or rms, its form without mean and bias (Zhang and Sennrich 2019)."""
     norm: Literal["pre", "post"] = "pre"
     """Normalise before each sublayer and at the end, or behind each sum."""
-    activation: DecoderActivation = "swiglu"
+    activation: Activation = "swiglu"
     """Inside the feed-forward layers; swiglu is gated (Shazeer 2020), gelu_tanh GPT-2's approximation."""
     bias: bool = False
     """Whether linear layers and layer norms have biases."""

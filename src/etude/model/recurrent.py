@@ -17,8 +17,8 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import DataError
 from etude.base.schedules.values import ScheduledValue
-from etude.model.decoder_layers import Projection, TokenEmbedding
-from etude.model.dropout import Dropout, scheduled_rates, set_dropout
+from etude.model.layers.dropout import Dropout, LockedDropout, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.linear import Linear, Normal, TokenEmbedding
 from etude.model.rates import Rate, initial
 
 RATES = ("dropout", "embedding_dropout", "output_dropout", "weight_drop")
@@ -62,23 +62,6 @@ class RecurrentConfig(Section):
         if not isinstance(data, Mapping) or "embedding_width" in data:
             return data
         return {**data, "embedding_width": data.get("d_model", 256)}
-
-
-@final
-class Locked(nn.Module):
-    """Dropout of the same elements at every time step of a row, or, not `locked`, of any."""
-
-    def __init__(self, rate: Any, kind: str, *, locked: bool) -> None:
-        super().__init__()
-        self.locked = locked
-        self.dropout = Dropout(initial(rate), kind)
-
-    def forward(self, value_BTM: Tensor) -> Tensor:
-        """[B, T, M], as it came in evaluation."""
-        if not self.locked or not self.training or self.dropout.rate == 0:
-            return self.dropout(value_BTM)  # type: ignore[no-any-return]
-        mask_B1M = self.dropout(torch.ones_like(value_BTM[:, :1]))
-        return value_BTM * mask_B1M  # type: ignore[no-any-return]
 
 
 @final
@@ -156,16 +139,16 @@ class Recurrent(nn.Module):
         """Tokens that can be predicted."""
         width, inner, kind = config.embedding_width, config.d_model, config.type
         self.embedding = TokenEmbedding(vocabulary, width, deviation=DEVIATION)
-        self.embedding_dropout = _dropout(config, "embedding_dropout")
+        self.embedding_dropout = _dropout(config, "embedding_dropout", config.embedding_dropout)
         self.layers = nn.ModuleList(
             RecurrentLayer(kind, inner if index else width, inner, config.weight_drop) for index in range(config.layers)
         )
-        self.between = Locked(config.dropout, "dropout", locked=config.variational)
-        self.output_dropout = _dropout(config, "output_dropout")
+        self.between = LockedDropout(Dropout(initial(config.dropout)), locked=config.variational)
+        self.output_dropout = _dropout(config, "output_dropout", config.output_dropout)
         narrows = config.tie_output and width != inner
-        self.narrow = Projection(inner, width, bias=False, deviation=inner**-0.5) if narrows else nn.Identity()
+        self.narrow = Linear(inner, width, Normal(inner**-0.5), bias=False) if narrows else nn.Identity()
         if not config.tie_output:
-            self.output = Projection(inner, vocabulary, bias=False, deviation=DEVIATION)
+            self.output = Linear(inner, vocabulary, Normal(DEVIATION), bias=False)
 
     @property
     def output_weight(self) -> Tensor:
@@ -239,10 +222,8 @@ class Recurrent(nn.Module):
         return F.linear(hidden_R1E[:, 0], self.output_weight)
 
 
-def _dropout(config: RecurrentConfig, kind: str) -> Locked:
-    """The dropout of this kind, or of the general one where it has no rate of its own."""
-    own = getattr(config, kind)
-    return Locked(config.dropout if own is None else own, "dropout" if own is None else kind, locked=config.variational)
+def _dropout(config: RecurrentConfig, kind: str, own: Rate | None) -> LockedDropout:
+    return LockedDropout(dropout_of(kind, own, config.dropout), locked=config.variational)
 
 
 def _segments(documents_BT: Tensor) -> Tensor:
