@@ -5,7 +5,7 @@ Legend: B batch, T time, M width, E width of embeddings, V vocabulary, R rows th
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, TypeVar, final
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ LayerState: TypeAlias = tuple[Tensor, ...]
 """Hidden state, and of an LSTM the cell's: [R, M] each."""
 State: TypeAlias = tuple[LayerState, ...]
 """One for each layer."""
+Inputs = TypeVar("Inputs", Tensor, PackedSequence)
 
 
 class RecurrentConfig(Section):
@@ -57,7 +58,7 @@ class RecurrentConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, data: Any) -> Any:
+    def _fill_in(cls, data: object) -> object:
         """Complete the width of the embeddings, so that a run's config says it all."""
         if not isinstance(data, Mapping) or "embedding_width" in data:
             return data
@@ -68,8 +69,9 @@ class RecurrentConfig(Section):
 class RecurrentLayer(nn.Module):
     """One layer of torch's LSTM or GRU, the weights between its states subject to dropout."""
 
-    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, width: int, weight_drop: Any) -> None:
+    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, width: int, weight_drop: Rate) -> None:
         super().__init__()
+        self.kind = kind
         self.cell: nn.RNNBase = (nn.LSTM if kind == "lstm" else nn.GRU)(inputs, width, batch_first=True)
         self.dropout = Dropout(initial(weight_drop), "weight_drop")
 
@@ -77,19 +79,22 @@ class RecurrentLayer(nn.Module):
         self, value_BTM: Tensor, state: LayerState | None, lengths_B: Tensor | None
     ) -> tuple[Tensor, LayerState]:
         """[B, T, M] and the state [B, M] of each row after its last step, of which it has `lengths_B` (None: T)."""
-        given: Any = None if state is None else tuple(part[None] for part in state)
-        if isinstance(self.cell, nn.GRU) and given is not None:
-            given = given[0]
-        inputs: Any = value_BTM
-        if lengths_B is not None:
-            inputs = pack_padded_sequence(value_BTM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, after = self._run(inputs, given)
-        if isinstance(outputs, PackedSequence):
-            outputs = pad_packed_sequence(outputs, batch_first=True)[0]
-        parts = after if isinstance(after, tuple) else (after,)
-        return outputs, tuple(part[0] for part in parts)
+        if lengths_B is None:
+            return self._run(value_BTM, state)
+        packed = pack_padded_sequence(value_BTM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, after = self._run(packed, state)
+        return pad_packed_sequence(outputs, batch_first=True)[0], after
 
-    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Inputs, state: LayerState | None) -> tuple[Inputs, LayerState]:
+        given = None if state is None else tuple(part[None] for part in state)
+        if self.kind == "lstm":
+            outputs, after = self._with_dropped(inputs, given)
+            return outputs, tuple(part[0] for part in after)
+        # torch's GRU takes and gives its one part as it is.
+        outputs, hidden = self._with_dropped(inputs, None if given is None else given[0])
+        return outputs, (hidden[0],)
+
+    def _with_dropped(self, inputs: Inputs, state: LayerState | Tensor | None) -> tuple[Inputs, Tensor]:
         if not self.training or self.dropout.rate == 0:
             return self.cell(inputs, state)  # type: ignore[no-any-return]
         # torch's layer has no place for this: it computes with what stands in this list.

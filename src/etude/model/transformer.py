@@ -21,7 +21,7 @@ from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, s
 from etude.model.layers.linear import Linear, ScaledEmbedding
 from etude.model.layers.masks import EVERYWHERE, Mask, causal_mask, padding_mask
 from etude.model.layers.norms import final_norm
-from etude.model.layers.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned
+from etude.model.layers.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned, check_positions
 from etude.model.layers.spec import LayerSpec, Normalisation
 from etude.model.rates import Rate, initial
 
@@ -77,10 +77,7 @@ class TransformerConfig(Section):
     def _heads_divide(self) -> Self:
         if self.d_model % self.heads:
             raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"d_model must be even for sinusoidal positions, but is {self.d_model}")
-        if self.positions == "rotary" and self.d_model // self.heads % 2:
-            raise ValueError(f"d_model / heads must be even for rotary positions, but is {self.d_model // self.heads}")
+        check_positions(self.positions, self.d_model, self.heads)
         return self
 
 

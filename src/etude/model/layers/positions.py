@@ -10,6 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from etude.base.errors import DataError
+from etude.model.exact import exact, exact_dtype
+
+
+def check_positions(positions: str, d_model: int, heads: int) -> None:
+    """Raise ValueError for widths that cannot be halved where positions need it."""
+    if positions == "sinusoidal" and d_model % 2:
+        raise ValueError(f"d_model must be even for sinusoidal positions, but is {d_model}")
+    if positions == "rotary" and d_model // heads % 2:
+        raise ValueError(f"d_model / heads must be even for rotary positions, but is {d_model // heads}")
 
 
 def _angles(length: int, pairs: int, device: torch.device) -> Tensor:
@@ -100,8 +109,7 @@ class Turn(NamedTuple):
 
     def __call__(self, value_BHTD: Tensor) -> Tensor:
         """Turn in float32 or better, in halves as in GPT-NeoX and Llama."""
-        wide = value_BHTD if value_BHTD.dtype == torch.float64 else value_BHTD.float()
-        first, second = wide.chunk(2, dim=-1)
+        first, second = exact(value_BHTD).chunk(2, dim=-1)
         turned = torch.cat((first * self.cosine - second * self.sine, second * self.cosine + first * self.sine), dim=-1)
         return turned.to(value_BHTD.dtype)
 
@@ -115,7 +123,7 @@ class Rotary:
 
     def turn(self, start: int, length: int, like: Tensor) -> Turn:
         """The turn of `length` positions from `start` on, of queries and keys as wide as `like` or less."""
-        return Turn(*self._tables.rows(start, length, like.device, _exact(like)))
+        return Turn(*self._tables.rows(start, length, like.device, exact_dtype(like)))
 
 
 @final
@@ -132,8 +140,8 @@ def turn_by(positions: Tensor, head_width: int, base: float, like: Tensor) -> Tu
     pairs = head_width // 2
     frequencies = base ** (-torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs)
     angles = (positions.double()[..., None] * frequencies).unsqueeze(-3)
-    exact = _exact(like)
-    return Turn(angles.sin().to(exact), angles.cos().to(exact))
+    dtype = exact_dtype(like)
+    return Turn(angles.sin().to(dtype), angles.cos().to(dtype))
 
 
 def sinusoids(positions: Tensor, width: int, deviation: float, like: Tensor) -> Tensor:
@@ -143,7 +151,3 @@ def sinusoids(positions: Tensor, width: int, deviation: float, like: Tensor) -> 
     """
     sine, cosine = turn_by(positions, width, 10_000.0, like)
     return torch.cat((sine, cosine), dim=-1).squeeze(-3) * (deviation * math.sqrt(2.0))
-
-
-def _exact(like: Tensor) -> torch.dtype:
-    return torch.float64 if like.dtype == torch.float64 else torch.float32
