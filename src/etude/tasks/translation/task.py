@@ -17,7 +17,8 @@ from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
 from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
-from etude.metrics.text import TEXT_METRICS, Perplexity
+from etude.metrics.ratios import Perplexity
+from etude.metrics.text import TEXT_METRICS
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
 from etude.model.transformer import Transformer
