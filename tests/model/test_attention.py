@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from etude.model.attention import EVERYWHERE, attend_fused, attend_plainly, causal_mask, padding_mask, prefers_plain
-from etude.model.dropout import Dropout
-from etude.model.positions import Rotary
+from etude.model.layers.attention import attend_fused, attend_plainly, prefers_plain
+from etude.model.layers.dropout import Dropout
+from etude.model.layers.masks import EVERYWHERE, causal_mask, padding_mask
+from etude.model.layers.positions import Rotary
 
 
 @pytest.mark.parametrize("kind", ["everywhere", "padding", "causal"])
@@ -38,9 +39,12 @@ def test_short_sequences_on_the_processor_take_the_plain_way():
 
 
 def test_rotary_scores_depend_on_the_distance_alone():
-    turn = Rotary(8)
+    rotary = Rotary(8)
     query, key = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
 
-    scores = [float((turn(query, at + 3) * turn(key, at)).sum()) for at in (0, 1, 17, 400)]
+    def turned(value, place):
+        return rotary.turn(place, 1, value)(value)
+
+    scores = [float((turned(query, at + 3) * turned(key, at)).sum()) for at in (0, 1, 17, 400)]
 
     assert scores == pytest.approx([scores[0]] * 4, abs=1e-12)

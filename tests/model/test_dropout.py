@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from etude.model.dropout import Dropout, drop
+from etude.model.layers.dropout import Dropout, drop
 
 
 def test_dropout_keeps_the_share_and_the_mean():

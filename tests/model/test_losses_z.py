@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import etude
 from etude.base.errors import ConfigError
-from etude.model import fused_loss
 from etude.model.losses import CrossEntropyWithZ, LossConfig, MeanSquaredError, ZLoss
-from etude.model.penalties import l1, l2
+from etude.model.losses import fused as fused_loss
+from etude.model.losses.penalties import l1, l2
 
 
 def problem():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from etude.model.dropout import LayerDrop
+from etude.model.layers.dropout import LayerDrop
 from etude.model.transformer import Transformer, TransformerConfig
 
 LAYERS = 5

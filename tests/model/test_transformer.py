@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from etude.base.errors import ConfigError, DataError
-from etude.model.dropout import Dropout
+from etude.model.layers.dropout import Dropout
 from etude.model.transformer import Transformer, TransformerConfig
 
 SHAPES = list(itertools.product(("pre", "post"), ("learned", "sinusoidal", "rotary"), ("layer", "rms")))

@@ -9,7 +9,7 @@ import etude
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
-from etude.model.penalties import l1, l2
+from etude.model.losses.penalties import l1, l2
 from etude.train.optim.build import build_optimizer
 from etude.train.optim.config import AdamWConfig
 from etude.train.optim.slot import Slot

@@ -24,7 +24,7 @@ from etude.data.files.parallel import SIDES
 from etude.data.tokens.tokenizers import PAD
 from etude.model.initialisers import initialise
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ, LossConfig, MeanSquaredError, MeanSquaredErrorConfig
-from etude.model.penalties import ImportedTerm, L2Config, l1, l2
+from etude.model.losses.penalties import ImportedTerm, L2Config, l1, l2
 from etude.model.rates import initial, is_constant, loss_weight
 from etude.model.transformer import Transformer, TransformerConfig
 from etude.tasks.translation.task import TranslationConfig, TranslationTask

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from etude.base.errors import ConfigError, EtudeError
 from etude.data.tokens.tokenizers import BOS, EOS, PAD, SPECIALS, UNK, OwnTokenizer, Tokenizer
-from etude.model.decoder import Decoder
+from etude.model.decoder import EPSILON, Decoder
 from etude.model.decoder_config import DecoderConfig
-from etude.model.decoder_layers import EPSILON
 from etude.tasks.hf.folder import quiet, transformers
 
 GPT2_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new"}

@@ -1,15 +1,31 @@
-"""Metrics of text that can be merged over batches and ranks: sacreBLEU, chrF, perplexity, bits per byte, accuracy."""
+"""Metrics of text that can be merged over batches and ranks: sacreBLEU and chrF."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self, final
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, Self, final
 
 from etude.base.errors import ConfigError
 
-LARGEST_EXPONENT = 709.0
-"""exp of more is beyond a float."""
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class Score(Protocol):
+    """What sacrebleu computes."""
+
+    score: float
+
+
+class CorpusMetric(Protocol):
+    """A metric of sacrebleu."""
+
+    def corpus_score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]], /) -> Score:
+        """The score of all texts together."""
+        ...
+
+    def get_signature(self) -> object:
+        """How it was computed."""
+        ...
 
 
 class CorpusScore:
@@ -25,7 +41,7 @@ class CorpusScore:
         self._hypotheses: list[str] = []
         self._references: list[str] = []
 
-    def _make(self, sacrebleu: Any) -> Any:
+    def _make(self, sacrebleu: "ModuleType") -> CorpusMetric:
         raise NotImplementedError
 
     def update(self, hypotheses: Sequence[str], references: Sequence[str]) -> None:
@@ -63,8 +79,9 @@ class Bleu(CorpusScore):
 
     name = "BLEU"
 
-    def _make(self, sacrebleu: Any) -> Any:
-        return sacrebleu.metrics.BLEU(force=True)  # force: says nothing of text that looks tokenised
+    def _make(self, sacrebleu: "ModuleType") -> CorpusMetric:
+        metric: CorpusMetric = sacrebleu.metrics.BLEU(force=True)  # force: says nothing of text that looks tokenised
+        return metric
 
 
 @final
@@ -73,89 +90,12 @@ class ChrF(CorpusScore):
 
     name = "chrF2"
 
-    def _make(self, sacrebleu: Any) -> Any:
-        return sacrebleu.metrics.CHRF()
+    def _make(self, sacrebleu: "ModuleType") -> CorpusMetric:
+        metric: CorpusMetric = sacrebleu.metrics.CHRF()
+        return metric
 
 
-@final
-class Perplexity:
-    """exp of the mean loss in nats; sums stay on the device until `compute`."""
-
-    def __init__(self) -> None:
-        self._sum: Tensor | float = 0.0
-        self._count: Tensor | float = 0
-
-    def update(self, total: Tensor | float, count: Tensor | float) -> None:
-        """Take in a loss summed over `count` targets."""
-        self._sum = self._sum + (total.detach().double() if isinstance(total, Tensor) else total)
-        self._count = self._count + count
-
-    def merge(self, other: Self) -> None:
-        """Take in what `other` has seen."""
-        self.update(other._sum, other._count)
-
-    def compute(self) -> float:
-        """The perplexity; NaN where nothing was seen, infinite beyond the range of numbers."""
-        count = float(self._count)
-        if not count:
-            return math.nan
-        mean = float(self._sum) / count
-        return math.inf if mean > LARGEST_EXPONENT else math.exp(mean)
-
-    def reset(self) -> None:
-        """Forget all that was seen."""
-        self._sum, self._count = 0.0, 0
-
-
-class _Ratio:
-    """One sum over another; both stay on the device until `compute`."""
-
-    def __init__(self) -> None:
-        self._sum: Tensor | float = 0.0
-        self._count: Tensor | float = 0.0
-
-    def update(self, total: Tensor | float, count: Tensor | float) -> None:
-        """Take in a sum, and what it is over."""
-        self._sum = self._sum + (total.detach().double() if isinstance(total, Tensor) else total)
-        self._count = self._count + count
-
-    def merge(self, other: Self) -> None:
-        """Take in what `other` has seen."""
-        self.update(other._sum, other._count)
-
-    def compute(self) -> float:
-        """The ratio; NaN where nothing was seen."""
-        count = float(self._count)
-        return float(self._sum) / count if count else math.nan
-
-    def reset(self) -> None:
-        """Forget all that was seen."""
-        self._sum, self._count = 0.0, 0.0
-
-
-@final
-class Accuracy(_Ratio):
-    """The share of targets that were the likeliest token."""
-
-
-@final
-class BitsPerByte(_Ratio):
-    """The loss of a text in bits for each of its bytes in UTF-8: comparable across tokenizers.
-
-    `update` takes the loss summed in nats, and the bytes that its targets stand for.
-
-    >>> metric = BitsPerByte()
-    >>> metric.update(math.log(2) * 24, 8.0)
-    >>> round(metric.compute(), 6)
-    3.0
-    """
-
-    def compute(self) -> float:
-        """Bits a byte; NaN where nothing was seen."""
-        return super().compute() / math.log(2)
-
-
-def _sacrebleu() -> Any:
+def _sacrebleu() -> "ModuleType":
     try:
         import sacrebleu
     except ImportError as error:

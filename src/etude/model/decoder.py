@@ -3,9 +3,8 @@
 Legend: B batch, T time, M width of the model, V vocabulary, R rows that generate.
 """
 
-from collections.abc import Sequence
-from functools import partial
-from typing import final
+from collections.abc import Iterator, Sequence
+from typing import cast, final
 
 import torch
 import torch.nn.functional as F
@@ -13,29 +12,24 @@ from torch import Tensor, nn
 
 from etude.base.errors import DataError
 from etude.base.schedules.values import ScheduledValue
-from etude.model.attention import Mask, causal_mask
 from etude.model.decoder_config import DecoderConfig
-from etude.model.decoder_layers import (
-    CausalLayer,
-    DecoderShape,
-    Projection,
-    TokenEmbedding,
-    Turn,
-    document_mask,
-    norm_of,
-    sinusoids,
-    turn_by,
-    window_mask,
-)
-from etude.model.dropout import Dropout, LayerDrop, scheduled_rates, set_dropout
 from etude.model.initialisers import InitConfig, WidthScaling
-from etude.model.kv_cache import KeyValueCache
+from etude.model.layers.blocks import CausalLayer
+from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.linear import Linear, Normal, TokenEmbedding
+from etude.model.layers.masks import Mask, causal_mask, document_mask, window_mask
+from etude.model.layers.norms import final_norm
+from etude.model.layers.positions import Turn, sinusoids, turn_by
+from etude.model.layers.row_cache import KeyValueCache
+from etude.model.layers.spec import LayerSpec
 from etude.model.rates import initial
 
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
 """Kinds of dropout; what `set_dropout` takes."""
 DEVIATION = 0.02
 """What matrices and embeddings begin with (Radford et al. 2019)."""
+EPSILON = 1e-5
+"""Of both normalisations, as in GPT-2 and Llama."""
 
 
 @final
@@ -57,20 +51,17 @@ class Decoder(nn.Module):
         self.window = config.max_positions
         """How many tokens generation looks back on; who knows that shorter rows are trained on lowers it."""
         self.scaling = WidthScaling.of(init, config.d_model, config.d_model // config.heads)
-        shape = _shape(config, self.scaling)
+        spec = _spec(config, self.scaling)
         rows = -(-vocabulary // config.vocabulary_multiple) * config.vocabulary_multiple
         self.embedding = TokenEmbedding(rows, config.d_model, deviation=DEVIATION)
         if config.positions == "learned":
             self.positions = TokenEmbedding(config.max_positions, config.d_model, deviation=DEVIATION)
-        kind = "dropout" if config.embedding_dropout is None else "embedding_dropout"
-        rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
-        self.embedding_dropout = Dropout(initial(rate), kind)
+        self.embedding_dropout = dropout_of("embedding_dropout", config.embedding_dropout, config.dropout)
         self.layer_drop = LayerDrop(initial(config.layer_drop))
-        self.layers = nn.ModuleList(CausalLayer(shape) for _ in range(config.layers))
-        # Post-norm layers end normalised; pre-norm ones leave that to the end of the stack.
-        self.final_norm = norm_of(shape) if shape.norm_first else nn.Identity()
+        self.layers = nn.ModuleList(CausalLayer(spec) for _ in range(config.layers))
+        self.final_norm = final_norm(spec)
         if not config.tie_output:
-            self.output = Projection(config.d_model, rows, bias=False, deviation=DEVIATION)
+            self.output = Linear(config.d_model, rows, Normal(DEVIATION), bias=False)
 
     @property
     def slides(self) -> bool:
@@ -139,20 +130,24 @@ class Decoder(nn.Module):
 
     def _embed(self, tokens: Tensor, positions: Tensor | None) -> tuple[Tensor, Turn | None]:
         """The embedded tokens, and by how much to turn queries and keys; positions are [T] or [B, T]."""
+        config = self.config
         places = torch.arange(tokens.size(1), device=tokens.device) if positions is None else positions
         embedded, turn = self.embedding(tokens), None
-        if self.config.positions == "learned":
-            if tokens.size(1) > self.config.max_positions:
-                raise DataError(
-                    f"A row of {tokens.size(1)} tokens does not fit model.max_positions = "
-                    f'{self.config.max_positions}; raise it, lower the block size, or take model.positions = "rotary".'
-                )
-            embedded = embedded + self.positions(places)
-        elif self.config.positions == "sinusoidal":
-            embedded = embedded + sinusoids(places, self.config.d_model, DEVIATION, embedded)
-        elif self.config.positions == "rotary":
-            turn = turn_by(places, self.config.d_model // self.config.heads, self.config.rotary_base, embedded)
+        if config.positions == "learned":
+            embedded = embedded + self._learned(places, tokens.size(1))
+        elif config.positions == "sinusoidal":
+            embedded = embedded + sinusoids(places, config.d_model, DEVIATION, embedded)
+        elif config.positions == "rotary":
+            turn = turn_by(places, config.d_model // config.heads, config.rotary_base, embedded)
         return self.embedding_dropout(embedded), turn
+
+    def _learned(self, places: Tensor, length: int) -> Tensor:
+        if length > self.config.max_positions:
+            raise DataError(
+                f"A row of {length} tokens does not fit model.max_positions = {self.config.max_positions}; raise it, "
+                'lower the block size, or take model.positions = "rotary".'
+            )
+        return self.positions(places)  # type: ignore[no-any-return]
 
     def begin(self, contexts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, KeyValueCache]:
         """Logits [R, V] of what follows each context, and the cache to go on with, of at most `window` tokens.
@@ -177,9 +172,8 @@ class Decoder(nn.Module):
         chosen = None if rows is None else torch.tensor(rows, device=device)
         hidden_RTM, turn = self._embed(tokens_RT, None)
         mask = causal_mask(longest, hidden_RTM)  # padding stands behind, where causality hides it
-        for index, layer in enumerate(self.layers):
-            assert isinstance(layer, CausalLayer)
-            hidden_RTM = layer.remember(hidden_RTM, mask, turn, partial(_store, cache, index, chosen))
+        for index, layer in enumerate(self._layers()):
+            hidden_RTM = layer.fill(hidden_RTM, mask, turn, cache.of(index, chosen))
         for row, context in zip(range(len(contexts)) if rows is None else rows, contexts, strict=True):
             cache.lengths[row] = len(context)
         return self._logits(hidden_RTM[torch.arange(len(contexts), device=device), lasts])
@@ -191,36 +185,35 @@ class Decoder(nn.Module):
             places_R1 = places_R1.clamp(max=self.config.max_positions - 1)  # such a row begins again
         hidden_R1M, turn = self._embed(tokens_R[:, None], places_R1)
         cache.advance()
-        for index, layer in enumerate(self.layers):
-            assert isinstance(layer, CausalLayer)
-            hidden_R1M = layer.step(hidden_R1M, turn, index, cache)
+        for index, layer in enumerate(self._layers()):
+            hidden_R1M = layer.step(hidden_R1M, cache.of(index), turn)
         cache.lengths = [length + 1 for length in cache.lengths]
         return self._logits(hidden_R1M[:, 0])
+
+    def _layers(self) -> Iterator[CausalLayer]:
+        return cast("Iterator[CausalLayer]", iter(self.layers))
 
     def _logits(self, hidden_RM: Tensor) -> Tensor:
         return F.linear(self._finished(hidden_RM), self.output_weight[: self.vocabulary])
 
 
-def _store(cache: KeyValueCache, layer: int, rows: Tensor | None, keys_RKTD: Tensor, values_RKTD: Tensor) -> None:
-    cache.fill(layer, keys_RKTD, values_RKTD, rows)
-
-
-def _shape(config: DecoderConfig, scaling: WidthScaling) -> DecoderShape:
+def _spec(config: DecoderConfig, scaling: WidthScaling) -> LayerSpec:
     deviation = DEVIATION * scaling.deviation
-    return DecoderShape(
+    return LayerSpec(
         width=config.d_model,
         heads=config.heads,
         kv_heads=config.kv_heads,
         feedforward=config.feedforward,
         activation=config.activation,
         normalisation=config.normalisation,
+        epsilon=EPSILON,
         norm_first=config.norm == "pre",
         bias=config.bias,
         qk_norm=config.qk_norm,
         score_scale=scaling.scores,
-        deviation=deviation,
+        matrix=Normal(deviation),
         # The sum of all that is added to the stream begins as large as one addition (Radford et al. 2019).
-        residual_deviation=deviation * (2 * config.layers) ** -0.5,
+        residual_matrix=Normal(deviation * (2 * config.layers) ** -0.5),
         dropout=initial(config.dropout),
         attention_dropout=initial(config.attention_dropout),
         activation_dropout=initial(config.activation_dropout),

@@ -1,17 +1,19 @@
 """`[model] type = "decoder"`: the choices of a decoder-only transformer, its presets and sizes."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section, is_off
-from etude.model.decoder_layers import DecoderActivation
-from etude.model.layers import Normalisation
+from etude.model.layers.positions import check_positions
+from etude.model.layers.spec import Activation, Normalisation
 from etude.model.rates import Rate
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
+Choices: TypeAlias = Mapping[str, object]
+"""Keys of `[model]` and their values."""
+PRESETS: Mapping[str, Choices] = {
     "gpt2": {
         "positions": "learned",
         "normalisation": "layer",
@@ -30,17 +32,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Sets of choices: Radford et al. 2019; Touvron et al. 2023."""
 
 
-def _size(layers: int, heads: int, d_model: int, max_positions: int, **more: Any) -> dict[str, Any]:
+def _size(layers: int, heads: int, d_model: int, max_positions: int, **more: float) -> Choices:
     return {"layers": layers, "heads": heads, "d_model": d_model, "max_positions": max_positions, **more}
 
 
-SMALL_SIZES: Mapping[str, Mapping[str, Any]] = {
+SMALL_SIZES: Mapping[str, Choices] = {
     "tiny": _size(4, 4, 128, 256),
     "small": _size(6, 6, 384, 512),
     "medium": _size(8, 8, 512, 1024),
 }
 """Sizes of every preset."""
-PRESET_SIZES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+PRESET_SIZES: Mapping[str, Mapping[str, Choices]] = {
     "gpt2": {
         "124m": _size(12, 12, 768, 1024),
         "355m": _size(24, 16, 1024, 1024),
@@ -92,7 +94,7 @@ class DecoderConfig(Section):
     """Layer norm, or rms, its form without mean and bias (Zhang and Sennrich 2019)."""
     norm: Literal["pre", "post"] = "pre"
     """Normalise before each sublayer and at the end, or behind each sum."""
-    activation: DecoderActivation = "swiglu"
+    activation: Activation = "swiglu"
     """Inside the feed-forward layers; swiglu is gated (Shazeer 2020), gelu_tanh GPT-2's approximation."""
     bias: bool = False
     """Whether linear layers and layer norms have biases."""
@@ -116,35 +118,44 @@ class DecoderConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, data: Any) -> Any:
+    def _fill_in(cls, data: object) -> object:
         """Complete what is given by preset, size and the shape itself, so that a run's config says it all."""
         if not isinstance(data, Mapping):
             return data
         preset, size = (None if is_off(data.get(key)) else data.get(key) for key in ("preset", "size"))
-        filled = {**PRESETS.get(str(preset), {}), **_shape_of(preset, size), **data}
-        heads, width = filled.get("heads", 4), filled.get("d_model", 256)
-        filled.setdefault("kv_heads", heads)
+        filled: dict[str, object] = {**PRESETS.get(str(preset), {}), **_shape_of(preset, size), **data}
+        filled.setdefault("kv_heads", filled.get("heads", 4))
+        width = filled.get("d_model", 256)
         if "feedforward" not in filled and isinstance(width, int):
-            gated = filled.get("activation", "swiglu") == "swiglu"
-            filled["feedforward"] = -(-width * 8 // 192) * 64 if gated else 4 * width
+            filled["feedforward"] = _feedforward(width, gated=filled.get("activation", "swiglu") == "swiglu")
         return filled
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _size_is_of_the_preset(self) -> Self:
         if self.size is not None and not _shape_of(self.preset, self.size):
             owner = next(name for name, sizes in PRESET_SIZES.items() if self.size in sizes)
             raise ValueError(f'size "{self.size}" is one of the preset "{owner}": set preset = "{owner}"')
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
         if self.d_model % self.heads:
             raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads must divide heads = {self.heads}, but is {self.kv_heads}")
-        if self.positions == "rotary" and self.d_model // self.heads % 2:
-            raise ValueError(f"d_model / heads must be even for rotary positions, but is {self.d_model // self.heads}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"d_model must be even for sinusoidal positions, but is {self.d_model}")
+        return self
+
+    @model_validator(mode="after")
+    def _positions_fit(self) -> Self:
+        check_positions(self.positions, self.d_model, self.heads)
         return self
 
 
-def _shape_of(preset: Any, size: Any) -> Mapping[str, Any]:
+def _feedforward(width: int, *, gated: bool) -> int:
+    """4 x width, or 8/3 of it, up to a multiple of 64, where it is gated."""
+    return -(-width * 8 // 192) * 64 if gated else 4 * width
+
+
+def _shape_of(preset: object, size: object) -> Choices:
     """What a size says; nothing where there is none, or none of that name for this preset."""
     return SMALL_SIZES.get(str(size)) or PRESET_SIZES.get(str(preset), {}).get(str(size), {})

@@ -17,7 +17,7 @@ from etude.base.config.imports import resolve_import
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.randomness import seed_of
-from etude.model.layers import DecoderLayer, EncoderLayer
+from etude.model.layers.blocks import AddsToStream
 
 Scheme = Literal["default", "depth_scaled", "mup"]
 Initialiser = Callable[[Tensor], object]
@@ -191,15 +191,10 @@ def _check_scheme(module: nn.Module, scheme: Scheme) -> None:
 
 
 def _stacks(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Of each stack of encoder or decoder layers, the matrices whose products are added to its residual stream."""
+    """Of each stack of layers, the matrices whose products are added to its residual stream."""
     for part in module.modules():
         if isinstance(part, nn.ModuleList):
-            added: list[Tensor] = []
-            for layer in part:
-                if isinstance(layer, EncoderLayer | DecoderLayer):
-                    added += [layer.attention.output.weight, layer.feedforward.outer.weight]
-                if isinstance(layer, DecoderLayer):
-                    added.append(layer.cross.output.weight)
+            added = [weight for layer in part if isinstance(layer, AddsToStream) for weight in layer.residual_weights()]
             if added:
                 yield added
 

@@ -1,12 +1,12 @@
 """Numbers of the model and the loss that may follow a schedule."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from etude.base.schedules import scheduled
+from etude.base.schedules import ScheduleSection, scheduled
 
 if TYPE_CHECKING:
-    Rate: TypeAlias = Any
-    Weight: TypeAlias = Any
+    Rate: TypeAlias = float | ScheduleSection
+    Weight: TypeAlias = float | ScheduleSection
 else:
     Rate = scheduled(ge=0.0, lt=1.0)
     """A share in [0, 1): a constant or a schedule."""
@@ -19,11 +19,11 @@ def loss_weight(name: str) -> str:
     return f"loss_weight/{name}"
 
 
-def initial(rate: Any) -> float:
+def initial(rate: float | ScheduleSection) -> float:
     """The constant, or 0 for a schedule, whose value is set before the first step."""
     return float(rate) if isinstance(rate, int | float) else 0.0
 
 
-def is_constant(rate: Any) -> bool:
+def is_constant(rate: float | ScheduleSection | None) -> bool:
     """Whether a config gives a number, or nothing, rather than a schedule."""
     return rate is None or isinstance(rate, int | float)

@@ -5,7 +5,7 @@ Legend: B batch, T time, M width, E width of embeddings, V vocabulary, R rows th
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, TypeVar, final
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,8 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import DataError
 from etude.base.schedules.values import ScheduledValue
-from etude.model.decoder_layers import Projection, TokenEmbedding
-from etude.model.dropout import Dropout, scheduled_rates, set_dropout
+from etude.model.layers.dropout import Dropout, LockedDropout, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.linear import Linear, Normal, TokenEmbedding
 from etude.model.rates import Rate, initial
 
 RATES = ("dropout", "embedding_dropout", "output_dropout", "weight_drop")
@@ -30,6 +30,7 @@ LayerState: TypeAlias = tuple[Tensor, ...]
 """Hidden state, and of an LSTM the cell's: [R, M] each."""
 State: TypeAlias = tuple[LayerState, ...]
 """One for each layer."""
+Inputs = TypeVar("Inputs", Tensor, PackedSequence)
 
 
 class RecurrentConfig(Section):
@@ -57,7 +58,7 @@ class RecurrentConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, data: Any) -> Any:
+    def _fill_in(cls, data: object) -> object:
         """Complete the width of the embeddings, so that a run's config says it all."""
         if not isinstance(data, Mapping) or "embedding_width" in data:
             return data
@@ -65,28 +66,12 @@ class RecurrentConfig(Section):
 
 
 @final
-class Locked(nn.Module):
-    """Dropout of the same elements at every time step of a row, or, not `locked`, of any."""
-
-    def __init__(self, rate: Any, kind: str, *, locked: bool) -> None:
-        super().__init__()
-        self.locked = locked
-        self.dropout = Dropout(initial(rate), kind)
-
-    def forward(self, value_BTM: Tensor) -> Tensor:
-        """[B, T, M], as it came in evaluation."""
-        if not self.locked or not self.training or self.dropout.rate == 0:
-            return self.dropout(value_BTM)  # type: ignore[no-any-return]
-        mask_B1M = self.dropout(torch.ones_like(value_BTM[:, :1]))
-        return value_BTM * mask_B1M  # type: ignore[no-any-return]
-
-
-@final
 class RecurrentLayer(nn.Module):
     """One layer of torch's LSTM or GRU, the weights between its states subject to dropout."""
 
-    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, width: int, weight_drop: Any) -> None:
+    def __init__(self, kind: Literal["lstm", "gru"], inputs: int, width: int, weight_drop: Rate) -> None:
         super().__init__()
+        self.kind = kind
         self.cell: nn.RNNBase = (nn.LSTM if kind == "lstm" else nn.GRU)(inputs, width, batch_first=True)
         self.dropout = Dropout(initial(weight_drop), "weight_drop")
 
@@ -94,19 +79,22 @@ class RecurrentLayer(nn.Module):
         self, value_BTM: Tensor, state: LayerState | None, lengths_B: Tensor | None
     ) -> tuple[Tensor, LayerState]:
         """[B, T, M] and the state [B, M] of each row after its last step, of which it has `lengths_B` (None: T)."""
-        given: Any = None if state is None else tuple(part[None] for part in state)
-        if isinstance(self.cell, nn.GRU) and given is not None:
-            given = given[0]
-        inputs: Any = value_BTM
-        if lengths_B is not None:
-            inputs = pack_padded_sequence(value_BTM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, after = self._run(inputs, given)
-        if isinstance(outputs, PackedSequence):
-            outputs = pad_packed_sequence(outputs, batch_first=True)[0]
-        parts = after if isinstance(after, tuple) else (after,)
-        return outputs, tuple(part[0] for part in parts)
+        if lengths_B is None:
+            return self._run(value_BTM, state)
+        packed = pack_padded_sequence(value_BTM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, after = self._run(packed, state)
+        return pad_packed_sequence(outputs, batch_first=True)[0], after
 
-    def _run(self, inputs: Any, state: Any) -> tuple[Any, Any]:
+    def _run(self, inputs: Inputs, state: LayerState | None) -> tuple[Inputs, LayerState]:
+        given = None if state is None else tuple(part[None] for part in state)
+        if self.kind == "lstm":
+            outputs, after = self._with_dropped(inputs, given)
+            return outputs, tuple(part[0] for part in after)
+        # torch's GRU takes and gives its one part as it is.
+        outputs, hidden = self._with_dropped(inputs, None if given is None else given[0])
+        return outputs, (hidden[0],)
+
+    def _with_dropped(self, inputs: Inputs, state: LayerState | Tensor | None) -> tuple[Inputs, Tensor]:
         if not self.training or self.dropout.rate == 0:
             return self.cell(inputs, state)  # type: ignore[no-any-return]
         # torch's layer has no place for this: it computes with what stands in this list.
@@ -156,16 +144,16 @@ class Recurrent(nn.Module):
         """Tokens that can be predicted."""
         width, inner, kind = config.embedding_width, config.d_model, config.type
         self.embedding = TokenEmbedding(vocabulary, width, deviation=DEVIATION)
-        self.embedding_dropout = _dropout(config, "embedding_dropout")
+        self.embedding_dropout = _dropout(config, "embedding_dropout", config.embedding_dropout)
         self.layers = nn.ModuleList(
             RecurrentLayer(kind, inner if index else width, inner, config.weight_drop) for index in range(config.layers)
         )
-        self.between = Locked(config.dropout, "dropout", locked=config.variational)
-        self.output_dropout = _dropout(config, "output_dropout")
+        self.between = LockedDropout(Dropout(initial(config.dropout)), locked=config.variational)
+        self.output_dropout = _dropout(config, "output_dropout", config.output_dropout)
         narrows = config.tie_output and width != inner
-        self.narrow = Projection(inner, width, bias=False, deviation=inner**-0.5) if narrows else nn.Identity()
+        self.narrow = Linear(inner, width, Normal(inner**-0.5), bias=False) if narrows else nn.Identity()
         if not config.tie_output:
-            self.output = Projection(inner, vocabulary, bias=False, deviation=DEVIATION)
+            self.output = Linear(inner, vocabulary, Normal(DEVIATION), bias=False)
 
     @property
     def output_weight(self) -> Tensor:
@@ -239,10 +227,8 @@ class Recurrent(nn.Module):
         return F.linear(hidden_R1E[:, 0], self.output_weight)
 
 
-def _dropout(config: RecurrentConfig, kind: str) -> Locked:
-    """The dropout of this kind, or of the general one where it has no rate of its own."""
-    own = getattr(config, kind)
-    return Locked(config.dropout if own is None else own, "dropout" if own is None else kind, locked=config.variational)
+def _dropout(config: RecurrentConfig, kind: str, own: Rate | None) -> LockedDropout:
+    return LockedDropout(dropout_of(kind, own, config.dropout), locked=config.variational)
 
 
 def _segments(documents_BT: Tensor) -> Tensor:

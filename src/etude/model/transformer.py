@@ -4,7 +4,8 @@ Legend: B batch, S source time, T target time, M width of the model, V vocabular
 """
 
 import sys
-from typing import Literal, Self, final
+from collections.abc import Iterator
+from typing import Literal, Self, cast, final
 
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -14,17 +15,21 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
-from etude.model.attention import EVERYWHERE, Mask, causal_mask, padding_mask
-from etude.model.cache import Cache, LayerCache, Memory
-from etude.model.dropout import Dropout, LayerDrop, scheduled_rates, set_dropout
-from etude.model.layers import Activation, DecoderLayer, EncoderLayer, Normalisation, Shape, make_norm
-from etude.model.linear import Embedding, Linear
-from etude.model.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned
+from etude.model.layers.beam_cache import Cache, LayerCache, Memory
+from etude.model.layers.blocks import DecoderLayer, EncoderLayer
+from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.linear import Linear, ScaledEmbedding
+from etude.model.layers.masks import EVERYWHERE, Mask, causal_mask, padding_mask
+from etude.model.layers.norms import final_norm
+from etude.model.layers.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned, check_positions
+from etude.model.layers.spec import LayerSpec, Normalisation
 from etude.model.rates import Rate, initial
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
 """Kinds of dropout; what `set_dropout` takes."""
+EPSILON = 1e-6
+"""What normalisation adds to the variance."""
 
 
 class TransformerConfig(Section):
@@ -51,7 +56,7 @@ class TransformerConfig(Section):
     """On embeddings; as `dropout` where not given."""
     layer_drop: Rate = 0.0
     """Leave out each layer of encoder and decoder, whole, with this probability, batch by batch (Fan et al. 2020)."""
-    activation: Activation = "relu"
+    activation: Literal["relu", "gelu", "swiglu"] = "relu"
     """Inside the feed-forward layers; swiglu is gated (Shazeer 2020)."""
     norm: Literal["pre", "post"] = "pre"
     """Normalise before each sublayer, or behind each sum as in 2017."""
@@ -72,10 +77,7 @@ class TransformerConfig(Section):
     def _heads_divide(self) -> Self:
         if self.d_model % self.heads:
             raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"d_model must be even for sinusoidal positions, but is {self.d_model}")
-        if self.positions == "rotary" and self.d_model // self.heads % 2:
-            raise ValueError(f"d_model / heads must be even for rotary positions, but is {self.d_model // self.heads}")
+        check_positions(self.positions, self.d_model, self.heads)
         return self
 
 
@@ -99,25 +101,21 @@ class Transformer(nn.Module):
             )
         self.config = config
         self.pad = pad
-        shape = _shape(config)
-        width = config.d_model
-        self.source_embedding = Embedding(source_vocabulary, width)
+        spec = _spec(config)
+        self.source_embedding = ScaledEmbedding(source_vocabulary, config.d_model)
         if not config.share_embeddings:
-            self.target_embedding = Embedding(target_vocabulary, width)
+            self.target_embedding = ScaledEmbedding(target_vocabulary, config.d_model)
         self.source_positions = _positions(config)
         self.target_positions = _positions(config)
-        kind = "dropout" if config.embedding_dropout is None else "embedding_dropout"
-        rate = config.dropout if config.embedding_dropout is None else config.embedding_dropout
-        self.embedding_dropout = Dropout(initial(rate), kind)
+        self.rotary = Rotary(spec.head_width) if config.positions == "rotary" else Unturned()
+        self.embedding_dropout = dropout_of("embedding_dropout", config.embedding_dropout, config.dropout)
         self.layer_drop = LayerDrop(initial(config.layer_drop))
-        turn = Rotary(width // config.heads) if config.positions == "rotary" else Unturned()
-        self.encoder = nn.ModuleList(EncoderLayer(shape, turn) for _ in range(config.encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(shape, turn) for _ in range(config.decoder_layers))
-        # Post-norm layers end normalised; pre-norm ones leave that to the end of the stack.
-        self.encoder_norm = make_norm(shape) if shape.norm_first else nn.Identity()
-        self.decoder_norm = make_norm(shape) if shape.norm_first else nn.Identity()
+        self.encoder = nn.ModuleList(EncoderLayer(spec) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(spec) for _ in range(config.decoder_layers))
+        self.encoder_norm = final_norm(spec)
+        self.decoder_norm = final_norm(spec)
         if not config.tie_output:
-            self.output = Linear(width, target_vocabulary, bias=False)
+            self.output = Linear(config.d_model, target_vocabulary, bias=False)
 
     @property
     def longest(self) -> int:
@@ -125,14 +123,12 @@ class Transformer(nn.Module):
         return self.config.max_positions - 1 if self.config.positions == "learned" else sys.maxsize
 
     @property
-    def output_weight(self) -> nn.Parameter:
+    def output_weight(self) -> Tensor:
         """The matrix [V, M] whose product with `hidden` gives the logits."""
-        weight = self._target.weight if self.config.tie_output else self.output.weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
+        return self._target.weight if self.config.tie_output else self.output.weight
 
     @property
-    def _target(self) -> Embedding:
+    def _target(self) -> ScaledEmbedding:
         return self.source_embedding if self.config.share_embeddings else self.target_embedding
 
     def set_dropout(self, kind: str, rate: float) -> int:
@@ -151,27 +147,28 @@ class Transformer(nn.Module):
         """What `forward` makes its logits of, [B, T, M]; for a loss that never holds all logits."""
         memory = self.encode(source_BS)
         hidden_BTM = self._embed(self._target, self.target_positions, decoder_input_BT, 0)
-        mask = causal_mask(decoder_input_BT.size(1), hidden_BTM)
+        length = decoder_input_BT.size(1)
+        mask, turn = causal_mask(length, hidden_BTM), self.rotary.turn(0, length, hidden_BTM)
         source_mask = Mask(memory.mask)
         for layer in self.decoder:
             if not self.layer_drop.leaves_out():
-                hidden_BTM = layer(hidden_BTM, mask, memory.hidden, source_mask)
+                hidden_BTM = layer(hidden_BTM, mask, turn, memory.hidden, source_mask)
         return self.decoder_norm(hidden_BTM)  # type: ignore[no-any-return]
 
     def encode(self, source_BS: Tensor) -> Memory:
         """The encoded source."""
         hidden_BSM = self._embed(self.source_embedding, self.source_positions, source_BS, 0)
         mask = padding_mask(source_BS == self.pad, hidden_BSM.dtype)
+        turn = self.rotary.turn(0, source_BS.size(1), hidden_BSM)
         for layer in self.encoder:
             if not self.layer_drop.leaves_out():
-                hidden_BSM = layer(hidden_BSM, mask)
+                hidden_BSM = layer(hidden_BSM, mask, turn)
         return Memory(self.encoder_norm(hidden_BSM), mask.added)
 
     def start(self, memory: Memory, width: int = 1) -> Cache:
         """An empty cache for `width` beams a sentence; keys and values of the source are computed here, once."""
         cache = Cache(width, memory.mask)
-        for i, layer in enumerate(self.decoder):
-            assert isinstance(layer, DecoderLayer)
+        for i, layer in enumerate(self._decoder_layers()):
             cache.layers.append(LayerCache(cache, i, layer.cross.keys_values(memory.hidden)))
         return cache
 
@@ -179,13 +176,16 @@ class Transformer(nn.Module):
         """Logits [R, V] of the token after `tokens_R`, which the cache takes in (in place)."""
         hidden_R1M = self._embed(self._target, self.target_positions, tokens_R[:, None], cache.length)
         source_mask = EVERYWHERE if cache.mask is None else Mask(cache.mask)
-        for layer, layer_cache in zip(self.decoder, cache.layers, strict=True):
-            assert isinstance(layer, DecoderLayer)
-            hidden_R1M = layer.step(hidden_R1M, layer_cache, source_mask)
+        turn = self.rotary.turn(cache.length, 1, hidden_R1M)
+        for layer, layer_cache in zip(self._decoder_layers(), cache.layers, strict=True):
+            hidden_R1M = layer.step(hidden_R1M, layer_cache, turn, source_mask)
         cache.length += 1
         return F.linear(self.decoder_norm(hidden_R1M[:, 0]), self.output_weight), cache
 
-    def _embed(self, embedding: Embedding, positions: nn.Module, tokens: Tensor, start: int) -> Tensor:
+    def _decoder_layers(self) -> Iterator[DecoderLayer]:
+        return cast("Iterator[DecoderLayer]", iter(self.decoder))
+
+    def _embed(self, embedding: ScaledEmbedding, positions: nn.Module, tokens: Tensor, start: int) -> Tensor:
         return self.embedding_dropout(positions(embedding(tokens), start))  # type: ignore[no-any-return]
 
 
@@ -195,13 +195,15 @@ def _positions(config: TransformerConfig) -> nn.Module:
     return Sinusoidal(config.d_model) if config.positions == "sinusoidal" else Unplaced()
 
 
-def _shape(config: TransformerConfig) -> Shape:
-    return Shape(
+def _spec(config: TransformerConfig) -> LayerSpec:
+    return LayerSpec(
         width=config.d_model,
         heads=config.heads,
+        kv_heads=config.heads,
         feedforward=config.feedforward,
         activation=config.activation,
         normalisation=config.normalisation,
+        epsilon=EPSILON,
         norm_first=config.norm == "pre",
         bias=config.bias,
         dropout=initial(config.dropout),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.model.recurrent import Recurrent, State
-from etude.search.sampling import LONGEST
+from etude.search.next_logits import device_of, window_of
 
 STRETCH = 1024
 """Tokens at a time where a text is read as one."""
@@ -25,11 +25,11 @@ def score(model: nn.Module, tokens: Sequence[int]) -> list[float]:
     if isinstance(model, Recurrent):
         return _score_carried(model, tokens)
     total = len(tokens) - 1
-    window = min(getattr(model, "window", LONGEST), LONGEST)
+    window = window_of(model)
     found: list[float] = []
     while len(found) < total:
         start = max(0, len(found) - window // 2) if found else 0
-        stretch = torch.tensor([tokens[start : start + window + 1]], device=_device(model))
+        stretch = torch.tensor([tokens[start : start + window + 1]], device=device_of(model))
         begin = len(found) - start
         found += _of_targets(model(stretch[:, :-1])[0, begin:], stretch[0, begin + 1 :])
     return found
@@ -39,7 +39,7 @@ def _score_carried(model: Recurrent, tokens: Sequence[int]) -> list[float]:
     state: State | None = None
     found: list[float] = []
     for start in range(0, len(tokens) - 1, STRETCH):
-        stretch = torch.tensor([tokens[start : start + STRETCH + 1]], device=_device(model))
+        stretch = torch.tensor([tokens[start : start + STRETCH + 1]], device=device_of(model))
         hidden_1TE, state = model.hidden(stretch[:, :-1], state)
         found += _of_targets(hidden_1TE[0] @ model.output_weight.T, stretch[0, 1:])
     return found
@@ -48,7 +48,3 @@ def _score_carried(model: Recurrent, tokens: Sequence[int]) -> list[float]:
 def _of_targets(logits_TV: Tensor, targets_T: Tensor) -> list[float]:
     logs_TV = logits_TV.float().log_softmax(-1)
     return logs_TV.gather(1, targets_T[:, None])[:, 0].tolist()
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

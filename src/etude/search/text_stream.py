@@ -65,3 +65,19 @@ class TextStream:
         """How many characters at the end of `text` may be the beginning of `stop`."""
         most = min(len(stop) - 1, len(text))
         return next((size for size in range(most, 0, -1) if stop.startswith(text[-size:])), 0)
+
+
+@final
+class NoText:
+    """The text of tokens where nothing can decode them: none."""
+
+    stopped = False
+
+    def add(self, token: int) -> str:
+        """No text."""
+        del token
+        return ""
+
+    def rest(self) -> str:
+        """No text."""
+        return ""

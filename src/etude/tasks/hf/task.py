@@ -14,7 +14,7 @@ from torch import Tensor
 
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
-from etude.metrics.text import Accuracy, BitsPerByte, Perplexity
+from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
 from etude.tasks.hf.batch import IGNORED, HfBatch, Ids, causal_batch, seq2seq_batch

@@ -20,7 +20,7 @@ from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_batches import IGNORED, TextBatch
 from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
-from etude.metrics.text import Accuracy, BitsPerByte, Perplexity
+from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.decoder import Decoder
 from etude.model.flops import count_parameters, flops_per_token
 from etude.model.loss import Loss

@@ -17,11 +17,14 @@ from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
 from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
-from etude.metrics.text import TEXT_METRICS, Perplexity
+from etude.metrics.ratios import Perplexity
+from etude.metrics.text import TEXT_METRICS
 from etude.model.loss import Loss
 from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
 from etude.model.transformer import Transformer
-from etude.search.beam import Hypothesis, Limits, beam, greedy
+from etude.search.beam import beam
+from etude.search.greedy import greedy
+from etude.search.hypotheses import Hypothesis, Limits
 from etude.tasks.translation.saved import translation_columns
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
@@ -70,7 +73,7 @@ class TranslationTask(Task):
     """Teacher forcing in training; search in validation (greedy), test and predict (beam).
 
     `model` maps (source [B, S], decoder input [B, T]) to logits [B, T, V]; to search it also needs `encode`, `start`
-    and `step` (see `etude.search.beam.Decoder`). Without tokenizers there are neither text metrics nor `predict`.
+    and `step` (see `etude.search.step.Decoder`). Without tokenizers there are neither text metrics nor `predict`.
     `loss` is used in training; evaluation reports the plain cross entropy. A loss may give several named terms; the
     first is what perplexity is of.
     """

@@ -1,81 +1,21 @@
-"""Losses over targets: each returns a sum and a count, computed in float32.
+"""Cross entropy and the z-loss beside it, over targets: each returns a sum and a count, computed in float32."""
 
-Legend: N targets, M width of the model, V vocabulary.
-"""
-
-import re
 from functools import partial
-from typing import Annotated, Any, Literal, Self, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
-from etude.base.config.components import Imported
-from etude.base.config.section import Section
-from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
-from etude.model.fused_loss import linear_cross_entropy, linear_cross_entropy_and_z
+from etude.model.exact import exact
 from etude.model.loss import Loss
-from etude.model.penalties import TermConfig
-from etude.model.rates import Rate, Weight, initial, is_constant, loss_weight
-
-CROSS_ENTROPY, Z_LOSS = "cross_entropy", "z_loss"
-"""The names of the terms of a cross entropy with a z-loss."""
-TAKEN = ("loss", "epoch_loss", CROSS_ENTROPY, Z_LOSS, "learning_rate", "grad_norm", "batch_size", "padding")
-"""Names under which something else is logged."""
+from etude.model.losses.config import CROSS_ENTROPY, Z_LOSS, LossConfig
+from etude.model.losses.fused import linear_cross_entropy, linear_cross_entropy_and_z
+from etude.model.rates import Rate, initial, is_constant, loss_weight
 
 
-def _is_a_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-        raise ValueError("must be a name of letters, digits and underscores")
-    if name in TAKEN:
-        raise ValueError(f"must be another name: {name} is logged already")
-    return name
-
-
-class LossSection(Section):
-    """What every `[loss]` may have beside its own keys."""
-
-    terms: dict[Annotated[str, AfterValidator(_is_a_name)], TermConfig] = Field(default_factory=dict)
-    """Further terms by name, `[loss.terms.NAME]`: l2, l1, or a function of the task by import path."""
-    weights: dict[str, Weight] = Field(default_factory=dict)
-    """Weights by name for the terms that the task's step returns, in the place of their own."""
-
-    @model_validator(mode="after")
-    def _weights_are_of_the_step(self) -> Self:
-        for name in self.weights:
-            if name in self.terms:
-                raise ValueError(f"weights.{name} must be given as terms.{name}.weight, where that term stands")
-        return self
-
-
-class LossConfig(LossSection):
-    """`type = "cross_entropy"`: of the true token, in nats."""
-
-    type: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: Rate = 0.0
-    """Share of each target's mass spread over the whole vocabulary, in training only."""
-    z_loss: Weight = 0.0
-    """Weight of the squared log-partition, averaged over targets, which keeps logits small; PaLM took 1e-4."""
-
-
-class MeanSquaredErrorConfig(LossSection):
-    """`type = "mse"`: squared error, averaged over all elements."""
-
-    type: Literal["mse"] = "mse"
-
-
-class ImportedLoss(LossSection, Imported):
-    """A loss of the user's, by import path, and its own arguments."""
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value if value.dtype == torch.float64 else value.float()
-
-
-def _scheduled(key: str, spec: Any, loss: object, attribute: str, called: str = "") -> list[ScheduledValue]:
+def _scheduled(key: str, spec: Rate, loss: object, attribute: str, called: str = "") -> list[ScheduledValue]:
     """What sets `attribute` of a loss, where the config gives it as a schedule."""
     return [] if is_constant(spec) else [ScheduledValue(key, spec, partial(setattr, loss, attribute), called)]
 
@@ -115,7 +55,7 @@ class CrossEntropy:
     def __call__(self, logits: Tensor, targets: Tensor, *, count: int | None = None) -> Loss:
         """Logits [..., V], targets [...]; `count`, where known, saves counting on the device."""
         total = F.cross_entropy(
-            _wide(logits.flatten(0, -2)),
+            exact(logits.flatten(0, -2)),
             targets.flatten(),
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
@@ -154,7 +94,7 @@ class ZLoss:
     def __call__(self, logits: Tensor, targets: Tensor, *, count: int | None = None) -> Loss:
         """Logits [..., V], targets [...], which only tell what counts."""
         counted = targets != self.ignore_index
-        squares = torch.logsumexp(_wide(logits), -1).square()
+        squares = torch.logsumexp(exact(logits), -1).square()
         return Loss(squares.where(counted, 0.0).sum(), counted.sum() if count is None else count, self.weight)
 
 
@@ -211,22 +151,3 @@ class CrossEntropyWithZ:
         )
         counted = (targets != self.ignore_index).sum() if count is None else count
         return {CROSS_ENTROPY: Loss(total, counted), Z_LOSS: Loss(squares, counted, self.z_loss)}
-
-
-@final
-class MeanSquaredError:
-    """Squared error, (x - y)^2, summed over all elements.
-
-    >>> float(MeanSquaredError()(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0])).value)
-    2.0
-    """
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Loss:
-        """Two tensors of one shape. Raises ConfigError for two that would only be broadcast."""
-        if logits.shape != targets.shape:
-            raise ConfigError(
-                f"The mean squared error needs outputs and targets of one shape, but got {tuple(logits.shape)} and "
-                f"{tuple(targets.shape)}; reshape one of them."
-            )
-        error = _wide(logits) - _wide(targets)
-        return Loss(error.square().sum(), error.numel())

@@ -1,25 +1,35 @@
 """Dropout, of elements and of whole layers, whose rate may change from step to step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from etude.base.config.section import Section
 from etude.base.schedules.values import ScheduledValue
-from etude.model.rates import is_constant
+from etude.model.rates import Rate, initial, is_constant
 
 LEVELS = 1 << 16
 """Rates are rounded to multiples of 1 / 65,536 on the processor."""
+
+
+class _Context(Protocol):
+    """What autograd keeps between forward and backward."""
+
+    scale: float
+    saved_tensors: tuple[Tensor]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _DropByBits(torch.autograd.Function):
     """Dropout from random 16-bit numbers: torch's own draws a double an element, which takes longer than the rest."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, rate: float) -> Tensor:
+    def forward(ctx: _Context, value: Tensor, rate: float) -> Tensor:
         dropped = round(rate * LEVELS)
         words = torch.empty((value.numel() + 3) // 4, dtype=torch.int64)
         words.random_(-(1 << 63), None)  # all 64 bits, from torch's global generator
@@ -31,7 +41,7 @@ class _DropByBits(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
         return _scaled_product(gradient, kept, ctx.scale), None
 
@@ -137,18 +147,50 @@ class LayerDrop(nn.Module):
         return f"rate={self.rate}"
 
 
-def scheduled_rates(module: nn.Module, config: Any, kinds: Iterable[str]) -> list[ScheduledValue]:
+@final
+class LockedDropout(nn.Module):
+    """Dropout of the same elements at every time step of a row, or, not `locked`, of any.
+
+    Legend: B batch, T time, M width.
+    """
+
+    def __init__(self, dropout: Dropout, *, locked: bool) -> None:
+        super().__init__()
+        self.locked = locked
+        self.dropout = dropout
+
+    def forward(self, value_BTM: Tensor) -> Tensor:
+        """[B, T, M], as it came in evaluation."""
+        if not self.locked or not self.training or self.dropout.rate == 0:
+            return self.dropout(value_BTM)  # type: ignore[no-any-return]
+        mask_B1M = self.dropout(torch.ones_like(value_BTM[:, :1]))
+        return value_BTM * mask_B1M  # type: ignore[no-any-return]
+
+
+def dropout_of(kind: str, own: Rate | None, general: Rate) -> Dropout:
+    """The dropout that the config calls `kind`, or the general one where it has no rate of its own."""
+    return Dropout(initial(general)) if own is None else Dropout(initial(own), kind)
+
+
+def scheduled_rates(module: nn.Module, config: Section, kinds: Iterable[str]) -> list[ScheduledValue]:
     """The rates of `module` that its config gives as schedules, of these kinds."""
+    given = dict(config)
     return [
-        ScheduledValue(f"model.{kind}", getattr(config, kind), partial(set_dropout, module, kind))
+        ScheduledValue(f"model.{kind}", given[kind], partial(set_dropout, module, kind))
         for kind in kinds
-        if not is_constant(getattr(config, kind))
+        if not is_constant(given[kind])
     ]
 
 
 def set_dropout(module: nn.Module, kind: str, rate: float) -> int:
     """Give every `Dropout` or `LayerDrop` of that `kind` inside `module` the rate; returns how many there are."""
-    found = [part for part in module.modules() if isinstance(part, (Dropout, LayerDrop)) and part.kind == kind]
+    found = list(_of_kind(module, kind))
     for part in found:
         part.rate = rate
     return len(found)
+
+
+def _of_kind(module: nn.Module, kind: str) -> Iterator[Dropout | LayerDrop]:
+    for part in module.modules():
+        if isinstance(part, (Dropout, LayerDrop)) and part.kind == kind:
+            yield part

@@ -9,6 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from etude.model.layers.masks import EVERYWHERE, Mask
+
 
 @final
 class KeyValueCache:
@@ -25,13 +27,17 @@ class KeyValueCache:
         self._slots: Tensor | None = None
         self._rows: Tensor | None = None
         self._used = 0
-        self.mask: Tensor | None = None
-        """What hides the slots that a row has not filled yet, [R, 1, 1, S]; None where there are none."""
+        self.mask = EVERYWHERE
+        """What hides the slots that a row has not filled yet, [R, 1, 1, S]."""
 
     @property
     def room(self) -> int:
         """Slots of a row."""
         return self.store.size(4)
+
+    def of(self, layer: int, rows: Tensor | None = None) -> "RowsOfLayer":
+        """What one layer sees of it; `rows` (None: all) are those that it will `fill`."""
+        return RowsOfLayer(self, layer, rows)
 
     def fill(self, layer: int, keys_RKTD: Tensor, values_RKTD: Tensor, rows: Tensor | None) -> None:
         """Store the beginning of `rows` (None: of all), which is no longer than the room."""
@@ -44,18 +50,22 @@ class KeyValueCache:
 
     def advance(self) -> None:
         """Make a place for the next token of every row; called once a step, before the layers `append`."""
-        lengths, room = self.lengths, self.room
-        self._used = min(max(lengths) + 1, room)
-        even = min(lengths) == max(lengths)
-        self._slots = None if even else torch.tensor([n % room for n in lengths], device=self.store.device)
-        self.mask = None
-        if not even and min(lengths) + 1 < self._used:
-            seen = torch.tensor(lengths, device=self.store.device)[:, None]
-            hidden = torch.arange(self._used, device=self.store.device) > seen
+        lengths = self.lengths
+        self._used = min(max(lengths) + 1, self.room)
+        self.mask, self._slots = EVERYWHERE, None
+        if min(lengths) < max(lengths):
+            self._advance_unevenly(lengths)
+
+    def _advance_unevenly(self, lengths: Sequence[int]) -> None:
+        device = self.store.device
+        self._slots = torch.tensor([length % self.room for length in lengths], device=device)
+        if min(lengths) + 1 < self._used:
+            seen = torch.tensor(lengths, device=device)[:, None]
+            hidden = torch.arange(self._used, device=device) > seen
             zeros = self.store.new_zeros(hidden.shape)
-            self.mask = zeros.masked_fill_(hidden, -torch.inf)[:, None, None, :]
-        if not even and (self._rows is None or len(self._rows) != len(lengths)):
-            self._rows = torch.arange(len(lengths), device=self.store.device)
+            self.mask = Mask(zeros.masked_fill_(hidden, -torch.inf)[:, None, None, :])
+        if self._rows is None or len(self._rows) != len(lengths):
+            self._rows = torch.arange(len(lengths), device=device)
 
     def append(self, layer: int, key_RK1D: Tensor, value_RK1D: Tensor) -> tuple[Tensor, Tensor]:
         """Store a layer's next key and value; returns all of its keys and values [R, K, S, D]."""
@@ -75,3 +85,26 @@ class KeyValueCache:
         self.store = self.store.index_select(2, torch.tensor(rows, device=self.store.device))
         self.lengths = [self.lengths[row] for row in rows]
         self._rows = None
+
+
+@final
+class RowsOfLayer:
+    """Keys and values of one layer: a view into the cache, which holds all layers together and keeps no view."""
+
+    def __init__(self, cache: KeyValueCache, layer: int, rows: Tensor | None) -> None:
+        self._cache = cache
+        self._layer = layer
+        self._rows = rows
+
+    @property
+    def mask(self) -> Mask:
+        """What hides the slots that a row has not filled yet."""
+        return self._cache.mask
+
+    def fill(self, keys_RKTD: Tensor, values_RKTD: Tensor) -> None:
+        """Store the beginning of these rows."""
+        self._cache.fill(self._layer, keys_RKTD, values_RKTD, self._rows)
+
+    def append(self, key_RK1D: Tensor, value_RK1D: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the next position of all rows; returns all keys and values [R, K, S, D]."""
+        return self._cache.append(self._layer, key_RK1D, value_RK1D)

@@ -11,8 +11,9 @@ from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import initialise
 from etude.model.recurrent import Recurrent, RecurrentConfig
+from etude.search.next_logits import context_start
 from etude.search.next_token import Options, sampled
-from etude.search.sampling import context_start, generate, stream
+from etude.search.sampling import generate, stream
 from etude.search.scoring import score
 
 VOCABULARY = 13

@@ -9,6 +9,8 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from etude.model.layers.masks import EVERYWHERE
+
 GROWTH = 16
 """Positions that a cache begins with; it doubles when full."""
 
@@ -25,6 +27,9 @@ class Memory(NamedTuple):
 @final
 class LayerCache:
     """Keys and values of one decoder layer: a view into the `Cache` that holds all layers together."""
+
+    mask = EVERYWHERE
+    """Of its own keys: each row sees all."""
 
     def __init__(self, cache: "Cache", layer: int, source: tuple[Tensor, Tensor]) -> None:
         self._cache = cache

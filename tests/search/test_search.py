@@ -8,7 +8,9 @@ import torch
 
 from etude.data.tokens.tokenizers import BOS, EOS, PAD
 from etude.model.transformer import Transformer, TransformerConfig
-from etude.search.beam import Limits, beam, best_first, greedy, length_penalty
+from etude.search.beam import beam, beam_by, best_first
+from etude.search.greedy import greedy, greedy_by
+from etude.search.hypotheses import Limits, length_penalty
 
 
 def model_of(vocabulary=12, seed=1, **options):
@@ -126,6 +128,17 @@ class Flat:
 
     def reorder(self, rows): ...
     def keep(self, sentences): ...
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_step_function_and_limits_are_all_that_a_search_needs(width):
+    model, source = model_of(), sources()
+    limits, memory = Limits(1.0, 2), model.encode(source)
+
+    by_step = beam_by(model.step, model.start(memory, width), limits.of(source), width=width)
+
+    assert by_step == beam(model, source, width=width, limits=limits)
+    assert greedy_by(model.step, model.start(memory), limits.of(source)) == greedy(model, source, limits=limits)
 
 
 def test_of_equal_tokens_the_lowest_is_taken():

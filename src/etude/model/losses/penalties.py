@@ -10,6 +10,7 @@ from torch import Tensor
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
+from etude.model.exact import exact
 from etude.model.loss import Loss
 from etude.model.rates import Weight
 
@@ -54,7 +55,7 @@ def l2(parameters: Iterable[Tensor], weight: float = 1.0) -> Loss:
     >>> float(l2([torch.tensor([3.0, -4.0])]).value)
     25.0
     """
-    return Loss(_summed([_wide(p).square().sum() for p in parameters]), 1, weight)
+    return Loss(_summed([exact(p).square().sum() for p in parameters]), 1, weight)
 
 
 def l1(parameters: Iterable[Tensor], weight: float = 1.0) -> Loss:
@@ -65,11 +66,7 @@ def l1(parameters: Iterable[Tensor], weight: float = 1.0) -> Loss:
     >>> float(l1([torch.tensor([3.0, -4.0])]).value)
     7.0
     """
-    return Loss(_summed([_wide(p).abs().sum() for p in parameters]), 1, weight)
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value if value.dtype == torch.float64 else value.float()
+    return Loss(_summed([exact(p).abs().sum() for p in parameters]), 1, weight)
 
 
 def _summed(parts: list[Tensor]) -> Tensor:

@@ -7,12 +7,15 @@ al. 2024 (Liger Kernel); the label smoothing as rank-one terms is our own.
 Legend: N targets, C rows of a chunk, M width of the model, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from etude.model.exact import exact_dtype
 
 CHUNK_ELEMENTS = {"cpu": 1 << 20}
 """Logits at a time: what the processor's cache holds; other devices take `CHUNK_ELSEWHERE`."""
@@ -54,9 +57,18 @@ def _product(hidden: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
+class _Context(Protocol):
+    """What autograd keeps between forward and backward."""
+
+    work: "_Work"
+    saved_tensors: Sequence[Tensor]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, work: "_Work") -> Tensor:
+    def forward(ctx: _Context, hidden_NM: Tensor, weight_VM: Tensor, work: "_Work") -> Tensor:
         with torch.autocast(hidden_NM.device.type, enabled=False):
             total, hidden_gradient, weight_gradient = work.loss_and_gradients(hidden_NM, weight_VM)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
@@ -64,14 +76,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
         return hidden_gradient * gradient, weight_gradient * gradient, None
 
 
 class _LinearCrossEntropyAndZ(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, work: "_Work") -> tuple[Tensor, Tensor]:
+    def forward(ctx: _Context, hidden_NM: Tensor, weight_VM: Tensor, work: "_Work") -> tuple[Tensor, Tensor]:
         with torch.autocast(hidden_NM.device.type, enabled=False):
             total, partition_N = work.loss_and_partition(hidden_NM, weight_VM)
         ctx.save_for_backward(hidden_NM, weight_VM, partition_N)
@@ -80,7 +92,7 @@ class _LinearCrossEntropyAndZ(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_loss: Tensor, of_z: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: _Context, of_loss: Tensor, of_z: Tensor) -> tuple[Tensor, Tensor, None]:
         hidden_NM, weight_VM, partition_N = ctx.saved_tensors
         with torch.autocast(hidden_NM.device.type, enabled=False):
             return *ctx.work.gradients(hidden_NM, weight_VM, partition_N, of_loss, of_z), None
@@ -100,7 +112,7 @@ class _Work:
     def loss(self, hidden_NM: Tensor, weight_VM: Tensor) -> Tensor:
         """The sum alone."""
         weight_P = weight_VM.to(self.product)
-        exact = _exact(hidden_NM)
+        exact = exact_dtype(hidden_NM)
         total = torch.zeros((), dtype=exact, device=hidden_NM.device)
         logs = _LogProbabilities(hidden_NM.to(self.product), weight_P, exact)
         for rows in _pieces(0, len(self.targets), logs.chunk):
@@ -109,7 +121,7 @@ class _Work:
 
     def loss_and_gradients(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The sum, and its gradients for hidden layer and weight."""
-        exact = _exact(hidden_NM)
+        exact = exact_dtype(hidden_NM)
         share_N1 = (self.targets != self.ignored).to(exact)[:, None]
         weight_P, hidden_P = weight_VM.to(self.product), hidden_NM.to(self.product)
         total = torch.zeros((), dtype=exact, device=hidden_NM.device)
@@ -137,7 +149,7 @@ class _Work:
 
     def loss_and_partition(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor]:
         """The sum, and the log-partition of each target [N], 0 for those that are ignored."""
-        exact = _exact(hidden_NM)
+        exact = exact_dtype(hidden_NM)
         total = torch.zeros((), dtype=exact, device=hidden_NM.device)
         partition_N = torch.empty(len(self.targets), dtype=exact, device=hidden_NM.device)
         logs = _LogProbabilities(hidden_NM.to(self.product), weight_VM.to(self.product), exact)
@@ -153,7 +165,7 @@ class _Work:
 
         That of a logit is of_loss (p - q) + 2 of_z log(Z) p.
         """
-        exact, size = _exact(hidden_NM), weight_VM.size(0)
+        exact, size = exact_dtype(hidden_NM), weight_VM.size(0)
         weight_P, hidden_P = weight_VM.to(self.product), hidden_NM.to(self.product)
         # Products in a narrow format see gradients of order one; what scales them all comes afterwards, in `exact`.
         scale = torch.maximum(of_loss.abs(), of_z.abs()).clamp(min=torch.finfo(exact).tiny)
@@ -228,10 +240,6 @@ class _LogProbabilities:
         if wide_CV.dtype != logits_CV.dtype:
             wide_CV.copy_(logits_CV)
         return wide_CV
-
-
-def _exact(hidden: Tensor) -> torch.dtype:
-    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
 
 
 def _pieces(start: int, stop: int, length: int) -> list[slice]:

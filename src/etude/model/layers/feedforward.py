@@ -1,0 +1,48 @@
+"""The feed-forward sublayer.
+
+Legend: B batch, T time, M width of the model.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from etude.model.layers.dropout import Dropout
+from etude.model.layers.linear import Linear
+from etude.model.layers.spec import Activation, LayerSpec
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "swiglu": F.silu,
+}
+"""What lies between the two products; of `swiglu` it is that of the gate."""
+
+
+@final
+class FeedForward(nn.Module):
+    """Two products with an activation between; `swiglu` gates it (Shazeer 2020) and has half as many weights more."""
+
+    def __init__(self, spec: LayerSpec) -> None:
+        super().__init__()
+        self.gated = spec.activation == "swiglu"
+        parts = 2 if self.gated else 1
+        self.inner = Linear(spec.width, parts * spec.feedforward, spec.matrix, bias=spec.bias, parts=parts)
+        # Of a residual matrix the deviation follows the width alone, as in GPT-2, though its inputs here are more.
+        self.outer = Linear(spec.feedforward, spec.width, spec.residual_matrix, bias=spec.bias)
+        self.activation = ACTIVATIONS[spec.activation]
+        self.dropout = Dropout(spec.activation_dropout, "activation_dropout")
+
+    def forward(self, hidden_BTM: Tensor) -> Tensor:
+        """[B, T, M] to [B, T, M]."""
+        inner = self.inner(hidden_BTM)
+        if self.gated:
+            gate, value = inner.chunk(2, dim=-1)
+            inner = self.activation(gate) * value
+        else:
+            inner = self.activation(inner)
+        return self.outer(self.dropout(inner))  # type: ignore[no-any-return]
