@@ -19,7 +19,7 @@ def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
 def section_for(annotation: Any, value: Any) -> type[BaseModel] | None:
     """Choose the section that a table at a place of this type is read as; None where it is none or not known."""
     candidates: list[type[BaseModel]] = []
-    for part in _alternatives(annotation):
+    for part in alternatives(annotation):
         if isinstance(part, Component):
             chosen = part.section(value)
             candidates += [chosen] if chosen else []
@@ -35,12 +35,12 @@ def section_for(annotation: Any, value: Any) -> type[BaseModel] | None:
 def type_below(annotation: Any, element: str | int, value: Any) -> Any:
     """Give the type of what lies under `element` of a table or list of this type; None where it is not known."""
     if isinstance(element, int):
-        found = (get_args(part) for part in _alternatives(annotation) if get_origin(part) in {list, tuple, set})
+        found = (get_args(part) for part in alternatives(annotation) if get_origin(part) in {list, tuple, set})
         return next((arguments[0] for arguments in found if arguments), None)
     section = section_for(annotation, value)
     if section is not None and element in fields_of(section):
         return annotated(fields_of(section)[element])
-    found = (get_args(part) for part in _alternatives(annotation) if _is_mapping(get_origin(part)))
+    found = (get_args(part) for part in alternatives(annotation) if _is_mapping(get_origin(part)))
     return next((arguments[1] for arguments in found if len(arguments) > 1), None)
 
 
@@ -84,20 +84,20 @@ def bounds_of(annotation: Any) -> dict[str, Any]:
 
 def component_of(annotation: Any) -> Component | None:
     """Give the component that a type stands for, if any."""
-    return next((part for part in _alternatives(annotation) if isinstance(part, Component)), None)
+    return next((part for part in alternatives(annotation) if isinstance(part, Component)), None)
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
+def alternatives(annotation: Any) -> Iterator[Any]:
     """Unfold unions and marks into the plain types, generic aliases and components that they offer."""
     annotation = getattr(annotation, "__value__", annotation)  # a `type X = ...` alias
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *marks = get_args(annotation)
         component = next((mark for mark in marks if isinstance(mark, Component)), None)
-        yield from [component] if component else _alternatives(inner)
+        yield from [component] if component else alternatives(inner)
     elif origin in {Union, types.UnionType}:
         for part in get_args(annotation):
-            yield from _alternatives(part)
+            yield from alternatives(part)
     elif annotation is not None:
         yield annotation
 
