@@ -4,24 +4,30 @@ import json
 
 import pytest
 
-from etude.app.runs.changes import judged, machine_notes
+from etude.app.config import Config
+from etude.app.runs.changes import Change, judged, machine_notes
+from etude.base.config.meaning import meaning_of
 from etude.base.errors import RefusedError
 
 NOW = {"hardware": {"threads": 2, "processor": "A"}, "versions": {"torch": "2.13.0"}}
 
 
+def change(key, old, new):
+    return Change(key, old, new, meaning_of(Config, key))
+
+
 def test_a_longer_run_is_noted_and_another_model_refused():
-    longer = ("train.max_duration", "3 epochs", "4 epochs")
+    longer = change("train.max_duration", "3 epochs", "4 epochs")
 
     assert judged([longer], "x", "y") == ['train.max_duration is now "4 epochs" (it was "3 epochs").']
     with pytest.raises(RefusedError, match=r"begun: model.heads was 4 and is 8\. Do this\."):
-        judged([longer, ("model.heads", 4, 8)], "begun", "Do this.")
+        judged([longer, change("model.heads", 4, 8)], "begun", "Do this.")
 
 
 def test_a_key_that_only_begins_like_a_harmless_one_is_not_harmless():
     with pytest.raises(RefusedError):
-        judged([("train.patiences", 1, 2)], "x", "y")
-    assert judged([("log.progress", True, False)], "x", "y") == ["log.progress is now false (it was true)."]
+        judged([change("train.patiences", 1, 2)], "x", "y")
+    assert judged([change("log.progress", True, False)], "x", "y") == ["log.progress is now false (it was true)."]
 
 
 def test_another_number_of_threads_is_told(tmp_path):

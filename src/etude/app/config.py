@@ -12,6 +12,7 @@ from etude.base.config.components import Imported, component, is_import_path
 from etude.base.config.composing import compose
 from etude.base.config.fields import PathField
 from etude.base.config.loading import Loaded, load
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules import largest
@@ -46,11 +47,11 @@ LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSqua
 class RunConfig(Section):
     """What the run is called, where it lies, and the seed of all its randomness."""
 
-    name: str = ""
+    name: Annotated[str, means("none", place=True)] = ""
     """The run's folder below `dir`; the config file's stem unless given."""
-    dir: PathField = Path("runs")
+    dir: Annotated[PathField, means("none", place=True)] = Path("runs")
     """Where runs lie."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63), means(shared="epoch")] = 1
     """Everything random is computed from it."""
 
     @field_validator("name")
@@ -61,6 +62,8 @@ class RunConfig(Section):
         return name
 
 
+OTHER_TASK = means(shared="never", why="the weights belong to the task they were trained for")
+OTHER_OPTIMIZER = means(shared="never", why="an optimizer cannot go on from the state of another kind")
 CallbackField = Annotated[Imported, component({})]
 
 
@@ -68,22 +71,37 @@ class Config(Section):
     """A run. What its data and models may be depends on the task: `PairsConfig` and `TextConfig` say what."""
 
     run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
-    task: Annotated[TranslationConfig | LanguageModelConfig | HfConfig | Imported, component(TASKS)]
-    data: DataConfig | TextDataConfig | HfDataConfig = DataConfig()
-    tokenizer: TokenizerField = BpeConfig()
+    task: Annotated[
+        TranslationConfig | LanguageModelConfig | HfConfig | Imported,
+        component(TASKS),
+        means(governs=("weights",), of_type=OTHER_TASK),
+    ]
+    data: Annotated[DataConfig | TextDataConfig | HfDataConfig, means(shared="epoch")] = DataConfig()
+    tokenizer: Annotated[
+        TokenizerField, means(shared="never", why="the weights belong to the tokens they were trained on")
+    ] = BpeConfig()
     model: Annotated[
         TransformerConfig | DecoderConfig | RecurrentConfig | HfModelConfig | Imported,
         component({**PAIR_MODELS, **TEXT_MODELS, **HF_MODELS}, "transformer"),
+        means(governs=("weights",)),
     ] = TransformerConfig()
-    init: InitConfig = InitConfig()
+    init: Annotated[InitConfig, means(shared="never", why="weights are initialised before the first step alone")] = (
+        InitConfig()
+    )
     loss: Annotated[
-        LossConfig | MeanSquaredErrorConfig | ImportedLoss, component(LOSSES, "cross_entropy", ImportedLoss)
+        LossConfig | MeanSquaredErrorConfig | ImportedLoss,
+        component(LOSSES, "cross_entropy", ImportedLoss),
+        means(governs=("weights",), of_type=means(governs=("stopping",))),
     ] = LossConfig()
-    optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
+    optimizer: Annotated[
+        OptimizerConfig | Imported,
+        component(OPTIMIZERS, "adamw"),
+        means(governs=("optimizer",), of_type=OTHER_OPTIMIZER),
+    ] = AdamWConfig()
     train: TrainConfig = TrainConfig()
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """The user's own, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
-    log: LogConfig = LogConfig()
+    log: Annotated[LogConfig, means("none")] = LogConfig()
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
@@ -117,8 +135,10 @@ class Config(Section):
 class PairsConfig(Config):
     """A run over pairs of texts."""
 
-    data: DataConfig = DataConfig()
-    model: Annotated[TransformerConfig | Imported, component(PAIR_MODELS, "transformer")] = TransformerConfig()
+    data: Annotated[DataConfig, means(shared="epoch")] = DataConfig()
+    model: Annotated[
+        TransformerConfig | Imported, component(PAIR_MODELS, "transformer"), means(governs=("weights",))
+    ] = TransformerConfig()
 
     @model_validator(mode="after")
     def _sides_fit(self) -> Self:
@@ -136,8 +156,10 @@ class PairsConfig(Config):
 class TextConfig(Config):
     """A run over text: language models."""
 
-    data: TextDataConfig = TextDataConfig()
-    model: Annotated[DecoderConfig | RecurrentConfig | Imported, component(TEXT_MODELS, "decoder")] = DecoderConfig()
+    data: Annotated[TextDataConfig, means(shared="epoch")] = TextDataConfig()
+    model: Annotated[
+        DecoderConfig | RecurrentConfig | Imported, component(TEXT_MODELS, "decoder"), means(governs=("weights",))
+    ] = DecoderConfig()
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
@@ -191,8 +213,8 @@ class TextConfig(Config):
 class SamplesConfig(Config):
     """A run that tunes a model of the transformers library; the model brings its tokenizer."""
 
-    data: HfDataConfig = HfDataConfig()
-    model: Annotated[HfModelConfig, component(HF_MODELS, "hf")]
+    data: Annotated[HfDataConfig, means(shared="epoch")] = HfDataConfig()
+    model: Annotated[HfModelConfig, component(HF_MODELS, "hf"), means(governs=("weights",))]
 
 
 TEXT_KEYS = frozenset(TextDataConfig.model_fields) - frozenset(DataConfig.model_fields)

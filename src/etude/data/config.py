@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from etude.base.config.fields import Switch
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.schedules import scheduled
 from etude.data.files.names import ColumnField, SplitField
@@ -24,10 +25,10 @@ class DataConfig(Section):
     """What is trained on: a .tsv, .txt, .jsonl or .ndjson file, a list of them, two aligned files
     `{ source = "train.en", target = "train.de" }`, or a generated corpus by name."""
 
-    val: Switch[SplitField] = None
+    val: Annotated[Switch[SplitField], means("validation", shared="always", governs=("stopping",))] = None
     """What training is judged by, given like `train`."""
 
-    test: Switch[SplitField] = None
+    test: Annotated[Switch[SplitField], means("none", shared="always")] = None
     """What is looked at once training is over, given like `train`."""
 
     source: ColumnField = "source"
@@ -36,7 +37,7 @@ class DataConfig(Section):
     target: ColumnField = "target"
     """The column or field of the target text."""
 
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
     """How many processes load batches beside training; 0 loads in the training process."""
 
     max_length: Switch[scheduled(ge=1, whole=True)] = None  # type: ignore[valid-type]

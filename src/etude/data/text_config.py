@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from etude.base.config.fields import PathField, PathOr, Switch
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.schedules import scheduled
 from etude.data.files.skipped import AllowanceField, Policy
@@ -54,10 +55,10 @@ class TextDataConfig(Section):
     """What is trained on: a file or folder of text, a list of them, a corpus by name (`python`, `python_docs`), or a
     mixture `[{ path = "a/", weight = 3 }, { path = "b.jsonl" }]`."""
 
-    val: Switch[TextField] = None
+    val: Annotated[Switch[TextField], means("validation", shared="always", governs=("stopping",))] = None
     """What training is judged by, given like `train`; a part of `train` unless given."""
 
-    test: Switch[TextField] = None
+    test: Annotated[Switch[TextField], means("none", shared="always")] = None
     """What is looked at once training is over, given like `train`."""
 
     text: Annotated[str, Field(min_length=1)] = "text"
@@ -84,7 +85,7 @@ class TextDataConfig(Section):
     """Whether rows are shuffled, or each goes on where that of the batch before ended, as a carried state needs;
     `auto` is contiguous with `train.carry_hiddens`, else shuffled."""
 
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
     """How many processes load batches beside training; 0 loads in the training process."""
 
     on_bad_sample: Literal["error", "skip"] = "error"

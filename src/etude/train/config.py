@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from etude.base.config.fields import DurationField, Switch
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.durations import Duration
 from etude.base.schedules import scheduled
@@ -46,28 +47,30 @@ class TrainConfig(Section):
 
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("batch_size", "batch_tokens"),)
 
-    max_duration: WholeRun | Annotated[list[WholeRun], Field(min_length=1)] = Duration(16, "epochs")
+    max_duration: Annotated[
+        WholeRun | Annotated[list[WholeRun], Field(min_length=1)], means("result", resumable=True)
+    ] = Duration(16, "epochs")
     """Stop here; of a list, whichever comes first. Raising it and training again continues the finished run."""
-    min_duration: Switch[DurationField] = None
+    min_duration: Annotated[Switch[DurationField], means("result", resumable=True)] = None
     """Early stopping and `stop()` wait until here."""
     eval_every: DurationField = Duration(1, "epochs")
     """Validate this often; a fraction of an epoch counts within each epoch, whose end always validates."""
-    save_every: DurationField = Duration(1, "epochs")
+    save_every: Annotated[DurationField, means("none")] = Duration(1, "epochs")
     """Save a checkpoint this often, and at the end."""
-    keep_last: Count = 2
+    keep_last: Annotated[Count, means("none")] = 2
     """Newest checkpoints to keep."""
-    keep_best: Count = 1
+    keep_best: Annotated[Count, means("none")] = 1
     """Best checkpoints to keep."""
-    log_every: DurationField = Duration(50, "steps")
+    log_every: Annotated[DurationField, means("none")] = Duration(50, "steps")
     """Log loss, scheduled values, gradient norm and throughput this often; an epoch's last step always is."""
-    sanity_batches: Annotated[int, Field(ge=0)] = 2
+    sanity_batches: Annotated[int, Field(ge=0), means("none")] = 2
     """Validation batches run before the first step; their metrics are thrown away."""
 
-    batch_size: Switch[scheduled(ge=1, whole=True)] = 64  # type: ignore[valid-type]
+    batch_size: Annotated[Switch[scheduled(ge=1, whole=True)], means(shared="epoch")] = 64  # type: ignore[valid-type]
     """Samples of a batch, all ranks together."""
-    batch_tokens: Switch[scheduled(ge=1, whole=True)] = None  # type: ignore[valid-type]
+    batch_tokens: Annotated[Switch[scheduled(ge=1, whole=True)], means(shared="epoch")] = None  # type: ignore[valid-type]
     """Instead of batch_size: batches of similar length with at most this many tokens, padding included."""
-    eval_batch_size: Switch[Count] = None
+    eval_batch_size: Annotated[Switch[Count], means("validation", resumable=True)] = None
     """Samples of a batch in validate, test and predict; the training batches' size unless given."""
     accumulate: scheduled(ge=1, whole=True) = 1  # type: ignore[valid-type]
     """Batches of one step, whose gradient equals that of one batch made of all of them."""
@@ -75,44 +78,46 @@ class TrainConfig(Section):
     """Scale the gradient so that its global norm is at most this."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the forward pass; weights and losses stay float32. auto: bfloat16 where the device has it."""
-    device: Annotated[str, AfterValidator(_is_a_device)] = "auto"
+    device: Annotated[str, AfterValidator(_is_a_device), means("result", resumable=True)] = "auto"
     """cuda, mps or cpu (auto: the first there is)."""
     parameter_noise: scheduled(ge=0) = 0.0  # type: ignore[valid-type]
     """Standard deviation of the noise that all parameters get for each forward and backward (Graves 2011)."""
-    ema_decay: Switch[Annotated[float, Field(gt=0, lt=1)]] = None
+    ema_decay: Annotated[Switch[Annotated[float, Field(gt=0, lt=1)]], means("validation", governs=("average",))] = None
     """Keep an exponential moving average of the weights, and validate, select and export by it."""
     compile: bool = False
     """Compile the model with torch.compile, once for all lengths of sequences; the first steps wait for it."""
-    freeze: list[str] | dict[str, Frozen] = Field(default_factory=list)
+    freeze: Annotated[list[str] | dict[str, Frozen], means(governs=("optimizer",))] = Field(default_factory=list)
     """Parameters, by name pattern, that are not trained; as a table, each pattern with true or a schedule."""
-    tbptt_steps: Switch[Count] = None
+    tbptt_steps: Annotated[Switch[Count], means(shared="epoch")] = None
     """Split every batch along time into pieces of so many steps: truncated back-propagation through time."""
     carry_hiddens: bool = False
     """Hand the hiddens of a batch on to the next one of its epoch: a stateful model over a contiguous stream."""
 
-    limit_train: Fraction | Batches = 1.0
+    limit_train: Annotated[Fraction | Batches, means(shared="epoch")] = 1.0
     """A fraction of each epoch (a float), or a number of batches (an integer)."""
-    limit_val: Fraction | Batches = 1.0
+    limit_val: Annotated[Fraction | Batches, means("validation", governs=("stopping",))] = 1.0
     """The same for validation."""
-    limit_test: Fraction | Batches = 1.0
+    limit_test: Annotated[Fraction | Batches, means("none")] = 1.0
     """The same for testing."""
-    overfit: Switch[Fraction | Batches] = None
+    overfit: Annotated[Switch[Fraction | Batches], means(shared="epoch", governs=("stopping",))] = None
     """Train, validate and test on this one fixed set, unshuffled."""
 
-    save_outputs: Annotated[list[Split], BeforeValidator(_splits, SplitsGiven)] = Field(default_factory=list)
+    save_outputs: Annotated[list[Split], BeforeValidator(_splits, SplitsGiven), means("none")] = Field(
+        default_factory=list
+    )
     """Splits (train, val, test, or "all") whose targets, predictions, scores and losses are written to `outputs/`."""
-    save_outputs_every: Literal["best", "validation"] = "best"
+    save_outputs_every: Annotated[Literal["best", "validation"], means("none")] = "best"
     """Keep the outputs of the best weights, or for val a file of every validation."""
 
-    patience: Switch[Count | DurationField] = None
+    patience: Annotated[Switch[Count | DurationField], means("result", resumable=True)] = None
     """Stop at this many validations in a row (or after this Duration) that did not beat the best."""
-    monitor: str = "val/loss"
+    monitor: Annotated[str, means("validation", governs=("stopping",))] = "val/loss"
     """The logged metric that decides about best weights and patience."""
-    mode: Switch[Literal["min", "max"]] = None
+    mode: Annotated[Switch[Literal["min", "max"]], means("validation", governs=("stopping",))] = None
     """Whether less or more of the metric is better; known for the usual ones."""
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False), means("result", resumable=True)] = 0.0
     """Patience counts a validation that beats the best by no more than this as bad."""
-    max_skipped_steps: Count = 5
+    max_skipped_steps: Annotated[Count, means("result", resumable=True)] = 5
     """End the run (exit code 4) after this many steps in a row whose loss or gradient was not finite."""
-    max_failed_saves: Count = 3
+    max_failed_saves: Annotated[Count, means("none")] = 3
     """End the run (exit code 5) after this many saves in a row that failed."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from etude.app.build import imported_files
 from etude.app.config import Config, LoadedConfig, load_config
-from etude.app.fork.allowed import SHAPING, begins_anew, judge, judge_weights
+from etude.app.fork.allowed import begins_anew, judge, judge_weights
 from etude.app.fork.plan import FORK, as_json, changed, plain_state, progress_of, read_fork
 from etude.app.fork.start import PARENTS_ROWS, SHARED, copy_folder
-from etude.app.runs.changes import Change, is_below
+from etude.app.runs.changes import Change
 from etude.app.runs.diff import by_step, first_difference
 from etude.app.runs.folder import CONFIG, DATA, has_checkpoint, remove_tree
 from etude.base.config.components import Imported
@@ -106,7 +106,7 @@ class _Way:
 
     def _judge_weights(self) -> None:
         """Find out before the way is gone that the changed network does not fit."""
-        if any(is_below(key, SHAPING) for key, _, _ in self._changes):
+        if any("weights" in change.meaning.governs for change in self._changes):
             before, after = (self._made(which).task.state_dict() for which in (self._before, self._loaded))
             judge_weights(before, after, self._changes)
 
@@ -211,9 +211,9 @@ class _Way:
             if not kept:
                 state[f"part {name}"] = part.state_dict()
                 anew.append(name)
-        if any(is_below(key, ["train.ema_decay"]) and not old for key, old, _ in self._changes):
+        if any("average" in change.meaning.governs and not change.old for change in self._changes):
             anew.append("average of the weights")
-        if any(is_below(key, ["optimizer", "train.freeze"]) for key, _, _ in self._changes):
+        if any("optimizer" in change.meaning.governs for change in self._changes):
             for slot in training.slots:
                 self._adapt_optimizer(state["optimizers"][slot.name], slot.state_dict(), training)
         self._forget_the_end(state, training)
@@ -254,7 +254,7 @@ class _Way:
             state["groups"] = fresh["groups"]
             return
         # An optimizer of the user's own may keep what it learns among its options: only what was changed is set.
-        given = {key.rpartition(".")[2] for key, _, _ in self._changes if key.startswith("optimizer.")}
+        given = {key.rpartition(".")[2] for key in (c.key for c in self._changes) if key.startswith("optimizer.")}
         keys = {"lr" if key == "learning_rate" else key for key in given}
         for old, new in zip(state["groups"], fresh["groups"], strict=True):
             old.update({key: new[key] for key in keys if key in new})

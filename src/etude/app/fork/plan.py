@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.config import LoadedConfig, load_config
-from etude.app.runs.changes import PLACE, Change
+from etude.app.runs.changes import Change, changes_between
 from etude.app.runs.folder import CONFIG
-from etude.base.config.loading import difference
 from etude.base.config.reading import read
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError, StorageError
@@ -88,7 +87,8 @@ def read_moment(text: str) -> Duration:
 
 def changed(before: LoadedConfig, after: LoadedConfig) -> list[Change]:
     """The keys at which a fork's config differs from its parent's, its name and place left out."""
-    return [change for change in difference(before.data, after.data) if change[0] not in PLACE]
+    changes = changes_between(before.data, after.data, type(after.config))
+    return [change for change in changes if not change.meaning.place]
 
 
 def read_fork(folder: Path) -> dict[str, Any]:
@@ -193,6 +193,6 @@ def _is_taken(after: LoadedConfig, parent: Path, at: Duration, changes: Sequence
     return [found.get("parent"), found.get("at"), found["changes"]] != [str(parent), str(at), as_json(changes)]
 
 
-def as_json(changes: Sequence[Change]) -> dict[str, list[Any]]:
+def as_json(changes: Sequence[Change]) -> dict[str, list[object]]:
     """Changes by key: what it was, and what it is; null stands for a key that is not set."""
-    return {key: [old, new] for key, old, new in changes}
+    return {change.key: [change.old, change.new] for change in changes}

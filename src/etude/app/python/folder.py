@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etude.app.runs.changes import judged, machine_notes
+from etude.app.python.options import TrainerOptions
+from etude.app.runs.changes import changes_between, judged, machine_notes
 from etude.app.runs.environment import environment
 from etude.app.runs.folder import CONFIG, ENVIRONMENT, has_checkpoint
-from etude.base.config.loading import difference
 from etude.base.config.writing import toml
 from etude.base.errors import StorageError
 from etude.base.files import write_json, write_text
@@ -23,7 +23,7 @@ def compare(data: Mapping[str, Any], folder: Path) -> list[str]:
         before = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StorageError(f"{path} is damaged: {error}.") from error
-    changes = difference(before, tomllib.loads(toml(data)))
+    changes = changes_between(before, tomllib.loads(toml(data)), TrainerOptions)
     return judged(changes, f"The run in {folder} was begun with other options", "Give another run_dir.")
 
 

@@ -1,48 +1,38 @@
 """What changed between two starts of one run: what is only noted, and what makes it another run."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pydantic import BaseModel
+
+from etude.base.config.loading import difference
+from etude.base.config.meaning import Meaning, meaning_of
 from etude.base.config.writing import inline
 from etude.base.errors import RefusedError
 
-PLACE = ("run.name", "run.dir")
-"""Where a run lies, and under which name."""
-SILENT = (
-    *PLACE,
-    "log",
-    "data.test",
-    "data.workers",
-    "train.save_every",
-    "train.keep_last",
-    "train.keep_best",
-    "train.log_every",
-    "train.save_outputs",
-    "train.save_outputs_every",
-    "train.sanity_batches",
-    "train.max_failed_saves",
-    "train.limit_test",
-)
-"""Keys, or whole sections, that change no number of training or validation."""
-HARMLESS = (
-    *SILENT,
-    "task.beam_size",
-    "task.length_penalty",
-    "train.max_duration",
-    "train.min_duration",
-    "train.patience",
-    "train.min_delta",
-    "train.max_skipped_steps",
-    "train.eval_batch_size",
-    "train.device",
-)
-"""Keys, or whole sections, that may change between two starts of one run, said in a note."""
-
-Change = tuple[str, Any, Any]
-"""A dotted key, what it was and what it is."""
 _LISTED = 4
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key whose value is another than it was; None is the value of a key that is not set."""
+
+    key: str
+    old: object
+    new: object
+    meaning: Meaning
+
+    def __str__(self) -> str:
+        return f"{self.key} was {shown(self.old)} and is {shown(self.new)}"
+
+
+def changes_between(
+    before: Mapping[str, object], after: Mapping[str, object], root: type[BaseModel]
+) -> Sequence[Change]:
+    """The keys at which two composed configs of this root differ."""
+    return [Change(key, old, new, meaning_of(root, key)) for key, old, new in difference(before, after)]
 
 
 def judged(changes: Sequence[Change], begun: str, instead: str) -> list[str]:
@@ -51,25 +41,20 @@ def judged(changes: Sequence[Change], begun: str, instead: str) -> list[str]:
     Raises RefusedError where one of them makes it another run; `begun` says what was begun with what, `instead` what
     to do.
     """
-    refused = [change for change in changes if not is_below(change[0], HARMLESS)]
+    refused = [change for change in changes if not change.meaning.resumable]
     if refused:
-        listed = "; ".join(f"{key} was {shown(old)} and is {shown(new)}" for key, old, new in refused[:_LISTED])
+        listed = "; ".join(str(change) for change in refused[:_LISTED])
         more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
         raise RefusedError(f"{begun}: {listed}{more}. {instead}")
-    return [f"{key} is now {shown(new)} (it was {shown(old)})." for key, old, new in changes]
+    return [f"{change.key} is now {shown(change.new)} (it was {shown(change.old)})." for change in changes]
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as a config writes it; a key that is not there is not set."""
     return "not set" if value is None else inline(value)
 
 
-def is_below(key: str, places: Iterable[str]) -> bool:
-    """Whether a dotted key is one of `places` or stands inside it."""
-    return any(key == place or key.startswith((f"{place}.", f"{place}[")) for place in places)
-
-
-def machine_notes(path: Path, now: Mapping[str, Any]) -> list[str]:
+def machine_notes(path: Path, now: Mapping[str, Mapping[str, object]]) -> list[str]:
     """A sentence for each thing, of those in `environment.json` at `path`, without which bits may differ."""
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etude.app.runs.changes import judged
+from etude.app.runs.changes import changes_between, judged
 from etude.app.config import Config, load_config
-from etude.base.config.loading import Loaded, difference
+from etude.base.config.loading import Loaded
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 
@@ -28,7 +28,7 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
         before = load_config(path)
     except ConfigError as error:
         raise RefusedError(f"{path} cannot be read any more: {error} Give --run.name for a new run.") from error
-    changes = difference(before.data, loaded.data)
+    changes = changes_between(before.data, loaded.data, type(loaded.config))
     return judged(changes, f"The run in {folder} was begun with another config", "Give --run.name for a new run.")
 
 

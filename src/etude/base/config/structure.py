@@ -64,7 +64,7 @@ def bounds_of(annotation: object) -> dict[str, float]:
 
 def component_of(annotation: object) -> Component | None:
     """Give the component that a type stands for, if any."""
-    return _first_component(_alternatives(annotation))
+    return _first_component(alternatives(annotation))
 
 
 def _limits(marks: Iterable[object]) -> dict[str, float]:
@@ -76,7 +76,7 @@ def _limits(marks: Iterable[object]) -> dict[str, float]:
 
 def _sections(annotation: object, value: object) -> Iterator[type[BaseModel]]:
     """The sections among the alternatives of a type."""
-    for part in _alternatives(annotation):
+    for part in alternatives(annotation):
         chosen = part.section(value) if isinstance(part, Component) else part
         if _is_section(chosen):
             yield chosen
@@ -84,20 +84,20 @@ def _sections(annotation: object, value: object) -> Iterator[type[BaseModel]]:
 
 def _argument(annotation: object, fits: Callable[[object], bool], position: int) -> Any:
     """The type argument at a position of the first list or mapping type that has one there."""
-    found = (get_args(part) for part in _alternatives(annotation) if fits(get_origin(part)))
+    found = (get_args(part) for part in alternatives(annotation) if fits(get_origin(part)))
     return next((arguments[position] for arguments in found if len(arguments) > position), None)
 
 
-def _alternatives(annotation: object) -> Iterator[object]:
+def alternatives(annotation: object) -> Iterator[object]:
     """Unfold unions and marks into the plain types, generic aliases and components that they offer."""
     annotation = _unaliased(annotation)
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
         component = _first_component(marks)
-        yield from [component] if component else _alternatives(inner)
+        yield from [component] if component else alternatives(inner)
     elif branches := _branches(annotation):
         for part in branches:
-            yield from _alternatives(part)
+            yield from alternatives(part)
     elif annotation is not None:
         yield annotation
 

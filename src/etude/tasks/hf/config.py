@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from etude.base.config.fields import Switch
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.data.files.names import ColumnField, SplitField
 from etude.data.files.skipped import AllowanceField, Policy
@@ -32,9 +33,9 @@ class HfConfig(Section):
     """With a temperature, draw from the likeliest tokens that together have this probability."""
     repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Divides the scores of tokens that are there already (Keskar et al. 2019)."""
-    beam_size: int = Field(1, ge=1)
+    beam_size: Annotated[int, means("validation", resumable=True)] = Field(1, ge=1)
     """Width of the beam in prediction; 1 searches greedily."""
-    length_penalty: float = Field(1.0, allow_inf_nan=False)
+    length_penalty: Annotated[float, means("validation", resumable=True)] = Field(1.0, allow_inf_nan=False)
     """With a beam, predictions are ranked by log-probability / length^length_penalty."""
     seed: int = Field(1, ge=0)
     """Of what a temperature draws."""
@@ -60,10 +61,10 @@ class HfDataConfig(Section):
     """What is trained on: text files (each a document), JSON lines (texts, prompts with answers, or conversations), a
     folder or a list of them, a .tsv file or two aligned files (prompts and answers), or a generated corpus by name."""
 
-    val: Switch[SplitField] = None
+    val: Annotated[Switch[SplitField], means("validation", shared="always", governs=("stopping",))] = None
     """What training is judged by, given like `train`."""
 
-    test: Switch[SplitField] = None
+    test: Annotated[Switch[SplitField], means("none", shared="always")] = None
     """What is looked at once training is over, given like `train`."""
 
     text: Name = "text"
@@ -94,7 +95,7 @@ class HfDataConfig(Section):
     max_length: Switch[int] = Field(None, ge=1)
     """The longest prompt with its answer, and the longest conversation, in tokens, that is no bad sample."""
 
-    workers: int = Field(default=0, ge=0)
+    workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
     """How many processes load batches beside training; 0 loads in the training process."""
 
     on_bad_sample: Literal["error", "skip"] = "error"

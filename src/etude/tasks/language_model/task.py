@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints
 from torch import Tensor, nn
 
 from etude.base.config.fields import Switch
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
@@ -65,7 +66,9 @@ class LanguageModelConfig(Section):
     """Of the choices: the same seed, prompt and place give the same completion."""
     prompt: Literal["beginning", "middle"] = "beginning"
     """Whether a prompt is the beginning of a text, or from somewhere in one; an empty one is always a beginning."""
-    metrics: list[LanguageMetric] = Field(default_factory=lambda: list(get_args(LanguageMetric)[:2]))
+    metrics: Annotated[list[LanguageMetric], means("validation")] = Field(
+        default_factory=lambda: list(get_args(LanguageMetric)[:2])
+    )
     """Of evaluation, beside the loss; accuracy, the share of tokens guessed right, costs the logits once more."""
 
     def options(self) -> Options:

@@ -6,12 +6,13 @@ Legend: B batch, S source time, T target time.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, final, get_args
+from typing import Annotated, Any, Literal, final, get_args
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
@@ -40,9 +41,9 @@ class TranslationConfig(Section):
     """`[task] type = "translation"`."""
 
     type: Literal["translation"] = "translation"
-    beam_size: int = Field(4, ge=1)
+    beam_size: Annotated[int, means("validation", resumable=True)] = Field(4, ge=1)
     """Width of the beam in test and predict; 1 searches greedily."""
-    length_penalty: float = Field(1.0, ge=0, allow_inf_nan=False)
+    length_penalty: Annotated[float, means("validation", resumable=True)] = Field(1.0, ge=0, allow_inf_nan=False)
     """Hypotheses are ranked by log-probability / ((5 + length) / 6)^length_penalty; 0 prefers short ones."""
     max_target_ratio: float = Field(2.0, gt=0, allow_inf_nan=False)
     """A translation has at most max_target_ratio x source tokens + max_target_extra tokens, ..."""
@@ -50,9 +51,11 @@ class TranslationConfig(Section):
     """... so short sources may grow, ..."""
     max_target_length: int = Field(512, ge=1)
     """... and never more than this."""
-    eval_search_samples: int = Field(500, ge=0)
+    eval_search_samples: Annotated[int, means("validation")] = Field(500, ge=0)
     """Validation translates the first so many samples of the file, greedily; test translates all."""
-    metrics: list[TextMetric] = Field(default_factory=lambda: list(get_args(TextMetric)))
+    metrics: Annotated[list[TextMetric], means("validation")] = Field(
+        default_factory=lambda: list(get_args(TextMetric))
+    )
     """Text metrics, by sacrebleu."""
 
 

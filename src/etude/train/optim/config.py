@@ -7,6 +7,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from etude.base.config.components import nearest
 from etude.base.config.fields import Switch
+from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.durations import Duration
 from etude.base.schedules import Cosine, scheduled
@@ -82,7 +83,7 @@ class AdamWConfig(_Optimizer):
     """Decay of the first and second moment."""
     eps: Epsilon = 1e-8
     """Added to the root of the second moment."""
-    amsgrad: bool = False
+    amsgrad: Annotated[bool, means(shared="never", why="the optimizer's state does not fit it")] = False
     """Use the largest second moment so far."""
 
 
