@@ -92,9 +92,9 @@ def section(*, rounds: int, steps: int, threads: int) -> Section:
     return Section(
         "Language-model training",
         f"Tokens/s, {shape.layers} layers of width {shape.width}, {shape.vocabulary} tokens, {shape.rows} rows of "
-        f"{shape.length}, bfloat16 autocast, {timed_by(threads)}: medians of {rounds} rounds of {steps} steps, in "
-        f"turns, in one run. The aim is at least 0.97 of the loop by hand. Etude's {flops / 1e6:.0f} M operations a "
-        f"token are {share:.0%} of what this machine reaches in a product of two large matrices.",
+        f"{shape.length}, bfloat16 autocast, {timed_by(threads)}: medians of {rounds} rounds of {steps} steps, "
+        f"alternating, in one run. The goal is at least 0.97 of the loop by hand. Etude's {flops / 1e6:.0f} M "
+        f"operations per token are {share:.0%} of what this machine reaches in a product of two large matrices.",
         ["loop", "tokens/s", "of the loop by hand"],
         [[side, f"{rates.median(side):,.0f}", f"{rates.ratio(side, CHUNKED):.3f}"] for side in [ETUDE, *others]],
     )

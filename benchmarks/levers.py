@@ -47,7 +47,7 @@ def section(*, rounds: int, steps: int, threads: int, only: str | None = None) -
         "The hand-written translation loop and its levers",
         f"Real target tokens/s, {size / 1e6:.1f} M parameters, Multi30k English to German, "
         f"{recipe.batch_tokens} padded "
-        f"tokens a batch, {timed_by(threads)}; medians of {rounds} rounds of {steps} steps, in turns.",
+        f"tokens per batch, {timed_by(threads)}; medians of {rounds} rounds of {steps} steps, alternating.",
         ["loop", "tokens/s", "all levers are faster by"],
         rows,
     )

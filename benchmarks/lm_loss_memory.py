@@ -57,8 +57,8 @@ def section(*, vocabulary: int, tokens: int, steps: int) -> Section:
     ]
     return Section(
         "Memory of the loss over a large vocabulary",
-        f"A decoder of size tiny, {vocabulary:,} tokens of vocabulary, {tokens:,} tokens a step, bfloat16 autocast, "
-        f"AdamW, on the processor; the most memory of {steps} steps, model and optimizer included.",
+        f"A decoder of size tiny, {vocabulary:,} tokens of vocabulary, {tokens:,} tokens per step, bfloat16 autocast, "
+        f"AdamW, on the CPU; peak memory of {steps} steps, model and optimizer included.",
         ["loss", "MiB", "less by"],
         rows,
     )

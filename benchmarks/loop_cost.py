@@ -176,9 +176,9 @@ def section(*, rounds: int, steps: int) -> Section:
     torch.set_num_threads(1)
     return Section(
         "Host cost of a step",
-        f"Microseconds of processor time a step (other programs do not disturb it), one thread: "
-        f"medians over {rounds} rounds of {steps} steps a side, in turns, in one run. "
-        "The aim is at most 30 above a hand-written loop.",
+        f"Microseconds of processor time per step (other programs do not disturb it), one thread: "
+        f"medians over {rounds} rounds of {steps} steps per side, alternating, in one run. "
+        "The goal is at most 30 above a hand-written loop.",
         ["model", "batches from", "callbacks", "by hand", "Etude above it", "a second hand-written loop above it"],
         [
             *[measure(w, rounds=rounds, steps=steps, own_feed=own) for w in WORKLOADS for own in (True, False)],

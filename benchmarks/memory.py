@@ -120,7 +120,7 @@ def section(*, sizes: list[int]) -> Section:
     return Section(
         "Memory against the size of the corpus",
         f"Peak anonymous memory of a fresh process that takes 2 x {BATCHES} batches of 4,096 tokens (in brackets: over "
-        "that of the smallest corpus). The aim is constant within 10 %.",
+        "that of the smallest corpus). The goal is constant within 10 %.",
         ["pairs", "preparing", "training, prepared", "training, computed pairs"],
         rows,
     )

@@ -33,8 +33,8 @@ HEAD = """# Benchmarks
 
 Written by `{command}` on this machine: {machine}
 
-Both sides of a comparison run in turns in one process; figures are medians, ratios are medians of the ratios of each
-round. A machine that other programs use shows it in the spread: look at the control rows.
+Both sides of a comparison alternate in one process; figures are medians, ratios are medians of the ratios per round. If
+other programs use the machine, the control rows show it in their spread.
 """
 
 

@@ -69,7 +69,7 @@ def section(*, saves: int, every: int, threads: int) -> Section:
         "Cost of a save",
         f"A checkpoint of {size / 1e6:.0f} MB, steps of {plain * 1e3:.0f} ms, {threads} threads: medians of "
         f"{saves} saves, one "
-        f"every {every} steps. The aim is under two steps.",
+        f"every {every} steps. The goal is under two steps.",
         ["what", "time", "in steps"],
         rows,
     )

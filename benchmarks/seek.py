@@ -20,7 +20,7 @@ def section(*, repeats: int) -> Section:
     return Section(
         "From a checkpoint to its next batch",
         f"A fresh feed is asked for the batch after step 1,000,000: medians of {repeats}. "
-        "The aims are 10 ms by count and "
+        "The goals are 10 ms by count and "
         "100 ms by tokens.",
         ["samples", "batches of 64", "batches of 4,096 tokens"],
         rows,

@@ -93,14 +93,14 @@ def section(recipe: Path) -> Section:
     trigram = model.bits(tokens_of(texts.splits["val"].tables))
     rows = [
         ["xz -9, the validation text alone", f"{8 * compressed(val) / len(val):.3f}"],
-        ["xz -9, behind the training text", f"{8 * behind / len(val):.3f}"],
+        ["xz -9, after the training text", f"{8 * behind / len(val):.3f}"],
         ["trigram model of the same tokens", f"{trigram / len(val):.3f}"],
     ]
     return Section(
-        "Bits a byte without a network",
-        f"{recipe.name}: {len(train) / 1e6:.1f} MB to learn from, {len(val) / 1e6:.2f} MB of documents that were not "
-        f"seen, {texts.tokenizer.size:,} tokens.",
-        ["model", "bits a byte"],
+        "Bits per byte without a network",
+        f"{recipe.name}: {len(train) / 1e6:.1f} MB for training, {len(val) / 1e6:.2f} MB of unseen "
+        f"documents, {texts.tokenizer.size:,} tokens.",
+        ["model", "bits per byte"],
         rows,
     )
 

@@ -46,9 +46,9 @@ def section(*, rounds: int, steps: int, threads: int) -> Section:
     return Section(
         "Translation training",
         f"Real target tokens/s, Multi30k English to German, {recipe.layers} + {recipe.layers} layers of width "
-        f"{recipe.width}, {recipe.batch_tokens} padded tokens a batch, bfloat16 autocast, "
+        f"{recipe.width}, {recipe.batch_tokens} padded tokens per batch, bfloat16 autocast, "
         f"{timed_by(threads)}: medians of "
-        f"{rounds} rounds of {steps} steps, in turns, in one run. The aim is at least 0.97 of the loop by hand.",
+        f"{rounds} rounds of {steps} steps, alternating, in one run. The goal is at least 0.97 of the loop by hand.",
         ["loop", "tokens/s", "of the loop by hand"],
         [[side, f"{rates.median(side):,.0f}", f"{rates.ratio(side, BY_HAND):.3f}"] for side in [ETUDE, *others]],
     )

@@ -1,6 +1,6 @@
 """Writes the pages of the guide that are made from the code: every key of a config, and other tools' words.
 
-Run it after a key was added or changed: `.venv/bin/python docs/reference.py`. A test tells when the pages are old.
+Run it after you add or change a key: `.venv/bin/python docs/reference.py`. A test fails if the pages are out of date.
 """
 
 import json
@@ -31,8 +31,8 @@ ABOUT_KEYS = (
     "imported. An editor completes all of this with the output of `etude schema`."
 )
 ABOUT_WORDS = (
-    "What other tools call a thing, and what Etude calls it. The same table answers when a config holds such a "
-    "word: the error names Etude's key. Keys marked *later* belong to parts that this version does not have; "
+    "The words of other tools, and the key that Etude has for each. If a config holds such a word, the error "
+    "names Etude's key. Keys marked *later* belong to parts that this version does not have; "
     "[reference.md](reference.md) lists those that it has."
 )
 FIRST = ("run", "task", "data", "tokenizer", "model", "init", "loss", "optimizer", "train", "callbacks", "log")
@@ -118,7 +118,7 @@ def _section(name: str, described: Table, root: Table) -> Iterator[str]:
     parts = (_resolved(branch, root) for branch in described.get("anyOf", ()))
     kinds = [part for part in parts if part.get("title") in KINDS]
     if kinds:
-        yield "What its keys are depends on the task."
+        yield "Its keys depend on the task."
         for kind in kinds:
             yield from ("", f"### {KINDS[kind['title']]}", "", _sentence(kind.get("description", "")))
             yield from _table(kind["properties"], root)
@@ -140,7 +140,7 @@ def _section(name: str, described: Table, root: Table) -> Iterator[str]:
 
 
 def _schedules(root: Table) -> Iterator[str]:
-    yield from ("", "## Schedules", "", "A table that names its `schedule`, in the place of a number.")
+    yield from ("", "## Schedules", "", "A table with the key `schedule`, in place of a number.")
     found = {
         part["properties"]["schedule"].get("const"): part
         for part in root["$defs"].values()

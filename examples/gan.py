@@ -2,8 +2,8 @@
 
     python examples/gan.py
 
-The critic takes a step in every round, the generator in every second one; each has a learning rate of its own. The run
-is kept in `runs/gan`: interrupt it and start it again, and it goes on.
+The critic steps in every round, the generator in every second round; each has its own learning rate. The run is kept in
+`runs/gan`: interrupt it, run the same command again, and it resumes.
 """
 
 import math
@@ -67,7 +67,7 @@ class Gan(etude.Task):
         real = batch.requires_grad_()
         score = self.critic(real)
         judged = F.softplus(self.critic(fake)).mean() + F.softplus(-score).mean()
-        # The gradient penalty of Mescheder et al. 2018, which keeps the two from circling each other.
+        # The gradient penalty of Mescheder et al. 2018, which keeps the two networks from oscillating.
         (slope,) = torch.autograd.grad(score.sum(), real, create_graph=True)
         penalty = slope.square().sum(1).mean()
         return {
@@ -85,7 +85,7 @@ class Gan(etude.Task):
 
 
 def coverage(points: Tensor) -> tuple[int, float]:
-    """How many clusters are met by at least 1 % of the points, and the share of points that lie near one."""
+    """How many clusters at least 1 % of the points reach, and the share of points that lie near a cluster."""
     angles = torch.arange(CLUSTERS) * (2 * math.pi / CLUSTERS)
     distance, nearest = torch.cdist(points, torch.stack([angles.cos(), angles.sin()], dim=1)).min(1)
     near = distance < 4 * SPREAD

@@ -2,8 +2,8 @@
 
     python examples/lbfgs.py
 
-Nothing is special about it: the closure that Etude gives to `optimizer.step` computes loss and gradient with the same
-random draws at each call, and a checkpoint holds the curvature that L-BFGS has gathered.
+It needs no special setup: the closure that Etude passes to `optimizer.step` computes loss and gradient with the same
+random draws at each call, and a checkpoint holds the curvature estimate of L-BFGS.
 """
 
 import torch

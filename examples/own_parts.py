@@ -1,10 +1,10 @@
-"""A task, a metric, a callback and a logger of one's own, in one script.
+"""A custom task, metric, callback and logger, in one script.
 
     python examples/own_parts.py
 
-A network tells the digits of a seven-segment display apart, with noise on them. The metric is the recall of the worst
-class, by which the best weights are chosen; the callback stops when it is good enough and is part of the checkpoint;
-the logger writes a CSV file.
+A network classifies the digits of a noisy seven-segment display. The metric is the recall of the worst class, which
+decides the best weights; the callback stops the run when that recall is good enough, and its state is saved in every
+checkpoint; the logger writes a CSV file.
 """
 
 import csv
@@ -42,7 +42,7 @@ def digits(samples: int, seed: int, noise: float = 0.4) -> TensorDataset:
 
 
 class WorstRecall:
-    """A metric is anything with update, merge, compute and reset; this is the recall of the class that fares worst."""
+    """A metric is anything with update, merge, compute and reset; this is the recall of the worst class."""
 
     def __init__(self, classes: int = 10) -> None:
         self.classes = classes
@@ -84,7 +84,7 @@ class Digits(etude.Task):
 
 
 class GoodEnough(etude.Callback):
-    """Stops after so many validations in a row whose worst recall reaches the aim."""
+    """Stops the run after `times` validations in a row whose worst recall reaches the aim."""
 
     def __init__(self, aim: float, times: int = 2) -> None:
         self.aim, self.times, self.reached = aim, times, 0

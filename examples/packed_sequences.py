@@ -2,8 +2,8 @@
 
     python examples/packed_sequences.py
 
-The task is to say which of four letters stood most often in a sequence of up to thirty. A batch is a list of tensors of
-different lengths, which pass through the loader untouched; the step packs them.
+The task is to find the most frequent of four letters in a sequence of up to thirty. A batch is a list of tensors of
+different lengths, which pass through the loader unchanged; the step packs them.
 """
 
 import torch

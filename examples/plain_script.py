@@ -3,7 +3,7 @@
     python examples/plain_script.py
 
 `by_hand` is what one writes first: model, loader, loop. `with_etude` keeps model and loader and replaces the loop by
-ten lines; with them come a schedule, validation, best weights, checkpoints, and a run that goes on where it was killed.
+ten lines, which add a schedule, validation, best weights, checkpoints, and a run that resumes after a kill.
 """
 
 import torch

@@ -1,10 +1,11 @@
-"""A character model with a memory: an LSTM over contiguous streams, truncated back-propagation, carried state.
+"""A stateful character model: an LSTM over contiguous streams, truncated back-propagation, carried hidden states.
 
     python examples/stateful_lstm.py
 
 The text is Python's own standard library. It is laid out as 16 streams side by side; a batch is the next 256 characters
-of each, split into pieces of 32 for back-propagation. The state is handed on from piece to piece and from batch to
-batch, and is part of every checkpoint: interrupt the run and start it again, and it goes on in the middle of a stream.
+of each, split into pieces of 32 for back-propagation. The hidden states are passed from piece to piece and from batch
+to batch, and are part of every checkpoint: interrupt the run, run the same command again, and it resumes in the middle
+of a stream.
 """
 
 import inspect
