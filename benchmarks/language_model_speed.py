@@ -20,6 +20,7 @@ from measuring import Section, clock, print_section, timed_by
 
 import etude
 from etude.data.corpora.python_sources import text_corpus
+from etude.data.feeds.batching import Batching
 from etude.data.feeds.text_feed import TextFeed
 from etude.data.files.text_files import text_files
 from etude.data.files.text_source import TextCorpus
@@ -39,7 +40,7 @@ def batches(shape: Shape, folder: Path) -> list[Any]:
     corpus = TextCorpus(text_files([text_corpus("python_docs", folder / "corpus")], "data.train", print), cache=folder)
     tokenizer = fit_text_tokenizer(BpeConfig(vocab_size=shape.vocabulary), corpus, folder)
     table = prepare_texts(corpus, tokenizer, folder).parts["all"]
-    feed = TextFeed(table, seed=1, block_size=shape.length, batch_size=shape.rows)
+    feed = TextFeed(table, Batching(seed=1, batch_size=shape.rows), block_size=shape.length)
     return [delivery.batch for delivery in itertools.islice(feed.epoch(0), 64) if len(delivery.batch) == shape.rows]
 
 

@@ -83,14 +83,15 @@ def child(kind: str, size: int, folder: Path) -> None:
     """Print the peaks of preparing (or opening) and of taking batches."""
     import torch
 
-    from etude.data.feeds.pairs import PairFeed
+    from etude.data.feeds.batching import Batching
+    from etude.data.feeds.pairs import pair_feed
     from etude.data.store.computed import ComputedTable
 
     torch.set_num_threads(1)
     with Peak() as opening:
         table = ComputedTable(size) if kind == "computed" else prepared(size, folder)
     with Peak() as training:
-        feed = PairFeed(table, seed=1, batch_tokens=4096)
+        feed = pair_feed(table, Batching(seed=1, batch_tokens=4096))
         for epoch in range(2):
             for _ in islice(feed.epoch(epoch), BATCHES):
                 pass

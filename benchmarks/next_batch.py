@@ -9,7 +9,8 @@ import statistics
 import sys
 import time
 
-from etude.data.feeds.pairs import PairFeed
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import pair_feed
 from etude.data.store.computed import ComputedTable
 
 STEP = 1_000_000
@@ -20,9 +21,9 @@ def next_batch_seconds(samples, *, step=STEP, repeats=9, **batches):
     times = []
     for _ in range(repeats):
         table = ComputedTable(samples)
-        epoch, position = _saved(PairFeed(table, seed=1, **batches), samples, step)
+        epoch, position = _saved(pair_feed(table, Batching(seed=1, **batches)), samples, step)
         begin = time.perf_counter()
-        feed = PairFeed(table, seed=1, **batches)
+        feed = pair_feed(table, Batching(seed=1, **batches))
         next(feed.epoch(epoch, position))
         times.append(time.perf_counter() - begin)
     return statistics.median(times)

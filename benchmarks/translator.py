@@ -8,7 +8,9 @@ from handwritten_translation import Corpus, Recipe
 from numpy.typing import NDArray
 
 import etude
-from etude.data.feeds.pairs import PairFeed
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import pair_feed
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.tokens.tokenizers import PAD
 from etude.model.losses import CrossEntropy
 from etude.model.transformer import Transformer, TransformerConfig
@@ -39,9 +41,17 @@ class ListedPairs:
         rows = self._sides[side]
         return np.concatenate([rows[i] for i in indices.tolist()]), self._lengths[side][indices]
 
+    def total(self, side: str) -> int:
+        """Tokens of all pairs of a side."""
+        return int(self._lengths[side].sum())
 
-def feed(corpus: Corpus, recipe: Recipe) -> PairFeed:
-    return PairFeed(ListedPairs(corpus), seed=recipe.seed, batch_tokens=recipe.batch_tokens)
+    def origin(self, row: int) -> int:
+        """Which pair a row is."""
+        return row
+
+
+def feed(corpus: Corpus, recipe: Recipe) -> TableFeed:
+    return pair_feed(ListedPairs(corpus), Batching(seed=recipe.seed, batch_tokens=recipe.batch_tokens))
 
 
 def task(corpus: Corpus, recipe: Recipe) -> TranslationTask:

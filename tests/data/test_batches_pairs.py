@@ -9,7 +9,8 @@ import torch
 
 from etude.base.errors import DataError
 from etude.data.feeds.batches import pair_batch
-from etude.data.feeds.pairs import PairFeed
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import pair_feed
 from etude.data.tokens.tokenizers import BOS, EOS, PAD
 
 
@@ -32,6 +33,12 @@ class Table:
         return np.array([token for row in rows for token in row], dtype=np.int64), np.array(
             [*map(len, rows)], dtype=int
         )
+
+    def total(self, side):
+        return int(self.lengths(side).sum())
+
+    def origin(self, row):
+        return row
 
 
 def test_a_source_ends_with_eos_and_a_target_stands_between_bos_and_eos():
@@ -69,7 +76,7 @@ def test_a_batch_moves_whole():
 
 @pytest.mark.parametrize("options", [{"batch_size": 2}, {"batch_tokens": 12}])
 def test_evaluation_takes_every_pair_once_and_the_same_way_each_time(options):
-    feed = PairFeed(Table(), seed=1, evaluation=True, **options)
+    feed = pair_feed(Table(), Batching(seed=1, evaluation=True, **options))
 
     epochs = [[d.batch.indices.tolist() for d in feed.epoch(epoch)] for epoch in range(2)]
 
@@ -79,7 +86,7 @@ def test_evaluation_takes_every_pair_once_and_the_same_way_each_time(options):
 
 @pytest.mark.parametrize(("limit", "samples"), [(1, 2), (2, 4), (0.5, 2), (1.0, 5), (9, 5)])
 def test_a_limit_keeps_the_first_batches_of_each_epochs_order(limit, samples):
-    whole, part = (PairFeed(Table(), seed=1, batch_size=2, limit=limit) for limit in (None, limit))
+    whole, part = (pair_feed(Table(), Batching(seed=1, batch_size=2, limit=limit)) for limit in (None, limit))
 
     for epoch in range(3):
         order = [index for d in whole.epoch(epoch) for index in d.batch.indices.tolist()]
@@ -89,7 +96,7 @@ def test_a_limit_keeps_the_first_batches_of_each_epochs_order(limit, samples):
 
 
 def test_one_fixed_set_is_a_limit_without_shuffling():
-    feed = PairFeed(Table(), seed=1, batch_tokens=12, shuffle=False, limit=2)
+    feed = pair_feed(Table(), Batching(seed=1, batch_tokens=12, shuffle=False, limit=2))
 
     epochs = [[d.batch.indices.tolist() for d in feed.epoch(epoch)] for epoch in range(3)]
 
@@ -98,14 +105,26 @@ def test_one_fixed_set_is_a_limit_without_shuffling():
 
 
 def test_an_epoch_whose_batches_cannot_be_counted_is_counted_in_samples():
-    feed = PairFeed(Table(), seed=1, batch_tokens=12, window=2)
+    feed = pair_feed(Table(), Batching(seed=1, batch_tokens=12), window=2)
 
     assert (feed.exact, feed.epoch_total) == (False, 5)
     assert [d.done for d in feed.epoch(0)][-1] == 5
 
 
+@pytest.mark.parametrize("options", [{"batch_size": 2}, {"batch_tokens": 12}, {"batch_size": 2, "limit": 2}])
+def test_targets_are_counted_without_making_batches_as_the_feed_is_set_now(options):
+    feed = pair_feed(Table(), Batching(seed=1, **options))
+    counted = feed.counted()
+
+    assert [delivery.batch for delivery in counted.epoch(0)] == [d.batch.tokens for d in feed.epoch(0)]
+
+    feed.resize(20)
+    assert [delivery.batch for delivery in counted.epoch(1)] == [d.batch.tokens for d in feed.epoch(1)]
+    assert counted.batches == feed.batches
+
+
 def test_a_size_that_varies_is_counted_in_samples():
-    feed = PairFeed(Table(), seed=1, batch_size=1, varying=True)
+    feed = pair_feed(Table(), Batching(seed=1, batch_size=1, varying=True))
 
     feed.resize(2)
 
@@ -115,4 +134,4 @@ def test_a_size_that_varies_is_counted_in_samples():
 
 def test_a_pair_that_no_batch_can_hold_is_named_before_training_begins():
     with pytest.raises(DataError, match=r"^Sample 2 .* has 5 tokens .* at most 4 tokens"):
-        PairFeed(Table(), seed=1, batch_tokens=4)
+        pair_feed(Table(), Batching(seed=1, batch_tokens=4))

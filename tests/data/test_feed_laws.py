@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from etude.data.feeds.adopt import adopt
 from etude.data.feeds.batches import PairBatch
-from etude.data.feeds.pairs import PairFeed, pair_measures
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import pair_feed, pair_measures
 from etude.data.order.curriculum import Curriculum
 
 N = 53
@@ -29,6 +30,12 @@ class Table:
     def gather(self, side, indices):
         lengths = self.lengths(side)[indices]
         return np.repeat(4 + indices, lengths), lengths
+
+    def total(self, side):
+        return int(self.lengths(side).sum())
+
+    def origin(self, row):
+        return row
 
 
 class Noisy(Dataset):
@@ -94,7 +101,7 @@ def generated():
 
 
 def pairs(**options):
-    return lambda: PairFeed(Table(), seed=3, **options)
+    return lambda: pair_feed(Table(), Batching(seed=3, **options))
 
 
 def limited(**options):
@@ -107,7 +114,7 @@ def limited(**options):
             N, seed=3, measures={"max_length": longer}, limits=limits, ease=ease, kind="easy_first", easy_epochs=2,
             varying=True, chunk=16,
         )  # fmt: skip
-        return PairFeed(Table(), seed=3, varying=True, curriculum=curriculum, **options)
+        return pair_feed(Table(), Batching(seed=3, varying=True, **options), curriculum=curriculum)
 
     return make
 

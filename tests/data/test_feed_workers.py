@@ -175,12 +175,13 @@ def test_ctrl_c_is_left_to_the_main_process():
 
 ORPHANS = """
 import sys, time, numpy as np
-from etude.data.feeds.pairs import PairFeed
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import pair_feed
 class Table:
     def __len__(self): return 64
     def lengths(self, side): return np.ones(64, dtype=np.int64)
     def gather(self, side, indices): return indices, np.ones(len(indices), dtype=np.int64)
-feed = PairFeed(Table(), seed=1, batch_size=2, workers=1)
+feed = pair_feed(Table(), Batching(seed=1, batch_size=2, workers=1))
 epoch = feed.epoch(0)
 next(epoch)
 print(feed._workers._processes[0].pid, flush=True)

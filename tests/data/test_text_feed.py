@@ -9,6 +9,7 @@ import torch
 from text_corpora import BYTES, table_of
 
 from etude.base.errors import ConfigError
+from etude.data.feeds.batching import Batching
 from etude.data.feeds.text_batches import IGNORED, TextBatch
 from etude.data.feeds.text_feed import TextFeed, Weighed
 from etude.data.order import text_rows
@@ -36,6 +37,11 @@ def other(tmp_path_factory):
 @pytest.fixture
 def small_windows(monkeypatch):
     monkeypatch.setattr(text_rows, "WINDOW_PIECES", 40)
+
+
+def text_feed(tables, **options):
+    layout = {key: options.pop(key) for key in ("block_size", "packing", "order", "varying_block") if key in options}
+    return TextFeed(tables, Batching(**options), **layout)
 
 
 def stream_of(table):
@@ -78,7 +84,7 @@ STREAMS = {
 @pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize("block", [1, 16, 50, 100_000])
 def test_every_target_follows_its_input_and_is_predicted_once_an_epoch(table, options, block):
-    feed = TextFeed(table, seed=1, block_size=block, **{"batch_size": 4, **options})
+    feed = text_feed(table, seed=1, block_size=block, **{"batch_size": 4, **options})
 
     stream = stream_of(table)
     assert pairs_of(feed, 0) == pairs_of(feed, 3) == sorted(pairwise(stream))
@@ -87,7 +93,7 @@ def test_every_target_follows_its_input_and_is_predicted_once_an_epoch(table, op
 @pytest.mark.parametrize("options", STREAMS.values(), ids=STREAMS)
 def test_tokens_and_bytes_of_an_epoch_are_those_of_the_corpus(tmp_path, options):
     table = table_of(tmp_path, TEXTS, BPE)
-    feed = TextFeed(table, seed=1, block_size=16, **{"batch_size": 4, **options})
+    feed = text_feed(table, seed=1, block_size=16, **{"batch_size": 4, **options})
 
     made = batches(feed)
 
@@ -97,27 +103,31 @@ def test_tokens_and_bytes_of_an_epoch_are_those_of_the_corpus(tmp_path, options)
 
 
 def test_evaluation_takes_fixed_blocks_in_order(table):
-    feed = TextFeed(table, seed=1, block_size=20, batch_size=4, evaluation=True)
+    feed = TextFeed(table, Batching(seed=1, batch_size=4, evaluation=True), block_size=20)
 
     rows = rows_of(feed, 0)
 
     stream = stream_of(table)
     assert [token for inputs, _ in rows for token in inputs][: table.targets] == stream[:-1]
-    assert rows == rows_of(feed, 7) == rows_of(TextFeed(table, seed=2, block_size=20, batch_size=8, evaluation=True))
+    assert (
+        rows
+        == rows_of(feed, 7)
+        == rows_of(TextFeed(table, Batching(seed=2, batch_size=8, evaluation=True), block_size=20))
+    )
 
 
 def test_every_epoch_has_another_order_and_other_borders(table):
-    feed = TextFeed(table, seed=1, block_size=16, batch_size=4)
+    feed = TextFeed(table, Batching(seed=1, batch_size=4), block_size=16)
 
     begins = [{tuple(inputs) for inputs, _ in rows_of(feed, epoch)} for epoch in range(3)]
 
     assert len(begins[0] & begins[1]) < len(begins[0]) / 4
-    assert rows_of(feed, 0) == rows_of(TextFeed(table, seed=1, block_size=16, batch_size=4), 0)
-    assert rows_of(feed, 0) != rows_of(TextFeed(table, seed=2, block_size=16, batch_size=4), 0)
+    assert rows_of(feed, 0) == rows_of(TextFeed(table, Batching(seed=1, batch_size=4), block_size=16), 0)
+    assert rows_of(feed, 0) != rows_of(TextFeed(table, Batching(seed=2, batch_size=4), block_size=16), 0)
 
 
 def test_rows_of_contiguous_batches_go_on_where_the_ones_before_ended(table):
-    feed = TextFeed(table, seed=1, block_size=16, batch_size=5, order="contiguous")
+    feed = TextFeed(table, Batching(seed=1, batch_size=5), block_size=16, order="contiguous")
 
     made = batches(feed)
 
@@ -132,7 +142,7 @@ def test_rows_of_contiguous_batches_go_on_where_the_ones_before_ended(table):
 
 @pytest.mark.parametrize("block", [16, 50, 1000])
 def test_packed_documents_are_whole_and_know_their_places(table, block):
-    feed = TextFeed(table, seed=1, block_size=block, batch_size=4, packing="documents")
+    feed = TextFeed(table, Batching(seed=1, batch_size=4), block_size=block, packing="documents")
 
     found = []
     for batch in batches(feed):
@@ -171,13 +181,13 @@ def test_packing_leaves_little_empty():
 
 
 def test_a_batch_of_tokens_has_as_many_rows_as_they_fill(table):
-    feed = TextFeed(table, seed=1, block_size=20, batch_tokens=110)
+    feed = TextFeed(table, Batching(seed=1, batch_tokens=110), block_size=20)
 
     assert [len(batch) for batch in batches(feed)][:-1] == [5] * (feed.batches - 1)
 
 
 def test_a_longer_block_is_taken_up_by_the_next_epoch_and_a_continued_one_keeps_its_own(table):
-    feed = TextFeed(table, seed=1, block_size=16, batch_size=4, varying_block=True)
+    feed = TextFeed(table, Batching(seed=1, batch_size=4), block_size=16, varying_block=True)
     whole = [plain(delivery) for delivery in feed.epoch(1)]
 
     feed.resize_block(32)
@@ -190,7 +200,9 @@ def test_a_longer_block_is_taken_up_by_the_next_epoch_and_a_continued_one_keeps_
 
 @pytest.mark.parametrize("packing", ["stream", "documents"])
 def test_a_mixture_draws_rows_in_proportion_to_the_weights(table, other, packing):
-    feed = TextFeed([Weighed(table, 1.0), Weighed(other, 3.0)], seed=1, block_size=16, batch_size=8, packing=packing)
+    feed = TextFeed(
+        [Weighed(table, 1.0), Weighed(other, 3.0)], Batching(seed=1, batch_size=8), block_size=16, packing=packing
+    )
 
     deliveries = list(feed.epoch(0))
 
@@ -201,7 +213,7 @@ def test_a_mixture_draws_rows_in_proportion_to_the_weights(table, other, packing
 
 
 def test_a_weight_of_nothing_draws_nothing_and_a_new_one_counts_from_the_next_epoch(table, other):
-    feed = TextFeed([Weighed(table, 1.0), Weighed(other, 0.0)], seed=1, block_size=16, batch_size=8)
+    feed = TextFeed([Weighed(table, 1.0), Weighed(other, 0.0)], Batching(seed=1, batch_size=8), block_size=16)
 
     def share():
         rows = [inputs for inputs, _ in rows_of(feed)]
@@ -217,7 +229,7 @@ def test_a_weight_of_nothing_draws_nothing_and_a_new_one_counts_from_the_next_ep
 
 
 def test_bytes_of_a_mixture_are_counted_by_the_tokenizer_s_factor_of_each(table, other):
-    feed = TextFeed([Weighed(table, 1.0), Weighed(other, 1.0)], seed=1, block_size=16, batch_size=8)
+    feed = TextFeed([Weighed(table, 1.0), Weighed(other, 1.0)], Batching(seed=1, batch_size=8), block_size=16)
 
     for batch in batches(feed):
         wanted = batch.targets[batch.targets != IGNORED].numpy()
@@ -229,11 +241,11 @@ def test_a_contiguous_order_follows_one_stream(table, other, options):
     tables = [Weighed(table, 1.0), Weighed(other, 1.0)] if options.pop("mixture", False) else table
 
     with pytest.raises(ConfigError, match=r'data\.order = "contiguous" follows one stream'):
-        TextFeed(tables, seed=1, block_size=16, batch_size=4, order="contiguous", **options)
+        text_feed(tables, seed=1, batch_size=4, block_size=16, order="contiguous", **options)
 
 
 def test_a_batch_goes_where_it_is_sent_with_all_it_holds(table):
-    batch = batches(TextFeed(table, seed=1, block_size=16, batch_size=4, packing="documents"))[0]
+    batch = batches(TextFeed(table, Batching(seed=1, batch_size=4), block_size=16, packing="documents"))[0]
 
     moved = batch.to("meta")
 
@@ -246,16 +258,16 @@ def test_a_batch_goes_where_it_is_sent_with_all_it_holds(table):
 @pytest.mark.parametrize("packing", ["stream", "documents"])
 def test_evaluation_of_a_mixture_takes_everything_once(table, other, small_windows, packing):
     options = {"seed": 1, "block_size": 16, "batch_size": 8, "packing": packing, "evaluation": True}
-    feed = TextFeed([Weighed(table, 5.0), Weighed(other, 1.0)], **options)
+    feed = text_feed([Weighed(table, 5.0), Weighed(other, 1.0)], **options)
 
-    alone = [pairs_of(TextFeed(one, **options)) for one in (table, other)]
+    alone = [pairs_of(text_feed(one, **options)) for one in (table, other)]
 
     assert pairs_of(feed) == sorted(alone[0] + alone[1])
     assert feed.targets == table.targets + other.targets
 
 
 def test_batches_of_documents_in_windows_are_projected(table, small_windows):
-    feed = TextFeed(table, seed=1, block_size=64, batch_size=1, packing="documents")
+    feed = TextFeed(table, Batching(seed=1, batch_size=1), block_size=64, packing="documents")
 
     assert not feed.exact
     assert feed.batches == pytest.approx(len(batches(feed, 1)), rel=0.1)
@@ -299,7 +311,7 @@ def make(request, table, other, small_windows):
         options = {"seed": 3, "block_size": 24, "batch_size": 4, **FEEDS[request.param]}
         weights = options.pop("mixture", None)
         tables = table if weights is None else [Weighed(table, weights[0]), Weighed(other, weights[1])]
-        made.append(TextFeed(tables, **options))
+        made.append(text_feed(tables, **options))
         return made[-1]
 
     yield new
@@ -337,12 +349,20 @@ def test_only_the_last_batch_of_an_epoch_says_so_and_what_is_done_adds_up(make):
     assert not feed.exact or feed.batches == len(deliveries)
 
 
+def test_targets_are_counted_without_being_read(make):
+    feed = make()
+
+    counted = [(delivery.batch, delivery.position, delivery.samples) for delivery in feed.counted().epoch(1)]
+
+    assert counted == [(delivery.batch.tokens, delivery.position, delivery.samples) for delivery in feed.epoch(1)]
+
+
 @pytest.mark.parametrize("options", [{}, {"packing": "documents"}, {"order": "contiguous"}])
 def test_ranks_share_each_batch(table, options):
     options = {"seed": 3, "block_size": 24, "batch_size": 5, **options}
 
     alone, *shares = (
-        batches(TextFeed(table, **options, **part)) for part in ({}, *({"rank": r, "world": 2} for r in (0, 1)))
+        batches(text_feed(table, **options, **part)) for part in ({}, *({"rank": r, "world": 2} for r in (0, 1)))
     )
 
     for whole, first, second in zip(alone, *shares, strict=True):
@@ -356,7 +376,7 @@ def test_workers_change_nothing(here, table, other):
     def epochs(workers):
         options = {"seed": 3, "block_size": 24, "batch_size": 4, **FEEDS[here], "workers": workers}
         weights = options.pop("mixture", (1.0, 0.0))
-        feed = TextFeed(
+        feed = text_feed(
             [Weighed(table, weights[0]), Weighed(other, weights[1])][: 2 if "mix" in here else 1], **options
         )
         made = [plain(delivery) for epoch in range(2) for delivery in feed.epoch(epoch)]
@@ -367,7 +387,7 @@ def test_workers_change_nothing(here, table, other):
 
 
 def test_a_batch_without_rows_is_one_for_a_rank_that_gets_none(table):
-    last = batches(TextFeed(table, seed=3, block_size=table.targets - 1, batch_size=1, rank=1, world=2))[-1]
+    last = batches(TextFeed(table, Batching(seed=3, batch_size=1, rank=1, world=2), block_size=table.targets - 1))[-1]
 
     assert isinstance(last, TextBatch)
     assert (len(last), last.tokens, last.bytes, last.padding) == (0, 0, 0.0, 0.0)

@@ -9,11 +9,12 @@ from hf_folders import CHATML, TEXTS, answers, folder, texts, write_lines
 
 import etude
 from etude.base.errors import ConfigError, DataError
+from etude.data.feeds.batching import Batching
 from etude.data.files.skipped import Policy
 from etude.data.tokens.tokenizers import load_tokenizer
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
 from etude.tasks.hf.config import HfConfig
-from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.feed import hf_feed
 from etude.tasks.hf.folder import HfModelConfig, load_parts, store_parts, stored_parts
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import Fields, open_samples
@@ -41,7 +42,9 @@ def rows(tmp_path_factory):
 
 
 def feed(task, table, *, batch_size=4, pack=None, **options):
-    return HfFeed(table, seq2seq=task.seq2seq, pad=task.pad, seed=1, batch_size=batch_size, pack=pack, **options)
+    return hf_feed(
+        table, Batching(seed=1, batch_size=batch_size, **options), seq2seq=task.seq2seq, pad=task.pad, pack=pack
+    )
 
 
 def batches(*arguments, **options):

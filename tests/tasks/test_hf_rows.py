@@ -8,10 +8,11 @@ import pytest
 from hf_folders import CHATML, PAIRS, TEXTS, answers, texts, tokenizer, write_lines
 
 from etude.base.errors import ConfigError, DataError, StorageError
+from etude.data.feeds.batching import Batching
 from etude.data.files.skipped import Policy, write_skipped
 from etude.tasks.hf import rows as hf_rows
 from etude.tasks.hf.chat import Encoder
-from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.feed import hf_feed
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import Asked, Conversation, Fields, Text, open_samples
 
@@ -196,8 +197,8 @@ def test_a_preparation_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert not [found for found in (tmp_path / "cache" / "hf").iterdir() if found.suffix != ".lock"]
 
 
-def feed(table, **options):
-    return HfFeed(table, seq2seq=False, pad=0, seed=1, **options)
+def feed(table, *, pack=None, **options):
+    return hf_feed(table, Batching(seed=1, **options), seq2seq=False, pad=0, pack=pack)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 4}, {"batch_tokens": 60}, {"batch_size": 1, "pack": 20}])
@@ -213,6 +214,15 @@ def test_a_feed_goes_on_right_behind_any_batch(options, workers, tmp_path):
 
     assert found == whole[2:]
     assert whole != [delivery.batch.inputs.tolist() for delivery in feed(table, **options).epoch(4)]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 4}, {"batch_tokens": 60}, {"batch_size": 1, "pack": 20}])
+def test_targets_are_counted_without_making_batches(options, tmp_path):
+    made = feed(prepared(texts(tmp_path / "t.jsonl"), tmp_path), **options)
+
+    counted = [delivery.batch for delivery in made.counted().epoch(2)]
+
+    assert counted == [delivery.batch.tokens for delivery in made.epoch(2)]
 
 
 def test_a_feed_tells_its_targets(tmp_path):

@@ -15,7 +15,8 @@ from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
 from etude.base.schedules import ScheduleSpec, bind
-from etude.data.feeds.pairs import PairFeed
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import pair_feed
 from etude.train.interrupt import Interrupted
 from etude.train.length import horizon
 
@@ -239,6 +240,9 @@ class Corpus:
         del side
         return np.repeat(4 + indices, self.lengths_[indices]), self.lengths_[indices]
 
+    def total(self, side):
+        del side
+
 
 class OfPairs(Regression):
     def training_step(self, batch):
@@ -249,7 +253,7 @@ class OfPairs(Regression):
 def of_pairs(folder, kill=()):
     callback = Kill(*kill)
     while True:
-        feed = PairFeed(Corpus(), seed=3, batch_tokens=24, window=11)
+        feed = pair_feed(Corpus(), Batching(seed=3, batch_tokens=24), window=11)
         assert not feed.exact
         made = trainer(folder, callbacks=[callback], loggers=[], learning_rate={"schedule": "linear", "peak": 1e-3})
         try:

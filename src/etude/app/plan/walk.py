@@ -1,6 +1,5 @@
 """The steps of a run, walked without taking any: how far it is after each of them, and when what is due."""
 
-import copy
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
-from etude.data.feeds.planned import PlannedFeed
 from etude.train.training import Training
 from etude.train.values import Value
 
@@ -205,9 +203,10 @@ class _Look:
     """
 
     def __init__(self, feed: Feed, values: Sequence[Value]) -> None:
-        self._feed, self._count = _unfetched(feed)
+        counted = feed.counted()
+        self._feed, self._counts = counted or feed, counted is not None
         self._values = values
-        self._cost = 1 if self._count else MADE
+        self._cost = 1 if self._counts else MADE
         self._left = LOOKED
         self._kept: list[Delivery] = []
         self._kept_with: list[float] = []
@@ -226,9 +225,9 @@ class _Look:
 
     def tokens_of(self, delivery: Delivery) -> int:
         """The targets of a batch: counted, or of pieces of one the mean."""
-        if self._count is not None:
+        if self._counts:
             return int(delivery.batch)
-        targets, pieces = getattr(self._feed, "targets", None), getattr(self._feed, "pieces", None)
+        targets, pieces = self._feed.targets, self._feed.pieces
         return round(targets / pieces) if targets and pieces else 0
 
     def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
@@ -243,20 +242,3 @@ class _Look:
         for delivery in self._feed.epoch(epoch, position):
             self._left -= self._cost + delivery.samples // SAMPLES_A_BATCH
             yield delivery
-
-
-def _unfetched(feed: Feed) -> tuple[Feed, Callable[..., int] | None]:
-    """The feed with nothing but a count of targets fetched for each batch, where it is one whose plan is known."""
-    table = getattr(feed, "_table", None)
-    if not isinstance(feed, PlannedFeed) or table is None:
-        return feed, None
-    lengths = table.lengths("target")
-
-    def count(epoch: int, indices: Any) -> int:
-        del epoch
-        return int(lengths[indices].sum()) + len(indices)  # with the end of each
-
-    look = copy.copy(feed)
-    # Limits, positions and the ends of epochs stay the feed's own business; only what it fetches is another thing.
-    look._fetch, look._workers, look._pin = count, None, False  # noqa: SLF001
-    return look, count

@@ -129,7 +129,7 @@ def _of_loader(
         pin_memory=loader.pin_memory,
         limit=limit,
         notice=notice,
-        counted=not single,
+        sized=not single,
     )
 
 

@@ -24,12 +24,7 @@ Ints = NDArray[np.int64]
 class PairTable(Protocol):
     """What a batch needs of a prepared corpus: ids without special tokens, by side."""
 
-    def __len__(self) -> int: ...
-
-    def lengths(self, side: str) -> Any:
-        """Give the tokens of every sample of a side: [N], indexable by an array of samples."""
-
-    def gather(self, side: str, indices: Ints) -> tuple[NDArray[Any], NDArray[Any]]:
+    def gather(self, side: str, indices: Ints, /) -> tuple[NDArray[Any], NDArray[Any]]:
         """Give the ids of the samples one after another, and how many each has."""
 
 

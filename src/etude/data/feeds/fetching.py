@@ -16,6 +16,18 @@ Fetch = Callable[[int, Keys], Any]
 """(epoch, samples) to their batch. Where worker processes are not forked it must pickle."""
 
 
+class Counted:
+    """Counts the targets of a batch in the place of making it."""
+
+    def __init__(self, count: Callable[[Any], int]) -> None:
+        self._count = count
+
+    def __call__(self, epoch: int, keys: Keys) -> int:
+        """Give the targets of the samples `keys`."""
+        del epoch
+        return self._count(keys)
+
+
 class SampleFetch:
     """Makes batches of a map-style dataset's samples.
 

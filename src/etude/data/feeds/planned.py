@@ -1,5 +1,6 @@
 """A feed over a plan: batches made here, or ahead of time by worker processes, in the plan's order either way."""
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -24,9 +25,10 @@ class PlannedFeed(Feed):
     """The batches of `plan`, each made by `fetch`: here, or in `workers`.
 
     `pin_memory` counts where there is CUDA. `limit` keeps the first batches of each epoch. `varying` says that the
-    size of batches may change within an epoch, which is then counted in samples. Without `counted` the plan does not
-    know how many samples a batch holds, and each is asked. A worker process that dies is replaced, and the order goes
-    on unchanged; when the same batch ends one after another, that is a DataError.
+    size of batches may change within an epoch, which is then counted in samples. Without `sized` the plan does not
+    know how many samples a batch holds, and each is asked. A
+    worker process that dies is replaced, and the order goes on unchanged; when the same batch ends one after another,
+    that is a DataError.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class PlannedFeed(Feed):
         pin_memory: bool = False,
         limit: Limit | None = None,
         varying: bool = False,
-        counted: bool = True,
+        sized: bool = True,
         notice: Say = unheard,
     ) -> None:
         self._plan = plan
@@ -47,7 +49,7 @@ class PlannedFeed(Feed):
         self._pin = pin_memory and torch.cuda.is_available()
         self._limit = limit
         self._varying = varying
-        self._counted = counted
+        self._sized = sized
         self._notice = notice
         self._expected: tuple[int, int, float] | None = None
 
@@ -124,6 +126,12 @@ class PlannedFeed(Feed):
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
         self._plan.resize(size)
 
+    def fetching(self, fetch: Fetch) -> "PlannedFeed":
+        """Give a feed of the same plan, with what it is set to later, that fetches another thing, in this process."""
+        other = copy.copy(self)
+        vars(other).update(_fetch=fetch, _workers=None, _pin=False)
+        return other
+
     def close(self) -> None:
         """End worker processes; the feed can be used again."""
         if self._workers is not None:
@@ -138,7 +146,7 @@ class PlannedFeed(Feed):
         for planned, batch in made:
             after = planned.position
             last = planned.last or after["batch"] == stop
-            samples = planned.samples if self._counted else nest.count_samples(batch) or 1
+            samples = planned.samples if self._sized else nest.count_samples(batch) or 1
             yield Delivery(batch, samples, after, after[unit], last)
 
     def _here(self, epoch: int, plans: Iterable[Planned]) -> Iterator[tuple[Planned, Any]]:

@@ -1,17 +1,16 @@
 """The feed of prepared text."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, final
 
 from etude.base.errors import ConfigError
-from etude.base.says import Say, unheard
-from etude.data.feeds.feed import Limit
+from etude.data.feeds.batching import Batching, workers_of
+from etude.data.feeds.feed import Feed
+from etude.data.feeds.fetching import Counted
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.text_batches import TextFetch
-from etude.data.feeds.workers import Workers
-from etude.data.order.plan import Share
 from etude.data.order.text_plan import ContiguousPlan, TextPlan
-from etude.data.order.text_rows import DocumentSource, Joined, StreamSource
+from etude.data.order.text_rows import DocumentSource, Joined, Rows, StreamSource
 from etude.data.store.text_table import TextTable
 
 
@@ -22,77 +21,51 @@ class Weighed(NamedTuple):
     weight: float
 
 
+class _Layout(NamedTuple):
+    """How rows lie in the text."""
+
+    block: int
+    documents: bool
+    contiguous: bool
+    varying: bool
+
+
+@final
 class TextFeed(PlannedFeed):
     """Batches of text of one table, or of several: a mixture by their weights, one after the other for `evaluation`.
 
-    A batch has `batch_size` rows, or as many as `batch_tokens` tokens fill, of `block_size` places. With `packing =
+    A batch has as many rows as `batching` says, or as its tokens fill, of `block_size` places. With `packing =
     "stream"` a row is a stretch of the stream of documents, with `"documents"` whole documents that know where they
     begin. `order = "contiguous"` lets each row go on where that row of the batch before ended. Training cuts and
     shuffles anew in every epoch; `evaluation`, and training without `shuffle`, takes the text as it lies. Every
     target is in one batch of an epoch, but in a mixture.
     """
 
-    def __init__(  # noqa: PLR0913 - the options of [data] and [train], one for one
+    def __init__(
         self,
         tables: TextTable | Sequence[Weighed],
+        batching: Batching | None = None,
         *,
-        seed: int,
         block_size: int,
-        batch_size: int | None = None,
-        batch_tokens: int | None = None,
         packing: str = "stream",
         order: str = "shuffled",
-        shuffle: bool = True,
-        evaluation: bool = False,
-        workers: int = 0,
-        pin_memory: bool = False,
-        rank: int = 0,
-        world: int = 1,
-        limit: Limit | None = None,
-        varying: bool = False,
         varying_block: bool = False,
-        notice: Say = unheard,
+        **options: Any,
     ) -> None:
-        if (batch_size is None) == (batch_tokens is None):
-            raise ValueError("A feed takes either batch_size or batch_tokens.")
+        batching = batching or Batching(**options)
         parts = [Weighed(tables, 1.0)] if isinstance(tables, TextTable) else list(tables)
+        layout = _Layout(block_size, packing == "documents", order == "contiguous", varying_block)
         self._tables = [part.table for part in parts]
-        size, by_tokens, share = batch_size or batch_tokens or 0, batch_tokens is not None, Share(rank, world)
-        documents = packing == "documents"
-        plan: TextPlan | ContiguousPlan
-        if order == "contiguous":
-            if documents or len(parts) > 1:
-                what = 'data.packing = "documents"' if documents else "a mixture"
-                raise ConfigError(f'data.order = "contiguous" follows one stream of text, and cannot be with {what}.')
-            plan = ContiguousPlan(
-                self._tables[0], size, block_size, by_tokens=by_tokens, varying=varying_block, share=share
-            )
-        else:
-            shuffle = shuffle and not evaluation
-            kind = DocumentSource if documents else StreamSource
-            sources = [kind(table, number, seed=seed, shuffle=shuffle) for number, table in enumerate(self._tables)]
-            plan = TextPlan(
-                [Joined(sources)] if evaluation and len(parts) > 1 else sources,
-                size,
-                block_size,
-                by_tokens=by_tokens,
-                documents=documents,
-                seed=seed,
-                weights=[part.weight for part in parts],
-                varying=varying_block,
-                share=share,
-            )
+        self._text_plan = _plan(parts, batching, layout)
         fetch = TextFetch(self._tables)
-        crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
-        self._text_plan = plan
         super().__init__(
-            plan,
+            self._text_plan,
             fetch,
-            workers=crew,
-            pin_memory=pin_memory,
-            limit=limit,
-            varying=varying,
-            notice=notice,
+            workers=workers_of(batching, fetch),
+            pin_memory=batching.pin_memory,
+            limit=batching.limit,
+            varying=batching.varying,
+            notice=batching.notice,
         )
 
     def resize_block(self, block: int) -> None:
@@ -103,9 +76,47 @@ class TextFeed(PlannedFeed):
         """Set the weight of a source of a mixture, for epochs begun from now on; one continued keeps its own."""
         self._text_plan.reweigh(source, weight)
 
+    def counted(self) -> Feed:
+        """Give a feed of the same epochs whose deliveries hold, in place of a batch, its targets."""
+        return self.fetching(Counted(Rows.targets))
+
     @property
     def targets(self) -> float:
         """Targets of an epoch that a loss counts: every token, and the end of each document."""
         plan = self._text_plan
         whole = plan.targets([table.targets for table in self._tables])
         return whole * min(1.0, (self.samples or plan.samples) / plan.samples)
+
+
+def _plan(parts: Sequence[Weighed], batching: Batching, layout: _Layout) -> TextPlan | ContiguousPlan:
+    if layout.contiguous:
+        return _contiguous(parts, batching, layout)
+    kind = DocumentSource if layout.documents else StreamSource
+    sources = [
+        kind(part.table, number, seed=batching.seed, shuffle=batching.shuffled) for number, part in enumerate(parts)
+    ]
+    return TextPlan(
+        [Joined(sources)] if batching.evaluation and len(parts) > 1 else sources,
+        batching.size,
+        layout.block,
+        by_tokens=batching.by_tokens,
+        documents=layout.documents,
+        seed=batching.seed,
+        weights=[part.weight for part in parts],
+        varying=layout.varying,
+        share=batching.share,
+    )
+
+
+def _contiguous(parts: Sequence[Weighed], batching: Batching, layout: _Layout) -> ContiguousPlan:
+    if layout.documents or len(parts) > 1:
+        what = 'data.packing = "documents"' if layout.documents else "a mixture"
+        raise ConfigError(f'data.order = "contiguous" follows one stream of text, and cannot be with {what}.')
+    return ContiguousPlan(
+        parts[0].table,
+        batching.size,
+        layout.block,
+        by_tokens=batching.by_tokens,
+        varying=layout.varying,
+        share=batching.share,
+    )

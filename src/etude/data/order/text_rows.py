@@ -51,6 +51,10 @@ class Rows(Sequence[Row]):
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
+    def targets(self) -> int:
+        """Count the targets of all rows."""
+        return sum(int(row[:, 2].sum()) for row in self.rows)
+
 
 class Cursor(Protocol):
     """Goes through the rows of a source."""

@@ -22,6 +22,15 @@ class ComputedTable:
         """Give the lengths of a side, computed where they are asked for."""
         return ComputedLengths(side)
 
+    def total(self, side: str) -> int | None:
+        """Give nothing: all ids would have to be computed."""
+        del side
+        return None
+
+    def origin(self, row: int) -> int:
+        """Give which sample a row is."""
+        return row
+
     def gather(self, side: str, indices: Ints) -> tuple[Ints, Ints]:
         """Give the ids of the samples one after another, and how many each has."""
         lengths = ComputedLengths(side)[indices]
