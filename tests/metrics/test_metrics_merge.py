@@ -11,10 +11,8 @@ from etude.train.watch.metrics import Metric
 
 RATIOS = [(4.0, 2.0), (0.5, 3.0), (7.25, 8.0)]
 TEXTS = [(["a cat sat down"], ["the cat sat down"]), (["it rains today here"], ["it rains here today"])]
-EVERY = [
-    *((kind, RATIOS) for kind in (Accuracy, BitsPerByte, Perplexity)),
-    *((k, TEXTS) for k in TEXT_METRICS.values()),
-]
+RATIO_KINDS = (Accuracy, BitsPerByte, Perplexity)
+EVERY = [*((kind, RATIOS) for kind in RATIO_KINDS), *((kind, TEXTS) for kind in TEXT_METRICS.values())]
 every_metric = pytest.mark.parametrize(("kind", "seen"), EVERY, ids=lambda value: getattr(value, "__name__", ""))
 
 
