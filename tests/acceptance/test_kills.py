@@ -18,7 +18,7 @@ MAIN = "etude.app.cli.main:main"
 KILLS = 25
 WORKERS = [0, 2]
 MOMENTS = {
-    "before the first step": "etude.train.training:Training.begin",
+    "before the first step": "etude.train.run:Run.begin",
     "in a step, before the gradient": "etude.train.step.update:Update.__call__",
     "in the middle of accumulation": "etude.tasks.translation.task:TranslationTask.training_step",
     "after the optimizer's step": "etude.train.averaging:Average.update",
@@ -32,7 +32,7 @@ MOMENTS = {
     "between rename and links": "etude.train.memory.checkpoint.store:replace_link",
     "while old checkpoints are removed": "etude.train.memory.checkpoint.store:Store._remove_old",
     "while one is removed": "shutil:rmtree",
-    "after the last save": "etude.train.training:Training.end",
+    "after the last save": "etude.train.run:Run.end",
 }
 
 

@@ -11,7 +11,7 @@ from etude.app.running import train
 from etude.base.errors import RefusedError
 from etude.train.interrupt import Interrupted
 from etude.train.lock import Lock
-from etude.train.training import Training
+from etude.train.run import Run
 
 PLATEAU = {"schedule": "plateau", "peak": 0.05, "patience": 1, "min_delta": 10.0}
 VARIANTS = {
@@ -81,7 +81,7 @@ def test_a_fork_shares_every_bit_up_to_its_step(at, parents, tmp_path):
 
 
 def test_a_checkpoint_of_the_step_itself_is_taken_over_and_no_step_taken_again(parents, tmp_path, monkeypatch):
-    monkeypatch.setattr(Training, "step", None)
+    monkeypatch.setattr(Run, "step", None)
 
     made = fork(parents("plain"), "16 steps", home(tmp_path), train=False)
 
@@ -144,11 +144,11 @@ def test_where_the_parent_has_had_a_better_one_since_best_is_where_the_fork_begi
 
 
 CUTS = {
-    "in the shared steps": (Training, "step", 6),
+    "in the shared steps": (Run, "step", 6),
     "between shared steps and fork": (branching, "prepare", 1),
     "while the fork is written": (branching, "write_json", 1),
     "while the way is removed": (branching, "remove_tree", 1),
-    "in the fork's own steps": (Training, "step", 13),
+    "in the fork's own steps": (Run, "step", 13),
 }
 
 
@@ -198,7 +198,7 @@ def test_a_fork_that_was_killed_goes_on_to_the_same_bits(cut, again, unbroken, p
 
 
 def test_a_fork_interrupted_in_the_shared_steps_has_saved_and_goes_on(parents, tmp_path, monkeypatch):
-    straight, real, taken = parents("plain"), Training.step, []
+    straight, real, taken = parents("plain"), Run.step, []
 
     def step(self, group):
         taken.append(1)
@@ -207,7 +207,7 @@ def test_a_fork_interrupted_in_the_shared_steps_has_saved_and_goes_on(parents, t
         return real(self, group)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "step", step)
+        patch.setattr(Run, "step", step)
         with pytest.raises(Interrupted):
             fork(straight, "7 steps", home(tmp_path))
     made = fork(straight, "7 steps", home(tmp_path))

@@ -186,5 +186,5 @@ patience = 2
     assert "Nothing to do: the run is finished (early stopping: val/loss" in capsys.readouterr().err
     assert (tmp_path / "runs/c/metrics.jsonl").read_bytes() == before
     assert state(tmp_path / "runs/c") == FINISHED
-    assert main(["train", "c.toml", "--callbacks.early.patience=3", "--train.max_duration=14 steps"]) == 0
+    assert main(["train", "c.toml", "--train.max_duration=14 steps"]) == 0
     assert json.loads((tmp_path / "runs/c/metrics.jsonl").read_text().splitlines()[-1])["step"] > 6

@@ -14,15 +14,15 @@ from etude.train.lock import Lock, claimed
 from etude.train.memory.checkpoint import verify
 
 TERM, INT = int(signal.SIGTERM), int(signal.SIGINT)
-STEP = "etude.train.training:Training.step"
-CHECK = "etude.train.training:Training._sanity_check"
+STEP = "etude.train.run:Run.step"
+CHECK = "etude.train.validating:Validation.try_out"
 PLACES = {
     "in the sanity check": (CHECK, 1, 1),
-    "before the first step": ("etude.train.training:Training.begin", 1, None),
+    "before the first step": ("etude.train.run:Run.begin", 1, None),
     "in the first step": (STEP, 1, 1),
     "in a step": (STEP, 5, 5),
     "in validation": ("small_runs:Regression.validation_step", 4, 3),
-    "in a save": ("etude.train.training:Training._capture", 2, None),
+    "in a save": ("etude.train.saving:capture", 2, None),
     "while rows are written": ("etude.train.watch.record:Record.write", 6, None),
     "in the last step": (STEP, 9, 9),
 }
@@ -67,7 +67,7 @@ def test_the_first_signal_ends_a_run_after_the_step_and_a_save(place, number, st
 @pytest.mark.parametrize(
     "at",
     [
-        "etude.train.training:Training._capture",
+        "etude.train.saving:capture",
         pytest.param(STEP, marks=pytest.mark.acceptance),
         pytest.param("etude.train.watch.record:Record.write", marks=pytest.mark.acceptance),
     ],

@@ -10,7 +10,7 @@ from torch import nn
 import etude
 from etude.base.progress import Progress
 from etude.train.optim.slot import Slot
-from etude.train.step.group import _power_of_two
+from etude.train.step.accumulation import _power_of_two
 from etude.train.step.outcome import Outcome, Round
 from etude.train.step.precision import Precision
 from etude.train.step.regularisers import OfParameters, Regulariser

@@ -22,11 +22,11 @@ from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
 from etude.callbacks.progress import span
 from etude.train.fit import Job, as_durations
-from etude.train.fit import prepare as prepare_training
+from etude.train.fit import prepare as prepare_run
 from etude.train.interrupt import Interrupts
 from etude.train.length import horizon as horizon_of
+from etude.train.run import Run
 from etude.train.step.precision import Precision
-from etude.train.training import Training
 
 WARM_STEPS, STEPS = 2, 8
 SECONDS = 20.0
@@ -69,33 +69,33 @@ def _facts(loaded: Loaded[Config], say: Say) -> Iterator[Fact]:
     if config.data.test is not None:
         yield Fact("test", open_corpus(config, ["test"], say, stored=folder / TOKENIZERS).size("test"))
     try:
-        training = prepare_training(job, Interrupts())
-        yield from _model(training, config.train.precision)
+        run = prepare_run(job, Interrupts())
+        yield from _model(run, config.train.precision)
         begun = perf_counter()
-        training.begin()
-        yield from _sanity(training, job, perf_counter() - begun)
-        yield from _steps(training, job)
+        run.begin()
+        yield from _sanity(run, job, perf_counter() - begun)
+        yield from _steps(run, job)
     finally:
         job.train.close()
         if job.val is not None:
             job.val.close()
 
 
-def _model(training: Training, precision: str) -> Iterator[Fact]:
-    parameters = list(training.task.parameters())
+def _model(run: Run, precision: str) -> Iterator[Fact]:
+    parameters = list(run.learner.task.parameters())
     count = sum(p.numel() for p in parameters)
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     yield Fact("model", f"{count:,} parameters" + ("" if trained == count else f", {trained:,} of them trained"))
-    yield Fact("device", f"{training.device}, {Precision(precision, training.device).name}")
+    yield Fact("device", f"{run.learner.device}, {Precision(precision, run.learner.device).name}")
 
 
-def _sanity(training: Training, job: Job, seconds: float) -> Iterator[Fact]:
+def _sanity(run: Run, job: Job, seconds: float) -> Iterator[Fact]:
     if job.val is None:
         yield Fact("validation", "none: data.val is not set, so best is last")
-    elif training.sanity_batches == 0:
+    elif run.validation.tried == 0:
         yield Fact("validation", "not tried: train.sanity_batches is 0")
     else:
-        tried = training.sanity_batches
+        tried = run.validation.tried
         whole = (
             f"; all {job.val.batches:,} batches take about {span(seconds / tried * job.val.batches)}"
             if job.val.batches
@@ -104,29 +104,29 @@ def _sanity(training: Training, job: Job, seconds: float) -> Iterator[Fact]:
         yield Fact("validation", f"{tried} batches work{whole}")
 
 
-def _steps(training: Training, job: Job) -> Iterator[Fact]:
+def _steps(run: Run, job: Job) -> Iterator[Fact]:
     """Take a few steps, and tell what they show."""
     times: list[float] = []
     tokens: list[int] = []
     shapes, begun = "", perf_counter()
-    groups = training.groups()
+    groups = run.groups()
     for group in islice(groups, WARM_STEPS + STEPS):
         shapes = shapes or ", ".join(shapes_of(group[0].batch))
         start = perf_counter()
-        before, now = training.step(group)
-        _wait_for(training.device)
+        before, now = run.step(group)
+        _wait_for(run.learner.device)
         times.append(perf_counter() - start)
         tokens.append(now.tokens - before.tokens)
         if perf_counter() - begun > SECONDS:
             break
     groups.close()  # type: ignore[attr-defined]
-    training.log()
-    yield Fact("batch", f"the first: {shapes}; loss {training.record.last['train/loss']:.4g} after {len(times)} steps")
+    run.log()
+    yield Fact("batch", f"the first: {shapes}; loss {run.record.last['train/loss']:.4g} after {len(times)} steps")
     measured = slice(min(WARM_STEPS, len(times) - 1), None)
     seconds = sum(times[measured]) / len(times[measured])
     rate = sum(tokens[measured]) / max(sum(times[measured]), 1e-9)
     yield Fact("step", f"{seconds:.3g} s, {rate:,.0f} tokens/s")
-    yield Fact("memory", memory(training))
+    yield Fact("memory", memory(run))
     horizon = horizon_of(as_durations(job.config.max_duration), job.train, job.config.accumulate)
     if horizon.steps_per_epoch is not None:
         each = horizon.steps_per_epoch
@@ -135,14 +135,14 @@ def _steps(training: Training, job: Job) -> Iterator[Fact]:
         yield Fact("run", f"{horizon.steps:,.0f} steps, about {span(horizon.steps * seconds)} without validation")
 
 
-def memory(training: Training) -> str:
+def memory(run: Run) -> str:
     """What weights, gradients and optimizer hold, and the most that the steps needed."""
-    parameters = list(training.task.parameters())
+    parameters = list(run.learner.task.parameters())
     weights = sum(p.numel() * p.element_size() for p in parameters)
     gradients = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
-    moments = sum(bytes_of(slot.state_dict()) for slot in training.slots)
-    if training.device.type == "cuda":
-        peak, whose = torch.cuda.max_memory_allocated(training.device), "on the device at most"
+    moments = sum(bytes_of(slot.state_dict()) for slot in run.learner.slots)
+    if run.learner.device.type == "cuda":
+        peak, whose = torch.cuda.max_memory_allocated(run.learner.device), "on the device at most"
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         peak, whose = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "of this process at most"

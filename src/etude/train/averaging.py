@@ -8,10 +8,14 @@ from torch import Tensor, nn
 
 
 class NoAverage:
-    """The average of a run that keeps none: its weights are the raw ones."""
+    """The average of a run that keeps none: its weights are the raw ones. It counts, for one that begins later."""
+
+    def __init__(self) -> None:
+        self.updates = 0
 
     def update(self) -> None:
-        """Do nothing."""
+        """Count a step."""
+        self.updates += 1
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -23,11 +27,19 @@ class NoAverage:
         return None
 
     def state_dict(self) -> dict[str, int]:
-        """Nothing."""
-        return {}
+        """The number of updates."""
+        return {"updates": self.updates}
 
-    def load(self, weights: Mapping[str, Tensor] | None, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from `state_dict()`."""
+        self.updates = state["updates"]
+
+    def load(self, weights: Mapping[str, Tensor] | None) -> None:
         """Do nothing."""
+
+    def take_over(self, former: "Average | NoAverage") -> None:
+        """Go on counting."""
+        self.updates = former.updates
 
 
 class Average:
@@ -40,23 +52,32 @@ class Average:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._module = module
         self._decay = decay
-        self._updates = 0
-        own = module.state_dict(keep_vars=True)
-        # A weight of two names is one: swapped under each of them, it would come back as its average.
-        kept = {id(value): value.detach().clone() for value in own.values()}
-        self._averaged = {name: kept[id(value)] for name, value in own.items()}
-        pairs = list({id(value): (kept[id(value)], value) for value in own.values()}.values())
-        moving = [pair for pair in pairs if isinstance(pair[1], nn.Parameter) and pair[1].is_floating_point()]
-        self._old = [old for old, _ in moving]
-        self._new = [new.detach() for _, new in moving]
-        averaged = {id(new) for _, new in moving}
-        self._rest = [(old, new.detach()) for old, new in pairs if id(new) not in averaged]
+        self.updates = 0
+        self._averaged: dict[str, Tensor] = {}
+        self._old: list[Tensor] = []
+        self._new: list[Tensor] = []
+        self._rest: list[tuple[Tensor, Tensor]] = []
+        kept: dict[int, Tensor] = {}
+        for name, value in module.state_dict(keep_vars=True).items():
+            # A weight of two names is one: swapped under each of them, it would come back as its average.
+            if id(value) not in kept:
+                kept[id(value)] = value.detach().clone()
+                self._watch(kept[id(value)], value)
+            self._averaged[name] = kept[id(value)]
+
+    def _watch(self, old: Tensor, new: Tensor) -> None:
+        """Average a parameter; take over a buffer, or a tensor of whole numbers, as it is."""
+        if isinstance(new, nn.Parameter) and new.is_floating_point():
+            self._old.append(old)
+            self._new.append(new.detach())
+        else:
+            self._rest.append((old, new.detach()))
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
-        self._updates += 1
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        self.updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self._old, self._new, 1 - decay)
         for old, new in self._rest:
             old.copy_(new)
@@ -83,10 +104,20 @@ class Average:
 
     def state_dict(self) -> dict[str, int]:
         """The number of updates; the weights have a file of their own."""
-        return {"updates": self._updates}
+        return {"updates": self.updates}
 
-    def load(self, weights: Mapping[str, Tensor] | None, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from `state_dict()`."""
+        self.updates = state["updates"]
+
+    def load(self, weights: Mapping[str, Tensor] | None) -> None:
         """Go on from stored weights; without them the average begins at the module's present ones."""
         for name, value in (weights or self._module.state_dict()).items():
             self._averaged[name].copy_(value)
-        self._updates = state.get("updates", 0)
+
+    def take_over(self, former: "Average | NoAverage") -> None:
+        """Go on with the average of weights that both have, by name and shape; the others begin at present ones."""
+        for name, value in (former.weights() or {}).items():
+            if name in self._averaged and self._averaged[name].shape == value.shape:
+                self._averaged[name].copy_(value)
+        self.updates = former.updates

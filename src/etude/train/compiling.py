@@ -1,7 +1,7 @@
 """`torch.compile` for the modules of a task, in place: parameters keep their names."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -19,22 +19,28 @@ def compile_task(task: nn.Module, say: Callable[[str], None]) -> None:
     children (a single layer) is left as it is where there are others: it has little to gain.
     """
     for part in task.modules():
-        for name in getattr(part, LEFT, ()):
-            object.__setattr__(part, name, torch.compiler.disable(getattr(part, name)))  # type: ignore[no-untyped-call]
+        _leave_alone(part)
     children = [child for child in task.children() if any(True for _ in child.parameters())]
-    larger = [child for child in children if any(True for _ in child.children())]
+    chosen = [child for child in children if any(True for _ in child.children())] or children
     with warnings.catch_warnings():
         # The compiler's own modules use a name of torch's that is deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
-        _compile(larger or children)
-    told = ", ".join(type(child).__name__ for child in larger or children) or "nothing: the task holds no module"
+        for child in chosen:
+            _compile(child)
+    told = ", ".join(type(child).__name__ for child in chosen) or "nothing: the task holds no module"
     say(f"torch.compile compiles {told}; the first steps and the first validation wait for it.")
 
 
-def _compile(modules: Iterable[nn.Module]) -> None:
-    for child in modules:
-        names = getattr(child, METHODS, ())
-        if not names:
-            child.compile(dynamic=True)
-        for name in names:
-            object.__setattr__(child, name, torch.compile(getattr(child, name), dynamic=True))
+def _leave_alone(part: nn.Module) -> None:
+    """Keep from the compiler what a module says that it should not see."""
+    for name in getattr(part, LEFT, ()):
+        object.__setattr__(part, name, torch.compiler.disable(getattr(part, name)))  # type: ignore[no-untyped-call]
+
+
+def _compile(module: nn.Module) -> None:
+    """Compile a module: its `forward`, or the methods that it names."""
+    names = getattr(module, METHODS, ())
+    if not names:
+        module.compile(dynamic=True)
+    for name in names:
+        object.__setattr__(module, name, torch.compile(getattr(module, name), dynamic=True))

@@ -14,11 +14,11 @@ MOST = 8
 
 def components(
     task: nn.Module,
-    data: Mapping[str, Any],
+    data: Mapping[str, object],
     *,
     slots: Iterable[Slot] = (),
-    schedules: Iterable[Any] = (),
-    others: Iterable[Any] = (),
+    schedules: Iterable[object] = (),
+    others: Iterable[object] = (),
 ) -> Iterator[Any]:
     """The parts, in that order; the same one may come twice."""
     yield from task.modules()
@@ -34,7 +34,7 @@ def components(
     yield from others
 
 
-def _sources(data: Any) -> Iterator[Any]:
+def _sources(data: object) -> Iterator[Any]:
     """Data, and what it is made of: a loader's samplers and collation, the datasets that wrap one another."""
     yield data
     if isinstance(data, DataLoader):

@@ -32,7 +32,7 @@ def _is_no_share(duration: Duration) -> Duration:
     return duration
 
 
-def _splits(given: Any) -> Any:
+def _splits(given: object) -> Any:
     """Read `"all"`, one split's name, and `false` as lists."""
     if given == "all":
         return list(get_args(Split))

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
-from etude.train.step.terms import TOTAL, read_terms
+from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import ScalarLog, adapt, computed, prefixed
 
@@ -23,14 +22,14 @@ NAMES = {"val": "validation"}
 def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     task: Task,
     deliveries: Iterable[Delivery],
-    step: Callable[[Any], Any],
+    step: Callable[[object], object],
     *,
     prefix: str,
     device: torch.device,
     seed: int = 1,
-    weigh: Callable[[Any], int | None] | None = None,
-    before: Callable[[Any], None] = lambda _: None,
-    after: Callable[[Any, Any], None] = lambda *_: None,
+    weigh: Callable[[object], int | None] | None = None,
+    before: Callable[[object], None] = lambda _: None,
+    after: Callable[[object, object], None] = lambda *_: None,
 ) -> dict[str, float]:
     """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
 
@@ -39,9 +38,7 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     each batch, `after` of the batch and what the step gave as `outputs`. Raises DataError where there is no batch.
     """
     weigh = weigh or task.batch_size
-    sums, scalars = ScalarLog(), ScalarLog()
-    weights: dict[str, float] = {}
-    found = False
+    sums, scalars = _Sums(), ScalarLog()
     given = task.configure_metrics()
     metrics = {name: adapt(metric, device) for name, metric in given.items()}
     for metric in metrics.values():
@@ -49,25 +46,43 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     with undisturbed(seed), evaluating(task), torch.no_grad():
         task.metrics, task._scalars = given, scalars  # noqa: SLF001 - the loop is the task's other half
         for delivery in deliveries:
-            found = True
             batch = move(delivery.batch, device, non_blocking=True)
             before(batch)
             returned = step(batch)
-            for term in read_terms(returned, lambda batch=batch: weigh(batch)):  # type: ignore[misc]
-                sums.add_sum(term.name, term.sum.detach(), term.count)
-                weights[term.name] = term.weight
+            sums.add(read_terms(returned, lambda batch=batch: weigh(batch)))  # type: ignore[misc]
             after(batch, returned.outputs if isinstance(returned, StepOutput) else None)
         task._scalars = None  # noqa: SLF001
-    if not found:
+    if not sums.found:
         raise DataError(f"The {NAMES.get(prefix, prefix)} data holds no batch.")
-    values = sums.read()
-    active = {name: value * weights[name] for name, value in values.items() if weights[name]}
-    result = scalars.read()  # what the step returned counts beside a scalar logged under the same name
-    result |= {name: value for name, value in values.items() if name != TOTAL or not active}
-    if active:
-        result[TOTAL] = sum(active.values())
-    result.update(computed(metrics))
+    # What the step returned counts beside a scalar logged under the same name.
+    result = scalars.read() | sums.read() | computed(metrics)
     return {prefixed(prefix, name): value for name, value in result.items()}
+
+
+class _Sums:
+    """The terms of a loss over a pass."""
+
+    def __init__(self) -> None:
+        self.found = False
+        """Whether there was a batch."""
+        self._sums = ScalarLog()
+        self._weights: dict[str, float] = {}
+
+    def add(self, terms: Iterable[Term]) -> None:
+        """Take in one batch's."""
+        self.found = True
+        for term in terms:
+            self._sums.add_sum(term.name, term.sum.detach(), term.count)
+            self._weights[term.name] = term.weight
+
+    def read(self) -> dict[str, float]:
+        """Each term over its count, and their weighted sum as the loss."""
+        values = self._sums.read()
+        active = [value * self._weights[name] for name, value in values.items() if self._weights[name]]
+        if active:
+            values.pop(TOTAL, None)
+            values[TOTAL] = sum(active)
+        return values
 
 
 @contextmanager

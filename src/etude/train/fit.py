@@ -15,8 +15,10 @@ from etude.train.interrupt import Interrupted, Interrupts
 from etude.train.job import Job, Resume, as_durations
 from etude.train.loop import train
 from etude.train.memory.checkpoint import read_weights
+from etude.train.memory.state import seed_generators
 from etude.train.prepare import prepare
 from etude.train.resume import go_on, load_weights
+from etude.train.run import Run
 from etude.train.task import Task
 from etude.train.watch.record import Row
 
@@ -74,32 +76,36 @@ def fit(job: Job) -> Result:
     """
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        training = prepare(job, interrupts)
-        stack.callback(training.keeper.close)
-        stack.callback(training.record.close)
-        stack.callback(job.train.close)
+        run = prepare(job, interrupts)
+        for close in (run.saves.keeper.close, run.record.close, job.train.close):
+            stack.callback(close)
         if job.val is not None:
             stack.callback(job.val.close)
         try:
-            training.state.parts["generators"].seed(job.seed)  # type: ignore[attr-defined]
+            seed_generators(job.seed)
             if job.folder is not None:
-                go_on(job, training)
-            end = train(training)
+                go_on(job, run)
+            end = train(run)
         except BaseException as error:
-            training.events.exception(error)
+            run.events.exception(error)
             raise
-        result = Result(
-            end=end,
-            progress=training.state.progress,
-            metrics=training.metrics or _of_validation(training.record.last),
-            best=training.keeper.best,
-            last=training.keeper.last,
-            history=training.record.rows,
-            best_weights=getattr(training.keeper, "best_weights", None),
-            skipped=training.state.skipped,
-            best_step=training.stopping.best_step,
-        )
+        result = _result(run, end)
     if interrupts.received is not None and end.kind is Kind.INTERRUPTED:
         raise Interrupted(interrupts.received, result)
     job.after(result)
     return result
+
+
+def _result(run: Run, end: End) -> Result:
+    keeper = run.saves.keeper
+    return Result(
+        end=end,
+        progress=run.state.progress,
+        metrics=run.validation.metrics or _of_validation(run.record.last),
+        best=keeper.best,
+        last=keeper.last,
+        history=run.record.rows,
+        best_weights=keeper.best_weights,
+        skipped=run.state.skipped,
+        best_step=run.validation.stopping.best_step,
+    )

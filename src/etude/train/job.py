@@ -12,6 +12,7 @@ from etude.data.feeds.feed import Feed
 from etude.train.config import TrainConfig
 from etude.train.optim.slot import Slot
 from etude.train.step.terms import ExtraTerm
+from etude.train.structure import Fixed, Structure
 from etude.train.task import Task
 from etude.train.watch.record import Logger
 
@@ -33,6 +34,8 @@ class Job:
     stage: str = ""
     values: Sequence[ScheduledValue] = ()
     """What follows a schedule beside the optimizers' rates, in the order in which it is set and logged."""
+    structure: Structure = field(default_factory=Fixed)
+    """Where, by epoch, the structure of the task is replaced."""
     extra_terms: Sequence[ExtraTerm] = ()
     """Terms of the loss that depend on the parameters alone, beside what the task returns."""
     term_weights: Mapping[str, float] = field(default_factory=dict)

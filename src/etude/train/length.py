@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
-from etude.base.schedules import bind_whole
+from etude.base.schedules import ScheduleSection, bind_whole
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
 from etude.train.values import Values
@@ -22,7 +21,7 @@ CLOSE = 0.002
 """Lengths that differ by no larger share are taken for the same."""
 
 
-def horizon(until: Sequence[Duration], feed: Feed, accumulate: Any) -> Horizon:
+def horizon(until: Sequence[Duration], feed: Feed, accumulate: float | ScheduleSection) -> Horizon:
     """The horizon of a run over `feed`: exact where its batches can be counted, else estimated from it.
 
     With a scheduled `accumulate` the run is gone through, and its mean counts.
@@ -52,7 +51,9 @@ def horizon(until: Sequence[Duration], feed: Feed, accumulate: Any) -> Horizon:
     )
 
 
-def expect(feed: Feed, values: Sequence[ScheduledValue], until: Sequence[Duration], accumulate: Any) -> None:
+def expect(
+    feed: Feed, values: Sequence[ScheduledValue], until: Sequence[Duration], accumulate: float | ScheduleSection
+) -> None:
     """Let `feed` tell of an average epoch of the run, in which `values` make the epochs differ.
 
     Raises DataError where they leave an epoch without a sample.
@@ -96,7 +97,10 @@ def _settled(guess: float, walked: Callable[[float], tuple[float, Progress]]) ->
 
 
 def _walked(
-    until: Sequence[Duration], run: Horizon, accumulate: Any, epoch: Callable[[Progress], tuple[float, int]]
+    until: Sequence[Duration],
+    run: Horizon,
+    accumulate: float | ScheduleSection,
+    epoch: Callable[[Progress], tuple[float, int]],
 ) -> Progress:
     """Go through a run without its data, and give its end; `epoch` tells the batches and samples of the next one."""
     each = bind_whole(accumulate, run, key="train.accumulate")

@@ -1,10 +1,9 @@
-"""The loop: when things happen. What happens is the business of `Training`."""
+"""The loop: when things happen. What happens is the business of the `Driver`, which is a `Run`."""
 
-from etude.train.end import End
-from etude.train.training import Training
+from etude.train.driver import Driver, End, Group
 
 
-def train(run: Training) -> End:
+def train(run: Driver[Group, End]) -> End:
     """Take steps until something ends the run; return what did.
 
     At one step the order is log, validate, save; a validation that improves saves. The end of a run validates and

@@ -4,144 +4,139 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import Driven, ScheduleSection, bind_whole
+from etude.base.schedules import ScheduleSection, bind_whole
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
 from etude.train.averaging import Average, NoAverage
 from etude.train.compiling import compile_task
 from etude.train.components import components
 from etude.train.device import choose_device
+from etude.train.driver import Moments
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
+from etude.train.learner import InTime, Learner, Made
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
-from etude.train.memory.state import Generators, Part, State
+from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.optim.build import model_width
 from etude.train.optim.freezing import constant_patterns, freeze, thawing
 from etude.train.optim.slot import Slot
-from etude.train.step.hiddens import Hiddens, NoHiddens, hiddens_of
-from etude.train.step.noise import noise_of
+from etude.train.run import Run
+from etude.train.saving import Saves
+from etude.train.step.hiddens import hiddens_of
+from etude.train.step.noise import NoNoise, ParameterNoise, noise_of
 from etude.train.step.pieces import in_pieces
 from etude.train.step.precision import Precision
 from etude.train.step.update import Update
 from etude.train.stopping import Stopping
 from etude.train.task import Task
-from etude.train.training import Moments, Training
+from etude.train.validating import Validation
 from etude.train.values import Values
-from etude.train.watch.callback import Events, read_only
+from etude.train.watch.callback import Events, RunView, read_only
+from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
+from etude.train.world import ALONE, World
 
 
-def prepare(job: Job, interrupts: Interrupts) -> Training:
+class Length(NamedTuple):
+    """How long a run is, and what it is counted by."""
+
+    until: Sequence[Duration]
+    feed: Feed
+    horizon: Horizon
+
+    def of(self, key: str, duration: Duration) -> Duration:
+        """A share of the run ("5 %") as a length; a fraction of an epoch is refused where an epoch has none known."""
+        if duration.unit == "epochs" and duration.amount.denominator != 1 and not self.feed.epoch_total:
+            raise ConfigError(
+                f"train.{key} is {duration}, but the training data does not say how long an epoch is; give {key} in "
+                f"steps, batches, samples, tokens, minutes or whole epochs."
+            )
+        if duration.unit != "percent":
+            return duration
+        if self.horizon.steps is not None:  # counted through, as a share of an epoch would not be
+            return Duration(duration.amount * Fraction(self.horizon.steps) / 100, "steps")
+        if self.until[0].unit == "epochs":
+            raise ConfigError(
+                f"train.{key} is {duration}, but the length of the run is not known ahead; give {key} in steps, "
+                f"batches, samples, tokens, minutes or whole epochs."
+            )
+        return duration.of(self.until[0])
+
+
+class Seen(NamedTuple):
+    """What callbacks see of a run that stays as it is."""
+
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+
+
+def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     """Everything the run is made of, before its first step and before any checkpoint is read."""
-    config, task = job.config, job.task
     until = _until(job)
-    if not callable(getattr(task, "training_step", None)):
-        raise ConfigError(f"{type(task).__name__} needs a training_step(batch), which returns the loss.")
-    device = choose_device(config.device)
-    task.to(device)
-    freeze(task, constant_patterns(config.freeze), "train.freeze")
-    if config.compile:
-        compile_task(task, job.say)
-    hiddens = hiddens_of(task, tbptt=config.tbptt_steps is not None, carry=config.carry_hiddens, device=device)
-    feed = in_pieces(job.train, task, config.tbptt_steps)
-    horizon = horizon_of(until, feed, config.accumulate)
-    slots = job.optimizers(task, horizon)
+    device = _ready(job)
+    feed = in_pieces(job.train, job.task, job.config.tbptt_steps)
+    length = Length(until, feed, horizon_of(until, feed, job.config.accumulate))
+    moments, stopping = _moments(job, length), _stopping(job, length)
+    slots = job.optimizers(job.task, length.horizon)
     for slot in slots:
         slot.drop_gradients()  # what a script computed before is no part of the run
-    noise, noisy = noise_of(task, config.parameter_noise, seed=job.seed, stage=job.stage)
-    keeper: Keeper = MemoryKeeper()
-    if job.folder is not None:
-        keeper = FolderKeeper(job.folder, keep_last=config.keep_last, keep_best=config.keep_best)
-    length = partial(_length, until=until, horizon=horizon, feed=feed)
-    patience = length("patience", config.patience) if isinstance(config.patience, Duration) else config.patience
-    if patience is not None and job.val is None:
-        job.say("train.patience waits for validations, and there is no validation data: the run will not stop early.")
-    stopping = Stopping(config.monitor, patience=patience, min_delta=config.min_delta, mode=config.mode)
-    average = Average(task, config.ema_decay) if config.ema_decay is not None else NoAverage()
-    precision = Precision(config.precision, device)
-    update = Update(
-        task,
-        slots,
-        device=device,
-        precision=precision,
-        clip_grad=config.clip_grad,
-        seed=job.seed,
-        stage=job.stage,
-        say=job.say,
-        hiddens=hiddens,
-        noise=noise,
-        extra_terms=job.extra_terms,
-        term_weights=job.term_weights,
+    noise, noisy = noise_of(job.task, job.config.parameter_noise, seed=job.seed, stage=job.stage)
+    values = _values(job, slots, noisy, length.horizon)
+    seen = Seen(read_only(job.about), read_only({"train": job.train, "val": job.val, **job.data}))
+
+    def view() -> RunView:  # taken when something happens, and nothing does before the run is there
+        return run.view()
+
+    events = Events(job.callbacks, _listeners(job, slots, values, seen), view, seed=job.seed)
+    learner = _learner(job, slots, values, noise, device, events, length, world)
+    folder = job.folder if world.is_first else None
+    record = Record(folder, job.loggers if world.is_first else (), job.say)
+    validation = Validation(
+        learner, job.val, stopping=stopping, record=record, events=events, tried=job.config.sanity_batches
     )
-    parts = _parts(job, stopping, precision, hiddens)
-    accumulate = bind_whole(config.accumulate, horizon, key="train.accumulate")
-    scheduled = [*job.values, *noisy, *_thawing(task, config.freeze, slots), *_accumulation(config.accumulate)]
-    values = Values(scheduled, horizon, model_width(task))
-    driven = _driven(job, slots, values)
-    parts |= {f"schedule {name}": schedule for name, schedule in driven.items()}
-    training = Training(
-        task=task,
+    epoch_loss = EpochLoss()
+    own: dict[str, Part] = {"stopping": stopping, "generators": Generators(), "stop": events, "epoch loss": epoch_loss}
+    run = Run(
+        learner=learner,
         feed=feed,
-        validation=job.val,
-        moments=Moments(
-            log=length("log_every", config.log_every),
-            validate=length("eval_every", config.eval_every),
-            save=length("save_every", config.save_every),
-            until=[length("max_duration", duration) for duration in until],
-            not_before=None if config.min_duration is None else length("min_duration", config.min_duration),
+        moments=moments,
+        state=State(
+            until=tuple(map(str, moments.until)),
+            horizon=length.horizon.steps,
+            own=own | _callback_parts(job),
+            learnt=learner.parts,
         ),
-        update=update,
-        slots=slots,
-        accumulate=accumulate,
-        values=values,
-        driven=driven,
-        state=State(parts=parts),
-        stopping=stopping,
-        average=average,
-        record=Record(job.folder, job.loggers, job.say),
-        keeper=keeper,
+        validation=validation,
+        record=record,
+        saves=Saves(
+            _keeper(job, world),
+            record,
+            stopping,
+            config=seen.config,
+            metrics=lambda: validation.metrics,
+            most_failed=job.config.max_failed_saves,
+            say=job.say,
+        ),
+        events=events,
         interrupts=interrupts,
-        device=device,
+        pace=Pace(device, learner.precision.dtype),
+        epoch_loss=epoch_loss,
+        world=world,
         say=job.say,
-        seed=job.seed,
-        sanity_batches=config.sanity_batches,
-        max_skipped=config.max_skipped_steps,
-        max_failed_saves=config.max_failed_saves,
-        config=job.about,
-        data=read_only({"train": job.train, "val": job.val, **job.data}),
-        horizon_steps=horizon.steps,
+        config=seen.config,
+        data=seen.data,
+        max_skipped=job.config.max_skipped_steps,
         pause=job.pause,
-        tbptt_steps=config.tbptt_steps,
-        carry_hiddens=config.carry_hiddens,
     )
-    parts_of_run = components(
-        task,
-        training.data,
-        slots=slots,
-        schedules=[value.schedule for value in values.all],
-        others=[*job.components, *job.loggers],
-    )
-    training.events = Events(job.callbacks, parts_of_run, training.view, seed=job.seed)
-    training.state.parts["stop"] = training.events
-    update.events = training.events
-    return training
-
-
-def _callback_parts(job: Job) -> dict[str, Part]:
-    """The callbacks with a memory: each under its table's name, or its class and which of that class it is."""
-    parts: dict[str, Part] = {}
-    for name, callback in zip_longest(job.callback_names, job.callbacks):
-        if callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None)):
-            kind = name or type(callback).__name__
-            same = sum(key.rpartition("#")[0] == f"callback {kind} " for key in parts)
-            parts[f"callback {kind} #{same + 1}"] = callback
-    return parts
+    return run
 
 
 def _until(job: Job) -> tuple[Duration, ...]:
@@ -158,16 +153,52 @@ def _until(job: Job) -> tuple[Duration, ...]:
     return until
 
 
-def _parts(job: Job, stopping: Stopping, precision: Precision, hiddens: Hiddens | NoHiddens) -> dict[str, Part]:
-    """What has a memory besides weights, optimizers and schedules."""
-    parts: dict[str, Part] = {"stopping": stopping, "precision": precision, "generators": Generators()}
-    if isinstance(hiddens, Hiddens):
-        parts["hiddens"] = hiddens
-    parts |= _callback_parts(job)
-    return parts
+def _ready(job: Job) -> torch.device:
+    """Bring the task to its device, frozen and compiled as the config says."""
+    config, task = job.config, job.task
+    if not task.can_learn:
+        raise ConfigError(f"{type(task).__name__} needs a training_step(batch), which returns the loss.")
+    device = choose_device(config.device)
+    task.to(device)
+    freeze(task, constant_patterns(config.freeze), "train.freeze")
+    if config.compile:
+        compile_task(task, job.say)
+    return device
 
 
-def _thawing(task: Task, frozen: Any, slots: Sequence[Slot]) -> list[ScheduledValue]:
+def _moments(job: Job, length: Length) -> Moments:
+    """When the run does what."""
+    config = job.config
+    return Moments(
+        log=length.of("log_every", config.log_every),
+        validate=length.of("eval_every", config.eval_every),
+        save=length.of("save_every", config.save_every),
+        until=[length.of("max_duration", duration) for duration in length.until],
+        not_before=None if config.min_duration is None else length.of("min_duration", config.min_duration),
+    )
+
+
+def _stopping(job: Job, length: Length) -> Stopping:
+    """Which validation is the best, and when patience ends; that it waits in vain is said."""
+    config = job.config
+    patience = config.patience
+    if isinstance(patience, Duration):
+        patience = length.of("patience", patience)
+    if patience is not None and job.val is None:
+        job.say("train.patience waits for validations, and there is no validation data: the run will not stop early.")
+    return Stopping(config.monitor, patience=patience, min_delta=config.min_delta, mode=config.mode)
+
+
+def _values(job: Job, slots: Sequence[Slot], noisy: Sequence[ScheduledValue], horizon: Horizon) -> Values:
+    """All scheduled values of the run; that there are no validations for them to follow is said."""
+    scheduled = [*job.values, *noisy, *_thawing(job.task, job.config.freeze, slots)]
+    values = Values([*scheduled, *_accumulation(job.config.accumulate)], horizon, model_width(job.task))
+    if job.val is None and (values.driven or any(slot.driven() for slot in slots)):
+        job.say("A schedule waits for validations, and there is no validation data: it will not lower its value.")
+    return values
+
+
+def _thawing(task: Task, frozen: object, slots: Sequence[Slot]) -> list[ScheduledValue]:
     """What freezes and thaws parameters by schedule."""
     values = thawing(task, frozen, "train.freeze") if isinstance(frozen, Mapping) else []
     for slot in slots:
@@ -180,29 +211,77 @@ def _accumulation(spec: int | ScheduleSection) -> list[ScheduledValue]:
     return [ScheduledValue("train.accumulate", spec, lambda _: None, whole=True)] if not isinstance(spec, int) else []
 
 
-def _driven(job: Job, slots: Sequence[Slot], values: Values) -> dict[str, Driven]:
-    """The schedules that follow validations; that there are none to follow is said."""
-    driven = {name: schedule for slot in slots for name, schedule in slot.driven().items()}
-    driven |= values.driven
-    if driven and job.val is None:
-        job.say("A schedule waits for validations, and there is no validation data: it will not lower its value.")
-    return driven
+def _listeners(job: Job, slots: Sequence[Slot], values: Values, seen: Seen) -> list[Any]:
+    """The parts of the run that may have events of their own."""
+    schedules = [value.schedule for value in values.all]
+    others = [*job.components, *job.loggers]
+    return list(components(job.task, seen.data, slots=slots, schedules=schedules, others=others))
 
 
-def _length(key: str, duration: Duration, *, until: Sequence[Duration], horizon: Horizon, feed: Feed) -> Duration:
-    """A share of the run ("5 %") as a length; a fraction of an epoch is refused where an epoch has no known length."""
-    if duration.unit == "epochs" and duration.amount.denominator != 1 and not feed.epoch_total:
-        raise ConfigError(
-            f"train.{key} is {duration}, but the training data does not say how long an epoch is; give {key} in "
-            f"steps, batches, samples, tokens, minutes or whole epochs."
-        )
-    if duration.unit != "percent":
-        return duration
-    if horizon.steps is not None:  # counted through, as a share of an epoch would not be
-        return Duration(duration.amount * Fraction(horizon.steps) / 100, "steps")
-    if until[0].unit == "epochs":
-        raise ConfigError(
-            f"train.{key} is {duration}, but the length of the run is not known ahead; give {key} in steps, batches, "
-            f"samples, tokens, minutes or whole epochs."
-        )
-    return duration.of(until[0])
+def _learner(
+    job: Job,
+    slots: Sequence[Slot],
+    values: Values,
+    noise: ParameterNoise | NoNoise,
+    device: torch.device,
+    events: Events,
+    length: Length,
+    world: World,
+) -> Learner:
+    """What learns."""
+    config, task = job.config, job.task
+    precision = Precision(config.precision, device)
+    in_time = InTime(config.tbptt_steps, config.carry_hiddens)
+    hiddens = hiddens_of(task, tbptt=in_time.steps is not None, carry=in_time.carry, device=device)
+    update = partial(
+        Update,
+        task,
+        device=device,
+        precision=precision,
+        clip_grad=config.clip_grad,
+        seed=job.seed,
+        stage=job.stage,
+        say=job.say,
+        hiddens=hiddens,
+        noise=noise,
+        extra_terms=job.extra_terms,
+        term_weights=job.term_weights,
+        events=events,
+        world=world,
+    )
+    return Learner(
+        task,
+        slots,
+        lambda slots: Made(update(slots), _average(task, config.ema_decay)),
+        values=values,
+        group_size=bind_whole(config.accumulate, length.horizon, key="train.accumulate"),
+        precision=precision,
+        hiddens=hiddens,
+        in_time=in_time,
+        device=device,
+        seed=job.seed,
+        structure=job.structure,
+        world=world,
+    )
+
+
+def _average(task: Task, decay: float | None) -> Average | NoAverage:
+    return NoAverage() if decay is None else Average(task, decay)
+
+
+def _keeper(job: Job, world: World) -> Keeper:
+    """Where checkpoints go: into the run's folder, by the rank that writes."""
+    if job.folder is None or not world.is_first:
+        return MemoryKeeper()
+    return FolderKeeper(job.folder, keep_last=job.config.keep_last, keep_best=job.config.keep_best)
+
+
+def _callback_parts(job: Job) -> dict[str, Part]:
+    """The callbacks with a memory: each under its table's name, or its class and which of that class it is."""
+    parts: dict[str, Part] = {}
+    for name, callback in zip_longest(job.callback_names, job.callbacks):
+        if isinstance(callback, Part):
+            kind = name or type(callback).__name__
+            same = sum(key.rpartition("#")[0] == f"callback {kind} " for key in parts)
+            parts[f"callback {kind} #{same + 1}"] = callback
+    return parts

@@ -1,7 +1,6 @@
 """What a log line holds."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from etude.base.progress import Progress
 from etude.train.optim.slot import Slot
@@ -19,20 +18,24 @@ def head(progress: Progress) -> Row:
 
 def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slot], values: Values) -> Row:
     """The step's own loss and terms, what the task logged, the gradient's norm, and every scheduled value."""
-    row: dict[str, Any] = {prefixed("train", name): value for name, value in scalars.items()}
-    if outcome.terms:  # else no optimizer computed a loss in this step
-        row["train/loss"] = outcome.loss
-    row |= {
-        f"train/{name}": float(total) / float(count)
-        for name, (total, count, _) in outcome.terms.items()
-        if name != TOTAL and float(count)
-    }
-    if outcome.terms:
-        row["train/grad_norm"] = float(outcome.grad_norm)
-    row |= {f"train/grad_norm/{name}": float(norm) for name, norm in outcome.norms.items()}
+    row: Row = {prefixed("train", name): value for name, value in scalars.items()}
+    row |= _of_outcome(outcome)
     if len(slots) == 1:
         row["train/learning_rate"] = slots[0].learning_rate
     else:
         row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in slots}
-    row |= {f"train/{name}": value for slot in slots for name, value in slot.scheduled().items()}
+    for slot in slots:
+        row |= {f"train/{name}": value for name, value in slot.scheduled().items()}
     return row | {f"train/{name}": value for name, value in values.row().items()}
+
+
+def _of_outcome(outcome: Outcome) -> Row:
+    """Losses and norms; nothing where no optimizer computed a loss in this step."""
+    if not outcome.terms:
+        return {}
+    row: Row = {"train/loss": outcome.loss}
+    for name, (total, count, _) in outcome.terms.items():
+        if name != TOTAL and float(count):
+            row[f"train/{name}"] = float(total) / float(count)
+    row["train/grad_norm"] = float(outcome.grad_norm)
+    return row | {f"train/grad_norm/{name}": float(norm) for name, norm in outcome.norms.items()}

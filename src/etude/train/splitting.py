@@ -1,9 +1,9 @@
 """Batches split along time into pieces, for truncated back-propagation."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 from etude.base.errors import ConfigError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def split_in_time(batch: Any, steps: int) -> list[Any]:
+
+def split_in_time(batch: object, steps: int) -> list[Any]:
     """The pieces of `steps` time steps that a batch is made of, the last of them shorter where it does not divide.
 
     What has a time dimension is split: tensors [B, T, ...] along T; a list of one tensor [T, ...] a sample, whose
@@ -42,7 +45,7 @@ def split_in_time(batch: Any, steps: int) -> list[Any]:
     return [_slice(batch, start, stop) for start, stop in pairwise(bounds)]
 
 
-def _lengths(part: Any, name: str, *, inside: bool = False) -> Iterator[tuple[str, int]]:
+def _lengths(part: object, name: str, *, inside: bool = False) -> Iterator[tuple[str, int]]:
     """The number of time steps of every part that has them."""
     if isinstance(part, PackedSequence):
         yield name, len(part.batch_sizes)
@@ -56,18 +59,23 @@ def _lengths(part: Any, name: str, *, inside: bool = False) -> Iterator[tuple[st
             yield from _lengths(value, key, inside=True)
 
 
-def _parts_of(part: Any) -> Iterable[tuple[str, Any]]:
+def _parts_of(part: object) -> Iterable[tuple[str, Any]]:
     """The parts of a nest, by the names that messages give them."""
     if isinstance(part, Mapping):
         return [(str(key), value) for key, value in part.items()]
     if isinstance(part, list | tuple):
         return [(f"part {index}", value) for index, value in enumerate(part)]
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return [(field.name, getattr(part, field.name)) for field in dataclasses.fields(part)]
+        return list(_fields_of(part))
     return []
 
 
-def _is_ragged(part: Any, *, inside: bool) -> bool:
+def _fields_of(part: "DataclassInstance") -> Iterator[tuple[str, Any]]:
+    """The fields of a dataclass with their values, those in slots included."""
+    return ((field.name, getattr(part, field.name)) for field in dataclasses.fields(part))
+
+
+def _is_ragged(part: object, *, inside: bool) -> TypeGuard[list[Tensor]]:
     """Whether a list holds one sequence a sample.
 
     A batch that is itself a list is a list of parts, as torch's collation makes it, unless its tensors differ in their
@@ -78,26 +86,30 @@ def _is_ragged(part: Any, *, inside: bool) -> bool:
     return inside or len({len(one) for one in part}) > 1
 
 
-def _slice(part: Any, start: int, stop: int, *, inside: bool = False) -> Any:
+def _slice(part: object, start: int, stop: int, *, inside: bool = False) -> object:
+    """The time steps start to stop of a part, or of the parts that it is made of."""
     if isinstance(part, PackedSequence):
         return _slice_packed(part, start, stop)
     if isinstance(part, Tensor):
         return part[:, start:stop] if part.ndim > 1 else part
     if _is_ragged(part, inside=inside):
         return [sequence[start:stop] for sequence in part if len(sequence) > start]
-    if isinstance(part, Mapping):
-        return {key: _slice(value, start, stop, inside=True) for key, value in part.items()}
-    if isinstance(part, list | tuple):
-        parts = [_slice(value, start, stop, inside=True) for value in part]
-        if isinstance(part, list):
-            return parts
-        return type(part)(*parts) if hasattr(part, "_fields") else tuple(parts)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        named = {
-            one.name: _slice(getattr(part, one.name), start, stop, inside=True) for one in dataclasses.fields(part)
-        }
-        return dataclasses.replace(part, **named)
-    return part
+    return _rebuilt(part, lambda one: _slice(one, start, stop, inside=True))
+
+
+def _rebuilt(nest: object, of: Callable[[object], object]) -> object:
+    """A nest of the same kind with something else in the place of each part; what is no nest stays as it is."""
+    match nest:
+        case Mapping():
+            return {key: of(value) for key, value in nest.items()}
+        case list():
+            return [of(value) for value in nest]
+        case tuple():
+            parts: Iterable[Any] = map(of, nest)
+            return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
+    if dataclasses.is_dataclass(nest) and not isinstance(nest, type):
+        return dataclasses.replace(nest, **{name: of(value) for name, value in _fields_of(nest)})
+    return nest
 
 
 def _slice_packed(packed: PackedSequence, start: int, stop: int) -> PackedSequence:

@@ -85,6 +85,11 @@ class Task(nn.Module, metaclass=_KeepsArguments):
     # A step may also declare the keywords `hiddens` and `optimizer`; they are passed only to one that does.
     training_step: Callable[..., Any]
 
+    @property
+    def can_learn(self) -> bool:
+        """Whether it has a training step."""
+        return hasattr(self, "training_step")
+
     def validation_step(self, batch: Any) -> Any:
         """The loss of a batch in evaluation; the training step's, unless overridden.
 
@@ -149,6 +154,13 @@ class Task(nn.Module, metaclass=_KeepsArguments):
 
     def flops_per_token(self, batch: Any) -> float | None:  # noqa: ARG002 - overridden
         """Operations of a step for each token of a batch; None where they are not known."""
+        return None
+
+    def padding_of(self, batch: object) -> float | None:
+        """The share of a batch that is padding, for the log; None where it is not known."""
+        match batch:
+            case object(padding=float(share)):
+                return share
         return None
 
     def split_for_tbptt(self, batch: Any, steps: int) -> Sequence[Any]:

@@ -38,8 +38,9 @@ from etude.train.memory.checkpoint.content import MANIFEST
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import BEST
 from etude.train.memory.portable import TASK_FILE, describe_task
+from etude.train.memory.state import completed
 from etude.train.prepare import prepare
-from etude.train.training import Training
+from etude.train.run import Run
 from etude.train.watch.record import METRICS, read_rows
 
 Say = Callable[[str], None]
@@ -166,21 +167,22 @@ class _Way:
 
     def _leave(self, source: Path) -> None:
         """Write the state at the moment as the first checkpoint of the fork's own run, and drop the way."""
-        state, weights, averaged = read(source)
+        stored, weights, averaged = read(source)
+        state = completed(stored)
         job = self._made(self._loaded)
         self._judge_data(state["position"])
         job.task.load_state_dict(dict(weights))  # an average that is new begins there
-        training = prepare(replace(job, say=lambda _: None), Interrupts())
+        run = prepare(replace(job, say=lambda _: None), Interrupts())
         try:
-            self._adapt(state, training)
-            if averaged is None or training.average.weights() is None:
-                averaged = training.average.weights()
+            self._adapt(state, run)
+            if averaged is None or run.learner.average.weights() is None:
+                averaged = run.learner.average.weights()
             progress = progress_of(state)
-            is_over = state["ended"] is not None or any(d.reached(progress) for d in training.moments.until)
-            best = progress.step if training.validation is None else state["part stopping"]["best_step"]
-            content = self._content(source, state, training, weights, averaged)
+            is_over = state["ended"] is not None or any(d.reached(progress) for d in run.moments.until)
+            best = progress.step if run.validation.feed is None else state["part stopping"]["best_step"]
+            content = self._content(source, state, run, weights, averaged)
         finally:
-            training.keeper.close()
+            run.saves.keeper.close()
             job.train.close()
         # What a run writes because it ends belongs to it as long as it has ended.
         rows = (self._shared / METRICS).read_bytes()[: None if is_over else int(state["record"]["bytes"])]
@@ -201,12 +203,12 @@ class _Way:
                 f"{self._until} is in the middle of an epoch: put it back, or give --at in whole epochs."
             )
 
-    def _adapt(self, state: dict[str, Any], training: Training) -> None:
+    def _adapt(self, state: dict[str, Any], run: Run) -> None:
         """Make the parent's state one that the fork's config goes on from."""
         now, before = self._fingerprints(), self._about["data"]
         other = before.get("val", now.get("val")) != now.get("val")
         anew = []
-        for name, part in training.state.parts.items():
+        for name, part in run.state.parts.items():
             kept = f"part {name}" in state and not begins_anew(name, self._changes, other_validation=other)
             if not kept:
                 state[f"part {name}"] = part.state_dict()
@@ -214,9 +216,9 @@ class _Way:
         if any("average" in change.meaning.governs and not change.old for change in self._changes):
             anew.append("average of the weights")
         if any("optimizer" in change.meaning.governs for change in self._changes):
-            for slot in training.slots:
-                self._adapt_optimizer(state["optimizers"][slot.name], slot.state_dict(), training)
-        self._forget_the_end(state, training)
+            for slot in run.learner.slots:
+                self._adapt_optimizer(state["optimizers"][slot.name], slot.state_dict(), run)
+        self._forget_the_end(state, run)
         self._keep_a_best(state)
         self._about["begun_anew"] = anew
         if anew:
@@ -224,15 +226,15 @@ class _Way:
                 f"Begun anew at the fork, since the parent has nothing that they could go on from: {', '.join(anew)}."
             )
 
-    def _forget_the_end(self, state: dict[str, Any], training: Training) -> None:
+    def _forget_the_end(self, state: dict[str, Any], run: Run) -> None:
         """Let a changed fork of a run's end go on, whatever had ended the run; an unchanged one has ended too."""
         end = End.read(state)
         if end is None or end.goes_on:
             state["ended"] = None
         elif self._changes:
             state["ended"] = None
-            if "stop" in training.state.parts:
-                state["part stop"] = training.state.parts["stop"].state_dict()
+            if "stop" in run.state.parts:
+                state["part stop"] = run.state.parts["stop"].state_dict()
 
     def _keep_a_best(self, state: dict[str, Any]) -> None:
         """Let `best` be the fork's first checkpoint where the parent has had a better one since and kept no other."""
@@ -246,9 +248,9 @@ class _Way:
         )
         state["part stopping"] = {**stopping, "best_step": step}
 
-    def _adapt_optimizer(self, state: dict[str, Any], fresh: Mapping[str, Any], training: Training) -> None:
+    def _adapt_optimizer(self, state: dict[str, Any], fresh: Mapping[str, Any], run: Run) -> None:
         """Give the optimizer the options of the fork's config, which its state would bring back otherwise."""
-        trained = {name for name, p in training.task.named_parameters() if p.requires_grad}
+        trained = {name for name, p in run.learner.task.named_parameters() if p.requires_grad}
         state["state"] = {name: value for name, value in state["state"].items() if name in trained}
         if not isinstance(self._loaded.config.optimizer, Imported):
             state["groups"] = fresh["groups"]
@@ -263,11 +265,11 @@ class _Way:
         self,
         source: Path,
         state: dict[str, Any],
-        training: Training,
+        run: Run,
         weights: Mapping[str, Any],
         averaged: Mapping[str, Any] | None,
     ) -> Content:
-        order = training.task.state_dict()
+        order = run.learner.task.state_dict()
         manifest = read_json(source / MANIFEST)  # as was verified
         optimizers = state.pop("optimizers")
         return Content.capture(
@@ -276,7 +278,7 @@ class _Way:
             averaged=None if averaged is None else {name: averaged[name] for name in order},
             optimizers=optimizers,
             state=state,
-            extra={TASK_FILE: describe_task(training.task)},
+            extra={TASK_FILE: describe_task(run.learner.task)},
             about={
                 "config": sha256(json.dumps(self._loaded.data, sort_keys=True, default=str).encode()).hexdigest(),
                 "versions": manifest.get("versions", {}),

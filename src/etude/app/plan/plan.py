@@ -20,14 +20,14 @@ from etude.base.horizon import Horizon
 from etude.model.losses import LossConfig
 from etude.tasks.translation.task import TranslationConfig
 from etude.train.fit import as_durations
-from etude.train.fit import prepare as prepare_training
+from etude.train.fit import prepare as prepare_run
 from etude.train.interrupt import Interrupts
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import LAST, Store
-from etude.train.rows import head, step_row
+from etude.train.rows import head
+from etude.train.run import Run
 from etude.train.step.outcome import Outcome
-from etude.train.training import Training
 from etude.train.watch.callback import Events
 
 MOST = 1_000_000
@@ -107,13 +107,13 @@ def plan(loaded: Loaded[Config], *, steps: int | None = None, say: Say = lambda 
             job = build_job(apart, folder, lambda text: None if text.startswith("Run folder") else say(text))
             job.folder, job.callbacks, job.loggers = None, (), ()
             try:
-                training = prepare_training(job, Interrupts())
-                training.events = Events(())  # no epoch begins, whoever may listen
+                run = prepare_run(job, Interrupts())
+                run.events = Events(())  # no epoch begins, whoever may listen
                 until = as_durations(job.config.max_duration)
-                horizon = horizon_of(until, training.feed, job.config.accumulate)
+                horizon = horizon_of(until, run.feed, job.config.accumulate)
                 clocked = all(duration.unit == "seconds" for duration in until)
-                course = walk(training, most=steps, epochs=1 if clocked and steps is None else None)
-                return _Writer(loaded, training, course, horizon, steps).plan(standing)
+                course = walk(run, most=steps, epochs=1 if clocked and steps is None else None)
+                return _Writer(loaded, run, course, horizon, steps).plan(standing)
             finally:
                 job.train.close()
 
@@ -121,11 +121,9 @@ def plan(loaded: Loaded[Config], *, steps: int | None = None, say: Say = lambda 
 class _Writer:
     """Writes down what a course means for a run."""
 
-    def __init__(
-        self, loaded: Loaded[Config], training: Training, course: Course, horizon: Horizon, most: int | None
-    ) -> None:
+    def __init__(self, loaded: Loaded[Config], run: Run, course: Course, horizon: Horizon, most: int | None) -> None:
         self._loaded = loaded
-        self._training = training
+        self._run = run
         self._course = course
         self._horizon = horizon
         self._most = most
@@ -156,9 +154,9 @@ class _Writer:
     def values(self, step: int) -> dict[str, float]:
         """What step number `step` is taken with, set and read as in training."""
         if step not in self._known:
-            training, before = self._training, self._course.at(step - 1)
-            training.values.look(self._course.epoch_of(step).start, before)
-            for slot in training.slots:
+            learner, before = self._run.learner, self._course.at(step - 1)
+            learner.values.look(self._course.epoch_of(step).start, before)
+            for slot in learner.slots:
                 slot.steps = before.step
                 slot.set_rates(before)
                 if slot.is_frozen:
@@ -166,17 +164,17 @@ class _Writer:
                         f"Every parameter of the optimizer {slot.name!r} is frozen at step {step:,}, so there is "
                         f"nothing to learn; leave one of them trainable."
                     )
-            row = step_row(Outcome(), {}, training.slots, training.values)
+            row = learner.row(Outcome())
             self._known[step] = {name: value for name, value in row.items() if name not in NOT_SCHEDULED}
         return self._known[step]
 
     def _moments(self) -> dict[str, tuple[int, ...]]:
         """Log lines, validations and saves, as the loop comes to them."""
-        when, course = self._training.moments, self._course
+        when, course = self._run.moments, self._course
         end = () if course.reason is None else (course.steps,)
         ends = list(islice(course.ends_of_epochs(), MOST))
         found = {LOG: (*self._due(when.log, LOG), *ends, *end), VALIDATE: (), SAVE: (*self._due(when.save, SAVE), *end)}
-        if self._training.validation is not None:
+        if self._run.validation.feed is not None:
             found[VALIDATE] = (*self._due(when.validate, VALIDATE), *end)
         return {name: tuple(sorted(set(steps))) for name, steps in found.items()}
 
@@ -202,8 +200,8 @@ class _Writer:
     def _following(self) -> Iterator[str]:
         """The values that would change if validations went badly."""
         names = [
-            *self._training.values.driven,
-            *(key for slot in self._training.slots for key in _driven_keys(slot.driven())),
+            *self._run.learner.values.driven,
+            *(key for slot in self._run.learner.slots for key in _driven_keys(slot.driven())),
         ]
         return (name for name in self.values(1) if any(_is_called(name, one) for one in names))
 
@@ -213,19 +211,19 @@ class _Writer:
         seen = course.looked == course.steps
         own = isinstance(config.loss, LossConfig) and isinstance(config.task, TranslationConfig)
         tokens = seen and own and config.train.tbptt_steps is None
-        batches = seen or self._training.feed.exact
+        batches = seen or self._run.feed.exact
         known = {"steps": True, "seconds": True, "tokens": tokens}
-        until = self._training.moments.until
+        until = self._run.moments.until
         steps = course.reason is None or all(known.get(duration.unit, batches) for duration in until)
         sure = {"steps": steps, "epochs": steps and batches, "tokens": steps and tokens}
         return (name for name, is_sure in sure.items() if not is_sure)
 
     def _notes(self) -> Iterator[str]:
-        training, train = self._training, self._loaded.config.train
-        clock = [duration for duration in training.moments.until if duration.unit == "seconds"]
+        run, train = self._run, self._loaded.config.train
+        clock = [duration for duration in run.moments.until if duration.unit == "seconds"]
         if clock:
             told = " or ".join(str(duration) for duration in clock)
-            alone = len(clock) == len(training.moments.until)
+            alone = len(clock) == len(run.moments.until)
             how = (
                 "alone bounds the run, which has no length that a plan could know"
                 if alone
@@ -233,15 +231,15 @@ class _Writer:
             )
             more = "; --steps N plans further than the first epoch" if alone and self._most is None else ""
             yield f"train.max_duration = {told}, by the clock, {how}{more}."
-        when = training.moments
+        when = run.moments
         for key, every in (("log_every", when.log), ("eval_every", when.validate), ("save_every", when.save)):
             if every.unit == "seconds":
                 yield f"train.{key} = {every} follows the clock: no such moment is in the plan."
-        if train.patience is not None and training.validation is not None:
+        if train.patience is not None and run.validation.feed is not None:
             waits = f"{train.patience} validations" if isinstance(train.patience, int) else f"{train.patience}"
             least = "" if train.min_duration is None else f", though not before {train.min_duration}"
             yield f"The run ends earlier where {train.monitor} has not improved for {waits}{least}."
-        if training.validation is not None:
+        if run.validation.feed is not None:
             yield "A validation that is the best so far saves too."
         yield from self._cut
 

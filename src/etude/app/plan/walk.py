@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
-from etude.train.training import Training
+from etude.train.run import Run
 from etude.train.values import Value
 
 LOOKED = 200_000
@@ -135,22 +135,22 @@ def first(holds: Callable[[int], bool], after: int, last: int) -> int | None:
     return high
 
 
-def walk(training: Training, *, most: int | None = None, epochs: int | None = None) -> Course:
+def walk(run: Run, *, most: int | None = None, epochs: int | None = None) -> Course:
     """Walk a run that was prepared, up to the end of its `max_duration`, `most` steps or `epochs`.
 
     No batch is made (except for truncated back-propagation, which splits it), and nothing is trained. The clock
     stands still, so that no duration in minutes is ever due.
     """
     course = Course()
-    look = _Look(training.feed, training.values.of_epochs)
-    training.feed = cast("Feed", look)  # the groups of batches are formed by training itself, of this feed
-    until = training.moments.until
-    progress, shape = training.state.progress, None
+    look = _Look(run.feed, run.learner.values.of_epochs)
+    run.feed = cast("Feed", look)  # the groups of batches are formed by the run itself, of this feed
+    until = run.moments.until
+    progress, shape = run.state.progress, None
     while course.steps < min(most or STEPS, STEPS) and len(course.epochs) < (epochs or EPOCHS):
-        training.state.progress = progress
+        run.state.progress = progress
         over = look.is_over
-        if shape is None or not over or look.varies(training):
-            shape = _shape(training, look)
+        if shape is None or not over or look.varies(run):
+            shape = _shape(run, look)
         course.starts.append(progress.step)
         course.epochs.append(Epoch(progress, shape))
         progress = course.epochs[-1].at(len(shape.done))
@@ -168,14 +168,14 @@ def walk(training: Training, *, most: int | None = None, epochs: int | None = No
     return course
 
 
-def _shape(training: Training, look: "_Look") -> Shape:
-    """The steps of the epoch that comes, as `Training.groups` forms them and `Training.step` counts them."""
-    state = training.state
+def _shape(run: Run, look: "_Look") -> Shape:
+    """The steps of the epoch that comes, as `Run.groups` forms them and `Run.step` counts them."""
+    state = run.state
     start = state.progress
     rows: list[tuple[int, int, int, int]] = []
     batches = samples = tokens = 0
     state.position = None
-    for group in training.groups():
+    for group in run.groups():
         last = group[-1]
         batches += sum([delivery.ends for delivery in group])
         samples += sum([delivery.samples for delivery in group])
@@ -189,11 +189,11 @@ def _shape(training: Training, look: "_Look") -> Shape:
             start.samples + samples,
             start.tokens + tokens,
             epoch_done=0 if last.last else last.done,
-            epoch_total=training.feed.epoch_total,
+            epoch_total=run.feed.epoch_total,
         )
     columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
     batches_done, samples_done, tokens_done, done = columns
-    return Shape(batches_done, samples_done, tokens_done, done, training.feed.epoch_total)
+    return Shape(batches_done, samples_done, tokens_done, done, run.feed.epoch_total)
 
 
 class _Look:
@@ -219,9 +219,9 @@ class _Look:
         """Whether as much was looked up as should be."""
         return self._left <= 0
 
-    def varies(self, training: Training) -> bool:
+    def varies(self, run: Run) -> bool:
         """Whether schedules decide what an epoch's steps are made of."""
-        return bool(self._values) or "accumulate" in training.values.row()
+        return bool(self._values) or "accumulate" in run.learner.values.row()
 
     def tokens_of(self, delivery: Delivery) -> int:
         """The targets of a batch: counted, or of pieces of one the mean."""

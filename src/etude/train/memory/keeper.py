@@ -15,6 +15,8 @@ class Keeper(Protocol):
 
     folder: Path | None
     """The run folder."""
+    best_weights: Mapping[str, Tensor] | None
+    """The best validated weights, averaged where an average is kept; None where they lie in a folder."""
 
     @property
     def best(self) -> Path | None:
@@ -39,6 +41,7 @@ class FolderKeeper:
 
     def __init__(self, folder: Path, *, keep_last: int, keep_best: int) -> None:
         self.folder: Path | None = folder
+        self.best_weights: Mapping[str, Tensor] | None = None
         self.store = Store(folder / "checkpoints", keep_last=keep_last, keep_best=keep_best)
 
     @property
@@ -72,7 +75,6 @@ class MemoryKeeper:
         self.best: Path | None = None
         self.last: Path | None = None
         self.best_weights: Mapping[str, Tensor] | None = None
-        """The best validated weights; averaged, where an average is kept."""
 
     def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
         """Keep the weights of the best."""

@@ -27,7 +27,7 @@ class Arguments(dict[str, Any]):
             raise AttributeError(f"There is no argument {name!r}; there are {', '.join(self) or 'none'}.") from None
 
 
-def record_arguments(cls: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+def record_arguments(cls: type[Any], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Arguments:
     """The arguments of `cls(*args, **kwargs)` by name, defaults included; those of a `**rest` stand beside them.
 
     Plain data is copied, so that a constructor that changes what it was given does not change the record.
@@ -47,16 +47,17 @@ def record_arguments(cls: type[Any], args: tuple[Any, ...], kwargs: Mapping[str,
     return arguments
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> bool:
     """Whether `value` is numbers, text, None, and lists, tuples and mappings of them: what JSON can be made to keep."""
-    if type(value) in {list, tuple}:
+    kind = type(value)  # a class of the user's own, though derived from one of these, is not plain
+    if isinstance(value, list | tuple) and kind in {list, tuple}:
         return all(map(is_plain, value))
-    if type(value) is dict:
+    if isinstance(value, dict) and kind is dict:
         return _TUPLE not in value and all(type(key) is str and is_plain(part) for key, part in value.items())
-    return type(value) in _PLAIN
+    return kind in _PLAIN
 
 
-def _packed(value: Any) -> Any:
+def _packed(value: object) -> Any:
     """Plain data as JSON, which has no tuples."""
     if isinstance(value, tuple):
         return {_TUPLE: [_packed(part) for part in value]}
@@ -65,7 +66,7 @@ def _packed(value: Any) -> Any:
     return {key: _packed(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
-def _unpacked(value: Any) -> Any:
+def _unpacked(value: object) -> Any:
     if isinstance(value, list):
         return [_unpacked(part) for part in value]
     if not isinstance(value, dict):
@@ -75,7 +76,7 @@ def _unpacked(value: Any) -> Any:
     return {key: _unpacked(part) for key, part in value.items()}
 
 
-def describe_task(task: Any) -> dict[str, Any]:
+def describe_task(task: object) -> dict[str, Any]:
     """What `task.json` holds: the class (as information only) and its arguments that are plain data."""
     arguments = getattr(task, "hparams", {})
     parameters = inspect.signature(type(task).__init__).parameters
@@ -89,12 +90,12 @@ def describe_task(task: Any) -> dict[str, Any]:
     }
 
 
-def save_task(task: Any, folder: Path) -> None:
+def save_task(task: object, folder: Path) -> None:
     """Write `task.json`."""
     write_json(folder / TASK_FILE, describe_task(task))
 
 
-def load_task(cls: type, folder: Path, arguments: Mapping[str, Any]) -> Any:
+def load_task(cls: type, folder: Path, arguments: Mapping[str, object]) -> Any:
     """The task of class `cls` in `folder`, with its weights; `arguments` win over the recorded ones."""
     from etude.train.memory.checkpoint import read_weights
 
@@ -137,7 +138,7 @@ def _best_of(folder: Path) -> Path:
     return folder
 
 
-def _misfit(cls: type[Any], positional: list[Any], named: Mapping[str, Any]) -> str:
+def _misfit(cls: type[Any], positional: list[object], named: Mapping[str, object]) -> str:
     """What is wrong with arguments for a constructor; nothing where they fit."""
     if cls.__init__ is nn.Module.__init__ and (positional or named):
         return f"it takes none, but got {', '.join(named) or len(positional)}"

@@ -1,9 +1,9 @@
 """All that a run must remember."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ import torch
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
 from etude.base.randomness import seed_of
+from etude.train.end import End
 
 
+@runtime_checkable
 class Part(Protocol):
     """Something with a memory of its own, kept in State under a name."""
 
@@ -23,14 +25,15 @@ class Part(Protocol):
         """Go on from `state_dict()`."""
 
 
+def seed_generators(seed: int) -> None:
+    """Where a run begins: what it draws is its own, not left over from what the process did before."""
+    random.seed(seed_of(seed, "python"))
+    np.random.seed(seed_of(seed, "numpy") % 2**32)  # noqa: NPY002 - users' code may draw from it
+    torch.default_generator.manual_seed(seed_of(seed, "torch"))
+
+
 class Generators:
     """Python's, numpy's and torch's global generators, for users' code that draws from them."""
-
-    def seed(self, seed: int) -> None:
-        """Where a run begins: what it draws is its own, not left over from what the process did before."""
-        random.seed(seed_of(seed, "python"))
-        np.random.seed(seed_of(seed, "numpy") % 2**32)  # noqa: NPY002 - users' code may draw from it
-        torch.default_generator.manual_seed(seed_of(seed, "torch"))
 
     def state_dict(self) -> dict[str, Any]:
         """Their states: numbers, and torch's as a tensor of bytes."""
@@ -56,7 +59,7 @@ class EpochLoss:
     def __init__(self) -> None:
         self._terms: dict[str, tuple[Any, Any, float]] = {}
 
-    def add(self, terms: Mapping[str, tuple[Any, Any, float]]) -> None:
+    def add(self, terms: Mapping[str, tuple[object, object, float]]) -> None:
         """Take in one step's terms."""
         for name, (total, count, weight) in terms.items():
             old = self._terms.get(name)
@@ -77,9 +80,16 @@ class EpochLoss:
         self._terms = {name: (total, count, weight) for name, (total, count, weight) in state.items()}
 
 
+def _nothing() -> Mapping[str, Part]:
+    return {}
+
+
 @dataclass
 class State:
-    """Progress, the position in the data, and every part with a memory, by name."""
+    """All that a run remembers but weights and optimizers, which have files of their own.
+
+    Its progress, the position in the data, how much was logged, how it ended, and every part with a memory, by name.
+    """
 
     progress: Progress = field(default_factory=Progress)
     position: Mapping[str, Any] | None = None
@@ -87,19 +97,38 @@ class State:
     skipped: int = 0
     """Steps skipped since their loss or gradient was not finite."""
     skipped_in_a_row: int = 0
-    parts: dict[str, Part] = field(default_factory=dict)
+    record: int = 0
+    """Bytes of the rows that belong to the run as it stands."""
+    end: End | None = None
+    """What has ended the run; None on the way."""
+    until: Sequence[str] = ()
+    """The `max_duration` that it was to be trained for."""
+    horizon: float | None = None
+    """The length of the run, in steps, that its schedules are bound to."""
+    own: dict[str, Part] = field(default_factory=dict)
+    """Parts that stay the same."""
+    learnt: Callable[[], Mapping[str, Part]] = _nothing
+    """Gives the parts of the learner, which may become others at an epoch's begin."""
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Every part with a memory, by name."""
+        return {**self.own, **self.learnt()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but weights and optimizers, which have files of their own."""
+        """Everything, as tensors, numbers, text, and lists and mappings of them."""
         return {
             "progress": self.progress._asdict(),
             "position": None if self.position is None else dict(self.position),
             "skipped": [self.skipped, self.skipped_in_a_row],
+            "record": {"bytes": self.record},
+            "ended": None if self.end is None else {**self.end.state_dict(), "until": list(self.until)},
+            "horizon": self.horizon,
             **{f"part {name}": part.state_dict() for name, part in self.parts.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`.
+        """Go on from `state_dict()`, also from that of a version before; `until` and `horizon` stay this run's own.
 
         Raises StorageError if a part of this run has no state there.
         """
@@ -108,7 +137,18 @@ class State:
         if self.position is not None and not isinstance(self.position, Mapping):
             raise TypeError(f"the position is {self.position!r}")
         self.skipped, self.skipped_in_a_row = state["skipped"]
+        self.record = int(state["record"]["bytes"])
+        self.end = End.read(state)
         for name, part in self.parts.items():
             if f"part {name}" not in state:
                 raise StorageError(f"The checkpoint holds no state of {name}; was it added since?")
             part.load_state_dict(state[f"part {name}"])
+
+
+def completed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state with what one of a version before did not say.
+
+    That is how often its average was updated; and the structure of its task was the first.
+    """
+    updates = state["progress"]["step"] - state["skipped"][0]
+    return {"part average": {"updates": updates}, "part structure": {"name": ""}, **state}

@@ -1,8 +1,7 @@
-"""From a config, or from what a task configured, to the optimizers of a run."""
+"""From a config, or from a class or function of the user's own, to the optimizer of a run."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,48 +10,38 @@ from torch import nn
 from etude.base.config.imports import check_signature
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind
+from etude.base.schedules import ScheduleSection
 from etude.train.optim.config import (
     AdafactorConfig,
     AdamConfig,
     AdamWConfig,
-    GroupConfig,
     MuonConfig,
     OptimizerConfig,
     SGDConfig,
 )
-from etude.train.optim.freezing import constant_patterns, freeze, matches
+from etude.train.optim.freezing import constant_patterns, freeze
 from etude.train.optim.fused import QuickAdam, QuickAdamW
-from etude.train.optim.muon import Muon, is_hidden_matrix
-from etude.train.optim.slot import Rate, Slot
+from etude.train.optim.grouping import Group, grouped, names_of, trainable, undecayed
+from etude.train.optim.muon import Muon
+from etude.train.optim.rates import CALLED, DECAY, RATE, Rates, Spec, beginning
+from etude.train.optim.slot import Slot
 
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - torch has no public base of its batch and instance norms
 ONLY = "0"
 """The name of a run's only optimizer."""
-
-
-@dataclass
-class _Group:
-    """Parameters that share every option."""
-
-    config: GroupConfig | None
-    decays: bool
-    muon: bool = False
-    factor: float = 1.0
-    """Of the learning rate."""
-    parameters: list[nn.Parameter] = field(default_factory=list)
-
-
-def names_of(module: nn.Module) -> dict[nn.Parameter, str]:
-    """The name of each parameter; a shared one keeps its first."""
-    return {parameter: name for name, parameter in module.named_parameters()}
+Maker = Callable[..., torch.optim.Optimizer]
+Table = dict[str, Any]
+"""A parameter group, as torch takes it: `params` and options."""
 
 
 def model_width(module: nn.Module) -> int | None:
     """The `d_model` of a task's model, which some schedules scale by; None for one that does not tell."""
-    config = getattr(getattr(module, "model", module), "config", None)
-    width: int | None = getattr(config, "d_model", None)
-    return width
+    match module:
+        case object(model=object(config=object(d_model=int(width)))) | object(config=object(d_model=int(width))):
+            return width
+    return None
+
+
+# -- from [optimizer] ------------------------------------------------------------------------------------------------
 
 
 def build_optimizer(
@@ -61,119 +50,103 @@ def build_optimizer(
     """The optimizer of `[optimizer]` over all trainable parameters, grouped by decay and by pattern."""
     frozen = {group.match: group.freeze for group in config.groups}
     freeze(module, constant_patterns(frozen), "optimizer.groups")
-    groups = _grouped(module, config)
+    groups = grouped(module, config)
     if not groups:
         raise ConfigError("train.freeze and optimizer.groups leave no parameter to train.")
-    d_model = model_width(module)
-    tables, rates = [], []
+    rates = Rates(horizon, model_width(module))
+    tables, factors = [], {}
     for index, group in enumerate(groups):
-        own = dict((group.config.model_extra or {}) if group.config else {})
-        rate = own.pop("learning_rate", config.learning_rate)
-        decay = own.pop("weight_decay", config.weight_decay) if group.decays else 0.0
-        table: dict[str, Any] = {"params": group.parameters, **own}
-        for key, name, spec in (("lr", "learning_rate", rate), ("weight_decay", "weight_decay", decay)):
-            if isinstance(spec, (int, float)):
-                table[key] = float(spec) * (group.factor if key == "lr" else 1.0)
-            else:
-                schedule = bind(spec, horizon, key=f"optimizer.{name}", d_model=d_model)
-                rates.append((index, key, schedule))
-                table[key] = 1e-3 if key == "lr" else 0.0
-        if isinstance(config, MuonConfig):
-            table["muon"] = group.muon
-        tables.append(table)
-    optimizer = _make(config, tables)
-    beside: dict[str, dict[str, int]] = {}
-    for index, group in enumerate(groups):
-        for key, name in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
-            # Of a pattern's two groups the one that decays tells of the decay.
-            if group.config is not None and name in (group.config.model_extra or {}) and (key == "lr" or group.decays):
-                beside.setdefault(group.config.match, {}).setdefault(key, index)
-    plain = [index for index, group in enumerate(groups) if group.config is None]
-    main = next((index for index in plain if groups[index].factor == 1.0), next(iter(plain), 0))
-    scheduled = {index for index, key, _ in rates if key == "lr"}
+        specs = _specs(config, group)
+        tables.append(_table(config, group, specs))
+        if rates.follow(index, RATE, specs[RATE]):
+            factors[index] = group.factor
+        rates.follow(index, DECAY, specs[DECAY])
     return Slot(
         ONLY,
-        optimizer,
-        rates=rates,
+        _make(config, tables),
+        rates=rates.all,
         names=names_of(module),
-        main=main,
-        beside=beside,
-        factors={i: group.factor for i, group in enumerate(groups) if group.factor != 1.0 and i in scheduled},
+        main=_main(groups),
+        beside=_beside(groups),
+        factors={index: factor for index, factor in factors.items() if factor != 1.0},
         freezes=frozen,
         notice=notice,
     )
 
 
-def _embeddings(module: nn.Module) -> set[nn.Parameter]:
-    found = {p for m in module.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
-    for part in module.modules():  # layers that hold an embedding without being torch's say so
-        found.update(getattr(part, "embedding_parameters", list)())
-    return found
+def _specs(config: OptimizerConfig, group: Group) -> dict[str, Spec]:
+    """Learning rate and weight decay of a group: its pattern's own, or the optimizer's."""
+    own: Mapping[str, Any] = group.own
+    decay = own.get("weight_decay", config.weight_decay) if group.decays else 0.0
+    return {RATE: own.get("learning_rate", config.learning_rate), DECAY: decay}
 
 
-def undecayed(module: nn.Module) -> set[nn.Parameter]:
-    """Biases, norms and embeddings, and whatever else is no matrix."""
-    norms = {p for m in module.modules() if isinstance(m, _NORMS) for p in m.parameters()}
-    small = {p for name, p in module.named_parameters() if p.ndim < 2 or name.rpartition(".")[2].startswith("bias")}  # noqa: PLR2004 - a matrix
-    return _embeddings(module) | norms | small
+def _table(config: OptimizerConfig, group: Group, specs: Mapping[str, Spec]) -> Table:
+    """A group with its options, as torch takes it."""
+    own = {name: value for name, value in group.own.items() if name not in CALLED.values()}
+    table: Table = {"params": group.parameters, **own}
+    for key, spec in specs.items():
+        table[key] = beginning(key, spec)
+    if not isinstance(specs[RATE], ScheduleSection):
+        table[RATE] *= group.factor
+    if isinstance(config, MuonConfig):
+        table["muon"] = group.muon
+    return table
 
 
-def _grouped(module: nn.Module, config: OptimizerConfig) -> list[_Group]:
-    embeddings, spared = _embeddings(module), undecayed(module)
-    multipliers: Callable[[], Mapping[str, float]] = getattr(module, "rate_multipliers", dict)
-    factors = multipliers()
-    groups: dict[tuple[Any, ...], _Group] = {}
-    used: set[str] = set()
-    for parameter, name in names_of(module).items():
-        if not parameter.requires_grad:
-            continue
-        own = next((g for g in reversed(config.groups) if matches(name, g.match)), None)
-        used.update(g.match for g in config.groups if matches(name, g.match))
-        decays = config.decay_all or parameter not in spared
-        muon = isinstance(config, MuonConfig) and is_hidden_matrix(name, parameter, embeddings)
-        factor = factors.get(name, 1.0)
-        key = (not muon, id(own), decays, factor)
-        groups.setdefault(key, _Group(own, decays, muon, factor)).parameters.append(parameter)
-    for group in config.groups:
-        if group.match not in used and group.match not in constant_patterns({group.match: group.freeze}):
-            raise ConfigError(
-                f"optimizer.groups has the pattern {group.match!r}, which matches no trainable parameter."
-            )
-    # Muon keeps its matrices before the rest; a stable order keeps state and rates together.
-    return [groups[key] for key in sorted(groups, key=lambda key: key[0])]
+def _main(groups: Sequence[Group]) -> int:
+    """The group whose rate is told as the optimizer's: the first without a pattern, of factor 1 if there is one."""
+    plain = [index for index, group in enumerate(groups) if group.config is None]
+    return next((index for index in plain if groups[index].factor == 1.0), next(iter(plain), 0))
 
 
-def _make(config: OptimizerConfig, tables: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    fused: dict[str, Any] = {"fused": True} if _can_fuse(tables) else {}
+def _beside(groups: Sequence[Group]) -> dict[str, dict[str, int]]:
+    """By pattern and key: the group that tells of a value that the pattern has of its own."""
+    beside: dict[str, dict[str, int]] = {}
+    for index, group in enumerate(groups):
+        for key, name in CALLED.items():
+            # Of a pattern's two groups the one that decays tells of the decay.
+            if group.config is not None and name in group.own and (key == RATE or group.decays):
+                beside.setdefault(group.config.match, {}).setdefault(key, index)
+    return beside
+
+
+def _make(config: OptimizerConfig, tables: list[Table]) -> torch.optim.Optimizer:
     try:
-        match config:
-            case MuonConfig():
-                return Muon(tables, momentum=config.momentum, betas=config.betas, eps=config.eps)
-            case SGDConfig():
-                options = {"momentum": config.momentum, "dampening": config.dampening, "nesterov": config.nesterov}
-                return torch.optim.SGD(tables, lr=1e-3, **options, **fused)  # type: ignore[arg-type]
-            case AdafactorConfig():
-                return torch.optim.Adafactor(
-                    tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d
-                )
-            case AdamConfig():
-                made: Callable[..., torch.optim.Optimizer] = QuickAdam if fused else torch.optim.Adam
-            case AdamWConfig():
-                made = QuickAdamW if fused else torch.optim.AdamW
-        return made(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **fused)
+        return _made(config, tables, fused=_can_fuse(tables))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optimizer: torch refuses its arguments: {error}.") from error
 
 
-def _can_fuse(tables: Sequence[Mapping[str, Any]]) -> bool:
+def _made(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch.optim.Optimizer:
+    options: dict[str, Any] = {"fused": True} if fused else {}
+    match config:
+        case MuonConfig():
+            return Muon(tables, momentum=config.momentum, betas=config.betas, eps=config.eps)
+        case SGDConfig():
+            options |= {"momentum": config.momentum, "dampening": config.dampening, "nesterov": config.nesterov}
+            return torch.optim.SGD(tables, lr=1e-3, **options)
+        case AdafactorConfig():
+            return torch.optim.Adafactor(tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d)
+        case AdamConfig():
+            kind: Maker = QuickAdam if fused else torch.optim.Adam
+        case AdamWConfig():
+            kind = QuickAdamW if fused else torch.optim.AdamW
+    return kind(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **options)
+
+
+def _can_fuse(tables: Sequence[Table]) -> bool:
     parameters = [p for table in tables for p in table["params"]]
     return all(p.is_floating_point() and p.device.type in {"cpu", "cuda", "mps"} for p in parameters)
 
 
+# -- of the user's own -----------------------------------------------------------------------------------------------
+
+
 def build_imported(
     module: nn.Module,
-    make: Callable[..., torch.optim.Optimizer],
-    arguments: Mapping[str, Any],
+    make: Maker,
+    arguments: Mapping[str, object],
     notice: Callable[[str], None],
     horizon: Horizon,
 ) -> Slot:
@@ -184,55 +157,68 @@ def build_imported(
     """
     options = dict(arguments)
     decay_all = bool(options.pop("decay_all", False))
-    given = {key: options.pop(key) for key in ("learning_rate", "weight_decay") if key in options}
-    read = AdamWConfig.model_validate({key: value for key, value in given.items() if not is_schedule(value)})
-    rates: list[Rate] = []
-    scheduled: dict[str, Any] = {}
-    for key, name in (("learning_rate", "lr"), ("weight_decay", "weight_decay")):
-        if key in given:
-            value = given[key] if is_schedule(given[key]) else getattr(read, key)
-            options[name] = float(value) if isinstance(value, (int, float)) else 0.0
-            if not isinstance(value, (int, float)):
-                scheduled[name] = bind(value, horizon, key=f"optimizer.{key}")
-    # A function of the parameters alone gets its rate afterwards.
-    later = {} if isinstance(make, type) or _takes(make, "lr") else {"lr": options.pop("lr")} if "lr" in options else {}
+    specs = _read_specs(options)
+    # A schedule of one's own optimizer sets every rate, so it begins at 0.
+    options |= {key: 0.0 if isinstance(spec, ScheduleSection) else float(spec) for key, spec in specs.items()}
+    later = _set_later(make, options)
     check_signature(make, options, "optimizer", positional=1)
-    parameters: list[Any] = [p for p in names_of(module) if p.requires_grad]
-    if not decay_all and isinstance(make, type) and _decays(make, options):
-        spared = undecayed(module)
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p not in spared]},
-            {"params": [p for p in parameters if p in spared], "weight_decay": 0.0},
-        ]
-        parameters = [group for group in groups if group["params"]]
+    spares = not decay_all and isinstance(make, type) and _decays(make, options)
+    parameters = _by_decay(module) if spares else list(trainable(module))
+    optimizer = _called(make, parameters, options)
+    for group in optimizer.param_groups:
+        group.update(later)
+    spared = {index for index, one in enumerate(parameters) if isinstance(one, dict) and DECAY in one}
+    rates, indices = Rates(horizon), range(len(optimizer.param_groups))
+    for key, spec in specs.items():
+        rates.follow_everywhere(indices, key, spec, but=spared if key == DECAY else set())
+    return Slot(ONLY, optimizer, rates=rates.all, names=names_of(module), notice=notice)
+
+
+def _read_specs(options: dict[str, Any]) -> dict[str, Spec]:
+    """Learning rate and weight decay, taken out of the options and checked as those of `[optimizer]` are."""
+    given = {name: options.pop(name) for name in CALLED.values() if name in options}
+    constant = {name: value for name, value in given.items() if not isinstance(value, ScheduleSection)}
+    read = AdamWConfig.model_validate(constant).model_dump(include=set(constant))
+    return {key: read.get(name, given[name]) for key, name in CALLED.items() if name in given}
+
+
+def _set_later(make: Maker, options: dict[str, Any]) -> Table:
+    """The rate that a function of the parameters alone gets afterwards, taken out of the options."""
+    if RATE not in options or isinstance(make, type) or _takes(make, RATE):
+        return {}
+    return {RATE: options.pop(RATE)}
+
+
+def _by_decay(module: nn.Module) -> list[Table]:
+    """The trainable parameters in two groups, of which the second does not decay."""
+    spared = undecayed(module)
+    groups: list[Table] = [
+        {"params": [p for p in trainable(module) if p not in spared]},
+        {"params": [p for p in trainable(module) if p in spared], DECAY: 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _called(make: Maker, parameters: Sequence[nn.Parameter | Table], options: Table) -> torch.optim.Optimizer:
+    """The optimizer that the user's class or function makes."""
     try:
         optimizer = make(parameters, **options)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer: {getattr(make, '__name__', 'it')} refuses its arguments: {error}.") from error
+        name = make.__name__ if inspect.isroutine(make) or inspect.isclass(make) else "it"
+        raise ConfigError(f"optimizer: {name} refuses its arguments: {error}.") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"optimizer must give a torch.optim.Optimizer, but gives a {type(optimizer).__name__}.")
-    for group in optimizer.param_groups:
-        group.update(later)
-    for name, schedule in scheduled.items():
-        spared_groups = {i for i, g in enumerate(parameters) if isinstance(g, dict) and "weight_decay" in g}
-        skipped = spared_groups if name == "weight_decay" else set()
-        rates += [(index, name, schedule) for index in range(len(optimizer.param_groups)) if index not in skipped]
-    return Slot(ONLY, optimizer, rates=rates, names=names_of(module), notice=notice)
+    return optimizer
 
 
-def _takes(make: Callable[..., Any], keyword: str) -> bool:
+def _takes(make: Maker, keyword: str) -> bool:
     parameters = inspect.signature(make).parameters.values()
     return any(one.name == keyword or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
-def is_schedule(value: Any) -> bool:
-    """Whether `value` is a schedule that was read before."""
-    return isinstance(value, ScheduleSection)
-
-
-def _decays(make: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+def _decays(make: Maker, options: Table) -> bool:
     """Whether a class of optimizers is asked for weight decay, or has it by default."""
-    if "weight_decay" in options:
+    if DECAY in options:
         return True
-    parameter = inspect.signature(make).parameters.get("weight_decay")
+    parameter = inspect.signature(make).parameters.get(DECAY)
     return parameter is not None and bool(parameter.default)

@@ -1,6 +1,6 @@
 """What `configure_optimizers` returned, in any of its forms, as the optimizers of a run."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,10 +11,13 @@ from torch import nn
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import bind
-from etude.train.optim.build import ONLY, names_of
+from etude.base.schedules import ScheduleSection, bind
+from etude.train.optim.build import ONLY
+from etude.train.optim.grouping import names_of
 from etude.train.optim.slot import Rate, Slot
 
+ReadSchedule = Callable[[object], float | ScheduleSection]
+"""Turns a schedule as written into a spec."""
 _FORMS = (
     "an optimizer, several in a tuple or list, (optimizer, schedule), ([optimizers], [schedules]), or a mapping of "
     "names to an optimizer or (optimizer, schedule)"
@@ -36,7 +39,7 @@ class Scheduled:
 
 
 def configured_slots(
-    returned: Any, module: nn.Module, horizon: Horizon, say: Callable[[str], None], read_schedule: Callable[[Any], Any]
+    returned: object, module: nn.Module, horizon: Horizon, say: Callable[[str], None], read_schedule: ReadSchedule
 ) -> list[Slot]:
     """The slots of what a task returned; `read_schedule` turns a schedule as written into a spec."""
     entries = _entries(returned)
@@ -62,7 +65,7 @@ def _slot(
     everybody: list[nn.Parameter],
     horizon: Horizon,
     say: Callable[[str], None],
-    read_schedule: Callable[[Any], Any],
+    read_schedule: ReadSchedule,
 ) -> Slot:
     rates: list[Rate] = []
     scheduler = None
@@ -115,11 +118,11 @@ def _every(name: str, entry: Scheduled, horizon: Horizon) -> Duration | None:
     return Duration(every.amount * Fraction(horizon.steps) / 100, "steps")
 
 
-def _is_torch_schedule(schedule: Any) -> bool:
+def _is_torch_schedule(schedule: object) -> bool:
     return isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
 
-def _entries(returned: Any) -> dict[str, Scheduled]:
+def _entries(returned: object) -> dict[str, Scheduled]:
     if isinstance(returned, (torch.optim.Optimizer, Scheduled)):
         return {ONLY: _entry(returned)}
     if isinstance(returned, Mapping):
@@ -133,7 +136,7 @@ def _entries(returned: Any) -> dict[str, Scheduled]:
     raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned {type(returned).__name__}.")
 
 
-def _is_pair(returned: Any) -> bool:
+def _is_pair(returned: Sequence[object]) -> bool:
     """Whether two things are an optimizer and its schedule, rather than two optimizers."""
     if len(returned) != 2 or not isinstance(returned[0], torch.optim.Optimizer):  # noqa: PLR2004
         return False
@@ -141,15 +144,15 @@ def _is_pair(returned: Any) -> bool:
     return _is_torch_schedule(schedule) or isinstance(schedule, (int, float, Mapping)) or _is_function(schedule)
 
 
-def _has_optimizer(value: Any) -> bool:
+def _has_optimizer(value: object) -> bool:
     return isinstance(value, (list, tuple)) and any(isinstance(part, torch.optim.Optimizer) for part in value)
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: object) -> bool:
     return callable(value) and not isinstance(value, (type, torch.optim.Optimizer))
 
 
-def _with_schedules(optimizers: Iterable[Any], schedules: Any) -> dict[str, Scheduled]:
+def _with_schedules(optimizers: Iterable[object], schedules: object) -> dict[str, Scheduled]:
     """Optimizers in order, each with its schedule: a torch one belongs to the optimizer it was made for."""
     if not isinstance(schedules, (list, tuple)):
         raise ConfigError(
@@ -167,7 +170,7 @@ def _with_schedules(optimizers: Iterable[Any], schedules: Any) -> dict[str, Sche
     return entries
 
 
-def _entry(value: Any) -> Scheduled:
+def _entry(value: object) -> Scheduled:
     if isinstance(value, Scheduled):
         return value
     if isinstance(value, torch.optim.Optimizer):

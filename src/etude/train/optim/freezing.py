@@ -19,7 +19,7 @@ NUMBERS = ("values", "points", "peak", "from", "to", "end")
 """Options of schedules that hold what they give; elsewhere `false` switches an option off."""
 
 
-def _as_numbers(value: Any) -> Any:
+def _as_numbers(value: object) -> Any:
     """Read true and false, on their own and as what a schedule gives, as 1 and 0."""
     if isinstance(value, bool):
         return float(value)
@@ -28,7 +28,7 @@ def _as_numbers(value: Any) -> Any:
     return [_as_numbers(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "table" if isinstance(value, Mapping | ScheduleSection) else "flag"
 
 
@@ -92,7 +92,7 @@ class Thaw:
                 parameter.grad = None
 
 
-def constant_patterns(frozen: Sequence[str] | Mapping[str, Any]) -> list[str]:
+def constant_patterns(frozen: Sequence[str] | Mapping[str, object]) -> list[str]:
     """The patterns that are frozen for good."""
     if not isinstance(frozen, Mapping):
         return list(frozen)

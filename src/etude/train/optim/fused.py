@@ -100,7 +100,7 @@ class _Quick(torch.optim.Adam):
         self._lists = [_Lists(self, group) for group in self.param_groups]
         return self._lists
 
-    def load_state_dict(self, state_dict: Any) -> None:
+    def load_state_dict(self, state_dict: object) -> None:
         """Go on from `state_dict()`."""
         _without_compiler("load_state_dict")(self, state_dict)
         self._lists = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from etude.base.durations import Duration
 from etude.base.progress import Progress
@@ -32,8 +33,8 @@ class Slot:
         main: int = 0,
         beside: Mapping[str, Mapping[str, int]] | None = None,
         factors: Mapping[int, float] | None = None,
-        freezes: Mapping[str, Any] | None = None,
-        scheduler: Any = None,
+        freezes: Mapping[str, object] | None = None,
+        scheduler: LRScheduler | None = None,
         scheduler_every: Duration | None = None,
         notice: Callable[[str], None] = print,
     ) -> None:
@@ -55,17 +56,14 @@ class Slot:
         """Steps of its own that a torch scheduler has been told of."""
         self._others = [p for p in others if p not in own]
         self._scheduler = scheduler
-        self._is_plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        self._scheduler_every = scheduler_every or (None if self._is_plateau else Duration(1, "epochs"))
+        self._plateau = scheduler if isinstance(scheduler, ReduceLROnPlateau) else None
+        self._scheduler_every = scheduler_every or (None if self._plateau else Duration(1, "epochs"))
         self._due = self._scheduler_every is None
         """Whether a plateau scheduler takes in the next validation."""
-        closure = inspect.signature(optimizer.step).parameters.get("closure")
-        self.needs_closure = closure is not None and closure.default is inspect.Parameter.empty
+        self.needs_closure = _needs_closure(optimizer)
         """Whether its step evaluates the loss itself, as L-BFGS does."""
         self._notice: Callable[[str], None] | None = notice
-        self._skips_on_device = bool(getattr(optimizer, "_step_supports_amp_scaling", False)) and bool(
-            optimizer.param_groups[0].get("fused")
-        )
+        self._skips_on_device = _skips_on_device(optimizer)
 
     @property
     def is_frozen(self) -> bool:
@@ -88,7 +86,7 @@ class Slot:
             return
         due = self._scheduler_every.due(before._replace(step=self._followed), now._replace(step=self.steps))
         self._followed = self.steps
-        if self._is_plateau:
+        if self._plateau is not None:
             self._due |= due
             return
         self._used = self._rate(self._main)
@@ -97,8 +95,8 @@ class Slot:
 
     def follow_validation(self, value: float) -> None:
         """Step a torch plateau scheduler with what validation measured."""
-        if self._is_plateau and self._due:
-            self._scheduler.step(value)
+        if self._plateau is not None and self._due:
+            self._plateau.step(value)
             self._due = self._scheduler_every is None
 
     @property
@@ -195,9 +193,21 @@ class Slot:
             )
             self._notice = None
 
+    def take_over(self, former: "Slot") -> None:
+        """Go on with what `former` knows of parameters that both have, by name and shape, and with its steps."""
+        shapes = {name: p.shape for name, p in zip(self._own_names(), self.parameters, strict=True)}
+        theirs = {name: p.shape for name, p in zip(former._own_names(), former.parameters, strict=True)}  # noqa: SLF001
+        shared = {name for name, shape in shapes.items() if theirs.get(name) == shape}
+        old = former.state_dict()
+        kept = {name: value for name, value in old["state"].items() if name in shared}
+        self.load_state_dict(self.state_dict() | {"steps": former.steps, "state": kept})
+
+    def _own_names(self) -> list[str]:
+        return [self._names.get(p, str(index)) for index, p in enumerate(self.parameters)]
+
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state and kept gradients by parameter name, its groups' options, and its count of steps."""
-        names = [self._names.get(p, str(index)) for index, p in enumerate(self.parameters)]
+        names = self._own_names()
         packed = self.optimizer.state_dict()
         return {
             "steps": self.steps,
@@ -214,7 +224,7 @@ class Slot:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`."""
-        index_of = {self._names.get(p, str(index)): index for index, p in enumerate(self.parameters)}
+        index_of = {name: index for index, name in enumerate(self._own_names())}
         packed = self.optimizer.state_dict()
         groups = [
             {**group, "params": own["params"]}
@@ -232,6 +242,17 @@ class Slot:
             functions = getattr(self._scheduler, LAMBDAS, ())
             missing = {LAMBDAS: [None] * len(functions)} if functions else {}
             self._scheduler.load_state_dict(missing | state["scheduler"])
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it leaves out a step by itself where torch's scaler would: a fused one does."""
+    supports = getattr(optimizer, "_step_supports_amp_scaling", False)
+    return bool(supports) and bool(optimizer.param_groups[0].get("fused"))
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The hiddens of truncated back-propagation: what one piece of a batch hands to the next, for each optimizer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,14 +14,19 @@ class NoHiddens:
     """The hiddens of a run without truncated back-propagation: None for every batch."""
 
     now: Any = None
+    are_kept = False
+
+    def parts(self) -> dict[str, "Hiddens"]:
+        """Nothing is remembered."""
+        return {}
 
     def begin(self, name: str) -> None:
         """Do nothing."""
 
-    def before(self, batch: Any, *, first: bool) -> None:
+    def before(self, batch: object, *, first: bool) -> None:
         """Do nothing."""
 
-    def after(self, returned: Any) -> None:
+    def after(self, returned: object) -> None:
         """Do nothing."""
 
     def keep(self, *, batch_ends: bool) -> None:
@@ -38,6 +43,8 @@ class Hiddens:
     as its stream does. What a piece returned is detached. A step that was not finite, and an optimizer that was not
     stepped, hand on what they were given. Memory: one set of hiddens an optimizer, on the model's device.
     """
+
+    are_kept = True
 
     def __init__(self, task: Task, *, carry: bool, device: torch.device) -> None:
         if not accepts(task.training_step, "hiddens"):
@@ -56,11 +63,15 @@ class Hiddens:
         self.now: Any = None
         """What the piece at hand gets."""
 
+    def parts(self) -> dict[str, "Hiddens"]:
+        """What of State these are."""
+        return {"hiddens": self}
+
     def begin(self, name: str) -> None:
         """Begin the pieces of a step, for the optimizer `name`; a closure that is called again begins there too."""
         self._name, self.now, self._size = name, self._kept.get(name), self._samples.get(name)
 
-    def before(self, batch: Any, *, first: bool) -> None:
+    def before(self, batch: object, *, first: bool) -> None:
         """Take up a piece, the first of its batch or a later one."""
         if not first:
             return
@@ -75,7 +86,7 @@ class Hiddens:
             )
         self._size = size
 
-    def after(self, returned: Any) -> None:
+    def after(self, returned: object) -> None:
         """Take what a piece returned."""
         if not isinstance(returned, StepOutput):
             raise ConfigError(
@@ -115,7 +126,7 @@ def hiddens_of(task: Task, *, tbptt: bool, carry: bool, device: torch.device) ->
 class Handed:
     """An evaluation step whose hiddens go from piece to piece, as in training."""
 
-    def __init__(self, task: Task, step: Any, *, carry: bool) -> None:
+    def __init__(self, task: Task, step: Callable[..., object], *, carry: bool) -> None:
         self._task = task
         self._step = step
         self._carry = carry
@@ -127,7 +138,7 @@ class Handed:
         """Say whether the piece that comes next is the first of its batch."""
         self._first = first
 
-    def __call__(self, batch: Any) -> Any:
+    def __call__(self, batch: object) -> Any:
         """The step of one piece."""
         if self._first:
             size = self._task.batch_size(batch)

@@ -1,5 +1,6 @@
 """What one step gave: the terms of its loss, the norm of its gradient, and whether they were finite."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import sqrt
@@ -62,14 +63,8 @@ class Round(Outcome):
     """
 
     def __init__(self, turns: Mapping[str, Outcome]) -> None:
-        names = [name for turn in turns.values() for name in turn.terms]
-        shared = {name for name in names if names.count(name) > 1} | {TOTAL}
         super().__init__(
-            terms={
-                f"{name}/{optimizer}" if name in shared else name: term
-                for optimizer, turn in turns.items()
-                for name, term in turn.terms.items()
-            },
+            terms=_told_apart(turns),
             finite=all(turn.finite for turn in turns.values()),
             overflowed=any(turn.overflowed for turn in turns.values()),
         )
@@ -86,3 +81,14 @@ class Round(Outcome):
     def norms(self) -> Mapping[str, float | Tensor]:
         """The gradient's norm by optimizer; of those that computed one."""
         return {name: turn.grad_norm for name, turn in self._turns.items()}
+
+
+def _told_apart(turns: Mapping[str, Outcome]) -> Totals:
+    """The terms of all optimizers; the name of one that several have, and that of the total, gets the optimizer's."""
+    names = Counter(name for turn in turns.values() for name in turn.terms)
+    shared = {TOTAL, *(name for name, times in names.items() if times > 1)}
+    found: Totals = {}
+    for optimizer, turn in turns.items():
+        for name, term in turn.terms.items():
+            found[f"{name}/{optimizer}" if name in shared else name] = term
+    return found

@@ -1,15 +1,15 @@
 """Terms of the loss that are functions of the task alone: once a step, however many batches it has."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
 from etude.model.loss import Loss
-from etude.train.optim.build import undecayed
 from etude.train.optim.freezing import found
+from etude.train.optim.grouping import undecayed
 from etude.train.task import Task
 
 Penalty = Callable[[Iterable[Tensor]], Loss]
@@ -24,7 +24,7 @@ class Regulariser:
     so that it is logged and costs no backward.
     """
 
-    def __init__(self, name: str, measure: Callable[[Task], Any], weight: float = 1.0) -> None:
+    def __init__(self, name: str, measure: Callable[[Task], object], weight: float = 1.0) -> None:
         self.name = name
         self.weight = weight
         self._measure = measure
@@ -53,7 +53,7 @@ class OfParameters:
         self._penalty = penalty
         self._parameters = parameters
 
-    def __call__(self, task: Any) -> Loss:
+    def __call__(self, task: object) -> Loss:
         """The penalty, of weight 1."""
         del task  # its parameters are the same objects for as long as it lives
         return self._penalty([p for p in self._parameters if p.requires_grad])

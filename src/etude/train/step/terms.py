@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class Term:
         return self.value * self.count if self.is_mean else self.value
 
 
-def read_terms(returned: Any, count_samples: Callable[[], int | None]) -> tuple[Term, ...]:
+def read_terms(returned: object, count_samples: Callable[[], int | None]) -> tuple[Term, ...]:
     """The terms of what `training_step` or `validation_step` returned.
 
     A bare tensor is a mean over the batch, weighted by `count_samples()`, or by 1 where that is not known.
@@ -55,7 +55,7 @@ def read_terms(returned: Any, count_samples: Callable[[], int | None]) -> tuple[
     )
 
 
-def _named(name: str, loss: Any, count_samples: Callable[[], int | None]) -> Term:
+def _named(name: str, loss: object, count_samples: Callable[[], int | None]) -> Term:
     if isinstance(loss, Loss):
         return _counted(str(name), loss)
     if isinstance(loss, Tensor) and not loss.ndim:
@@ -70,7 +70,7 @@ def _counted(name: str, loss: Loss) -> Term:
     return Term(name, total, _on_host(loss.count), loss.weight)
 
 
-def _shown(returned: Any) -> str:
+def _shown(returned: object) -> str:
     """What was returned, with the slip that most often leads there."""
     if returned is None:
         return "None; is its return statement missing?"
@@ -88,7 +88,7 @@ class ExtraTerm(Protocol):
     def name(self) -> str:
         """The name it is logged under."""
 
-    def __call__(self, task: Any) -> Loss:
+    def __call__(self, task: Task) -> Loss:
         """The term, its present weight included."""
 
 
@@ -99,7 +99,7 @@ class Weigher:
         self._task = task
         self._say: Callable[[str], None] | None = say
 
-    def __call__(self, batch: Any) -> int | None:
+    def __call__(self, batch: object) -> int | None:
         """The samples of `batch`, or None."""
         count = self._task.batch_size(batch)
         if count is None and self._say is not None:

@@ -182,7 +182,7 @@ def refuse_unknown(cls: type) -> None:
         raise ConfigError(problems)
 
 
-def check_callback(callback: Any, where: str = "callbacks") -> None:
+def check_callback(callback: object, where: str = "callbacks") -> None:
     """Refuse what cannot be a callback: a class, a misspelt event, a method that needs more than its event gives.
 
     Raises ConfigError with every problem.
@@ -202,7 +202,7 @@ def _methods(cls: type, *, foreign: bool) -> list[str]:
     return sorted(name for name in names if callable(getattr(cls, name, None)))
 
 
-def _faults(part: Any) -> list[str]:
+def _faults(part: object) -> list[str]:
     """A sentence for each of its events that needs what the event does not give."""
     faults = []
     for event in EVENTS:
@@ -218,7 +218,7 @@ def _faults(part: Any) -> list[str]:
     return faults
 
 
-def _own(part: Any, event: str) -> Callable[..., Any] | None:
+def _own(part: object, event: str) -> Callable[..., Any] | None:
     """The method with which `part` listens to an event; None where it does not.
 
     Looked up without `__getattr__`: a part that hands every name on is no listener for that.
@@ -248,14 +248,14 @@ def _parameters(method: Callable[..., Any]) -> list[inspect.Parameter] | None:
         return None
 
 
-def read_only(nest: Any) -> Any:
+def read_only(nest: object) -> Any:
     """The nest with mappings and lists that cannot be changed."""
     if isinstance(nest, Mapping):
         return MappingProxyType({key: read_only(part) for key, part in nest.items()})
     return tuple(read_only(part) for part in nest) if isinstance(nest, list | tuple) else nest
 
 
-def _nobody(*_: Any) -> None:
+def _nobody(*_: object) -> None:
     """Stand in for an event that nobody listens to."""
 
 
@@ -268,8 +268,8 @@ class Events:
 
     def __init__(
         self,
-        listeners: Iterable[Any],
-        components: Iterable[Any] = (),
+        listeners: Iterable[object],
+        components: Iterable[object] = (),
         view: Callable[[], RunView] | None = None,
         *,
         seed: int = 1,
@@ -313,7 +313,7 @@ class Events:
         own_randomness = not all(type(listener).__module__.startswith("etude.") for listener, _ in own)
         tell = self._tell_of_exception if event == "exception" else self._tell
 
-        def call(*about: Any) -> None:
+        def call(*about: object) -> None:
             view = self._view() if self._view is not None else None
             step = 0 if view is None else view.progress.step
             with self._apart(event, step) if own_randomness else nullcontext():
@@ -321,7 +321,7 @@ class Events:
 
         return call
 
-    def _tell(self, own: Sequence[tuple[Any, Callable[..., Any]]], view: Any, about: tuple[Any, ...]) -> None:
+    def _tell(self, own: Sequence[tuple[Any, Callable[..., Any]]], view: object, about: tuple[object, ...]) -> None:
         for listener, method in own:
             try:
                 answer = method(view, *about)
@@ -331,9 +331,12 @@ class Events:
             if isinstance(answer, Stop) and self.requested is None:
                 self.requested = answer
 
-    def _tell_of_exception(self, own: Sequence[tuple[Any, Callable[..., Any]]], view: Any, about: Any) -> None:
+    def _tell_of_exception(
+        self, own: Sequence[tuple[Any, Callable[..., Any]]], view: object, about: tuple[object, ...]
+    ) -> None:
         """Tell everybody but who raised it; what fails there is noted at the error, which stays the cause."""
-        error: BaseException = about[0]
+        (error,) = about
+        assert isinstance(error, BaseException)
         for listener, method in own:
             if listener is self._raised:
                 continue
@@ -364,6 +367,6 @@ def ending_by(events: Events) -> Iterator[None]:
         raise
 
 
-def _once(parts: Iterable[Any]) -> list[Any]:
+def _once(parts: Iterable[object]) -> list[Any]:
     """The parts in order, each object once."""
     return list({id(part): part for part in parts if part is not None}.values())

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from etude.base.errors import ConfigError
@@ -25,10 +26,35 @@ class Metric(Protocol):
         """Forget all that was seen."""
 
 
+@runtime_checkable
+class Merges(Protocol):
+    """What a `torchmetrics.Metric` has, whose `merge` has another name."""
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Take in one batch."""
+
+    def merge_state(self, other: object) -> None:
+        """Take in what `other` has seen."""
+
+    def compute(self) -> Any:
+        """Its value."""
+
+    def reset(self) -> None:
+        """Forget all that was seen."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """What can be brought to a device."""
+
+    def to(self, device: torch.device) -> object:
+        """Bring it there."""
+
+
 class TorchMetric:
     """A `torchmetrics.Metric` with the words of `Metric`."""
 
-    def __init__(self, metric: Any) -> None:
+    def __init__(self, metric: Merges) -> None:
         self.metric = metric
 
     def update(self, *args: Any, **kwargs: Any) -> None:
@@ -37,7 +63,7 @@ class TorchMetric:
 
     def merge(self, other: "TorchMetric") -> None:
         """Take in what `other` has seen."""
-        self.metric.merge_state(getattr(other, "metric", other))
+        self.metric.merge_state(other.metric)
 
     def compute(self) -> Any:
         """The metric's value."""
@@ -48,11 +74,13 @@ class TorchMetric:
         self.metric.reset()
 
 
-def adapt(metric: Any, device: Any = None) -> Metric:
+def adapt(metric: Metric | Merges, device: torch.device | None = None) -> Metric:
     """`metric` itself, or a torchmetrics one behind our words, on `device`."""
-    if device is not None and callable(getattr(metric, "to", None)):
+    if device is not None and isinstance(metric, Movable):
         metric.to(device)
-    return TorchMetric(metric) if hasattr(metric, "merge_state") and not hasattr(metric, "merge") else metric
+    if isinstance(metric, Merges) and not isinstance(metric, Metric):
+        return TorchMetric(metric)
+    return metric
 
 
 class ScalarLog:

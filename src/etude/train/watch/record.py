@@ -22,7 +22,7 @@ BLOCK = 1 << 16
 class Logger(Protocol):
     """A sink of rows beside `metrics.jsonl`."""
 
-    def log(self, row: Mapping[str, Any]) -> None:
+    def log(self, row: Mapping[str, object]) -> None:
         """Take one row: `step`, `epoch`, `tokens` and scalars."""
 
 
@@ -139,7 +139,7 @@ class Record:
         self._loggers = []
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

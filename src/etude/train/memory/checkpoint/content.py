@@ -49,10 +49,10 @@ class Content:
         *,
         model: Mapping[str, Tensor],
         averaged: Mapping[str, Tensor] | None,
-        optimizers: Any,
+        optimizers: object,
         state: Mapping[str, Any],
-        extra: Mapping[str, Any] | None = None,
-        about: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> "Content":
         """Copy a run's state; this is the part of a save that training waits for."""
         nested: dict[str, Tensor] = {}

@@ -12,33 +12,34 @@ from etude.base.errors import StorageError
 TENSOR, TUPLE, PAIRS, FLOAT = "$tensor", "$tuple", "$pairs", "$float"
 
 
-def split(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, its tensors moved into `tensors` under names that begin with `where`.
 
     Mappings (with any plain keys), lists, tuples, numbers, text, None and tensors are state; anything else raises
     StorageError naming where it was found, since no pickle is ever written or read.
     """
-    if isinstance(value, Tensor):
-        tensors[where] = value.detach()
-        return {TENSOR: where}
-    if isinstance(value, Mapping):
-        return _split_mapping(value, where, tensors)
-    if isinstance(value, (list, tuple)):
-        parts = [split(part, f"{where}/{index}", tensors) for index, part in enumerate(value)]
-        return parts if isinstance(value, list) else {TUPLE: parts}
-    if isinstance(value, float) and not np.isfinite(value):
-        return {FLOAT: repr(float(value))}
-    if isinstance(value, (np.integer, np.floating, np.bool_)):
-        return value.item()
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
+    match value:
+        case Tensor():
+            tensors[where] = value.detach()
+            return {TENSOR: where}
+        case Mapping():
+            return _split_mapping(value, where, tensors)
+        case list() | tuple():
+            parts = [split(part, f"{where}/{index}", tensors) for index, part in enumerate(value)]
+            return {TUPLE: parts} if isinstance(value, tuple) else parts
+        case float() if not np.isfinite(value):
+            return {FLOAT: repr(float(value))}
+        case np.generic():
+            return split(value.item(), where, tensors)
+        case None | str() | int() | float():
+            return value
     raise StorageError(
         f"The state of {where} holds a {type(value).__name__}; a checkpoint keeps tensors, numbers, text, lists and "
         f"mappings of them alone. Give its owner a state_dict() of these."
     )
 
 
-def _split_mapping(value: Mapping[Any, Any], where: str, tensors: dict[str, Tensor]) -> Any:
+def _split_mapping(value: Mapping[object, object], where: str, tensors: dict[str, Tensor]) -> Any:
     parts = [(key, split(part, f"{where}/{key}", tensors)) for key, part in value.items()]
     if all(isinstance(key, str) and not key.startswith("$") for key, _ in parts):
         return dict(parts)
@@ -48,21 +49,22 @@ def _split_mapping(value: Mapping[Any, Any], where: str, tensors: dict[str, Tens
     return {PAIRS: [[key, part] for key, part in parts]}
 
 
-def join(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def join(value: object, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `split`."""
-    if isinstance(value, list):
-        return [join(part, tensors) for part in value]
-    if not isinstance(value, dict):
-        return value
-    if TENSOR in value:
-        return tensors[value[TENSOR]]
-    if TUPLE in value:
-        return tuple(join(part, tensors) for part in value[TUPLE])
-    if PAIRS in value:
-        return {key: join(part, tensors) for key, part in value[PAIRS]}
-    if FLOAT in value:
-        return float(value[FLOAT])
-    return {key: join(part, tensors) for key, part in value.items()}
+    match value:
+        case list():
+            return [join(part, tensors) for part in value]
+        case {"$tensor": name}:
+            return tensors[name]
+        case {"$tuple": parts}:
+            return tuple(join(part, tensors) for part in parts)
+        case {"$pairs": pairs}:
+            return {key: join(part, tensors) for key, part in pairs}
+        case {"$float": text}:
+            return float(text)
+        case dict():
+            return {key: join(part, tensors) for key, part in value.items()}
+    return value
 
 
 def snapshot(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,0 +1,239 @@
+"""When and where: a run, and what happens at each of its moments. What is learnt is the business of its `Learner`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any
+
+from etude.base.durations import Duration
+from etude.base.errors import DataError, DivergedError
+from etude.base.progress import Progress
+from etude.data.feeds.feed import Delivery, Feed
+from etude.train.driver import Moments
+from etude.train.end import End, Kind
+from etude.train.interrupt import Interrupts
+from etude.train.learner import Group, Learner
+from etude.train.memory.state import EpochLoss, State
+from etude.train.rows import head
+from etude.train.saving import Saves
+from etude.train.step.outcome import Outcome
+from etude.train.validating import Validation
+from etude.train.watch.callback import Events, RunView
+from etude.train.watch.pace import Pace
+from etude.train.watch.record import Record
+from etude.train.world import World
+
+
+@dataclass
+class Run:
+    """One run: what the loop drives."""
+
+    learner: Learner
+    feed: Feed
+    moments: Moments
+    state: State
+    validation: Validation
+    record: Record
+    saves: Saves
+    events: Events
+    interrupts: Interrupts
+    pace: Pace
+    epoch_loss: EpochLoss
+    world: World
+    say: Callable[[str], None]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """For callbacks, as is `data`, by split; nothing in either can be changed."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    max_skipped: int = 5
+    pause: Duration | None = None
+    finished: End | None = None
+    """What had ended the run when it was loaded, where nothing was left to do."""
+
+    def __post_init__(self) -> None:
+        self._outcome = Outcome()
+        self._last: Delivery | None = None
+        self._begun = perf_counter()
+        self._seconds = 0.0
+
+    # -- begin and end -------------------------------------------------------------------------------------------
+
+    def begin(self) -> End | None:
+        """Prepare the first step; what ended the run, where none is left."""
+        progress = self.state.progress
+        self._seconds, self._begun = progress.seconds, perf_counter()
+        self.learner.task.train()
+        end = self.finished or self.ending()
+        if end is None and progress.step == 0:
+            self.validation.try_out(progress)
+        self.events.fit_start()
+        self.pace.restart(progress)
+        return end
+
+    def ending(self) -> End | None:
+        """What ends the run after this step, or None; the same on every rank."""
+        return self.world.agree(self._ending())
+
+    def _ending(self) -> End | None:
+        progress, moments = self.state.progress, self.moments
+        for duration in moments.until:
+            if duration.reached(progress):
+                return End(Kind.LENGTH, f"max_duration reached: {duration}")
+        if self.interrupts.received is not None:
+            return End(Kind.INTERRUPTED, f"interrupted by {self.interrupts.received.name}")
+        if self.pause is not None and self.pause.reached(progress):
+            return End(Kind.PAUSED, f"paused at {self.pause}")
+        if moments.not_before is not None and not moments.not_before.reached(progress):
+            return None
+        if (waited := self.validation.stopping.reason()) is not None:
+            return End(Kind.PATIENCE, f"early stopping: {waited}")
+        asked = self.events.stop_reason
+        return None if asked is None else End(Kind.ASKED, asked)
+
+    def end(self, end: End) -> End:
+        """Wait for the last save; tell everybody."""
+        self.events.stop(end.says)
+        self.saves.keeper.wait()
+        self.events.fit_end(end.says)
+        return end
+
+    def view(self) -> RunView:
+        """What callbacks see."""
+        return RunView(
+            progress=self.state.progress,
+            task=self.learner.task,
+            config=self.config,
+            metrics=MappingProxyType(self.record.last),
+            folder=self.saves.keeper.folder,
+            validation_due=self.validation.is_due,
+            data=self.data,
+            best_step=self.validation.stopping.best_step,
+        )
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def groups(self) -> Iterator[Group]:
+        """The batches of each step, from the position in State to the end of the epoch."""
+        state = self.state
+        if state.position is None:
+            self.learner.begin_epoch(state.progress)
+            self.events.epoch_start()
+        found = False
+        with closing(self.feed.epoch(state.progress.epoch, state.position)) as batches:  # type: ignore[type-var]
+            while True:
+                begun = perf_counter()
+                group = list(islice(batches, self.learner.group_size(state.progress)))
+                self.pace.wait(perf_counter() - begun)
+                if not group:
+                    break
+                found = True
+                yield group
+                if group[-1].last:
+                    return
+        if not found and state.position is None:
+            raise DataError("The training data holds no batch.")
+
+    def step(self, group: Group) -> tuple[Progress, Progress]:
+        """Take one step; return the progress before and after it."""
+        state, before = self.state, self.state.progress
+        self.events.step_start()
+        self._outcome = outcome = self.learner.step(group, before)
+        if outcome.finite:
+            state.skipped_in_a_row = 0
+            self.epoch_loss.add(outcome.terms)
+        else:
+            self._skipped(in_a_row=not outcome.overflowed)
+        self._last = last = group[-1]
+        state.position = None if last.last else last.position
+        state.progress = now = self._after(before, group, outcome)
+        self.learner.follow(before, now)
+        self.events.step_end(outcome)
+        if last.last:
+            self.events.loader_exhausted()
+            self.events.epoch_end()
+        return before, now
+
+    def _after(self, before: Progress, group: Group, outcome: Outcome) -> Progress:
+        """The progress after the step of `group`."""
+        last = group[-1]
+        return Progress(
+            step=before.step + 1,
+            batch=before.batch + sum([delivery.ends for delivery in group]),
+            epoch=before.epoch + last.last,
+            samples=before.samples + sum([delivery.samples for delivery in group]),
+            tokens=before.tokens + self.learner.count(outcome),
+            seconds=self._seconds + perf_counter() - self._begun,
+            epoch_done=0 if last.last else last.done,
+            epoch_total=self.feed.epoch_total,
+        )
+
+    def _skipped(self, *, in_a_row: bool) -> None:
+        """Count a skipped step; one that only the scale of narrow numbers made overflow is no sign of divergence."""
+        state = self.state
+        state.skipped += 1
+        state.skipped_in_a_row += in_a_row
+        step = state.progress.step + 1
+        self.say(f"Step {step}: the loss or its gradient is not finite; the step is skipped ({state.skipped} so far).")
+        if state.skipped_in_a_row >= self.max_skipped:
+            self._diverged(state.skipped_in_a_row, step)
+
+    def _diverged(self, count: int, step: int) -> None:
+        """End the run by an error; where it has saved nothing, as it was before this step is what is kept."""
+        state, keeper = self.state, self.saves.keeper
+        keeper.wait()
+        if keeper.last is None and keeper.folder is not None:
+            state.skipped, state.skipped_in_a_row = state.skipped - 1, state.skipped_in_a_row - 1
+            self.save(best=False, end=None)  # no step that was skipped changed a weight
+            keeper.wait()
+        raise DivergedError(
+            f"The loss or its gradient was not finite in {count} steps in a row (to step {step}); "
+            f"the last finite checkpoint is {keeper.last or 'none'}. A lower learning rate or clip_grad may help."
+        )
+
+    # -- log, validate, save -------------------------------------------------------------------------------------
+
+    def log(self) -> None:
+        """Write the step's own loss, every scheduled value, gradient norm and throughput."""
+        state, progress, task = self.state, self.state.progress, self.learner.task
+        batch = None if self._last is None else self._last.batch
+        row = head(progress) | {"samples": progress.samples} | self.learner.row(self._outcome)
+        if state.skipped:
+            row["train/skipped_steps"] = state.skipped
+        padding = task.padding_of(batch)
+        if padding is not None:
+            row["train/padding"] = padding
+        if state.position is None:
+            epoch_loss = self.epoch_loss.close()
+            if epoch_loss is not None:
+                row["train/epoch_loss"] = epoch_loss
+        self.record.write(row | self.pace.take(progress, task.flops_per_token(batch)))
+
+    def validate(self, *, due: bool = True) -> bool:
+        """Validate, log, and say whether it was the best so far."""
+        begun = perf_counter()
+        improved = self.validation.run(self.state, due=due)
+        self.pace.leave_out(perf_counter() - begun)
+        return improved
+
+    def round_off(self, end: End, *, logged: bool, validated: bool) -> bool:
+        """Log and validate at the end of a run where that was not due; whether it is the best so far.
+
+        Such a validation moves no patience, and its rows are cut again when the run goes on, so that a longer run
+        equals a straight one. An interrupted run only saves, and one that pauses.
+        """
+        if end.goes_on or (logged and validated):
+            return False
+        self.saves.cut = self.record.size()
+        if not logged:
+            self.log()
+        return not validated and self.validate(due=False)
+
+    def save(self, *, best: bool, end: End | None) -> None:
+        """Save a checkpoint; a failure is told of, and ends the run when it is one too many."""
+        begun = perf_counter()
+        self.state.end = end
+        if self.saves.save(self.learner, self.state, best=best or self.validation.feed is None):
+            self.events.save(self.saves.folder(self.state.progress.step))
+        self.pace.leave_out(perf_counter() - begun)

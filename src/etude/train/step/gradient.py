@@ -1,0 +1,182 @@
+"""The gradient of a group of batches, as if they were one: forward and backward of each, scaled by what all count."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from etude.base.errors import ConfigError
+from etude.base.progress import Progress
+from etude.base.randomness import seed_of
+from etude.train.optim.slot import Slot
+from etude.train.step.accumulation import Accumulation, Counted, OneTerm
+from etude.train.step.hiddens import Hiddens, NoHiddens
+from etude.train.step.outcome import Outcome
+from etude.train.step.precision import Precision
+from etude.train.step.terms import Term, Weigher, inverse, read_terms, weighted
+from etude.train.task import Task, accepts
+from etude.train.watch.callback import Events
+
+
+class Batches(NamedTuple):
+    """The batches of one step, on the device."""
+
+    batches: Sequence[Any]
+    firsts: Sequence[bool]
+    """Which of them are not later pieces of one."""
+    progress: Progress
+    """How far the run is before the step."""
+
+
+class Gradient:
+    """Differentiates the loss of a group of batches; the gradient is left in the parameters, not yet clipped."""
+
+    def __init__(  # noqa: PLR0913 - what a forward and backward depend on, one for one
+        self,
+        task: Task,
+        *,
+        device: torch.device,
+        precision: Precision,
+        seed: int,
+        stage: str,
+        say: Callable[[str], None],
+        hiddens: Hiddens | NoHiddens,
+        term_weights: Mapping[str, float],
+        events: Events,
+    ) -> None:
+        self._task = task
+        self._device = device
+        self._on_cpu = device.type == "cpu"
+        self._precision = precision
+        self._seed = seed
+        self._stage = stage
+        self._keywords = [name for name in ("hiddens", "optimizer", "progress") if accepts(task.training_step, name)]
+        self._own_counts = type(task).count_targets is not Task.count_targets
+        self._term_weights = term_weights
+        self._hiddens = hiddens
+        self._events = events
+        self.weigh = Weigher(task, say)
+        """Counts the samples of a batch, and says once where it cannot."""
+
+    def backward(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
+        """Leave the group's gradient in the slot's parameters; return the loss."""
+        self._hiddens.begin(slot.name)
+        if len(group.batches) == 1:
+            return self._one(slot, group, outcome)
+        return self._several(slot, group, outcome)
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Add the gradient of a loss, which is told before it is scaled up for a narrow format."""
+        self._events.before_backward(loss)
+        self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
+
+    def prepared(self, loss: Tensor) -> Tensor:
+        """A loss that somebody else differentiates, scaled up for a narrow format, and told."""
+        value = self._precision.scaled(loss)
+        self._events.before_backward(value)
+        return value
+
+    def read(self, value: Tensor) -> float | Tensor:
+        """A number where that costs nothing; on an accelerator the tensor, unread."""
+        return value.item() if self._on_cpu else value.detach()
+
+    def _forward(
+        self, slot: Slot, group: Batches, index: int, samples: Callable[[object], int | None]
+    ) -> tuple[Term, ...]:
+        """The terms of the batch number `index`."""
+        task, hiddens, batch = self._task, self._hiddens, group.batches[index]
+        self._events.batch_start(batch)
+        hiddens.before(batch, first=group.firsts[index])
+        seed = seed_of(self._seed, self._stage, "forward", group.progress.step, index, slot.name)
+        torch.default_generator.manual_seed(seed)
+        if not self._on_cpu:
+            torch.get_device_module(self._device).manual_seed(seed)
+        with self._precision.forward():
+            if self._keywords:
+                known = {"hiddens": hiddens.now, "optimizer": slot.name, "progress": group.progress}
+                returned = task.training_step(batch, **{keyword: known[keyword] for keyword in self._keywords})
+            else:
+                returned = task.training_step(batch)
+        hiddens.after(returned)
+        terms = read_terms(returned, lambda: samples(batch))
+        return weighted(terms, self._term_weights) if self._term_weights else terms
+
+    def _one(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
+        terms = self._forward(slot, group, 0, self._task.batch_size)
+        losses = [_mean(term) for term in terms if term.weight]
+        if not losses:
+            _refuse_constant(slot, terms)
+            losses = [torch.zeros(())]
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        if loss.requires_grad:
+            self.differentiate(loss)
+        else:
+            self._events.before_backward(loss)
+            _refuse_constant(slot, terms)
+        for term in terms:
+            outcome.add(term, self.read(term.sum))
+        self._events.batch_end(group.batches[0])
+        return loss.detach()
+
+    def _several(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
+        totals = self._known_totals(group.batches)
+        sums: Accumulation = OneTerm(self, slot, len(group.batches)) if totals is None else Counted(self, totals)
+        learns = False
+        for index, batch in enumerate(group.batches):
+            terms = self._forward(slot, group, index, self.weigh)
+            for term in terms:
+                outcome.add(term, self.read(term.sum))
+            active = [term for term in terms if term.weight and term.value.requires_grad]
+            learns = learns or bool(active)
+            sums = sums.add(terms, active)
+            self._events.batch_end(batch)
+        if not learns:
+            _refuse_constant(slot, terms)
+        sums.finish({name: weight * inverse(count) for name, (_, count, weight) in outcome.terms.items()})
+        return torch.as_tensor(outcome.unread_loss)
+
+    def _known_totals(self, batches: Sequence[object]) -> dict[str, int] | None:
+        """The targets of each term in all batches, where the task can count them ahead."""
+        if not self._own_counts:
+            return None
+        totals: dict[str, int] = {}
+        for batch in batches:
+            counts = self._task.count_targets(batch)
+            if counts is None:
+                return None
+            if not isinstance(counts, Mapping):
+                raise ConfigError(
+                    f"count_targets(batch) must return the number of targets by the name of each loss, or None, but "
+                    f"returned a {type(counts).__name__}."
+                )
+            for name, count in counts.items():
+                totals[name] = totals.get(name, 0) + count
+        return totals
+
+
+def _mean(term: Term) -> Tensor:
+    """The term over its count, weighted; a bare tensor of weight 1 keeps its bits."""
+    value = term.value
+    if not term.is_mean:
+        # Division, not a product with the inverse: the bits of a mean taken by hand.
+        divides = not isinstance(term.count, Tensor) and term.count > 0
+        value = value / term.count if divides else value * inverse(term.count)
+    return value if term.weight == 1.0 else value * term.weight
+
+
+def _refuse_constant(slot: Slot, terms: Sequence[Term]) -> None:
+    """Refuse a loss that no parameter has a part in, unless the batch has no targets, which says nothing."""
+    if not any(float(term.count) for term in terms):
+        return
+    if not any(term.weight for term in terms):
+        raise ConfigError("Every term of the training loss has weight 0, so there is nothing to minimise.")
+    if slot.is_frozen:
+        raise ConfigError(
+            f"Every parameter of the optimizer {slot.name!r} is frozen at step {slot.steps + 1:,}, so there is "
+            f"nothing to learn; leave one of them trainable."
+        )
+    raise ConfigError(
+        f"The training loss does not depend on any parameter of the optimizer {slot.name!r}, so there is nothing "
+        f"to learn; was it detached, or is everything frozen?"
+    )

@@ -1,0 +1,92 @@
+"""Validations of a run: the pass, its row, and what it says about the best weights."""
+
+import math
+from collections.abc import Mapping
+from itertools import islice
+from time import perf_counter
+from types import MappingProxyType
+from typing import final
+
+from etude.base.errors import ConfigError
+from etude.base.progress import Progress
+from etude.data.feeds.feed import Feed
+from etude.train.learner import Learner
+from etude.train.memory.state import State
+from etude.train.rows import head
+from etude.train.stopping import Stopping
+from etude.train.watch.callback import Events
+from etude.train.watch.record import Record
+
+
+@final
+class Validation:
+    """Judges a learner by a split; without data (`feed` is None) there is nothing to judge it by."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        feed: Feed | None,
+        *,
+        stopping: Stopping,
+        record: Record,
+        events: Events,
+        tried: int,
+    ) -> None:
+        self.feed = feed
+        self.stopping = stopping
+        self.tried = tried
+        """Batches that are run before the first step."""
+        self.is_due = True
+        """Whether the last one was due; the end of a run validates off the beat too."""
+        self.metrics: dict[str, float] = {}
+        """What the last one measured."""
+        self._learner = learner
+        self._record = record
+        self._events = events
+
+    def try_out(self, progress: Progress) -> None:
+        """Validate on a few batches before the first step; what they give is thrown away."""
+        if self.feed is None or self.tried == 0:
+            return
+        metrics = self._learner.evaluate(islice(self.feed.epoch(0), self.tried), Events(()), progress)
+        self._check_monitor(metrics)
+        self._learner.check(metrics)
+
+    def run(self, state: State, *, due: bool) -> bool:
+        """Validate, log, and let all that follows validations take it in; whether it was the best so far."""
+        if self.feed is None:
+            return False
+        begun = perf_counter()
+        self.is_due = due
+        self._events.validation_start()
+        self.metrics = metrics = self._learner.evaluate(self.feed.epoch(0), self._events, state.progress)
+        if state.position is None and "val/loss" in metrics:
+            metrics["val/epoch_loss"] = metrics["val/loss"]
+        self._record.write(head(state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun})
+        self._check_monitor(metrics)
+        improved, value = self._judge(state, due=due)
+        if due:
+            self._learner.follow_validation(value, metrics, state.progress)
+        self._events.validation_end(MappingProxyType(metrics))
+        return improved
+
+    def _judge(self, state: State, *, due: bool) -> tuple[bool, float]:
+        """Whether the validation was the best so far, and what it is judged by."""
+        monitor = self.stopping.monitor
+        if monitor.endswith("/epoch_loss") and state.position is not None:
+            return False, math.nan  # an epoch's loss judges at epochs' ends alone
+        value = self.metrics.get(monitor, self._record.last.get(monitor, math.nan))
+        return self.stopping.record(value, state.progress, due=due), value
+
+    def _check_monitor(self, metrics: Mapping[str, float]) -> None:
+        """Refuse a metric that nothing gives; one of training is known once a step was logged."""
+        monitor, logged = self.stopping.monitor, self._record.last
+        by_epoch = {"val/epoch_loss"} if "val/loss" in metrics else set()
+        by_training = monitor.startswith("train/") and ("train/loss" not in logged or monitor == "train/epoch_loss")
+        known = {*metrics, *by_epoch, *(name for name in logged if name.startswith("train/"))}
+        if monitor in known and self.stopping.unknown is not None:
+            raise self.stopping.unknown
+        if monitor not in known and not by_training:
+            raise ConfigError(
+                f"train.monitor is {monitor!r}, which this run does not log; it logs {', '.join(sorted(known))}."
+            )
