@@ -1,12 +1,11 @@
 """Where a fork leaves its parent: the state at the moment becomes the first checkpoint of a run of its own."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from etude.app.fork.allowed import begins_anew, judge
 from etude.app.fork.kept import Kept
 from etude.app.fork.start import copy_folder
 from etude.app.fork.way import Build, Way, find_way
-from etude.app.runs.changes import Change
+from etude.app.runs.changes import governing
 from etude.app.runs.folder import DATA, remove_tree
 from etude.base.config.components import Imported
 from etude.base.errors import RefusedError
@@ -33,6 +32,8 @@ from etude.train.prepare import prepare
 from etude.train.training import Training
 from etude.train.watch.record import METRICS
 
+Groups = Sequence[Mapping[str, object]]
+"""Options of the groups of an optimizer's parameters, by the names that torch has for them."""
 OF_AN_OPTIMIZER = {"learning_rate": "lr"}
 """What torch calls options of an optimizer by another name than a config does."""
 
@@ -97,7 +98,7 @@ class _Leave:
         """Make the parent's state one that the fork's config goes on from."""
         self._begin_parts_anew(training)
         self._begin_average_anew(training)
-        if self._governed("optimizer"):
+        if governing("optimizer", self._way.changes):
             self._adapt_optimizers(training)
         self._forget_the_end(training)
         self._keep_a_best()
@@ -106,10 +107,6 @@ class _Leave:
                 f"Begun anew at the fork, since the parent has nothing that they could go on from: "
                 f"{', '.join(self._anew)}."
             )
-
-    def _governed(self, part: str) -> Sequence[Change]:
-        """The changes of what a part of the state is made from."""
-        return [change for change in self._way.changes if part in change.meaning.governs]
 
     def _begin_parts_anew(self, training: Training) -> None:
         other_validation = self._is_other("val")
@@ -123,7 +120,7 @@ class _Leave:
         fresh = training.average.weights()
         if self._averaged is None or fresh is None:
             self._averaged = fresh
-        if any(not change.old for change in self._governed("average")):
+        if any(not change.old for change in governing("average", self._way.changes)):
             self._anew.append("average of the weights")
 
     def _adapt_optimizers(self, training: Training) -> None:
@@ -132,20 +129,16 @@ class _Leave:
         for slot in training.slots:
             kept, fresh = self._state["optimizers"][slot.name], slot.state_dict()
             kept["state"] = {name: value for name, value in kept["state"].items() if name in trained}
-            if isinstance(self._way.loaded.config.optimizer, Imported):
-                self._set_changed_options(kept["groups"], fresh["groups"])
-            else:
-                kept["groups"] = fresh["groups"]
+            kept["groups"] = self._groups(kept["groups"], fresh["groups"])
 
-    def _set_changed_options(self, kept: Sequence[dict[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> None:
-        """An optimizer of the user's own may keep what it learns among its options: only what was changed is set."""
+    def _groups(self, kept: Groups, fresh: Groups) -> Groups:
+        """The groups' options; an optimizer of the user's own may learn some: of its only changed ones are new."""
+        if not isinstance(self._way.loaded.config.optimizer, Imported):
+            return fresh
         changed = [change.key for change in self._way.changes if change.key.startswith("optimizer.")]
         words = [key.rpartition(".")[2] for key in changed]
-        for old, new in zip(kept, fresh, strict=True):
-            for word in words:
-                option = OF_AN_OPTIMIZER.get(word, word)
-                if option in new:
-                    old[option] = new[option]
+        options = {OF_AN_OPTIMIZER.get(word, word) for word in words}
+        return [{**old, **_chosen(new, options)} for old, new in zip(kept, fresh, strict=True)]
 
     def _forget_the_end(self, training: Training) -> None:
         """Let a changed fork of a run's end go on, whatever had ended the run; an unchanged one has ended too."""
@@ -221,3 +214,7 @@ def _prepared(job: Job) -> Iterator[Training]:
 
 def _in_order(names: Sequence[str], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weights[name] for name in names}
+
+
+def _chosen(options: Mapping[str, object], names: Collection[str]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if name in names}

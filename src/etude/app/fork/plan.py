@@ -62,7 +62,8 @@ def plan_fork(run: Path, at: str, overrides: Sequence[str]) -> Plan:
     before = load_config(parent / CONFIG, home)
     newest = newest_kept(parent)
     until = _resolved(duration, newest, run)
-    _refuse_what_never_came(before, until, newest, run)
+    _refuse_past_its_length(before, until, run)
+    _refuse_past_its_end(newest, until, run)
     after = _named(parent, duration, before, overrides)
     return Plan(parent, duration, until, before, after, changed(before, after), newest.progress)
 
@@ -109,20 +110,28 @@ def _resolved(at: Duration, newest: Kept, run: Path) -> Duration:
     return Duration(ceil(at.amount * Fraction(newest.horizon) / 100), "steps")
 
 
-def _refuse_what_never_came(before: LoadedConfig, until: Duration, newest: Kept, run: Path) -> None:
+def _refuse_past_its_length(before: LoadedConfig, until: Duration, run: Path) -> None:
     limits = [limit for limit in as_durations(before.config.train.max_duration) if limit.unit == until.unit]
     first = min(limits, key=lambda limit: limit.amount, default=until)
     if first.amount < until.amount:
         raise RefusedError(f"{run} ends at {first}, before {until}; give an earlier --at, or train it further.")
-    progress, end = newest.progress, newest.end
-    if end is not None and not end.goes_on and not until.reached(progress):
+
+
+def _refuse_past_its_end(newest: Kept, until: Duration, run: Path) -> None:
+    end = newest.end
+    if end is not None and not end.goes_on and not newest.has_come_to(until):
         raise RefusedError(
-            f"{run} ended at step {progress.step:,} ({end.says}), before {until}: there is nothing that a fork "
+            f"{run} ended at step {newest.progress.step:,} ({end.says}), before {until}: there is nothing that a fork "
             f"could share. Give an earlier --at, or train it further."
         )
 
 
 # -- where the fork lies -------------------------------------------------------------------------------------------
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies where a fork should."""
+    return not folder.exists() or not any(folder.iterdir())
 
 
 def _named(parent: Path, at: Duration, before: LoadedConfig, overrides: Sequence[str]) -> LoadedConfig:
@@ -151,7 +160,7 @@ def _is_taken(after: LoadedConfig, parent: Path, at: Duration, changes: Sequence
     """Whether something else than this very fork lies where it should."""
     folder = after.config.folder
     try:
-        if not folder.exists() or not any(folder.iterdir()):
+        if is_empty(folder):
             return False
         found = read_about(folder)
     except (OSError, StorageError):

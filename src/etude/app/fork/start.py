@@ -9,7 +9,7 @@ from etude.app.corpus import TOKENIZERS
 from etude.app.fork.about import FORK, About, as_json, read_about
 from etude.app.fork.allowed import judge
 from etude.app.fork.kept import Kept, is_whole_epochs
-from etude.app.fork.plan import Plan
+from etude.app.fork.plan import Plan, is_empty
 from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError, StorageError
@@ -37,15 +37,14 @@ def make(plan: Plan, say: Say) -> bool:
 
     Only the parent's folder is read, and nothing in it is changed. Raises RefusedError for changes that it cannot take.
     """
-    folder = plan.folder
-    if folder.exists() and any(folder.iterdir()):
+    if not is_empty(plan.folder):
         return False
     base = _base(plan, say)
-    if base is None and (plan.parent / FORK).is_file():
+    if base is None:
         _refuse_a_fork_without_its_begin(plan)
     kept = Kept() if base is None else Kept.at(base)
     judge(plan.changes, at_an_epochs_end=_ends_an_epoch(plan.until, kept), at=plan.at)
-    with whole_folder(folder, "make the folder") as part:
+    with whole_folder(plan.folder, "make the folder") as part:
         make_folder(part / SHARED / "checkpoints")
         _take_over_origins(plan, part)
         if base is not None:
@@ -79,7 +78,12 @@ def _base(plan: Plan, say: Say) -> Path | None:
 
 
 def _refuse_a_fork_without_its_begin(plan: Plan) -> None:
-    """Steps before a fork's oldest checkpoint cannot be taken again: it did not begin with its own config."""
+    """Steps before the oldest checkpoint of a parent that is a fork itself cannot be taken again.
+
+    It did not begin with its own config.
+    """
+    if not (plan.parent / FORK).is_file():
+        return
     told = read_about(plan.parent)
     raise RefusedError(
         f"{plan.parent} is itself a fork, of {told.parent} at {told.at}, and keeps no checkpoint up to {plan.at} from "

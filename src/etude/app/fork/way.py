@@ -9,7 +9,7 @@ from etude.app.fork.about import FORK, About, read_about
 from etude.app.fork.allowed import judge, judge_weights
 from etude.app.fork.plan import changed
 from etude.app.fork.start import SHARED
-from etude.app.runs.changes import Change
+from etude.app.runs.changes import Change, governing
 from etude.app.runs.folder import CONFIG, DATA, has_checkpoint
 from etude.base.config.loading import Loaded
 from etude.base.durations import Duration
@@ -72,7 +72,7 @@ class Way:
     def judge(self) -> None:
         """Find out before the way is gone what cannot be changed. Raises RefusedError."""
         judge(self.changes, at_an_epochs_end=True, at=self.until)
-        if any("weights" in change.meaning.governs for change in self.changes):
+        if governing("weights", self.changes):
             before, after = (self.job(which).task.state_dict() for which in (self.before, self.loaded))
             judge_weights(before, after, self.changes)
 
