@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 import torch
-from handwritten_translation import Levers, Recipe, Run, read_corpus
+from handwritten_translation import Levers, Recipe, Training, read_corpus
 from measuring import Interleaved, Section, clock, data_folder, print_section, timed_by
 
 LEVERS: dict[str, Levers] = {
@@ -25,7 +25,7 @@ LEVERS: dict[str, Levers] = {
 }
 
 
-def taking(training: Run, steps: int) -> Callable[[], float]:
+def taking(training: Training, steps: int) -> Callable[[], float]:
     """A side of the comparison: that many steps more."""
     return lambda: training.train_steps(steps)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import translator
 from alternating import ETUDE, Alternating, AlternatingFeed
-from handwritten_translation import Levers, Recipe, Run, read_corpus
+from handwritten_translation import Levers, Recipe, Training, read_corpus
 from measuring import Section, clock, data_folder, print_section, timed_by
 
 BY_HAND = "by hand"

@@ -116,3 +116,20 @@ def files(folder):
 def about(folder):
     """What a fork says about where it comes from."""
     return json.loads((folder / "fork.json").read_text())
+
+
+class KilledError(BaseException):
+    """What a kill is in these tests."""
+
+
+def killed(monkeypatch, place, name, nth):
+    """Let the n-th call of a function be the end of the process."""
+    calls, real = [], getattr(place, name)
+
+    def counted(*given, **options):
+        calls.append(1)
+        if len(calls) == nth:
+            raise KilledError
+        return real(*given, **options)
+
+    monkeypatch.setattr(place, name, counted)

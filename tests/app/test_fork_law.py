@@ -4,8 +4,9 @@ import os
 import signal
 
 import pytest
-from forks import about, bits, files, fork, parent, rows
+from forks import KilledError, about, bits, files, fork, killed, parent, rows
 
+from etude.app.fork import about as abouts
 from etude.app.fork import branch as branching
 from etude.app.running import train
 from etude.base.errors import RefusedError
@@ -145,28 +146,12 @@ def test_where_the_parent_has_had_a_better_one_since_best_is_where_the_fork_begi
 
 CUTS = {
     "in the shared steps": (Run, "step", 6),
+    "when the shared steps were compared": (abouts, "write_json", 2),
     "between shared steps and fork": (branching, "prepare", 1),
-    "while the fork is written": (branching, "write_json", 1),
+    "while the fork is written": (abouts, "write_json", 3),
     "while the way is removed": (branching, "remove_tree", 1),
     "in the fork's own steps": (Run, "step", 13),
 }
-
-
-class KilledError(BaseException):
-    """What a kill is in these tests."""
-
-
-def killed(monkeypatch, place, name, nth):
-    """Let the n-th call of a function be the end of the process."""
-    calls, real = [], getattr(place, name)
-
-    def counted(*given, **options):
-        calls.append(1)
-        if len(calls) == nth:
-            raise KilledError
-        return real(*given, **options)
-
-    monkeypatch.setattr(place, name, counted)
 
 
 @pytest.fixture(scope="module")

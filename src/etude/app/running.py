@@ -1,6 +1,6 @@
 """Training a run from its config: what `etude train` and `etude.train` do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,19 @@ from etude.app.build import (
     build_slots,
     build_task,
     build_terms,
-    imported_files,
 )
-from etude.app.config import Config, load_config
+from etude.app.config import Config, LoadedConfig, load_config
 from etude.app.corpus import TOKENIZERS, open_corpus
-from etude.app.fork.branch import branch
-from etude.app.runs.changes import machine_notes
-from etude.app.runs.environment import environment
-from etude.app.runs.folder import ENVIRONMENT, check_data, compare, copy_code, describe, has_checkpoint
+from etude.app.runs.folder import check_data, has_checkpoint
 from etude.app.runs.saving import build_outputs, save_rest
+from etude.app.stages.stage import run_stage, run_stages
+from etude.app.stages.table import stages_of
 from etude.base.config.loading import Loaded
+from etude.base.says import Say
 from etude.callbacks.config import build_loggers, build_progress
-from etude.train.fit import Job, Result, as_durations, fit
+from etude.train.fit import Job, Result, as_durations
 from etude.train.length import expect
 from etude.train.lock import claimed
-
-Say = Callable[[str], None]
 
 
 def train(config: str | Path, overrides: Mapping[str, Any] | None = None) -> Result:
@@ -36,20 +33,12 @@ def train(config: str | Path, overrides: Mapping[str, Any] | None = None) -> Res
     return train_run(load_config(config, overrides or {}))
 
 
-def train_run(loaded: Loaded[Config], *, say: Say = print) -> Result:
+def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
     """Train, continue or find finished the run that `loaded` describes."""
-    config = loaded.config
-    with loaded.naming_places(), claimed(config.folder) as folder:
-        branch(loaded, folder, build_job, say)
-        for note in (*getattr(loaded, "notes", ()), *compare(loaded, folder)):
-            say(note)
-        copy_code(imported_files(config), folder)
-        job = build_job(loaded, folder, say)
-        now = environment()
-        for note in machine_notes(folder / ENVIRONMENT, now):
-            say(note)
-        describe(loaded, folder, now)
-        return fit(job)
+    with loaded.naming_places(), claimed(loaded.config.folder) as folder:
+        earlier, training = stages_of(loaded, folder, build_job)
+        artifacts = run_stages(earlier, lambda _: folder, say)
+        return run_stage(training, folder, artifacts, say).result
 
 
 def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:

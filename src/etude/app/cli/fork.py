@@ -8,11 +8,13 @@ from etude.app.cli.streams import say
 from etude.app.cli.train import interrupted, plan, summary
 from etude.app.cli.waiting import NOTES
 from etude.app.config import LoadedConfig, load_config
-from etude.app.fork.branch import branch, is_underway
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
+from etude.app.fork.way import is_underway
 from etude.app.running import build_job, train_run
 from etude.app.runs.folder import CONFIG, remove_tree
+from etude.app.stages.stage import run_stages
+from etude.app.stages.table import stages_of
 from etude.base.errors import ConfigError, DataError, RefusedError
 from etude.base.says import Say
 from etude.train.interrupt import Interrupted
@@ -45,7 +47,8 @@ def bring(loaded: LoadedConfig, folder: Path, *, is_new: bool, tell: Say = say) 
     """Bring the fork to its step; one that is refused leaves no folder behind."""
     try:
         with loaded.naming_places(), claimed(folder):
-            branch(loaded, folder, build_job, tell)
+            earlier, training = stages_of(loaded, folder, build_job)
+            training.begin(folder, run_stages(earlier, lambda _: folder, tell), tell)
     except (ConfigError, DataError, RefusedError):
         if is_new and is_underway(folder):
             remove_tree(folder)

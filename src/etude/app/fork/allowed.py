@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from etude.app.runs.changes import Change, shown
+from etude.app.runs.changes import Change, governing, shown
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError
 
@@ -34,27 +34,28 @@ def judge(changes: Sequence[Change], *, at_an_epochs_end: bool, at: Duration) ->
 
 def judge_weights(before: Mapping[str, Tensor], after: Mapping[str, Tensor], changes: Sequence[Change]) -> None:
     """Raise RefusedError where the changed network has no place for the weights of the parent's."""
-    names = [name for name in dict.fromkeys([*before, *after]) if _shape(before, name) != _shape(after, name)]
-    if not names:
-        return
-    told = "; ".join(_told(change) for change in changes if "weights" in change.meaning.governs)
-    name = names[0]
-    raise RefusedError(
-        f"{told}, but the weights of the parent do not fit: {name} would be {_shape(after, name) or 'gone'} instead of "
-        f"{_shape(before, name) or 'not there'}. A fork keeps every weight's name and shape."
-    )
+    told = "; ".join(_told(change) for change in governing("weights", changes))
+    for name in dict.fromkeys([*before, *after]):
+        old, new = _shape(before, name), _shape(after, name)
+        if old != new:
+            raise RefusedError(
+                f"{told}, but the weights of the parent do not fit: {name} would be {new or 'gone'} instead of "
+                f"{old or 'not there'}. A fork keeps every weight's name and shape."
+            )
 
 
 def begins_anew(part: str, changes: Sequence[Change], *, other_validation: bool) -> bool:
     """Whether a part of State that the parent has too remembers what no longer holds."""
     if part == "stopping":
-        return other_validation or any("stopping" in change.meaning.governs for change in changes)
-    if not part.startswith("schedule "):
-        return False
+        return other_validation or bool(governing("stopping", changes))
     word = part.rpartition(" ")[2]
-    keys = [change.key for change in changes]
-    parts = [key.split(".") for key in keys if key.rpartition(".")[2] in DRIVING]
-    return any(RATE.get(word, word) in named for named in parts)
+    return part.startswith("schedule ") and any(_drives(change.key, RATE.get(word, word)) for change in changes)
+
+
+def _drives(key: str, value: str) -> bool:
+    """Whether a key says what the schedule of a value follows."""
+    named = key.split(".")
+    return named[-1] in DRIVING and value in named
 
 
 def _told(change: Change) -> str:

@@ -1,29 +1,24 @@
 """What a fork is to be: of which run, from which step on, and with which changes."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from etude.app.config import LoadedConfig, load_config
+from etude.app.fork.about import as_json, read_about
+from etude.app.fork.kept import Kept
 from etude.app.runs.changes import Change, changes_between
 from etude.app.runs.folder import CONFIG
 from etude.base.config.reading import read
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.progress import Progress
-from etude.train.end import End
 from etude.train.job import as_durations
-from etude.train.memory.checkpoint.content import STATE_JSON
 from etude.train.memory.checkpoint.store import Store
-
-FORK = "fork.json"
-"""What a fork's folder says about where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +60,12 @@ def plan_fork(run: Path, at: str, overrides: Sequence[str]) -> Plan:
     parent = run.resolve()
     home = {"run.dir": str(parent.parent), "run.name": parent.name}
     before = load_config(parent / CONFIG, home)
-    newest = newest_state(parent)
+    newest = newest_kept(parent)
     until = _resolved(duration, newest, run)
-    _refuse_what_never_came(before, until, newest, run)
+    _refuse_past_its_length(before, until, run)
+    _refuse_past_its_end(newest, until, run)
     after = _named(parent, duration, before, overrides)
-    return Plan(parent, duration, until, before, after, changed(before, after), progress_of(newest))
+    return Plan(parent, duration, until, before, after, changed(before, after), newest.progress)
 
 
 def read_moment(text: str) -> Duration:
@@ -91,67 +87,41 @@ def changed(before: LoadedConfig, after: LoadedConfig) -> list[Change]:
     return [change for change in changes if not change.meaning.place]
 
 
-def read_fork(folder: Path) -> dict[str, Any]:
-    """What a fork's folder says about where it comes from. Raises StorageError where that is damaged."""
-    path = folder / FORK
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        Duration.parse(found["until"])
-        dict(found["changes"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise StorageError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
-    return dict(found)
-
-
 # -- how far the parent has come -----------------------------------------------------------------------------------
 
 
-def newest_state(parent: Path) -> Mapping[str, Any]:
-    """The plain state of the parent's newest readable checkpoint; empty where there is none."""
+def newest_kept(parent: Path) -> Kept:
+    """What the parent's newest readable checkpoint keeps."""
     store = Store(parent / "checkpoints")
     for step in reversed(store.steps()):
         try:
-            return plain_state(store.path(step))
+            return Kept.at(store.path(step))
         except StorageError:
             continue
-    return {}
+    return Kept()
 
 
-def plain_state(checkpoint: Path) -> Mapping[str, Any]:
-    """What a checkpoint's state says in plain numbers; raises StorageError where it cannot be read."""
-    path = checkpoint / STATE_JSON
-    try:
-        state: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        progress_of(state)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise StorageError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
-    return state
-
-
-def progress_of(state: Mapping[str, Any]) -> Progress:
-    """The progress in a plain state; that of a run's begin where there is none."""
-    return Progress(**state["progress"]) if state else Progress()
-
-
-def _resolved(at: Duration, newest: Mapping[str, Any], run: Path) -> Duration:
+def _resolved(at: Duration, newest: Kept, run: Path) -> Duration:
     """A share of the run as steps; any other duration as it is."""
     if at.unit != "percent":
         return at
-    horizon = newest.get("horizon")
-    if not horizon:
+    if not newest.horizon:
         raise ConfigError(f"--at is {at}, but {run} has no checkpoint that tells how long it is; give --at in steps.")
-    return Duration(ceil(at.amount * Fraction(horizon) / 100), "steps")
+    return Duration(ceil(at.amount * Fraction(newest.horizon) / 100), "steps")
 
 
-def _refuse_what_never_came(before: LoadedConfig, until: Duration, newest: Mapping[str, Any], run: Path) -> None:
+def _refuse_past_its_length(before: LoadedConfig, until: Duration, run: Path) -> None:
     limits = [limit for limit in as_durations(before.config.train.max_duration) if limit.unit == until.unit]
     first = min(limits, key=lambda limit: limit.amount, default=until)
     if first.amount < until.amount:
         raise RefusedError(f"{run} ends at {first}, before {until}; give an earlier --at, or train it further.")
-    progress, end = progress_of(newest), End.read(newest)
-    if end is not None and not end.goes_on and not until.reached(progress):
+
+
+def _refuse_past_its_end(newest: Kept, until: Duration, run: Path) -> None:
+    end = newest.end
+    if end is not None and not end.goes_on and not newest.has_come_to(until):
         raise RefusedError(
-            f"{run} ended at step {progress.step:,} ({end.says}), before {until}: there is nothing that a fork "
+            f"{run} ended at step {newest.progress.step:,} ({end.says}), before {until}: there is nothing that a fork "
             f"could share. Give an earlier --at, or train it further."
         )
 
@@ -159,40 +129,40 @@ def _refuse_what_never_came(before: LoadedConfig, until: Duration, newest: Mappi
 # -- where the fork lies -------------------------------------------------------------------------------------------
 
 
+def is_empty(folder: Path) -> bool:
+    """Whether nothing lies where a fork should."""
+    return not folder.exists() or not any(folder.iterdir())
+
+
 def _named(parent: Path, at: Duration, before: LoadedConfig, overrides: Sequence[str]) -> LoadedConfig:
     """The fork's config: beside its parent, under the name given or the first that is free or is this very fork."""
-
-    def composed(name: str) -> LoadedConfig:
-        return load_config(parent / CONFIG, [f"--run.dir={parent.parent}", f"--run.name={name}", *overrides])
-
-    if any(word.partition("=")[0] == "--run.name" for word in overrides):
-        after = composed(parent.name)
-        if _is_taken(after, parent, at, changed(before, after)):
-            raise RefusedError(
-                f"{after.config.folder} is there already, and is not this fork; give another --run.name (etude train "
-                f"goes on with a run that is there)."
-            )
-        return after
-    amount = str(at.amount) if at.unit == "steps" else re.sub(r"[^0-9A-Za-z.]+", "-", str(at).replace("%", "percent"))
-    for number in count(1):
-        after = composed(f"{parent.name}-fork-{amount}" + (f"-{number}" if number > 1 else ""))
+    is_named = any(word.partition("=")[0] == "--run.name" for word in overrides)
+    for name in [parent.name] if is_named else _names(parent.name, at):
+        home = [f"--run.dir={parent.parent}", f"--run.name={name}"]
+        after = load_config(parent / CONFIG, [*home, *overrides])
         if not _is_taken(after, parent, at, changed(before, after)):
             return after
-    raise AssertionError
+    raise RefusedError(
+        f"{after.config.folder} is there already, and is not this fork; give another --run.name (etude train goes on "
+        f"with a run that is there)."
+    )
+
+
+def _names(parent: str, at: Duration) -> Iterator[str]:
+    """What a fork may be called after its parent and its moment."""
+    moment = re.sub(r"[^0-9A-Za-z.]+", "-", str(at).replace("%", "percent"))
+    name = f"{parent}-fork-{at.amount if at.unit == 'steps' else moment}"
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
 
 
 def _is_taken(after: LoadedConfig, parent: Path, at: Duration, changes: Sequence[Change]) -> bool:
     """Whether something else than this very fork lies where it should."""
     folder = after.config.folder
     try:
-        if not folder.exists() or not any(folder.iterdir()):
+        if is_empty(folder):
             return False
-        found = read_fork(folder)
+        found = read_about(folder)
     except (OSError, StorageError):
         return True
-    return [found.get("parent"), found.get("at"), found["changes"]] != [str(parent), str(at), as_json(changes)]
-
-
-def as_json(changes: Sequence[Change]) -> dict[str, list[object]]:
-    """Changes by key: what it was, and what it is; null stands for a key that is not set."""
-    return {change.key: [change.old, change.new] for change in changes}
+    return (found.parent, found.at, found.changes) != (str(parent), str(at), as_json(changes))

@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from etude.app.python.options import TrainerOptions
 from etude.app.runs.changes import changes_between, judged, machine_notes
@@ -14,7 +13,7 @@ from etude.base.errors import StorageError
 from etude.base.files import write_json, write_text
 
 
-def compare(data: Mapping[str, Any], folder: Path) -> list[str]:
+def compare(data: Mapping[str, object], folder: Path) -> list[str]:
     """What changed in the options since the run began, as notes; a change that makes it another run is refused."""
     path = folder / CONFIG
     if not path.exists() or not has_checkpoint(folder):
@@ -27,7 +26,7 @@ def compare(data: Mapping[str, Any], folder: Path) -> list[str]:
     return judged(changes, f"The run in {folder} was begun with other options", "Give another run_dir.")
 
 
-def describe(data: Mapping[str, Any], folder: Path) -> list[str]:
+def describe(data: Mapping[str, object], folder: Path) -> list[str]:
     """Write the options and what the run was made with; give notes on what about the machine has changed."""
     now = environment()
     notes = machine_notes(folder / ENVIRONMENT, now)

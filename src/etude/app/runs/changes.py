@@ -1,14 +1,14 @@
 """What changed between two starts of one run: what is only noted, and what makes it another run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from etude.base.config.loading import difference
-from etude.base.config.meaning import Meaning, meaning_of
+from etude.base.config.meaning import Meaning, Part, meaning_of
 from etude.base.config.writing import inline
 from etude.base.errors import RefusedError
 
@@ -35,17 +35,21 @@ def changes_between(
     return [Change(key, old, new, meaning_of(root, key)) for key, old, new in difference(before, after)]
 
 
+def governing(part: Part, changes: Iterable[Change]) -> list[Change]:
+    """The changes of what a part of a run's state is made from."""
+    return [change for change in changes if part in change.meaning.governs]
+
+
 def judged(changes: Sequence[Change], begun: str, instead: str) -> list[str]:
     """A note for each change.
 
     Raises RefusedError where one of them makes it another run; `begun` says what was begun with what, `instead` what
     to do.
     """
-    refused = [change for change in changes if not change.meaning.resumable]
+    refused = [str(change) for change in changes if not change.meaning.resumable]
     if refused:
-        listed = "; ".join(str(change) for change in refused[:_LISTED])
-        more = f"; and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
-        raise RefusedError(f"{begun}: {listed}{more}. {instead}")
+        more = [f"and {len(refused) - _LISTED} more"] if len(refused) > _LISTED else []
+        raise RefusedError(f"{begun}: {'; '.join([*refused[:_LISTED], *more])}. {instead}")
     return [f"{change.key} is now {shown(change.new)} (it was {shown(change.old)})." for change in changes]
 
 

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from etude.app.runs.changes import changes_between, judged
 from etude.app.config import Config, load_config
@@ -32,7 +31,7 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     return judged(changes, f"The run in {folder} was begun with another config", "Give --run.name for a new run.")
 
 
-def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, Any]) -> None:
+def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, object]) -> None:
     """Write the composed config and what the run was made with."""
     write_text(folder / CONFIG, loaded.toml())
     write_json(folder / ENVIRONMENT, dict(environment))
@@ -41,9 +40,7 @@ def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, Any
 def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     """Refuse a training or validation split whose content changed since the run began; else write it down."""
     path = folder / DATA
-    before: dict[str, str] = {}
-    if path.exists() and has_checkpoint(folder):
-        before = read_json(path)
+    before = _noted(path, folder)
     for name, content in fingerprints.items():
         if before.get(name, content) != content:
             raise RefusedError(
@@ -54,6 +51,11 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
         write_json(path, {**before, **fingerprints})
 
 
+def _noted(path: Path, folder: Path) -> dict[str, str]:
+    """What a file notes of how the run in `folder` began; nothing of one that has saved nothing yet."""
+    return read_json(path) if path.exists() and has_checkpoint(folder) else {}
+
+
 def copy_code(files: list[Path], folder: Path) -> None:
     """Copy the files of imported components beside the run, with their hashes; refuse ones changed since it began."""
     if not files:
@@ -61,11 +63,9 @@ def copy_code(files: list[Path], folder: Path) -> None:
     place = folder / CODE
     make_folder(place)
     hashes = place / "sha256.json"
-    kept = hashes.exists() and has_checkpoint(folder)
-    before = read_json(hashes) if kept else {}
     now = {str(file): sha256_of(file) for file in files}
-    for file, digest in now.items():
-        if before.get(file, digest) != digest:
+    for file, digest in _noted(hashes, folder).items():
+        if now.get(file, digest) != digest:
             raise RefusedError(f"{file} has changed since the run in {folder} began. Give --run.name for a new run.")
     for source in files:
         write_bytes(place / source.name, source.read_bytes())
