@@ -1,9 +1,10 @@
 """Feeds of a user's own, told by their methods."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from etude.data.feeds.feed import Delivery, Feed
+from etude.data.order.plan import Position
 
 
 class ForeignFeed(Feed):
@@ -51,7 +52,7 @@ class ForeignFeed(Feed):
         """Whether an epoch can be looked at and begun again."""
         return bool(getattr(self._feed, "repeatable", True))
 
-    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
         deliveries: Iterator[Delivery] = self._feed.epoch(epoch, position)
         return deliveries

@@ -9,7 +9,7 @@ import ctypes
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch
 from etude.base.randomness import seed_of
 
 _32_BITS = 0xFFFFFFFF
+T = TypeVar("T")
 
 
 class States(NamedTuple):
@@ -85,7 +86,7 @@ def set_all(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def on_its_own(items: Iterable[Any], seed: int, *, ahead: int = 1) -> Iterator[Any]:
+def on_its_own(items: Iterable[T], seed: int, *, ahead: int = 1) -> Iterator[T]:
     """Iterate with global states of its own that begin at `seed`, `ahead` items at a time.
 
     Outside of the iteration the process sees its own states, as if nothing had been drawn.
@@ -114,7 +115,7 @@ def on_its_own(items: Iterable[Any], seed: int, *, ahead: int = 1) -> Iterator[A
             return
 
 
-def begun_seeded(items: Iterable[Any], seed: int) -> Iterator[Any]:
+def begun_seeded(items: Iterable[T], seed: int) -> Iterator[T]:
     """Begin an iteration with global states that are `seed`'s, and leave it to itself."""
     outside = kept()
     try:
@@ -124,9 +125,9 @@ def begun_seeded(items: Iterable[Any], seed: int) -> Iterator[Any]:
         put_back(outside)
 
 
-def each_seeded(items: Iterable[Any], seed: int, *, begin: int) -> Iterator[Any]:
+def each_seeded(items: Iterable[T], seed: int, *, begin: int) -> Iterator[T]:
     """Iterate with global states set anew for every item, from `seed` and its number; the first is `begin`."""
-    iterator: Iterator[Any] | None = None
+    iterator: Iterator[T] | None = None
     for number in itertools.count(begin):
         outside = kept()
         try:
