@@ -117,10 +117,9 @@ def _walk_object(batch: object, method: str, act: Act) -> object:
 
 
 def _rebuilt(batch: Mapping[object, object], parts: dict[object, object]) -> object:
-    copied = getattr(batch, "copy", None)
-    if type(batch) is dict or copied is None:
+    if type(batch) is dict or not hasattr(batch, "copy"):
         return parts
-    copy = copied()  # an OrderedDict, a defaultdict: its own class and settings
+    copy = batch.copy()  # an OrderedDict, a defaultdict: its own class and settings
     copy.update(parts)
     return copy
 

@@ -104,10 +104,7 @@ class IterableFeed(Feed):
             return iter(cast("Sequence[object]", self._data))
         items = self._begun_anew()
         seed = seed_of(self._seed, "iterable", epoch)
-        for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
-            set_epoch = getattr(part, "set_epoch", None)
-            if callable(set_epoch):
-                set_epoch(epoch)
+        _tell_epoch(items, epoch)
         if self._stateful:
             # It goes on at any batch, so the draws of each must not hang on those before.
             return each_seeded(items, seed, begin=done)
@@ -159,6 +156,13 @@ def _explained(items: Iterator[object]) -> Iterator[object]:
         except Exception as error:
             raise DataError(f"The next batch could not be loaded: {type(error).__name__}: {error}") from error
         yield item
+
+
+def _tell_epoch(items: Any, epoch: int) -> None:
+    """Tell an iterable, and what a loader is made of, which epoch begins, where they want to know."""
+    for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
 
 
 def _seeded(items: Iterable[object], seed: int) -> Iterator[object]:

@@ -56,7 +56,7 @@ class SampleFetch:
         if silent and _is_torchs(collate):
             self._make = self._unseeded
         self._tensors = dataset.tensors if type(dataset) is TensorDataset and collate is default_collate else None
-        self._whole = not silent and callable(getattr(dataset, "__getitems__", None)) and not _is_torchs(type(dataset))
+        self._whole = not silent and hasattr(dataset, "__getitems__") and not _is_torchs(type(dataset))
 
     def __call__(self, epoch: int, keys: Keys) -> object:
         """Give the batch of the samples `keys`."""

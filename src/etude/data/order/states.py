@@ -141,14 +141,15 @@ def each_seeded(items: Iterable[T], seed: int, *, begin: int) -> Iterator[T]:
         yield item
 
 
-def reseed(owner: Any, seed: int) -> None:
+def reseed(owner: object, seed: int) -> None:
     """Seed every generator that an object keeps as an attribute: torch's, numpy's and Python's."""
-    for kind in vars(owner).values() if hasattr(owner, "__dict__") else ():
-        if isinstance(kind, torch.Generator):
-            kind.manual_seed(seed)
-        elif isinstance(kind, random.Random):
-            kind.seed(seed)
-        elif isinstance(kind, np.random.RandomState):
-            kind.seed(seed & _32_BITS)
-        elif isinstance(kind, np.random.Generator):
-            kind.bit_generator.state = type(kind.bit_generator)(seed).state
+    for part in vars(owner).values() if hasattr(owner, "__dict__") else ():
+        match part:
+            case torch.Generator():
+                part.manual_seed(seed)
+            case random.Random():
+                part.seed(seed)
+            case np.random.RandomState():
+                part.seed(seed & _32_BITS)
+            case np.random.Generator():
+                part.bit_generator.state = type(part.bit_generator)(seed).state

@@ -1,11 +1,11 @@
 """How difficult each sample is: the numbers of a column, read once into a file that is mapped into memory."""
 
+import contextlib
 import hashlib
 import json
 import math
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +50,8 @@ def _write(source: PairSource, column: ColumnName, table: Table, path: Path) -> 
             file.write(np.array(numbers, dtype=np.float64).tobytes())
 
 
-def _number(cell: Any, column: ColumnName, source: PairSource, sample: int) -> float:
-    number = math.nan
-    if isinstance(cell, str | int | float) and not isinstance(cell, bool):
-        try:
-            number = float(cell)
-        except (ValueError, OverflowError):
-            number = math.nan
+def _number(cell: object, column: ColumnName, source: PairSource, sample: int) -> float:
+    number = _read(cell)
     if not math.isfinite(number):
         said = cell.reason if isinstance(cell, Flaw) else f"it is {shown(repr(cell), 40)}"
         raise DataError(
@@ -64,3 +59,14 @@ def _number(cell: Any, column: ColumnName, source: PairSource, sample: int) -> f
             f"but {said}."
         )
     return number
+
+
+def _read(cell: object) -> float:
+    """Read a number; NaN where it is none."""
+    match cell:
+        case bool():
+            return math.nan
+        case str() | int() | float():
+            with contextlib.suppress(ValueError, OverflowError):
+                return float(cell)
+    return math.nan
