@@ -4,8 +4,8 @@ A `DataLoader`, an iterable with `state_dict`, or any other iterable holds batch
 indexed and counted, but not iterated) holds samples.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any, TypeGuard, cast
 
 from torch.utils.data import (
     BatchSampler,
@@ -30,6 +30,8 @@ from etude.data.order.plan import CountPlan, Plan, Share
 from etude.data.order.sampled import SamplerPlan
 
 DEFAULT_BATCH_SIZE = 64
+LEFT_OUT = "The loader's random sampler is left out here: the samples are taken in their own order."
+REPLACED = "The loader's random sampler is replaced by Etude's order, a function of (seed, epoch)."
 
 
 def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
@@ -61,20 +63,29 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
         crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
         return PlannedFeed(plan, fetch, workers=crew, pin_memory=pin_memory, limit=limit, notice=notice)
     if isinstance(data, IterableDataset):
-        loader: DataLoader[Any] = DataLoader(data, batch_size=batch_size or DEFAULT_BATCH_SIZE)
+        loader: DataLoader[object] = DataLoader(data, batch_size=batch_size or DEFAULT_BATCH_SIZE)
         return IterableFeed(loader, seed=seed, limit=limit, notice=notice)
-    _refuse(batch_size, "a DataLoader" if isinstance(data, DataLoader) else "an iterable of batches")
+    _refuse(batch_size, data)
     if _computable(data):
         return _of_loader(data, seed=seed, shuffle=shuffle, share=share, limit=limit, notice=notice)
-    if (isinstance(data, Iterable) and not isinstance(data, (str, bytes, Mapping))) or callable(data):
-        return IterableFeed(data, seed=seed, limit=limit, notice=notice)
-    raise ConfigError(
-        f"Data must be a DataLoader, a Dataset, an iterable of batches or a function that returns one, but is a "
-        f"{type(data).__name__}."
-    )
+    _need_batches(data)
+    return IterableFeed(data, seed=seed, limit=limit, notice=notice)
 
 
-def _need_length(data: Any) -> None:
+def _need_batches(data: object) -> None:
+    match data:
+        case str() | bytes() | Mapping():
+            known = callable(data)
+        case _:
+            known = isinstance(data, Iterable) or callable(data)
+    if not known:
+        raise ConfigError(
+            f"Data must be a DataLoader, a Dataset, an iterable of batches or a function that returns one, but is a "
+            f"{type(data).__name__}."
+        )
+
+
+def _need_length(data: Sized) -> None:
     try:
         len(data)
     except (TypeError, NotImplementedError):
@@ -84,15 +95,16 @@ def _need_length(data: Any) -> None:
         ) from None
 
 
-def _refuse(batch_size: int | None, what: str) -> None:
+def _refuse(batch_size: int | None, data: object) -> None:
     if batch_size is not None:
+        what = "a DataLoader" if isinstance(data, DataLoader) else "an iterable of batches"
         raise ConfigError(
             f"train.batch_size is {batch_size}, but the data is {what}, which has batches of its own; leave batch_size "
             "out, or give the Dataset."
         )
 
 
-def _indexed(data: Any) -> bool:
+def _indexed(data: object) -> bool:
     """Tell samples that can be asked for by number."""
     if isinstance(data, Dataset):
         return not isinstance(data, IterableDataset)
@@ -100,7 +112,7 @@ def _indexed(data: Any) -> bool:
     return indexable and (hasattr(data, "__getitems__") or not hasattr(data, "__iter__"))
 
 
-def _computable(data: Any) -> bool:
+def _computable(data: object) -> TypeGuard[DataLoader[object]]:
     """Tell a loader whose batches we can make ourselves from one that must be asked for them."""
     return (
         isinstance(data, DataLoader)
@@ -111,7 +123,7 @@ def _computable(data: Any) -> bool:
 
 
 def _of_loader(
-    loader: DataLoader[Any],
+    loader: DataLoader[object],
     *,
     seed: int,
     shuffle: bool | None,
@@ -133,9 +145,11 @@ def _of_loader(
     )
 
 
-def _plan(loader: DataLoader[Any], *, seed: int, shuffle: bool | None, share: Share, notice: Say) -> Plan:
+def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share: Share, notice: Say) -> Plan:
+    """Compute the order of a loader whose samplers are known; follow one that is a user's own."""
     batches = loader.batch_sampler
-    standard = batches is None or type(batches) is BatchSampler
+    single = batches is None
+    standard = single or type(batches) is BatchSampler
     sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
     shuffled = _known_order(sampler, loader.dataset) if standard else None
     if shuffled is None:
@@ -144,19 +158,19 @@ def _plan(loader: DataLoader[Any], *, seed: int, shuffle: bool | None, share: Sh
             f"The loader's {type(sampler if standard else batches).__name__} is seeded for every epoch; to go on in "
             "the middle of one, its numbers are drawn again."
         )
-        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard)
-    if shuffled and shuffle is False:
-        notice("The loader's random sampler is left out here: the samples are taken in their own order.")
-    elif shuffled:
-        notice("The loader's random sampler is replaced by Etude's order, a function of (seed, epoch).")
+        return SamplerPlan(drawn, seed=seed, share=share, single=single, exact=standard)
+    if shuffled:
+        notice(LEFT_OUT if shuffle is False else REPLACED)
+    size, drop_last = share.world, False
+    if isinstance(batches, BatchSampler):
+        size, drop_last = batches.batch_size, batches.drop_last
     return CountPlan(
-        len(loader.dataset),  # type: ignore[arg-type]
-        batches.batch_size if isinstance(batches, BatchSampler) else share.world,
-        seed=seed,
-        shuffle=shuffled and shuffle is not False,
-        share=share,
-        drop_last=batches.drop_last if isinstance(batches, BatchSampler) else False,
+        _samples(loader), size, seed=seed, shuffle=shuffled and shuffle is not False, share=share, drop_last=drop_last
     )
+
+
+def _samples(loader: DataLoader[object]) -> int:
+    return len(cast("Sized", loader.dataset))
 
 
 def _known_order(sampler: Any, dataset: Any) -> bool | None:
@@ -168,7 +182,7 @@ def _known_order(sampler: Any, dataset: Any) -> bool | None:
     return None
 
 
-def _crew(loader: DataLoader[Any], fetch: SampleFetch) -> Workers:
+def _crew(loader: DataLoader[object], fetch: SampleFetch) -> Workers:
     options = {
         "prefetch_factor": loader.prefetch_factor,
         "timeout": loader.timeout,
@@ -181,7 +195,7 @@ def _crew(loader: DataLoader[Any], fetch: SampleFetch) -> Workers:
 class _Start:
     """Calls a loader's `worker_init_fn` with the world as it knows it: `get_worker_info().dataset` is its own."""
 
-    def __init__(self, function: Callable[[int], Any] | None, dataset: Any) -> None:
+    def __init__(self, function: Callable[[int], object] | None, dataset: object) -> None:
         self._function = function
         self._dataset = dataset
 

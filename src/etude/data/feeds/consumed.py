@@ -1,8 +1,9 @@
 """Feeds of iterables, which can only be read from their begin: forward, or by a `state_dict` of their own."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 from torch.utils.data import DataLoader
 
@@ -12,8 +13,11 @@ from etude.base.says import Say, unheard
 from etude.data.feeds import jsonable
 from etude.data.feeds.feed import Delivery, Feed, Limit, limited
 from etude.data.nest import count_samples
+from etude.data.order.plan import Position
 from etude.data.order.sampled import ended
 from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
+
+State = dict[str, object]
 
 
 class IterableFeed(Feed):
@@ -26,7 +30,7 @@ class IterableFeed(Feed):
 
     def __init__(
         self,
-        data: Iterable[Any] | Callable[[], Iterable[Any]],
+        data: Iterable[object] | Callable[[], Iterable[object]],
         *,
         seed: int,
         limit: Limit | None = None,
@@ -67,7 +71,7 @@ class IterableFeed(Feed):
         """Whether an epoch can be looked at and begun again: an iterator can be read once only."""
         return not isinstance(self._data, Iterator)
 
-    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
         batch, sample = (position["batch"], position["sample"]) if position else (0, 0)
         stop = self._stop()
@@ -83,62 +87,44 @@ class IterableFeed(Feed):
     def close(self) -> None:
         """Nothing is held here: workers of a loader are its own."""
 
-    def _after(
-        self, epoch: int, position: Mapping[str, Any] | None, stop: int | None
-    ) -> Iterator[tuple[Any, dict[str, Any]]]:
+    def _after(self, epoch: int, position: Position | None, stop: int | None) -> Iterator[tuple[object, State]]:
         """Give the batches after a position, up to the epoch's batch number `stop`, each with the state after it."""
         done = position["batch"] if position else 0
-        left = None if stop is None else stop - done
         data: Any = self._data
         if self._stateful and position:
             data.load_state_dict(jsonable.decoded(position["state"]))
         items = self._items(epoch, done)
         if not self._stateful:
             self._pass_over(items, done)
-        while left is None or left > 0:
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            except EtudeError:
-                raise
-            except Exception as error:
-                raise DataError(f"The next batch could not be loaded: {type(error).__name__}: {error}") from error
+        for item in itertools.islice(_explained(items), None if stop is None else stop - done):
             yield item, {"state": jsonable.encoded(data.state_dict())} if self._stateful else {}
-            left = None if left is None else left - 1
 
-    def _items(self, epoch: int, done: int) -> Iterator[Any]:
+    def _items(self, epoch: int, done: int) -> Iterator[object]:
         if self._stored:
-            return iter(self._data)  # type: ignore[arg-type]
-        if callable(self._data) and not hasattr(self._data, "__iter__"):
-            items: Iterable[Any] = self._data()
-        else:
-            items = self._data
-            self._refuse_a_second_pass()
+            return iter(cast("Sequence[object]", self._data))
+        items = self._begun_anew()
         seed = seed_of(self._seed, "iterable", epoch)
-        for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
-            set_epoch = getattr(part, "set_epoch", None)
-            if callable(set_epoch):
-                set_epoch(epoch)
+        _tell_epoch(items, epoch)
         if self._stateful:
             # It goes on at any batch, so the draws of each must not hang on those before.
             return each_seeded(items, seed, begin=done)
-        if isinstance(items, DataLoader):
-            reseed(items, seed)
-            if items.num_workers:
-                # Its workers draw in processes of their own: only their start needs our seed.
-                return begun_seeded(items, seed)
-        return on_its_own(items, seed)
+        return _seeded(items, seed)
+
+    def _begun_anew(self) -> Iterable[object]:
+        if callable(self._data) and not hasattr(self._data, "__iter__"):
+            return self._data()
+        self._refuse_a_second_pass()
+        return cast("Iterable[object]", self._data)
 
     def _refuse_a_second_pass(self) -> None:
-        if self._begun and isinstance(self._data, Iterator):
+        if self._begun and not self.repeatable:
             raise DataError(
                 "The data is an iterator, which can be read once only, and a second epoch asks for it again; give a "
                 "list, a DataLoader, or a function that returns a new iterator."
             )
         self._begun = True
 
-    def _pass_over(self, items: Iterator[Any], done: int) -> None:
+    def _pass_over(self, items: Iterator[object], done: int) -> None:
         if not done:
             return
         begin = time.monotonic()
@@ -156,3 +142,32 @@ class IterableFeed(Feed):
 
     def _stop(self) -> int | None:
         return None if self._limit is None else limited(self._limit, self._length())
+
+
+def _explained(items: Iterator[object]) -> Iterator[object]:
+    """Give the items, and say of an error that it came from them."""
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except EtudeError:
+            raise
+        except Exception as error:
+            raise DataError(f"The next batch could not be loaded: {type(error).__name__}: {error}") from error
+        yield item
+
+
+def _tell_epoch(items: Any, epoch: int) -> None:
+    """Tell an iterable, and what a loader is made of, which epoch begins, where they want to know."""
+    for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+
+
+def _seeded(items: Iterable[object], seed: int) -> Iterator[object]:
+    if not isinstance(items, DataLoader):
+        return on_its_own(items, seed)
+    reseed(items, seed)
+    # Workers draw in processes of their own: only their start needs our seed.
+    return begun_seeded(items, seed) if items.num_workers else on_its_own(items, seed)

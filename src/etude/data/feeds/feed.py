@@ -6,10 +6,11 @@ position of the last batch that was used goes on with the next one, whatever was
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from etude.base.errors import ConfigError
+from etude.data.order.plan import Position
 
 
 class Delivery(NamedTuple):
@@ -18,7 +19,7 @@ class Delivery(NamedTuple):
     batch: Any
     samples: int
     """Samples of the batch, all ranks together."""
-    position: Mapping[str, Any]
+    position: Position
     """JSON; handed back to `Feed.epoch`, it goes on right after this batch."""
     done: int
     """How much of the epoch is done after this batch, in the unit of the feed's `epoch_total`."""
@@ -57,7 +58,7 @@ class Feed(ABC):
         """Samples of an epoch, all ranks together; None where unknown."""
 
     @abstractmethod
-    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
 
     @abstractmethod
@@ -130,12 +131,11 @@ def limited(limit: Limit | None, batches: int | None) -> int | None:
     >>> limited(0.25, 10), limited(1, 10), limited(1.0, 10), limited(50, 10)
     (2, 1, None, None)
     """
-    if limit is None:
-        return None
-    if isinstance(limit, int):
-        if limit < 1:
-            raise ConfigError(f"A limit must be at least one batch, but is {limit}.")
-        return limit if batches is None or limit < batches else None
+    match limit:
+        case None:
+            return None
+        case int():
+            return _first_batches(limit, batches)
     if not 0 < limit <= 1:
         raise ConfigError(f"A limit must be a share in (0, 1] or a whole number of batches, but is {limit}.")
     if limit == 1:
@@ -145,3 +145,9 @@ def limited(limit: Limit | None, batches: int | None) -> int | None:
             f"A limit of {limit} needs data whose batches can be counted; give a number of batches instead."
         )
     return max(1, math.floor(limit * batches + 1e-9))
+
+
+def _first_batches(limit: int, batches: int | None) -> int | None:
+    if limit < 1:
+        raise ConfigError(f"A limit must be at least one batch, but is {limit}.")
+    return limit if batches is None or limit < batches else None

@@ -12,8 +12,14 @@ from etude.base.randomness import seed_of
 from etude.data.order.plan import Keys
 from etude.data.order.states import Glance, kept, put_back, set_all
 
-Fetch = Callable[[int, Keys], Any]
+Fetch = Callable[[int, Keys], object]
 """(epoch, samples) to their batch. Where worker processes are not forked it must pickle."""
+
+Collate = Callable[[Any], object]
+"""Samples to their batch."""
+
+Seeding = Callable[[int, object], None]
+"""Seeds what draws for (epoch, sample)."""
 
 
 class Counted:
@@ -40,7 +46,7 @@ class SampleFetch:
     `single` hands the one sample to `collate` alone.
     """
 
-    def __init__(self, dataset: Any, collate: Callable[[Any], Any], *, seed: int, single: bool = False) -> None:
+    def __init__(self, dataset: Any, collate: Collate, *, seed: int, single: bool = False) -> None:
         self._dataset = dataset
         self._collate = collate
         self._seed = seed
@@ -50,9 +56,9 @@ class SampleFetch:
         if silent and _is_torchs(collate):
             self._make = self._unseeded
         self._tensors = dataset.tensors if type(dataset) is TensorDataset and collate is default_collate else None
-        self._whole = not silent and callable(getattr(dataset, "__getitems__", None)) and not _is_torchs(type(dataset))
+        self._whole = not silent and hasattr(dataset, "__getitems__") and not _is_torchs(type(dataset))
 
-    def __call__(self, epoch: int, keys: Keys) -> Any:
+    def __call__(self, epoch: int, keys: Keys) -> object:
         """Give the batch of the samples `keys`."""
         if not len(keys):
             raise DataError(
@@ -63,7 +69,7 @@ class SampleFetch:
             return [tensor[places] for tensor in self._tensors]
         return self._make(epoch, keys.tolist() if isinstance(keys, np.ndarray) else keys)
 
-    def _first(self, epoch: int, keys: Sequence[Any]) -> Any:
+    def _first(self, epoch: int, keys: Sequence[object]) -> object:
         """Make a batch seeded once, and find out by it whether the dataset or the collation draws anything."""
         outside = kept()
         try:
@@ -76,7 +82,7 @@ class SampleFetch:
         self._make = self._watched if silent else self._seeded
         return batch if silent else self._make(epoch, keys)
 
-    def _watched(self, epoch: int, keys: Sequence[Any]) -> Any:
+    def _watched(self, epoch: int, keys: Sequence[object]) -> object:
         glance = Glance()
         batch = self._unseeded(epoch, keys)
         if glance.unmoved():
@@ -85,7 +91,7 @@ class SampleFetch:
         self._make = self._seeded
         return self._seeded(epoch, keys)
 
-    def _seeded(self, epoch: int, keys: Sequence[Any]) -> Any:
+    def _seeded(self, epoch: int, keys: Sequence[object]) -> object:
         if get_worker_info() is not None:
             return self._made(epoch, keys, self._seed_for)
         outside = kept()
@@ -94,10 +100,10 @@ class SampleFetch:
         finally:
             put_back(outside)
 
-    def _unseeded(self, epoch: int, keys: Sequence[Any]) -> Any:
+    def _unseeded(self, epoch: int, keys: Sequence[object]) -> object:
         return self._made(epoch, keys, _not_seeded)
 
-    def _made(self, epoch: int, keys: Sequence[Any], seeded: Callable[[int, Any], None]) -> Any:
+    def _made(self, epoch: int, keys: Sequence[object], seeded: Seeding) -> object:
         if self._single:
             return self._collate(self._sample(epoch, keys[0], seeded))
         if self._whole:
@@ -105,17 +111,17 @@ class SampleFetch:
             return self._collate(self._dataset.__getitems__(list(keys)))
         return self._collate([self._sample(epoch, key, seeded) for key in keys])
 
-    def _sample(self, epoch: int, key: Any, seeded: Callable[[int, Any], None]) -> Any:
+    def _sample(self, epoch: int, key: object, seeded: Seeding) -> object:
         seeded(epoch, key)
         try:
             return self._dataset[key]
         except Exception as error:
             raise sample_error(error, [key]) from error
 
-    def _seed_for(self, epoch: int, key: Any) -> None:
+    def _seed_for(self, epoch: int, key: object) -> None:
         set_all(self._seed_of(epoch, key))
 
-    def _seed_of(self, epoch: int, key: Any) -> int:
+    def _seed_of(self, epoch: int, key: object) -> int:
         return seed_of(self._seed, "sample", epoch, key if isinstance(key, int | str) else repr(key))
 
 
@@ -132,11 +138,11 @@ def named(keys: Keys, most: int = 8) -> str:
     return ", ".join(str(key) for key in keys[:most]) + (", ..." if len(keys) > most else "")
 
 
-def _not_seeded(epoch: int, key: Any) -> None:
+def _not_seeded(epoch: int, key: object) -> None:
     del epoch, key
 
 
-def _draws_nothing(dataset: Any) -> bool:
+def _draws_nothing(dataset: object) -> bool:
     if type(dataset) is Subset:
         return _draws_nothing(dataset.dataset)
     if type(dataset) is ConcatDataset:
@@ -144,5 +150,5 @@ def _draws_nothing(dataset: Any) -> bool:
     return type(dataset) is TensorDataset
 
 
-def _is_torchs(function: Any) -> bool:
+def _is_torchs(function: object) -> bool:
     return str(getattr(function, "__module__", "")).startswith("torch.utils.data")

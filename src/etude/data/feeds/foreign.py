@@ -1,9 +1,10 @@
 """Feeds of a user's own, told by their methods."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from etude.data.feeds.feed import Delivery, Feed
+from etude.data.order.plan import Position
 
 
 class ForeignFeed(Feed):
@@ -37,21 +38,21 @@ class ForeignFeed(Feed):
     @property
     def pieces(self) -> float | None:
         """How many deliveries the steps of an epoch are formed of; None where unknown."""
-        found: float | None = getattr(self._feed, "pieces", self.batches)
+        found: float | None = self._feed.pieces if hasattr(self._feed, "pieces") else self.batches
         return found
 
     @property
     def targets(self) -> float | None:
         """Targets of an epoch that a loss counts; None where unknown."""
-        found: float | None = getattr(self._feed, "targets", None)
+        found: float | None = self._feed.targets if hasattr(self._feed, "targets") else None
         return found
 
     @property
     def repeatable(self) -> bool:
         """Whether an epoch can be looked at and begun again."""
-        return bool(getattr(self._feed, "repeatable", True))
+        return not hasattr(self._feed, "repeatable") or bool(self._feed.repeatable)
 
-    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
         deliveries: Iterator[Delivery] = self._feed.epoch(epoch, position)
         return deliveries

@@ -10,31 +10,58 @@ import torch
 from etude.base.errors import DataError
 
 _TAG = "__etude__"
+Tagged = dict[str, Any]
 
 
-def encoded(value: Any) -> Any:
+def encoded(value: object) -> object:
     """Give `value` as JSON; a DataError where it holds what JSON and `decoded` cannot bring back."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value) and _TAG not in value:
-            return {key: encoded(part) for key, part in value.items()}
-        return {_TAG: "mapping", "items": [[encoded(key), encoded(part)] for key, part in value.items()]}
-    if isinstance(value, list):
-        return [encoded(part) for part in value]
-    if isinstance(value, tuple):
-        return {_TAG: "tuple", "parts": [encoded(part) for part in value]}
-    if isinstance(value, bytes):
-        return {_TAG: "bytes", "base64": base64.b64encode(value).decode("ascii")}
-    return _encoded_array(value)
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Mapping():
+            return _encoded_mapping(value)
+        case list():
+            return _encoded_all(value)
+        case tuple():
+            return {_TAG: "tuple", "parts": _encoded_all(value)}
+        case bytes():
+            return {_TAG: "bytes", "base64": base64.b64encode(value).decode("ascii")}
+        case torch.Tensor():
+            return _encoded_array("tensor", value.detach().cpu().numpy())
+        case np.ndarray() | np.generic():
+            return _encoded_array("array", np.asarray(value))
+    raise DataError(
+        f"The loader's state holds a {type(value).__name__}, which a checkpoint cannot store; its state_dict must "
+        "be made of numbers, strings, lists, mappings, bytes and tensors."
+    )
 
 
-def decoded(value: Any) -> Any:
+def decoded(value: object) -> Any:
     """Give back what `encoded` was given."""
-    if isinstance(value, list):
-        return [decoded(part) for part in value]
-    if not isinstance(value, dict):
-        return value
+    match value:
+        case list():
+            return [decoded(part) for part in value]
+        case dict():
+            return _decoded_tagged(value)
+    return value
+
+
+def _encoded_mapping(value: Mapping[object, object]) -> Tagged:
+    if _TAG not in value and all(isinstance(key, str) for key in value):
+        return {str(key): encoded(part) for key, part in value.items()}
+    return {_TAG: "mapping", "items": [_encoded_all(item) for item in value.items()]}
+
+
+def _encoded_all(values: list[object] | tuple[object, ...]) -> list[object]:
+    return [encoded(part) for part in values]
+
+
+def _encoded_array(kind: str, array: np.ndarray[Any, Any]) -> Tagged:
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+    return {_TAG: kind, "dtype": array.dtype.str, "shape": list(array.shape), "base64": data}
+
+
+def _decoded_tagged(value: Tagged) -> object:
     match value.get(_TAG):
         case None:
             return {key: decoded(part) for key, part in value.items()}
@@ -45,23 +72,10 @@ def decoded(value: Any) -> Any:
         case "bytes":
             return base64.b64decode(value["base64"])
         case kind:
-            return _decoded_array(value, kind)
+            array = _decoded_array(value)
+            return torch.from_numpy(array) if kind == "tensor" else array
 
 
-def _encoded_array(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        kind, array = "tensor", value.detach().cpu().numpy()
-    elif isinstance(value, np.ndarray | np.generic):
-        kind, array = "array", np.asarray(value)
-    else:
-        raise DataError(
-            f"The loader's state holds a {type(value).__name__}, which a checkpoint cannot store; its state_dict must "
-            "be made of numbers, strings, lists, mappings, bytes and tensors."
-        )
-    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-    return {_TAG: kind, "dtype": array.dtype.str, "shape": list(array.shape), "base64": data}
-
-
-def _decoded_array(value: dict[str, Any], kind: str) -> Any:
-    array = np.frombuffer(base64.b64decode(value["base64"]), dtype=np.dtype(value["dtype"])).reshape(value["shape"])
-    return torch.from_numpy(array.copy()) if kind == "tensor" else array.copy()
+def _decoded_array(value: Tagged) -> np.ndarray[Any, Any]:
+    array = np.frombuffer(base64.b64decode(value["base64"]), dtype=np.dtype(value["dtype"]))
+    return array.reshape(value["shape"]).copy()

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from etude.data import nest
 from etude.data.feeds.feed import Delivery, Feed, Limit, limited
 from etude.data.feeds.fetching import Fetch, named, sample_error
 from etude.data.feeds.workers import WorkerDied, Workers
-from etude.data.order.plan import Plan, Planned
+from etude.data.order.plan import Plan, Planned, Position
 
 AHEAD = 16
 """Batches that are made one by one after a worker died."""
@@ -96,7 +96,7 @@ class PlannedFeed(Feed):
         """What one epoch holds, in the unit of `Delivery.done`; 0 where unknown."""
         return (self.now[0] if self._in_batches() else self._plan.samples) or 0
 
-    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
         deaths = careful = 0
         while True:
@@ -137,7 +137,7 @@ class PlannedFeed(Feed):
         if self._workers is not None:
             self._workers.close()
 
-    def _run(self, epoch: int, position: Mapping[str, Any] | None, *, single: bool) -> Iterator[Delivery]:
+    def _run(self, epoch: int, position: Position | None, *, single: bool) -> Iterator[Delivery]:
         stop, unit = self._stop(), "batch" if self._in_batches() else "sample"
         plans = _first(self._plan.epoch(epoch, position), stop)
         if single:
@@ -163,7 +163,7 @@ class PlannedFeed(Feed):
     def _in_batches(self) -> bool:
         return self._stop() is not None or self._plan.samples is None or (self._plan.exact and not self._varying)
 
-    def _beyond_help(self, epoch: int, position: Mapping[str, Any] | None, death: WorkerDied) -> DataError:
+    def _beyond_help(self, epoch: int, position: Position | None, death: WorkerDied) -> DataError:
         planned = next(self._plan.epoch(epoch, position), None)
         which = "none" if planned is None else named(planned.indices)
         return DataError(

@@ -5,13 +5,13 @@ Shapes: B rows, T places in a row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from etude.data.order.plan import Keys
 from etude.data.order.text_rows import Rows
 from etude.data.store.text_table import DOCUMENT_START, TextTable
 from etude.data.tokens.tokenizers import PAD
@@ -77,31 +77,28 @@ class TextFetch:
     def __init__(self, tables: Sequence[TextTable]) -> None:
         self._tables = list(tables)
 
-    def __call__(self, epoch: int, rows: Any) -> TextBatch:
+    def __call__(self, epoch: int, rows: Keys) -> TextBatch:
         """Read the rows, the same in every epoch."""
         del epoch
+        assert isinstance(rows, Rows), "a plan of text gives rows"
         shape = len(rows), rows.width
         inputs = np.full(shape, PAD, dtype=np.int64)
         targets = np.full(shape, IGNORED, dtype=np.int64)
-        documents = np.full(shape, NO_DOCUMENT, dtype=np.int32) if rows.documents else None
-        positions = np.zeros(shape, dtype=np.int64) if rows.documents else None
         for number, row in enumerate(rows):
             at = 0
-            for piece, (source, begin, length) in enumerate(row.tolist()):
+            for source, begin, length in row.tolist():
                 ids = self._tables[source].read(begin, length + 1)
                 inputs[number, at : at + length] = ids[:-1]
                 targets[number, at : at + length] = ids[1:]
-                if documents is not None and positions is not None:
-                    documents[number, at : at + length] = piece
-                    positions[number, at : at + length] = np.arange(length)
                 at += length
+        documents, positions = _places(rows) if rows.documents else (None, None)
         return TextBatch(
             inputs=torch.from_numpy(inputs),
             targets=torch.from_numpy(targets),
             tokens=int((targets != IGNORED).sum()),
             bytes=self._bytes(rows, inputs, targets),
-            documents=None if documents is None else torch.from_numpy(documents),
-            positions=None if positions is None else torch.from_numpy(positions),
+            documents=documents,
+            positions=positions,
         )
 
     def _bytes(self, rows: Rows, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
@@ -117,3 +114,15 @@ class TextFetch:
             begun = int((inputs[here][real] == DOCUMENT_START).sum())
             total += (float(table.token_bytes[counted[real]].sum()) - table.prefix * begun) * table.factor
         return total
+
+
+def _places(rows: Rows) -> tuple[Tensor, Tensor]:
+    """Give which document of its row each place belongs to, and where in that document it stands: [B, T] each."""
+    documents = np.full((len(rows), rows.width), NO_DOCUMENT, dtype=np.int32)
+    positions = np.zeros((len(rows), rows.width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        lengths = row[:, 2]
+        ends = np.cumsum(lengths)
+        documents[number, : ends[-1]] = np.repeat(np.arange(len(lengths)), lengths)
+        positions[number, : ends[-1]] = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    return torch.from_numpy(documents), torch.from_numpy(positions)

@@ -46,7 +46,7 @@ class Workers:
         count: int,
         pin_memory: bool,
         start: Start | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
     ) -> None:
         self._fetch = fetch
         self._arguments: dict[str, Any] = {

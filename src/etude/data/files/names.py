@@ -28,8 +28,7 @@ class AlignedFiles(Section):
 
     def pairs(self, key: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         """Give the files of both sides. Raises DataError where there are not as many of each."""
-        source = self.source if isinstance(self.source, tuple) else (self.source,)
-        target = self.target if isinstance(self.target, tuple) else (self.target,)
+        source, target = listed(self.source), listed(self.target)
         if len(source) != len(target) or not source:
             raise DataError(
                 f"{key} must name as many source files as target files, but has {len(source)} and {len(target)}."
@@ -40,6 +39,12 @@ class AlignedFiles(Section):
 Files = Path | tuple[Path, ...] | list[Path] | AlignedFiles
 """A file, files one after the other, or aligned files."""
 
+
+def listed(files: Path | tuple[Path, ...] | list[Path]) -> tuple[Path, ...]:
+    """Give one file, or several, as several."""
+    return (files,) if isinstance(files, Path) else tuple(files)
+
+
 Split = Files | str
 """What holds one part of the data: files, or a generated corpus by name."""
 
@@ -47,7 +52,7 @@ SplitField = (
     Annotated[Path | str, PathOr(corpus_names)] | Annotated[tuple[PathField, ...], Field(min_length=1)] | AlignedFiles
 )
 
-Column = str | int
+ColumnName = str | int
 """A column by its name, or by its number from 1 on."""
 
 ColumnField = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1)]

@@ -4,15 +4,16 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, final
+from typing import NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
 from etude.base.says import Say
+from etude.data.files.json_lines import is_text, json_object, missing_field
 from etude.data.files.lines import Flaw, LineFile, shown
-from etude.data.files.names import Column
+from etude.data.files.names import ColumnName
 from etude.data.files.skipped import BadSampleError
 
 SIDES = ("source", "target")
@@ -43,7 +44,7 @@ class PairSource(Protocol):
         """Read the pairs from `start` to before `stop`, or why one cannot be used."""
         ...
 
-    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+    def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column or field of the samples from `start` to before `stop`: what is there, or a Flaw."""
         ...
 
@@ -81,7 +82,7 @@ class NumberedPairs(ABC):
     def fingerprint(self) -> str:
         """Give a sha256 of everything that decides what the pairs are."""
 
-    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+    def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column or field of the samples from `start` to before `stop`: text, what JSON has, or a Flaw.
 
         Raises DataError where there is none of that name.
@@ -112,13 +113,13 @@ class TableFile(NumberedPairs):
     are given by number, there are no names and the first line is a pair.
     """
 
-    def __init__(self, lines: LineFile, source: Column, target: Column, notice: Say) -> None:
+    def __init__(self, lines: LineFile, source: ColumnName, target: ColumnName, notice: Say) -> None:
         self._lines = lines
         first = next(lines.decoded(0, 1))
         if isinstance(first, Flaw):
             raise BadSampleError(str(lines.path), 1, first.reason)
         self._names = first.split("\t")
-        self.columns, self._first = _columns(lines.path, self._names, source, target, notice)
+        self.columns, self._first = _columns(lines.path, self._names, (source, target), notice)
         self._needed = max(self.columns) + 1
         if not len(self):
             raise DataError(f"{shown(lines.path)} has a line of column names, but no rows.")
@@ -135,21 +136,24 @@ class TableFile(NumberedPairs):
                 yield line
                 continue
             cells = line.split("\t")
-            if len(cells) < needed:
-                counted = f"{len(cells)} column{'s'[: len(cells) != 1]}" if line else "no text"
-                yield Flaw(f"the line has {counted}, but {needed} columns are needed")
-            else:
-                yield _pair(cells[source], cells[target])
+            yield _pair(cells[source], cells[target]) if len(cells) >= needed else _too_few(line, cells, needed)
 
-    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+    def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column of the samples from `start` to before `stop`: text, or a Flaw."""
-        place = name - 1 if isinstance(name, int) else _column(self._lines.path, self._names, name)
-        if place is None or (self._first == 0 and isinstance(name, str)):
-            listed = ", ".join(f'"{shown(one, 40)}"' for one in self._names[:10]) if self._first else "no names"
-            raise DataError(f'{shown(self._lines.path)} has no column "{shown(name)}"; its first line has {listed}.')
+        place = self._place(name)
         for line in self._lines.decoded(start + self._first, stop + self._first):
-            cells = line.split("\t") if isinstance(line, str) else []
+            cells = [] if isinstance(line, Flaw) else line.split("\t")
             yield cells[place] if place < len(cells) else Flaw(f"the line has {len(cells)} columns")
+
+    def _place(self, name: ColumnName) -> int:
+        """Find a column, from 0."""
+        match name:
+            case int():
+                return name - 1
+            case _ if self._first and (place := _place_of(self._lines.path, self._names, name)) is not None:
+                return place
+        listed = ", ".join(f'"{shown(one, 40)}"' for one in self._names[:10]) if self._first else "no names"
+        raise DataError(f'{shown(self._lines.path)} has no column "{shown(name)}"; its first line has {listed}.')
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
@@ -180,12 +184,13 @@ class AlignedPair(NumberedPairs):
         """Read the pairs from `start` to before `stop`, or why one cannot be used."""
         sources, targets = (file.decoded(start, stop) for file in self._files)
         for source, target in zip(sources, targets, strict=True):
-            if isinstance(source, Flaw):
-                yield source
-            elif isinstance(target, Flaw):
-                yield target._replace(side="target")
-            else:
-                yield _pair(source, target)
+            match source, target:
+                case Flaw(), _:
+                    yield source
+                case _, Flaw():
+                    yield target._replace(side="target")
+                case _:
+                    yield _pair(source, target)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
@@ -200,7 +205,7 @@ class AlignedPair(NumberedPairs):
 class JsonLines(NumberedPairs):
     """Pairs in two fields of a file that holds a JSON object a line."""
 
-    def __init__(self, lines: LineFile, source: Column, target: Column) -> None:
+    def __init__(self, lines: LineFile, source: ColumnName, target: ColumnName) -> None:
         for key, field in zip(SIDES, (source, target), strict=True):
             if isinstance(field, int):
                 raise DataError(f"data.{key} must name a field of {shown(lines.path)}, but is the number {field}.")
@@ -214,12 +219,12 @@ class JsonLines(NumberedPairs):
         for line in self._lines.decoded(start, stop):
             yield line if isinstance(line, Flaw) else _from_json(line, self._fields)
 
-    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+    def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another field of the samples from `start` to before `stop`: what JSON has, or a Flaw."""
+        missing = missing_field(name)
         for line in self._lines.decoded(start, stop):
-            found = _object(line) if isinstance(line, str) else line
-            missing = Flaw(f'there is no field "{shown(name)}"')
-            yield found.get(str(name), missing) if isinstance(found, dict) else found
+            found = line if isinstance(line, Flaw) else json_object(line)
+            yield found if isinstance(found, Flaw) else found.get(str(name), missing)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
@@ -277,7 +282,7 @@ class Concatenated(NumberedPairs):
                 yield from part.rows(max(start, begin) - begin, min(stop, end) - begin)
             begin = end
 
-    def column(self, name: Column, start: int, stop: int) -> Iterator[Any]:
+    def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column of the samples from `start` to before `stop`."""
         begin = 0
         for part, end in zip(self._parts, self._ends, strict=True):
@@ -295,15 +300,18 @@ class Concatenated(NumberedPairs):
         return _digest("several", *(part.fingerprint() for part in self._parts))
 
 
-def _columns(path: Path, names: list[str], source: Column, target: Column, notice: Say) -> tuple[tuple[int, int], int]:
+def _columns(
+    path: Path, names: list[str], wanted: tuple[ColumnName, ColumnName], notice: Say
+) -> tuple[tuple[int, int], int]:
     """Find the two columns (from 0), and how many lines of names come first (0 or 1)."""
-    wanted = (source, target)
-    if all(isinstance(column, int) for column in wanted):
-        return (int(source) - 1, int(target) - 1), 0
-    found = [column - 1 if isinstance(column, int) else _column(path, names, column) for column in wanted]
+    match wanted:
+        case int() as source, int() as target:
+            return (source - 1, target - 1), 0
+    found = [column - 1 if isinstance(column, int) else _place_of(path, names, column) for column in wanted]
+    match found:
+        case [int() as source, int() as target]:
+            return (source, target), 1
     missing = [str(column) for column, place in zip(wanted, found, strict=True) if place is None]
-    if not missing:
-        return (int(found[0] or 0), int(found[1] or 0)), 1
     if missing == list(SIDES) and len(names) == len(SIDES):
         notice(
             f"{shown(path)} does not begin with column names; its first column is the source, its second the target."
@@ -316,10 +324,15 @@ def _columns(path: Path, names: list[str], source: Column, target: Column, notic
     )
 
 
-def _column(path: Path, names: list[str], wanted: str) -> int | None:
+def _place_of(path: Path, names: list[str], wanted: str) -> int | None:
     if names.count(wanted) > 1:
         raise DataError(f'{shown(path)}, line 1: two columns are called "{shown(wanted)}".')
     return names.index(wanted) if wanted in names else None
+
+
+def _too_few(line: str, cells: list[str], needed: int) -> Flaw:
+    counted = f"{len(cells)} column{'s'[: len(cells) != 1]}" if line else "no text"
+    return Flaw(f"the line has {counted}, but {needed} columns are needed")
 
 
 def _pair(source: str, target: str) -> Pair | Flaw:
@@ -330,35 +343,22 @@ def _pair(source: str, target: str) -> Pair | Flaw:
     return Pair(source, target)
 
 
-def _object(line: str) -> dict[str, Any] | Flaw:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Flaw(f"invalid JSON ({getattr(error, 'msg', 'nested too deeply or a number too long')})")
-    return value if isinstance(value, dict) else Flaw("the line is no JSON object")
-
-
 def _from_json(line: str, fields: tuple[str, str]) -> Pair | Flaw:
-    value = _object(line)
+    value = json_object(line)
     if isinstance(value, Flaw):
         return value
-    for field in fields:
-        if field not in value:
-            return Flaw(f'there is no field "{shown(field)}"')
-        if not isinstance(value[field], str):
-            return Flaw(f'the field "{shown(field)}" is no string')
-        if not _is_text(value[field]):
-            return Flaw(f'the field "{shown(field)}" holds half a surrogate pair')
-    return _pair(value[fields[0]], value[fields[1]])
+    flaw = next(filter(None, (_why_not(value, field) for field in fields)), None)
+    return flaw or _pair(value[fields[0]], value[fields[1]])
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether UTF-8 can hold a string; JSON can escape what it cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _why_not(value: Mapping[str, object], field: str) -> Flaw | None:
+    """Say why a field holds no text; None where it does."""
+    if field not in value:
+        return missing_field(field)
+    match value[field]:
+        case str() as text:
+            return None if is_text(text) else Flaw(f'the field "{shown(field)}" holds half a surrogate pair')
+    return Flaw(f'the field "{shown(field)}" is no string')
 
 
 def _digest(*parts: object) -> str:

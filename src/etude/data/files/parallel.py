@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
+from etude.data.files.json_lines import JSON_LINES
 from etude.data.files.lines import LineFile, shown
-from etude.data.files.names import AlignedFiles, Column, Files, Split, corpus_names
+from etude.data.files.names import AlignedFiles, ColumnName, Files, Split, corpus_names, listed
 from etude.data.files.pair_sources import (
     SIDES,
     AlignedPair,
@@ -26,14 +26,13 @@ from etude.data.files.skipped import BadSampleError
 __all__ = ["SIDES", "BadSampleError", "ListedPairs", "Pair", "PairSource", "open_again", "open_pairs"]
 
 TABLES = (".tsv", ".txt")
-JSON_LINES = (".jsonl", ".ndjson")
 
 
 def open_pairs(
     split: Split,
     *,
-    source: Column = "source",
-    target: Column = "target",
+    source: ColumnName = "source",
+    target: ColumnName = "target",
     cache: Path | None = None,
     notice: Say = unheard,
     key: str = "data.train",
@@ -51,17 +50,21 @@ def open_pairs(
     else:
         files = split
     if isinstance(files, AlignedFiles):
-        sources, targets = files.pairs(key)
-        _check_there([*sources, *targets], key)
-        sides = [[LineFile(path, cache) for path in side] for side in (sources, targets)]
-        parts: list[NumberedPairs] = [AlignedPair(one, other) for one, other in zip(*sides, strict=True)]
+        parts: Sequence[NumberedPairs] = _aligned(files, key, cache)
     else:
-        paths = files if isinstance(files, tuple | list) else [files]
+        paths = listed(files)
         _check_there(paths, key)
         parts = [_open_file(path, source, target, cache, notice) for path in paths]
     opened = parts[0] if len(parts) == 1 else Concatenated(parts)
     opened.recipe = json.dumps([_plain(files), source, target, cache and str(cache)])
     return opened
+
+
+def _aligned(files: AlignedFiles, key: str, cache: Path | None) -> list[AlignedPair]:
+    sources, targets = files.pairs(key)
+    _check_there([*sources, *targets], key)
+    sides = [[LineFile(path, cache) for path in side] for side in (sources, targets)]
+    return [AlignedPair(one, other) for one, other in zip(*sides, strict=True)]
 
 
 def open_again(recipe: str) -> PairSource:
@@ -71,10 +74,8 @@ def open_again(recipe: str) -> PairSource:
     return open_pairs(paths, source=source, target=target, cache=Path(cache) if cache else None)
 
 
-def _plain(files: Files) -> Any:
-    if isinstance(files, AlignedFiles):
-        return files.model_dump(mode="json")
-    return [str(path) for path in (files if isinstance(files, tuple | list) else [files])]
+def _plain(files: Files) -> object:
+    return files.model_dump(mode="json") if isinstance(files, AlignedFiles) else [str(path) for path in listed(files)]
 
 
 def _check_there(paths: Iterable[Path], key: str) -> None:
@@ -86,7 +87,7 @@ def _check_there(paths: Iterable[Path], key: str) -> None:
             raise DataError(f"{key} names {shown(path)}, which does not exist{known}.")
 
 
-def _open_file(path: Path, source: Column, target: Column, cache: Path | None, notice: Say) -> NumberedPairs:
+def _open_file(path: Path, source: ColumnName, target: ColumnName, cache: Path | None, notice: Say) -> NumberedPairs:
     kind = path.suffix.lower()
     if kind in TABLES:
         return TableFile(LineFile(path, cache), source, target, notice)

@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from etude.base.errors import DataError
 from etude.base.files import make_folder, sha256_of, write_json
@@ -162,21 +162,29 @@ def _of_file(path: Path) -> TextFile:
 
 
 def _of_folder(folder: Path, key: str, notice: Say) -> list[TextFile]:
-    inside: list[Path] = []
+    inside = sorted(_inside(folder), key=lambda path: path.relative_to(folder).parts)
+    taken = [path for path in inside if _known(Path(_unpacked(path.name)[0]).suffix.lower())]
+    if not taken:
+        raise DataError(f"{key} names the folder {shown(folder)}, which holds no file of text.")
+    if len(taken) < len(inside):
+        held = set(taken)
+        _say_left_out(folder, [path for path in inside if path not in held], notice)
+    return [_of_file(path) for path in taken]
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Give all files of a folder, hidden ones left out."""
     seen = {os.path.realpath(folder)}
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in sorted(folders) if not name.startswith(".") and _first_time(root, name, seen)]
-        inside.extend(Path(root, name) for name in names if not name.startswith("."))
-    inside.sort(key=lambda path: path.relative_to(folder).parts)
-    taken = [path for path in inside if _known(Path(_unpacked(path.name)[0]).suffix.lower())]
-    others = Counter(path.suffix or path.name for path in inside if path not in set(taken)) if taken != inside else {}
-    if others:
-        kinds = [shown(kind, 30) for kind, _ in Counter(others).most_common(NAMED)]
-        more = ", ..." if len(others) > NAMED else ""
-        notice(f"{sum(others.values())} files in {folder} are no text and are left out ({', '.join(kinds)}{more}).")
-    if not taken:
-        raise DataError(f"{key} names the folder {shown(folder)}, which holds no file of text.")
-    return [_of_file(path) for path in taken]
+        yield from (Path(root, name) for name in names if not name.startswith("."))
+
+
+def _say_left_out(folder: Path, others: Sequence[Path], notice: Say) -> None:
+    counts = Counter(path.suffix or path.name for path in others)
+    kinds = [shown(kind, 30) for kind, _ in counts.most_common(NAMED)]
+    more = ", ..." if len(counts) > NAMED else ""
+    notice(f"{len(others)} files in {folder} are no text and are left out ({', '.join(kinds)}{more}).")
 
 
 def _first_time(root: str, name: str, seen: set[str]) -> bool:
@@ -221,38 +229,62 @@ def blocks(file: TextFile, seen: Seen = lambda _: None) -> Iterator[bytes]:
         raise DamagedError(f"the file cannot be read ({error.strerror or error})") from error
 
 
-def _decompressed(raw: IO[bytes], new: Callable[[], Any], seen: Seen) -> Iterator[bytes]:
+class Machine(Protocol):
+    """What decompresses one stream."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What came after its end."""
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """Give what can be given so far."""
+
+
+def _decompressed(raw: IO[bytes], new: Callable[[], Machine], seen: Seen) -> Iterator[bytes]:
     """Decompress what may be several streams one after the other."""
-    machine = None
+    machine: Machine | None = None
     while chunk := raw.read(COMPRESSED_BYTES):
         seen(raw.tell())
-        while chunk:
-            if machine is None and not (chunk := chunk.lstrip(b"\0")):  # what tapes are filled up with
-                break
+        while chunk and (machine or (chunk := chunk.lstrip(b"\0"))):  # what tapes are filled up with
             machine = machine or new()
-            try:
-                text = machine.decompress(chunk)
-            except Exception as error:  # zstandard's own, and zlib's
-                raise DamagedError(f"the compressed file is damaged ({error})") from error
-            if text:
-                yield text
-            chunk = machine.unused_data if machine.eof else b""
-            machine = None if machine.eof else machine
+            yield from _some(machine, chunk)
+            chunk, machine = (machine.unused_data, None) if machine.eof else (b"", machine)
     if machine is not None:
         raise DamagedError("the compressed file is cut short")
 
 
-def _opener(file: TextFile) -> Callable[[], Any]:
+def _some(machine: Machine, chunk: bytes) -> Iterator[bytes]:
+    try:
+        text = machine.decompress(chunk)
+    except Exception as error:  # zstandard's own, and zlib's
+        raise DamagedError(f"the compressed file is damaged ({error})") from error
+    if text:
+        yield text
+
+
+def _opener(file: TextFile) -> Callable[[], Machine]:
     if file.compression == ".gz":
         return lambda: zlib.decompressobj(wbits=31)
     try:
         import zstandard
     except ImportError as error:
         raise DataError(f"{shown(file.path)} needs zstandard: pip install 'etude[text]'.") from error
-    return lambda: zstandard.ZstdDecompressor().decompressobj()
+
+    def opened() -> Machine:
+        machine: Machine = zstandard.ZstdDecompressor().decompressobj()
+        return machine
+
+    return opened
 
 
 Identity = tuple[int, int, int, int, int]
+Known = dict[str, tuple[list[int], str]]
+SHA256 = 64
+"""Digits of a sha256."""
 
 
 def identity(path: Path) -> Identity:
@@ -272,22 +304,32 @@ def contents(files: Sequence[TextFile], cache: Path | None) -> list[tuple[Identi
     The hash of a file that has not changed since it was last asked for comes from `cache`. A file that was changed
     so lately that another change might bear the same time is read again the next time.
     """
-    entry = None if cache is None else cache / "text-files" / f"{_names(files)}.json"
+    if cache is None:
+        return [_content(file, {}) for file in files]
+    entry = cache / "text-files" / f"{_names(files)}.json"
     known = _remembered(entry)
-    found: list[tuple[Identity, str]] = []
-    settled: dict[str, list[Any]] = {}
+    settled: Known = {}
+    found = []
     for file in files:
-        now, begun = identity(file.path), time.time()
-        before = known.get(str(file.path))
-        same = before is not None and before[0] == list(now)
-        sha256 = str(before[1]) if same and before is not None else _hashed(file.path, now)
+        begun = time.time()
+        now, sha256 = _content(file, known)
         found.append((now, sha256))
-        if same or begun - max(now[1], now[2]) / 1e9 > SETTLED_SECONDS:
-            settled[str(file.path)] = [list(now), sha256]
-    if entry is not None and settled != known:
+        if _is_known(file, now, known) or begun - max(now[1], now[2]) / 1e9 > SETTLED_SECONDS:
+            settled[str(file.path)] = (list(now), sha256)
+    if settled != known:
         make_folder(entry.parent)
         write_json(entry, settled)
     return found
+
+
+def _content(file: TextFile, known: Known) -> tuple[Identity, str]:
+    now = identity(file.path)
+    return now, known[str(file.path)][1] if _is_known(file, now, known) else _hashed(file.path, now)
+
+
+def _is_known(file: TextFile, now: Identity, known: Known) -> bool:
+    before = known.get(str(file.path))
+    return before is not None and before[0] == list(now)
 
 
 def _hashed(path: Path, before: Identity) -> str:
@@ -305,12 +347,9 @@ def _names(files: Sequence[TextFile]) -> str:
     return hashlib.sha256(joined).hexdigest()[:32]
 
 
-def _remembered(entry: Path | None) -> dict[str, list[Any]]:
-    if entry is None:
-        return {}
+def _remembered(entry: Path) -> Known:
     try:
-        known = json.loads(entry.read_text())
-        right = all(len(value[0]) == len(Identity.__args__) and len(value[1]) == 64 for value in known.values())  # type: ignore[attr-defined]  # noqa: PLR2004 - a sha256
+        known = {path: (list(now), str(sha256)) for path, (now, sha256) in json.loads(entry.read_text()).items()}
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
         return {}  # no cache, or not ours: the files are read again
-    return dict(known) if right else {}
+    return known if all(len(sha256) == SHA256 for _, sha256 in known.values()) else {}

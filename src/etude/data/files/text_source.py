@@ -7,12 +7,13 @@ import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
+from etude.data.files.json_lines import is_text, why_invalid
 from etude.data.files.lines import shown
 from etude.data.files.text_files import DamagedError, Seen, TextFile, blocks, contents, identity, text_files
 from etude.data.files.text_pieces import not_blank
@@ -122,11 +123,13 @@ class TextCorpus:
         name, row = str(file.path), 0
         try:
             for row, value in enumerate(_column(file.path, self._field), 1):
-                if isinstance(value, str) and value and not value.isspace():
-                    yield Document(name, row, iter((value,)))
-                else:
-                    reason = "the document is empty" if isinstance(value, str) else "the row has no text"
-                    yield BadDocument(name, row, reason)
+                match value:
+                    case str() if value and not value.isspace():
+                        yield Document(name, row, iter((value,)))
+                    case str():
+                        yield BadDocument(name, row, "the document is empty")
+                    case _:
+                        yield BadDocument(name, row, "the row has no text")
         except DamagedError as error:
             yield BadDocument(name, row + 1, str(error))
 
@@ -151,8 +154,8 @@ def open_texts(
             raise DataError(f"{key} is the corpus {shown(paths)}, which needs a cache folder to be written to.")
         made = text_corpus(paths, cache / "corpora" / paths, notice=notice)
         return TextCorpus(text_files([made], key, notice), cache=cache)
-    listed = [paths] if isinstance(paths, Path) else list(paths)
-    return TextCorpus(text_files(listed, key, notice), field=field, separator=separator or None, cache=cache)
+    files = text_files([paths] if isinstance(paths, Path) else paths, key, notice)
+    return TextCorpus(files, field=field, separator=separator or None, cache=cache)
 
 
 def _texts(file: TextFile, errors: str = "strict", seen: Seen = lambda _: None) -> Iterator[str]:
@@ -258,32 +261,35 @@ def _text_of(line: bytes | None, field: str, *, first: bool) -> str | BadDocumen
         except UnicodeDecodeError as error:
             reason = f"invalid UTF-8 (byte 0x{line[error.start]:02x} at position {error.start + 1})"
         except (ValueError, RecursionError) as error:
-            reason = f"invalid JSON ({getattr(error, 'msg', 'nested too deeply or a number too long')})"
+            reason = why_invalid(error)
         if not reason:
             return str(value[field])
     return BadDocument("", 0, reason)
 
 
-def _why_not(value: Any, field: str) -> str:
+def _why_not(value: object, field: str) -> str:
     """Say why a line of JSON is no document; nothing where it is one."""
-    if not isinstance(value, dict):
-        return "the line is no JSON object"
-    if field not in value:
-        listed = ", ".join(f'"{shown(str(name), 40)}"' for name in [*value][:10]) or "none"
-        return f'there is no field "{shown(field)}", but {listed}; data.text names the field'
-    text = value[field]
-    if not isinstance(text, str):
-        return f'the field "{shown(field)}" is no string'
-    if not text or text.isspace():
-        return "the document is empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return f'the field "{shown(field)}" holds half a surrogate pair'
-    return ""
+    match value:
+        case dict():
+            return _why_no_text(value[field], field) if field in value else _no_field(value, field)
+    return "the line is no JSON object"
 
 
-def _column(path: Path, field: str) -> Iterator[Any]:
+def _no_field(value: Mapping[object, object], field: str) -> str:
+    names = ", ".join(f'"{shown(str(name), 40)}"' for name in [*value][:10]) or "none"
+    return f'there is no field "{shown(field)}", but {names}; data.text names the field'
+
+
+def _why_no_text(text: object, field: str) -> str:
+    match text:
+        case str():
+            if not text or text.isspace():
+                return "the document is empty"
+            return "" if is_text(text) else f'the field "{shown(field)}" holds half a surrogate pair'
+    return f'the field "{shown(field)}" is no string'
+
+
+def _column(path: Path, field: str) -> Iterator[object]:
     """Read a column of a Parquet file, a few rows at a time."""
     try:
         from pyarrow import ArrowException, parquet

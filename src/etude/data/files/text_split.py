@@ -60,9 +60,7 @@ def survey(corpus: TextCorpus, rule: SplitRule | None) -> Division:
         return UNDIVIDED
     hashes: list[int] = []
     characters = 0
-    for document in corpus.documents():
-        if isinstance(document, BadDocument):
-            continue
+    for document in _good(corpus):
         if len(hashes) == RANKED and rule.by != "position":
             return _by_hash(rule.shares or BY_DOCUMENT, sorted(hashes), whole=False)
         first, rest = _opened(document)
@@ -72,13 +70,24 @@ def survey(corpus: TextCorpus, rule: SplitRule | None) -> Division:
     shares = rule.shares or BY_DOCUMENT
     fits = len(hashes) * min(shares) >= 1
     if rule.by == "document" or (rule.by == "auto" and fits):
-        if len(hashes) < len(shares):
-            raise DataError(
-                f"{corpus.name} holds {len(hashes)} documents, which are too few for {len(shares)} parts: "
-                'set data.split_by = "position", or name data.val.'
-            )
+        _need_enough(corpus, hashes, shares)
         return _by_hash(shares, sorted(hashes), whole=True)
     return _by_position(rule.shares or BY_POSITION, characters)
+
+
+def _good(corpus: TextCorpus) -> Iterator[Document]:
+    """Give the documents that can be used."""
+    for document in corpus.documents():
+        if not isinstance(document, BadDocument):
+            yield document
+
+
+def _need_enough(corpus: TextCorpus, hashes: Sequence[int], shares: Sequence[float]) -> None:
+    if len(hashes) < len(shares):
+        raise DataError(
+            f"{corpus.name} holds {len(hashes)} documents, which are too few for {len(shares)} parts: "
+            'set data.split_by = "position", or name data.val.'
+        )
 
 
 def divided(corpus: TextCorpus, division: Division) -> Iterator[Part | BadDocument]:

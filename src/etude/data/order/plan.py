@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from etude.base.randomness import Permutation, seed_of
 
 Ints = NDArray[np.int64]
-Keys = Sequence[Any] | Ints
+Keys = Sequence[object] | Ints
 Number = int | float
 Position = Mapping[str, Any]
 

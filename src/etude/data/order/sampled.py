@@ -1,11 +1,13 @@
 """A plan that follows a sampler of the user's own."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from etude.base.randomness import seed_of
 from etude.data.order.plan import ALONE, Planned, Position, Share
 from etude.data.order.states import on_its_own, reseed
+
+T = TypeVar("T")
 
 AHEAD = 32
 """Batches of numbers drawn at a time: global states are exchanged once for all of them."""
@@ -75,7 +77,7 @@ class SamplerPlan:
         return [self._sampler] if inner is None else [self._sampler, inner]
 
 
-def ended(items: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+def ended(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
     """Give each item with whether it is the last, looking one ahead.
 
     >>> list(ended("ab"))

@@ -9,7 +9,7 @@ import ctypes
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch
 from etude.base.randomness import seed_of
 
 _32_BITS = 0xFFFFFFFF
+T = TypeVar("T")
 
 
 class States(NamedTuple):
@@ -85,7 +86,7 @@ def set_all(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def on_its_own(items: Iterable[Any], seed: int, *, ahead: int = 1) -> Iterator[Any]:
+def on_its_own(items: Iterable[T], seed: int, *, ahead: int = 1) -> Iterator[T]:
     """Iterate with global states of its own that begin at `seed`, `ahead` items at a time.
 
     Outside of the iteration the process sees its own states, as if nothing had been drawn.
@@ -114,7 +115,7 @@ def on_its_own(items: Iterable[Any], seed: int, *, ahead: int = 1) -> Iterator[A
             return
 
 
-def begun_seeded(items: Iterable[Any], seed: int) -> Iterator[Any]:
+def begun_seeded(items: Iterable[T], seed: int) -> Iterator[T]:
     """Begin an iteration with global states that are `seed`'s, and leave it to itself."""
     outside = kept()
     try:
@@ -124,9 +125,9 @@ def begun_seeded(items: Iterable[Any], seed: int) -> Iterator[Any]:
         put_back(outside)
 
 
-def each_seeded(items: Iterable[Any], seed: int, *, begin: int) -> Iterator[Any]:
+def each_seeded(items: Iterable[T], seed: int, *, begin: int) -> Iterator[T]:
     """Iterate with global states set anew for every item, from `seed` and its number; the first is `begin`."""
-    iterator: Iterator[Any] | None = None
+    iterator: Iterator[T] | None = None
     for number in itertools.count(begin):
         outside = kept()
         try:
@@ -140,14 +141,15 @@ def each_seeded(items: Iterable[Any], seed: int, *, begin: int) -> Iterator[Any]
         yield item
 
 
-def reseed(owner: Any, seed: int) -> None:
+def reseed(owner: object, seed: int) -> None:
     """Seed every generator that an object keeps as an attribute: torch's, numpy's and Python's."""
-    for kind in vars(owner).values() if hasattr(owner, "__dict__") else ():
-        if isinstance(kind, torch.Generator):
-            kind.manual_seed(seed)
-        elif isinstance(kind, random.Random):
-            kind.seed(seed)
-        elif isinstance(kind, np.random.RandomState):
-            kind.seed(seed & _32_BITS)
-        elif isinstance(kind, np.random.Generator):
-            kind.bit_generator.state = type(kind.bit_generator)(seed).state
+    for part in vars(owner).values() if hasattr(owner, "__dict__") else ():
+        match part:
+            case torch.Generator():
+                part.manual_seed(seed)
+            case random.Random():
+                part.seed(seed)
+            case np.random.RandomState():
+                part.seed(seed & _32_BITS)
+            case np.random.Generator():
+                part.bit_generator.state = type(part.bit_generator)(seed).state

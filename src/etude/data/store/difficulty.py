@@ -1,11 +1,11 @@
 """How difficult each sample is: the numbers of a column, read once into a file that is mapped into memory."""
 
+import contextlib
 import hashlib
 import json
 import math
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from etude.base.errors import DataError
 from etude.base.files import make_folder, whole_file
 from etude.data.files.lines import Flaw, shown
-from etude.data.files.names import Column
+from etude.data.files.names import ColumnName
 from etude.data.files.pair_sources import PairSource
 from etude.data.store.table import Table
 
@@ -22,7 +22,7 @@ AT_ONCE = 1 << 14
 """Samples that are read together."""
 
 
-def difficulties(source: PairSource, column: Column, table: Table, cache: Path) -> npt.NDArray[np.float64]:
+def difficulties(source: PairSource, column: ColumnName, table: Table, cache: Path) -> npt.NDArray[np.float64]:
     """Give the number in `column` for every row of `table`, which was prepared from `source`: [rows], mapped.
 
     Raises DataError, naming the line, where a row of the table has none, and where there is no such column.
@@ -35,7 +35,7 @@ def difficulties(source: PairSource, column: Column, table: Table, cache: Path) 
     return np.memmap(path, dtype=np.float64, mode="r")
 
 
-def _write(source: PairSource, column: Column, table: Table, path: Path) -> None:
+def _write(source: PairSource, column: ColumnName, table: Table, path: Path) -> None:
     skips = (skip.sample for skip in table.skips())
     skipped = next(skips, None)
     with whole_file(path) as file:
@@ -50,13 +50,8 @@ def _write(source: PairSource, column: Column, table: Table, path: Path) -> None
             file.write(np.array(numbers, dtype=np.float64).tobytes())
 
 
-def _number(cell: Any, column: Column, source: PairSource, sample: int) -> float:
-    number = math.nan
-    if isinstance(cell, str | int | float) and not isinstance(cell, bool):
-        try:
-            number = float(cell)
-        except (ValueError, OverflowError):
-            number = math.nan
+def _number(cell: object, column: ColumnName, source: PairSource, sample: int) -> float:
+    number = _read(cell)
     if not math.isfinite(number):
         said = cell.reason if isinstance(cell, Flaw) else f"it is {shown(repr(cell), 40)}"
         raise DataError(
@@ -64,3 +59,14 @@ def _number(cell: Any, column: Column, source: PairSource, sample: int) -> float
             f"but {said}."
         )
     return number
+
+
+def _read(cell: object) -> float:
+    """Read a number; NaN where it is none."""
+    match cell:
+        case bool():
+            return math.nan
+        case str() | int() | float():
+            with contextlib.suppress(ValueError, OverflowError):
+                return float(cell)
+    return math.nan

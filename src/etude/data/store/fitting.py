@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tokenizers as library
@@ -10,7 +10,7 @@ import tokenizers as library
 from etude.base.errors import DataError
 from etude.base.files import make_folder
 from etude.data.files.lines import Flaw
-from etude.data.files.parallel import SIDES, PairSource
+from etude.data.files.parallel import SIDES, Pair, PairSource
 from etude.data.files.skipped import BadSampleError, Policy
 from etude.data.store.progress import Report, unreported
 from etude.data.tokens.config import TokenizerConfig, TokenizerPair
@@ -55,25 +55,40 @@ class _Texts:
         for index, row in enumerate(source.rows(0, len(source))):
             if index % REPORT_SAMPLES == 0:
                 self._report(index, len(source))
-            if not isinstance(row, Flaw):
-                yield from (row[place] for place in places)
-            elif not self._skip:
-                raise BadSampleError(*source.place(index, row.side), row.reason)
+            match row:
+                case Pair():
+                    yield from (row[place] for place in places)
+                case Flaw() if not self._skip:
+                    raise BadSampleError(*source.place(index, row.side), row.reason)
         self._report(len(source), len(source))
 
 
 def _fitted(config: TokenizerConfig, texts: _Texts, sides: tuple[str, ...], cache: Path) -> Tokenizer:
     if not needs_training(config):
         return train_tokenizer(config, ())
-    parts = [FORMAT, library.__version__, texts.source.fingerprint(), sides, config.model_dump(mode="json")]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    path = cache / "tokenizers" / f"{key[:32]}.json"
-    if path.exists():
-        try:
-            return load_tokenizer(path)
-        except DataError:
-            path.unlink(missing_ok=True)  # damaged: it is trained again
-    tokenizer = train_tokenizer(config, texts.of(sides))
+    path = kept_at(cache, [texts.source.fingerprint(), sides, config.model_dump(mode="json")])
+    return kept(path) or keep(train_tokenizer(config, texts.of(sides)), path)
+
+
+def kept_at(cache: Path, parts: Sequence[object]) -> Path:
+    """Name the file of a tokenizer by all that decides what it learns."""
+    key = hashlib.sha256(json.dumps([FORMAT, library.__version__, *parts]).encode()).hexdigest()
+    return cache / "tokenizers" / f"{key[:32]}.json"
+
+
+def kept(path: Path) -> Tokenizer | None:
+    """Load a tokenizer that was trained before; None where there is none, or it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return load_tokenizer(path)
+    except DataError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def keep(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+    """Store a tokenizer, and give it."""
     make_folder(path.parent)
     tokenizer.save(path)
     return tokenizer

@@ -1,5 +1,6 @@
 """Pieces of documents to ids: how one is tokenised, what bytes of text an id stands for, and how many work at it."""
 
+import itertools
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -77,19 +78,26 @@ class PieceTokenizer:
         return Encoded(ids, [len(part) // self._type.itemsize for part in parts])
 
     def _from_words(self, texts: list[list[str]], begins: Sequence[bool]) -> list[bytes]:
+        openings = self._openings(texts, begins)
+        self._learn(texts)
+        known = self._known
+        return [
+            b"".join([opening, *map(known.__getitem__, words)]) for opening, words in zip(openings, texts, strict=True)
+        ]
+
+    def _openings(self, texts: list[list[str]], begins: Sequence[bool]) -> list[bytes]:
+        """Take the first word from each text that begins a document, and give its ids; nothing of the other texts."""
+        words = [text.pop(0) if begin else "" for text, begin in zip(texts, begins, strict=True)]
+        ids = iter(self._ids(self._first, list(filter(None, words))))
+        return [next(ids) if word else b"" for word in words]
+
+    def _learn(self, texts: list[list[str]]) -> None:
+        """Tokenise the words that are not known yet."""
         if len(self._known) > KNOWN_WORDS or self._characters > KNOWN_CHARACTERS:
             self._known, self._characters = {}, 0
-        known = self._known
-        opening = [words.pop(0) if begin else "" for words, begin in zip(texts, begins, strict=True)]
-        opened = self._ids(self._first, [word for word in opening if word])
-        new = list(dict.fromkeys(word for words in texts for word in words if word not in known))
-        known.update(zip(new, self._ids(self._further, new), strict=True))
+        new = [word for word in dict.fromkeys(itertools.chain(*texts)) if word not in self._known]
+        self._known.update(zip(new, self._ids(self._further, new), strict=True))
         self._characters += sum(map(len, new))
-        openings = iter(opened)
-        return [
-            b"".join([next(openings) if word else b"", *map(known.__getitem__, words)])
-            for word, words in zip(opening, texts, strict=True)
-        ]
 
     def _ids(self, tokenizer: Tokenizer, texts: list[str]) -> list[bytes]:
         rows = tokenizer.encode_batch(texts) if texts else []
@@ -119,18 +127,28 @@ def token_bytes(tokenizer: Tokenizer) -> npt.NDArray[np.float64]:
     An unknown token counts as one byte. What that and a changed text (lower case) make of the sum, a factor mends.
     """
     content = _content(tokenizer)
-    vocabulary = content.get("model", {}).get("vocab", {})
-    ids = dict(vocabulary) if isinstance(vocabulary, dict) else {token: i for i, (token, _) in enumerate(vocabulary)}
-    for token in content.get("added_tokens") or ():
-        ids[token["content"]] = token["id"]
-    level = "ByteLevel" in json.dumps(content.get("decoder") or {})
+    spelled = _byte_level if "ByteLevel" in json.dumps(content.get("decoder") or {}) else _spelled
     first = 0 if isinstance(tokenizer, OwnTokenizer) else len(SPECIALS)
     sizes = np.ones(tokenizer.size)
-    for token, number in ids.items():
-        sizes[first + number] = len(token) if level else _spelled(token)
+    for token, number in _ids_of(content).items():
+        sizes[first + number] = spelled(token)
     sizes[: len(SPECIALS)] = 0
     sizes[UNK] = 1
     return sizes
+
+
+def _ids_of(content: dict[str, Any]) -> dict[str, int]:
+    """Give the id of every token of a vocabulary."""
+    match content.get("model", {}).get("vocab", {}):
+        case dict() as vocabulary:
+            ids = dict(vocabulary)
+        case vocabulary:
+            ids = {token: number for number, (token, _) in enumerate(vocabulary)}
+    return ids | {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+
+
+def _byte_level(token: str) -> int:
+    return len(token)
 
 
 def _spelled(token: str) -> int:
@@ -139,7 +157,7 @@ def _spelled(token: str) -> int:
 
 
 def _content(tokenizer: Tokenizer) -> dict[str, Any]:
-    return dict(json.loads(getattr(tokenizer, "text", "{}")))
+    return dict(json.loads(tokenizer.text))
 
 
 def processes_for(size: int) -> int:

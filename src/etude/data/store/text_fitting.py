@@ -1,27 +1,20 @@
 """The tokenizer of a run on text, trained on the training part alone, and kept so that it need not be trained again."""
 
-import hashlib
 import itertools
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import tokenizers as library
-
-from etude.base.errors import DataError
-from etude.base.files import make_folder
 from etude.base.says import Say, unheard
 from etude.data.files.skipped import BadSampleError, Policy
 from etude.data.files.text_source import BadDocument, TextCorpus
-from etude.data.files.text_split import PARTS, WHOLE, SplitRule, divided, survey
+from etude.data.files.text_split import PARTS, WHOLE, Part, SplitRule, divided, survey
+from etude.data.store.fitting import DEFAULT_POLICY, keep, kept, kept_at
 from etude.data.store.progress import Report, unreported
-from etude.data.store.text_prepared import DEFAULT_POLICY
 from etude.data.tokens.config import TokenizerConfig
-from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
+from etude.data.tokens.tokenizers import Tokenizer
 from etude.data.tokens.training import needs_training, train_tokenizer
 
-FORMAT = 1
 SAMPLE_BYTES = 1 << 27
 """How much of a corpus a tokenizer learns from; of a larger one it takes pieces spread evenly over all of it."""
 
@@ -45,13 +38,18 @@ def fit_text_tokenizer(
         return train_tokenizer(config, ())
     corpora = [corpora] if isinstance(corpora, TextCorpus) else list(corpora)
     contents = [corpus.fingerprint() for corpus in corpora]
-    parts = [FORMAT, library.__version__, contents, rule, policy.skips, config.model_dump(mode="json"), SAMPLE_BYTES]
-    path = cache / "tokenizers" / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}.json"
-    if path.exists():
-        try:
-            return load_tokenizer(path)
-        except DataError:
-            path.unlink(missing_ok=True)  # damaged: it is trained again
+    path = kept_at(cache, [contents, rule, policy.skips, config.model_dump(mode="json"), SAMPLE_BYTES])
+    return kept(path) or keep(_trained(config, corpora, rule, policy, report, notice), path)
+
+
+def _trained(
+    config: TokenizerConfig,
+    corpora: Sequence[TextCorpus],
+    rule: SplitRule | None,
+    policy: Policy,
+    report: Report,
+    notice: Say,
+) -> Tokenizer:
     size = sum(corpus.size for corpus in corpora)
     every = max(1, -(-size // SAMPLE_BYTES))
     if every > 1:
@@ -61,8 +59,6 @@ def fit_text_tokenizer(
     tokenizer = train_tokenizer(config, itertools.islice(pieces, 0, None, every))
     for corpus in corpora:
         corpus.check_unchanged()
-    make_folder(path.parent)
-    tokenizer.save(path)
     return tokenizer
 
 
@@ -73,17 +69,23 @@ def _training_pieces(
     before = 0
     for corpus in corpora:
         for document in divided(corpus, survey(corpus, rule)):
-            if isinstance(document, BadDocument):
-                if not policy.skips:
-                    raise BadSampleError(document.file, document.line, document.reason)
-            elif document.name in {PARTS[0], WHOLE}:
-                for piece in document.pieces:
-                    seen(before + corpus.read)
-                    yield piece
-            else:
-                deque(document.pieces, maxlen=0)  # what comes after it in the file is reached by reading it
+            for piece in _pieces_of(document, policy):
+                seen(before + corpus.read)
+                yield piece
         before += corpus.size
         seen(before)
+
+
+def _pieces_of(document: Part | BadDocument, policy: Policy) -> Iterator[str]:
+    """Give the pieces of a document to train on, and read any other to its end: what follows it comes after that."""
+    match document:
+        case BadDocument(file, line, reason):
+            if not policy.skips:
+                raise BadSampleError(file, line, reason)
+        case Part() if document.name in {PARTS[0], WHOLE}:
+            yield from document.pieces
+        case Part():
+            deque(document.pieces, maxlen=0)
 
 
 def _ordinal(number: int) -> str:

@@ -32,6 +32,8 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What an unknown token and bytes that are no UTF-8 decode to."""
 
 Ids = npt.NDArray[np.int64]
+Content = dict[str, Any]
+"""A `tokenizer.json`, as the library writes it."""
 
 
 class Tokenizer(Protocol):
@@ -39,6 +41,9 @@ class Tokenizer(Protocol):
 
     Ids below 4 are special (`PAD`, `UNK`, `BOS`, `EOS`). Encoding produces none of them but `UNK`.
     """
+
+    text: str
+    """What `save` writes: a `tokenizer.json`."""
 
     @property
     def size(self) -> int:
@@ -211,37 +216,38 @@ def _encoded(library: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[i
     return [encoding.ids for encoding in encodings]
 
 
-def _is_own(content: dict[str, Any]) -> bool:
-    vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):
-        named = [token for token, _ in vocabulary[: len(SPECIALS)]] == list(SPECIALS)
-    else:
-        named = [vocabulary.get(token) for token in SPECIALS] == [PAD, UNK, BOS, EOS]
+def _is_own(content: Content) -> bool:
+    match content["model"]["vocab"]:
+        case list() as scored:  # unigram: [token, score] in order
+            named = [token for token, _ in scored[: len(SPECIALS)]] == list(SPECIALS)
+        case vocabulary:
+            named = [vocabulary.get(token) for token in SPECIALS] == [PAD, UNK, BOS, EOS]
     return named and not content.get("added_tokens")
 
 
-def _vocabulary(content: dict[str, Any]) -> list[str]:
+def _vocabulary(content: Content) -> list[str]:
     """Give the tokens in the order of their ids."""
-    vocabulary = content["model"]["vocab"]
-    if isinstance(vocabulary, list):  # unigram: [token, score] in order
-        return [token for token, _ in vocabulary]
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    match content["model"]["vocab"]:
+        case list() as scored:
+            return [token for token, _ in scored]
+        case vocabulary:
+            tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     if [vocabulary[token] for token in tokens] != list(range(len(tokens))):
         raise ValueError("the ids of its vocabulary have gaps")
     return tokens
 
 
-def _decoders(content: dict[str, Any]) -> list[str]:
+def _decoders(content: Content) -> list[str]:
     decoder = content.get("decoder") or {}
     return [part["type"] for part in decoder.get("decoders", [decoder]) if "type" in part]
 
 
-def _strips(content: dict[str, Any]) -> bool:
+def _strips(content: Content) -> bool:
     """Tell whether encoding puts a space before the text, so that decoding takes one away."""
     return "Strip" in _decoders(content)
 
 
-def _pieces(content: dict[str, Any]) -> list[bytes]:
+def _pieces(content: Content) -> list[bytes]:
     """Give the bytes of each id."""
     vocabulary = _vocabulary(content)
     if "ByteLevel" in _decoders(content):
@@ -278,5 +284,5 @@ def _sound(text: str) -> str:
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _canonical(content: dict[str, Any]) -> str:
+def _canonical(content: Content) -> str:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=False) + "\n"

@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
+from etude.data.files.json_lines import JSON_LINES, is_text, json_object, missing_field
 from etude.data.files.lines import Flaw, LineFile, shown
-from etude.data.files.names import Split
-from etude.data.files.parallel import JSON_LINES, PairSource, open_pairs
+from etude.data.files.names import Split, listed
+from etude.data.files.parallel import PairSource, open_pairs
 
 TEXTS = (".txt", ".md", ".rst", ".text")
 LARGEST_TEXT = 1 << 30
@@ -80,13 +81,13 @@ def open_samples(
     `fields` the first line has; with neither it is a pair of `source` and `target`, a prompt and its answer by other
     names. Raises DataError, naming the file, where one is missing or of an unknown kind.
     """
-    if isinstance(split, Path) or (isinstance(split, (tuple, list)) and split):
-        paths = _files([split] if isinstance(split, Path) else list(split), key)
-        if all(path.suffix in TEXTS for path in paths):
+    if isinstance(split, Path | tuple | list) and split:
+        paths = _files(listed(split), key)
+        if _kind(paths[0]) == "text":
             return TextFiles(paths)
-        if all(path.suffix in JSON_LINES for path in paths):
+        if _kind(paths[0]) == "JSON lines":
             lines = [LineFile(path, cache) for path in paths]
-            return JsonSamples(lines, _shape(lines[0], fields, (str(source), str(target))))
+            return JsonSamples(lines, _layout(lines[0], fields, (str(source), str(target))))
         split = paths
     return PairSamples(open_pairs(split, source=source, target=target, cache=cache, notice=notice, key=key))
 
@@ -124,11 +125,11 @@ class TextFiles:
 
 @final
 class JsonSamples:
-    """Lines of JSON, read as `shape` says."""
+    """Lines of JSON, read as `layout` says."""
 
-    def __init__(self, files: Sequence[LineFile], shape: "Shape") -> None:
+    def __init__(self, files: Sequence[LineFile], layout: "Layout") -> None:
         self._files = files
-        self._shape = shape
+        self._layout = layout
 
     def __len__(self) -> int:
         return sum(map(len, self._files))
@@ -137,7 +138,7 @@ class JsonSamples:
         """Read them all in order, or why one cannot be used."""
         for file in self._files:
             for line in file.decoded(0, len(file)):
-                yield line if isinstance(line, Flaw) else self._shape.read(line)
+                yield line if isinstance(line, Flaw) else self._layout.read(line)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line of a sample."""
@@ -150,7 +151,7 @@ class JsonSamples:
 
     def fingerprint(self) -> str:
         """Give a sha256 of everything that decides what the samples are."""
-        return _digest("json", self._shape.kind, *self._shape.names, *(file.sha256 for file in self._files))
+        return _digest("json", self._layout.kind, *self._layout.names, *(file.sha256 for file in self._files))
 
 
 @final
@@ -177,7 +178,7 @@ class PairSamples:
         return _digest("pairs", self._pairs.fingerprint())
 
 
-class Shape(NamedTuple):
+class Layout(NamedTuple):
     """Which fields of a JSON line make a sample of which kind."""
 
     kind: str
@@ -185,79 +186,82 @@ class Shape(NamedTuple):
 
     def read(self, line: str) -> Sample | Flaw:
         """Read one line."""
-        value = _object(line)
+        value = json_object(line)
         if isinstance(value, Flaw):
             return value
-        for name in self.names:
-            if name not in value:
-                return Flaw(f'there is no field "{shown(name)}"')
-            if self.kind != "messages" and not isinstance(value[name], str):
-                return Flaw(f'the field "{shown(name)}" is no string')
+        flaw = next(filter(None, (self._why_not(value, name) for name in self.names)), None)
+        if flaw is not None:
+            return flaw
         parts = [value[name] for name in self.names]
-        if not _is_text(parts):
+        if not is_text(json.dumps(parts, ensure_ascii=False)):
             return Flaw("a string holds half a surrogate pair")
-        if self.kind == "messages":
-            return Conversation(parts[0])
-        if self.kind == "answer":
-            return Asked(*parts)
+        return self._sample(parts)
+
+    def _why_not(self, value: Mapping[str, object], name: str) -> Flaw | None:
+        """Say why a field cannot be used; None where it can."""
+        if name not in value:
+            return missing_field(name)
+        if self.kind != "messages" and not isinstance(value[name], str):
+            return Flaw(f'the field "{shown(name)}" is no string')
+        return None
+
+    def _sample(self, parts: list[Any]) -> Sample | Flaw:
+        match self.kind:
+            case "messages":
+                return Conversation(parts[0])
+            case "answer":
+                return Asked(*parts)
         return Text(*parts) if parts[0].strip() else Flaw("the text is empty")
 
 
-def _shape(file: LineFile, fields: Fields, pair: tuple[str, str]) -> Shape:
+def _layout(file: LineFile, fields: Fields, pair: tuple[str, str]) -> Layout:
     """What the first line of a file says about all."""
-    shapes = [
-        Shape("messages", (fields.messages,)),
-        Shape("answer", (fields.prompt, fields.answer)),
-        Shape("text", (fields.text,)),
-        Shape("answer", pair),
+    layouts = [
+        Layout("messages", (fields.messages,)),
+        Layout("answer", (fields.prompt, fields.answer)),
+        Layout("text", (fields.text,)),
+        Layout("answer", pair),
     ]
     first = next(file.decoded(0, 1))
-    value = first if isinstance(first, Flaw) else _object(first)
+    value = first if isinstance(first, Flaw) else json_object(first)
     if isinstance(value, Flaw):
         raise DataError(f"{shown(file.path)}, line 1: {value.reason}.")
-    found = next((shape for shape in shapes if all(name in value for name in shape.names)), None)
+    found = next((layout for layout in layouts if value.keys() >= set(layout.names)), None)
     if found is None:
         listed = ", ".join(f'"{shown(name, 40)}"' for name in list(value)[:10]) or "none"
-        wanted = "; ".join(" and ".join(f'"{name}"' for name in shape.names) for shape in shapes)
+        wanted = "; ".join(map(_quoted, layouts))
         raise DataError(f"{shown(file.path)}, line 1: the fields are {listed}, but must hold one of: {wanted}.")
     return found
 
 
-def _object(line: str) -> dict[str, Any] | Flaw:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Flaw(f"invalid JSON ({getattr(error, 'msg', 'nested too deeply or a number too long')})")
-    return value if isinstance(value, dict) else Flaw("the line is no JSON object")
+def _quoted(layout: Layout) -> str:
+    return " and ".join(f'"{name}"' for name in layout.names)
 
 
-def _is_text(value: Any) -> bool:
-    """Tell whether UTF-8 can hold every string of a value; JSON can escape what it cannot."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _files(paths: list[Path], key: str) -> list[Path]:
+def _files(paths: Sequence[Path], key: str) -> list[Path]:
     """The files that paths name: folders by all that they hold, hidden files left out, in the order of their names."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            held = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
-            if not held:
-                raise DataError(f"{key}: the folder {shown(path)} holds no file.")
-            found += held
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"{key}: {shown(path)} does not exist.")
-    kinds = {"text" if path.suffix in TEXTS else "JSON lines" if path.suffix in JSON_LINES else "" for path in found}
-    if len(kinds) > 1:
+    found = [file for path in paths for file in _held(path, key)]
+    if len(set(map(_kind, found))) > 1:
         odd = next(path for path in found if path.suffix != found[0].suffix)
         raise DataError(f"{key}: {shown(found[0])} and {shown(odd)} are of two kinds: give files of one.")
     return found
+
+
+def _held(path: Path, key: str) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{key}: {shown(path)} does not exist.")
+    held = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
+    if not held:
+        raise DataError(f"{key}: the folder {shown(path)} holds no file.")
+    return held
+
+
+def _kind(path: Path) -> str:
+    if path.suffix in TEXTS:
+        return "text"
+    return "JSON lines" if path.suffix in JSON_LINES else ""
 
 
 def _hidden(path: Path) -> bool:
