@@ -5,7 +5,7 @@ import torch
 
 from etude.model.layers.attention import attend_fused, attend_plainly, prefers_plain
 from etude.model.layers.dropout import Dropout
-from etude.model.layers.masks import EVERYWHERE, causal_mask, padding_mask
+from etude.model.layers.masks import EVERYWHERE, Mask, causal_mask, padding_mask
 from etude.model.layers.positions import Rotary
 
 
@@ -48,3 +48,16 @@ def test_rotary_scores_depend_on_the_distance_alone():
     scores = [float((turned(query, at + 3) * turned(key, at)).sum()) for at in (0, 1, 17, 400)]
 
     assert scores == pytest.approx([scores[0]] * 4, abs=1e-12)
+
+
+@pytest.mark.parametrize("way", [attend_plainly, attend_fused])
+def test_what_a_mask_adds_for_each_head_and_distance_is_added_to_the_scores(way):
+    torch.manual_seed(4)
+    query, key, value = (torch.randn(2, 3, 5, 4, dtype=torch.float64) for _ in range(3))
+    distance = torch.arange(5)[:, None] - torch.arange(5)
+    bias = torch.randn(3, 9, dtype=torch.float64)[:, distance + 4]
+
+    mixed = way(query, key, value, Mask(bias), Dropout().eval())
+
+    weights = (query @ key.transpose(-2, -1) / 2 + bias).softmax(-1)
+    torch.testing.assert_close(mixed, weights @ value, rtol=0, atol=1e-12)

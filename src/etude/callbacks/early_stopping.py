@@ -6,6 +6,7 @@ from typing import Any
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
+from etude.callbacks.rows import is_number
 from etude.train.stopping import Stopping
 from etude.train.watch.callback import Callback, RunView, Stop
 
@@ -42,15 +43,16 @@ class EarlyStopping(Callback):
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> Stop | None:
         """Take the validation in, and ask for a stop when patience is at its end."""
-        monitor = self._stopping.monitor
-        known = {**run.metrics, **metrics}
-        if monitor not in metrics and monitor not in run.metrics:
-            there = ", ".join(sorted(name for name in known if "/" in name))
-            raise ConfigError(f"EarlyStopping.monitor is {monitor!r}, which this run does not log; it logs {there}.")
-        value = known[monitor]
-        self._stopping.record(value, run.progress, due=run.validation_due)
+        self._stopping.record(self._monitored({**run.metrics, **metrics}), run.progress, due=run.validation_due)
         reason = self._stopping.reason()
         return None if reason is None else Stop(f"early stopping: {reason}")
+
+    def _monitored(self, known: Mapping[str, float]) -> float:
+        monitor = self._stopping.monitor
+        if monitor not in known:
+            there = ", ".join(sorted(name for name in known if "/" in name))
+            raise ConfigError(f"EarlyStopping.monitor is {monitor!r}, which this run does not log; it logs {there}.")
+        return known[monitor]
 
     def state_dict(self) -> dict[str, Any]:
         """Every counter."""
@@ -61,11 +63,11 @@ class EarlyStopping(Callback):
         self._stopping.load_state_dict(state)
 
 
-def _check(monitor: Any, min_delta: Any, mode: Any) -> None:
+def _check(monitor: object, min_delta: object, mode: object) -> None:
     """Raise ConfigError for what `[train]` would not take either."""
     if not isinstance(monitor, str):
         raise ConfigError(f"EarlyStopping.monitor must be the name of a metric, but is {monitor!r}.")
-    if not isinstance(min_delta, (int, float)) or isinstance(min_delta, bool) or not 0 <= min_delta < math.inf:
+    if not is_number(min_delta) or not 0 <= min_delta < math.inf:
         raise ConfigError(f"EarlyStopping.min_delta must be a number of at least 0, but is {min_delta!r}.")
     if mode not in {None, "min", "max"}:
         raise ConfigError(f'EarlyStopping.mode must be "min" or "max", but is {mode!r}.')
@@ -73,8 +75,14 @@ def _check(monitor: Any, min_delta: Any, mode: Any) -> None:
 
 def _read_patience(patience: int | str | Duration) -> int | Duration:
     """A number of validations, or a Duration. Raises ConfigError for anything else."""
-    if isinstance(patience, int) and not isinstance(patience, bool) and patience > 0:
-        return patience
+    match patience:
+        case int() if patience is not True and patience > 0:
+            return patience
+        case _:
+            return _read_length(patience)
+
+
+def _read_length(patience: int | str | Duration) -> Duration:
     try:
         length = Duration.parse(patience)
     except ValueError as error:

@@ -7,17 +7,19 @@ from typing import Any
 
 from etude.base.errors import StorageError
 from etude.base.files import json_or_empty, make_folder, write_json
+from etude.base.says import Say
 from etude.callbacks.columns import columns_of
 from etude.callbacks.tables import Columns, Table, ending, open_table
 from etude.data.feeds.feed import Feed
 from etude.train.memory.checkpoint.naming import FOLDER, PREFIX, checkpoint_step, step_name
 from etude.train.memory.checkpoint.store import BEST
+from etude.train.task import Task
 from etude.train.watch.callback import Callback, RunView
 
 OUTPUTS, INDEX = "outputs", "saved.json"
 BEST_ONLY, EVERY_VALIDATION = "best", "validation"
 
-Beside = Callable[[str, Any], Columns]
+Beside = Callable[[str, object], Columns]
 """For a split and a batch, columns that the task does not know, such as the raw texts."""
 
 
@@ -35,7 +37,7 @@ class SavedOutputs(Callback):
         splits: Sequence[str],
         *,
         every: str = BEST_ONLY,
-        say: Callable[[str], None] = print,
+        say: Say = print,
         beside: Beside = lambda _split, _batch: {},
     ) -> None:
         self._run = folder
@@ -58,7 +60,7 @@ class SavedOutputs(Callback):
                 make_folder(self._folder)
                 self._split, self._table = split, open_table(self._folder / f".{split}.partial")
 
-    def add(self, task: Any, batch: Any, outputs: Any) -> None:
+    def add(self, task: Task, batch: object, outputs: object) -> None:
         """Add the samples of a batch."""
         if self._table is not None:
             with self._telling():
@@ -99,7 +101,7 @@ class SavedOutputs(Callback):
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def on_load(self, run: RunView, folder: Any) -> None:
+    def on_load(self, run: RunView, folder: object) -> None:
         """Show what the best checkpoint's validation wrote."""
         del run, folder
         self._settle()
@@ -118,7 +120,7 @@ class SavedOutputs(Callback):
         del run
         self.begin("val")
 
-    def on_validation_batch_end(self, run: RunView, batch: Any, outputs: Any) -> None:
+    def on_validation_batch_end(self, run: RunView, batch: object, outputs: object) -> None:
         """Add its samples."""
         self.add(run.task, batch, outputs)
 
@@ -134,7 +136,7 @@ class SavedOutputs(Callback):
         else:
             self.abandon()
 
-    def on_step_end(self, run: RunView, outcome: Any) -> None:
+    def on_step_end(self, run: RunView, outcome: object) -> None:
         """Show a validation's file once its checkpoint is there."""
         del run, outcome
         if self._pending:
@@ -150,7 +152,7 @@ class SavedOutputs(Callback):
         del run
         self.begin("test")
 
-    def on_test_batch_end(self, run: RunView, batch: Any, outputs: Any) -> None:
+    def on_test_batch_end(self, run: RunView, batch: object, outputs: object) -> None:
         """Add its samples."""
         self.add(run.task, batch, outputs)
 
@@ -175,15 +177,18 @@ class SavedOutputs(Callback):
         if self._pending and best < min(self._pending):
             return  # the checkpoint that is waited for is still being written
         for path in sorted(self._folder.glob(f".val-{PREFIX}*")):
-            step = int(path.stem.rpartition("-")[2])
             with self._telling(), suppress(FileNotFoundError):
-                if step == best:
-                    shown = self._folder / f"val{path.suffix}"
-                    path.replace(shown)
-                    self._note("val", shown, step)
-                elif step < best:
-                    path.unlink()
+                self._settle_one(path, best)
         self._pending = {step for step in self._pending if step > best}
+
+    def _settle_one(self, path: Path, best: int) -> None:
+        step = int(path.stem.rpartition("-")[2])
+        if step == best:
+            shown = self._folder / f"val{path.suffix}"
+            path.replace(shown)
+            self._note("val", shown, step)
+        elif step < best:
+            path.unlink()
 
     def _note(self, split: str, place: Path, step: int) -> None:
         write_json(self._folder / INDEX, {**self._index(), split: {"file": place.name, "step": step}})
@@ -205,19 +210,19 @@ class SavedOutputs(Callback):
             self._say(f"{error} The outputs of this pass are not saved; the run goes on.")
 
 
-Pass = Callable[[str, Feed, Callable[[Any, Any], None]], object]
+Pass = Callable[[str, Feed, Callable[[object, object], None]], object]
 """Evaluates a split's feed, telling of each batch and its outputs."""
 
 
 def complete(
     saved: SavedOutputs,
-    task: Any,
+    task: Task,
     best: int,
     feeds: Mapping[str, Callable[[], Feed]],
     *,
     load_best: Callable[[], object],
     run_pass: Pass,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """Write, at the end of a run, what is not there of step `best`: the training split, and a validation's that a
     run which only now asked for it did not write. The task keeps its weights.
@@ -231,12 +236,15 @@ def complete(
         for split in wanted:
             say(f"Saving the outputs of the {split} split with the best weights (step {best:,}).")
             saved.begin(split)
-            feed = feeds[split]()
-            try:
-                run_pass(split, feed, lambda batch, outputs: saved.add(task, batch, outputs))
-            finally:
-                feed.close()
+            _pass_over(saved, task, split, feeds[split](), run_pass)
             saved.finish(best)
     finally:
         task.load_state_dict(kept)
         saved.abandon()
+
+
+def _pass_over(saved: SavedOutputs, task: Task, split: str, feed: Feed, run_pass: Pass) -> None:
+    try:
+        run_pass(split, feed, lambda batch, outputs: saved.add(task, batch, outputs))
+    finally:
+        feed.close()

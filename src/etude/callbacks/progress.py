@@ -6,9 +6,9 @@ The loop's device is never waited for: what is shown is what was logged last, an
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from etude.base.durations import Duration
 from etude.base.progress import Progress
@@ -30,6 +30,9 @@ MINUTE, HOUR = 60, 3600
 class Screen(Protocol):
     """Where progress is shown."""
 
+    live: bool
+    """Whether what is shown is drawn over by the next."""
+
     def show(self, line: str, fraction: float | None) -> None:
         """Show where the run is: a line, and the share of it that is done (None where unknown)."""
 
@@ -42,6 +45,8 @@ class Screen(Protocol):
 
 class PlainScreen:
     """Lines without control characters, for pipes, files and CI; a reader that has gone is no error."""
+
+    live = False
 
     def __init__(self, stream: Callable[[], TextIO] = lambda: sys.stderr) -> None:
         self._stream = stream
@@ -68,6 +73,8 @@ class LiveScreen:
 
     It has no thread of its own: the loop tells it when to draw, so that it never competes with training.
     """
+
+    live = True
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -115,7 +122,6 @@ class ProgressDisplay(Callback):
     ) -> None:
         self._open, self._every, self._clock = screen, every, clock
         self._screen: Screen = PlainScreen()
-        self._is_live = False
         self._next = 0.0
         self._shown = -1
         self._batches = 0
@@ -127,14 +133,13 @@ class ProgressDisplay(Callback):
     def on_fit_start(self, run: RunView) -> None:
         """Open the screen."""
         self._screen = self._open()
-        self._is_live = isinstance(self._screen, LiveScreen)
         self._until = durations(run.config)
         self._start, self._begun = run.progress, self._clock()
         self._speed = Speed()
         self._speed.see(run.progress, self._begun)
         self._shown = int(run.metrics.get("step", -1))
 
-    def on_step_end(self, run: RunView, outcome: Any) -> None:
+    def on_step_end(self, run: RunView, outcome: object) -> None:
         """Draw, if it is time."""
         del outcome
         now = self._clock()
@@ -144,15 +149,15 @@ class ProgressDisplay(Callback):
     def on_validation_start(self, run: RunView) -> None:
         """Write what was logged last before validation speaks."""
         self._batches = 0
-        if not self._is_live:
+        if not self._screen.live:
             self._draw(run, self._clock())
 
-    def on_validation_batch_end(self, run: RunView, batch: Any, outputs: Any = None) -> None:
+    def on_validation_batch_end(self, run: RunView, batch: object, outputs: object = None) -> None:
         """Draw how far validation is, if it is time."""
         del batch, outputs
         self._batches += 1
         now = self._clock()
-        if self._is_live and now >= self._next:
+        if self._screen.live and now >= self._next:
             self._next = now + self._every
             line = f"{where(run.progress)}  validating: {self._batches:,} batches"
             self._screen.show(line, self._fraction(run.progress))
@@ -167,7 +172,7 @@ class ProgressDisplay(Callback):
     def on_fit_end(self, run: RunView, reason: str) -> None:
         """Write what was logged last, and leave the screen."""
         del reason
-        if not self._is_live:
+        if not self._screen.live:
             self._draw(run, self._clock())
         self._screen.close()
 
@@ -178,12 +183,12 @@ class ProgressDisplay(Callback):
 
     def _draw(self, run: RunView, now: float) -> None:
         logged = int(run.metrics.get("step", -1))
-        if not self._is_live and logged == self._shown:
+        if not self._screen.live and logged == self._shown:
             return  # a plain line shows what was logged, once
         self._next, self._shown = now + self._every, logged
         self._speed.see(run.progress, now)
         # A plain line tells of the step that was logged; the live one, drawn at any time, where the run is now.
-        place = where(run.progress) if self._is_live else where_logged(run.metrics)
+        place = where(run.progress) if self._screen.live else where_logged(run.metrics)
         line = told(place, run.metrics, self._speed.per_second, self._left(run.progress, now))
         self._screen.show(line, self._fraction(run.progress))
 
@@ -225,11 +230,19 @@ def progress_display() -> ProgressDisplay:
     return ProgressDisplay(PlainScreen, PLAIN_SECONDS)
 
 
-def durations(config: Mapping[str, Any]) -> tuple[Duration, ...]:
+def durations(config: Mapping[str, object]) -> tuple[Duration, ...]:
     """The ends that a run's config names; none where it names none that can be read."""
-    given = config.get("train", config).get("max_duration", ())
-    entries = given if isinstance(given, list | tuple) else (given,)
-    return tuple(entry if isinstance(entry, Duration) else Duration.parse(str(entry)) for entry in entries)
+    section = config.get("train", config)
+    given = section.get("max_duration", ()) if isinstance(section, Mapping) else ()
+    match given:
+        case list() | tuple():
+            return tuple(map(_read, given))
+        case _:
+            return (_read(given),)
+
+
+def _read(end: object) -> Duration:
+    return end if isinstance(end, Duration) else Duration.parse(str(end))
 
 
 def fraction_done(until: tuple[Duration, ...], progress: Progress) -> float | None:
@@ -262,16 +275,7 @@ def where_logged(metrics: Mapping[str, float]) -> str:
 
 def told(place: str, metrics: Mapping[str, float], tokens_per_second: float | None, left: float | None) -> str:
     """The line of a run: where it is, what was logged last, speed, time left, memory."""
-    parts = [place]
-    if (loss := metrics.get("train/loss")) is not None:
-        parts.append(f"loss {loss:.4f}")
-    if (rate := metrics.get("train/learning_rate")) is not None:
-        parts.append(f"learning rate {rate:.2e}")
-    parts += [
-        f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}"
-        for name in SHOWN_BESIDE_LOSS
-        if name in metrics
-    ]
+    parts = [place, *_logged(metrics)]
     if tokens_per_second:
         parts.append(f"{tokens_per_second:,.0f} tokens/s")
     if left is not None:
@@ -280,6 +284,17 @@ def told(place: str, metrics: Mapping[str, float], tokens_per_second: float | No
     if memory:
         parts.append(f"{memory / 2**30:.1f} GiB")
     return "  ".join(parts)
+
+
+def _logged(metrics: Mapping[str, float]) -> Iterator[str]:
+    """Loss, learning rate, and what else a person has to know."""
+    if (loss := metrics.get("train/loss")) is not None:
+        yield f"loss {loss:.4f}"
+    if (rate := metrics.get("train/learning_rate")) is not None:
+        yield f"learning rate {rate:.2e}"
+    for name in SHOWN_BESIDE_LOSS:
+        if name in metrics:
+            yield f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}"
 
 
 def span(seconds: float) -> str:

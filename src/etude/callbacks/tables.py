@@ -5,14 +5,19 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import singledispatch
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from etude.base.errors import ConfigError
 from etude.base.files import fsync_folder, storage
 from etude.callbacks.config import is_installed
 
-Columns = Mapping[str, Sequence[Any]]
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+Columns: TypeAlias = Mapping[str, Sequence[object]]
 """Values by column, one for each sample."""
 
 GROUP = 4096
@@ -89,7 +94,7 @@ class JsonTable(_File):
         names = list(columns)
         with storage("write", self._partial):
             for values in zip(*columns.values(), strict=True):
-                row = {name: _finite(value) for name, value in zip(names, values, strict=True)}
+                row = {name: finite(value) for name, value in zip(names, values, strict=True)}
                 self._file.write((json.dumps(row, ensure_ascii=False, default=str) + "\n").encode())
                 self.rows += 1
 
@@ -99,9 +104,9 @@ class ParquetTable(_File):
 
     def __init__(self, partial: Path) -> None:
         super().__init__(partial)
-        self._waiting: dict[str, list[Any]] = {}
+        self._waiting: dict[str, list[object]] = {}
         self._held = 0
-        self._writer: Any = None
+        self._writer: ParquetWriter | None = None
 
     def add(self, columns: Columns) -> None:
         """Take a batch of rows."""
@@ -124,40 +129,58 @@ class ParquetTable(_File):
     def _end(self) -> None:
         if self._held or self._writer is None:
             self._write()
+        assert self._writer is not None
         self._writer.close()
 
     def _write(self) -> None:
         """Write what waits as a row group."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema = None if self._writer is None else self._writer.schema
-        if schema is not None and (new := [name for name in self._waiting if name not in schema.names]):
-            raise ConfigError(f"The outputs of a later batch have the column {new[0]!r}, which the first had not.")
-        names = list(self._waiting) if schema is None else schema.names
-        arrays = []
-        for name in names:
-            values = self._waiting.get(name, [None] * self._held)
-            kind = None if schema is None else schema.field(name).type
-            try:
-                array = pa.array(values, type=kind)
-                if kind is not None:
-                    pa.array(values).cast(kind)  # refuses the fraction that a whole number would be cut to
-            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise ConfigError(
-                    f"The column {name!r} of the saved outputs must hold values of one type: {error}."
-                ) from error
-            arrays.append(array.cast(_told(array.type, name)) if schema is None else array)
-        table = pa.table(arrays, names=names) if schema is None else pa.table(arrays, schema=schema)
         if self._writer is None:
+            table = _first_group(self._waiting)
             self._writer = pq.ParquetWriter(self._file, table.schema)
+        else:
+            table = _later_group(self._waiting, self._held, self._writer.schema)
         with storage("write", self._partial):
             self._writer.write_table(table)
-        self._waiting = {name: [] for name in names}
+        self._waiting = {name: [] for name in table.schema.names}
         self._held = 0
 
 
-def _told(kind: Any, name: str) -> Any:
+def _first_group(columns: Columns) -> "pa.Table":
+    """The columns, whose values tell their types."""
+    import pyarrow as pa
+
+    arrays = [_array(name, values) for name, values in columns.items()]
+    told = [array.cast(_told(array.type, name)) for array, name in zip(arrays, columns, strict=True)]
+    return pa.table(told, names=list(columns))
+
+
+def _later_group(columns: Columns, count: int, schema: "pa.Schema") -> "pa.Table":
+    """The columns in the types of the first group; nothing where one is not there. Raises ConfigError for a new one."""
+    import pyarrow as pa
+
+    if new := [name for name in columns if name not in schema.names]:
+        raise ConfigError(f"The outputs of a later batch have the column {new[0]!r}, which the first had not.")
+    nothing = [None] * count
+    arrays = [_array(name, columns.get(name, nothing), schema.field(name).type) for name in schema.names]
+    return pa.table(arrays, schema=schema)
+
+
+def _array(name: str, values: Sequence[object], kind: "pa.DataType | None" = None) -> "pa.Array":
+    """The values as an array of `kind`, or of the type that they tell. Raises ConfigError where they are of several."""
+    import pyarrow as pa
+
+    try:
+        array = pa.array(values, type=kind)
+        if kind is not None:
+            pa.array(values).cast(kind)  # refuses the fraction that a whole number would be cut to
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ConfigError(f"The column {name!r} of the saved outputs must hold values of one type: {error}.") from error
+    return array
+
+
+def _told(kind: "pa.DataType", name: str) -> "pa.DataType":
     """A type for a column; what holds nothing so far is text where it is known to be, else a number."""
     import pyarrow as pa
 
@@ -166,10 +189,23 @@ def _told(kind: Any, name: str) -> Any:
     return pa.list_(_told(kind.value_type, "")) if pa.types.is_list(kind) else kind
 
 
-def _finite(value: Any) -> Any:
+@singledispatch
+def finite(value: object) -> object:
     """The value as JSON has it: null for a number that is not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+    return value
+
+
+@finite.register
+def _(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@finite.register
+def _(value: Mapping) -> dict[str, object]:  # type: ignore[type-arg]
+    return {str(key): finite(part) for key, part in value.items()}
+
+
+@finite.register(list)
+@finite.register(tuple)
+def _(value: Sequence[object]) -> list[object]:
+    return [finite(part) for part in value]

@@ -7,13 +7,13 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from etude.base.files import make_folder, storage
-from etude.callbacks.scalars import scalars
+from etude.callbacks.rows import placed
 
 METRICS = "metrics.jsonl"
 NOT_SCALARS = frozenset({"step", "tokens", "samples"})
@@ -34,12 +34,13 @@ class TensorBoardLogger:
         self._folder = folder
         self._file: BinaryIO | None = None
 
-    def log(self, row: Mapping[str, Any]) -> None:
+    def log(self, row: Mapping[str, object]) -> None:
         """Write one row."""
+        step, numbers = placed(row, NOT_SCALARS)
         if self._file is None:
-            self._open(int(row["step"]))
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(row, NOT_SCALARS).items()]
-        self._write(Event(wall_time=time.time(), step=int(row["step"]), summary=Summary(value=values)))
+            self._open(step)
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def close(self) -> None:
         """Close the file."""
@@ -63,14 +64,18 @@ class TensorBoardLogger:
     def _first_new(self, step: int) -> int:
         """The first step that this process logs anew: one after the last that the resumed `metrics.jsonl` kept."""
         try:
-            with (self._folder.parent / METRICS).open("rb") as rows:
-                size = rows.seek(0, os.SEEK_END)
-                rows.seek(max(0, size - TAIL_BYTES))
-                lines = rows.read().split(b"\n")[1 if size > TAIL_BYTES else 0 :]
-            kept = [found for line in lines if line and (found := json.loads(line)["step"]) < step]
+            kept = [found for found in self._logged() if found < step]
         except (OSError, ValueError, KeyError):
             return step
         return kept[-1] + 1 if kept else 0
+
+    def _logged(self) -> list[int]:
+        """The steps of the last rows of `metrics.jsonl`."""
+        with (self._folder.parent / METRICS).open("rb") as rows:
+            size = rows.seek(0, os.SEEK_END)
+            rows.seek(max(0, size - TAIL_BYTES))
+            lines = rows.read().split(b"\n")[1 if size > TAIL_BYTES else 0 :]
+        return [json.loads(line)["step"] for line in lines if line]
 
     def _write(self, event: Event) -> None:
         if self._file is not None:

@@ -4,15 +4,12 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
-from etude.base.files import make_folder, write_text
-from etude.callbacks.scalars import folder_for, remembered, scalars
-from etude.train.watch.callback import RunView
+from etude.callbacks.named_run import NamedRun
 
-FOLDER, RUN_ID = "wandb", "run-id.txt"
 MODE = "WANDB_MODE"
 
 
@@ -30,55 +27,41 @@ class WandbConfig(Section):
     """Unless given here or in WANDB_MODE, offline: files in the run folder, for `wandb sync`."""
 
     def build(self, folder: Path | None) -> "WandbLogger":
-        """Make the logger."""
-        return WandbLogger(self, folder_for(folder, "wandb"))
+        """Make the logger. Raises ConfigError without a run folder."""
+        return WandbLogger(self, folder)
 
 
-class WandbLogger:
-    """Logs every number of a row, with `step` as the axis; nothing is begun before the first row."""
+@final
+class WandbLogger(NamedRun):
+    """A run of Weights & Biases, with `step` as the axis."""
 
-    def __init__(self, config: WandbConfig, folder: Path) -> None:
+    def __init__(self, config: WandbConfig, folder: Path | None) -> None:
+        super().__init__(folder, "wandb")
         self._config = config
-        self._folder = folder
         self._run: Any = None
-        self._exit_code = 0
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Log one row."""
-        if self._run is None:
-            self._open()
-        # Its own step may never go back, which that of a run that was killed and goes on does.
-        self._run.log({"step": int(row["step"]), **scalars(row)})
-
-    def on_exception(self, run: RunView, error: BaseException) -> None:
-        """Remember that the run did not end well."""
-        del run, error
-        self._exit_code = 1
-
-    def close(self) -> None:
-        """End the run."""
-        if self._run is not None:
-            self._run.finish(exit_code=self._exit_code)
-            self._run = None
-
-    def _open(self) -> None:
+    def _begin(self) -> None:
         import wandb
 
-        place = self._folder / FOLDER
-        make_folder(place)
-        name = remembered(place / RUN_ID)
-        if not name:
-            name = uuid.uuid4().hex[:12]
-            write_text(place / RUN_ID, f"{name}\n")
+        name = self.run_id
+        if not name:  # written before it is used: a run that is killed in between is found again
+            name = self.run_id = uuid.uuid4().hex[:12]
         self._run = wandb.init(
             project=self._config.project,
             entity=self._config.entity,
-            name=self._config.run_name or self._folder.absolute().name,
+            name=self.title(self._config.run_name),
             id=name,
             resume="allow",
-            dir=str(self._folder),
+            dir=str(self.folder),
             mode=self._config.mode or os.environ.get(MODE) or "offline",
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
+
+    def _send(self, step: int, values: Mapping[str, float]) -> None:
+        # Its own step may never go back, which that of a run that was killed and goes on does.
+        self._run.log({"step": step, **values})
+
+    def _end(self, error: BaseException | None) -> None:
+        self._run.finish(exit_code=0 if error is None else 1)

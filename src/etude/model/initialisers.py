@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -116,15 +116,18 @@ def initialiser(spec: str | float, key: str = "init.weights") -> Initialiser:
         return lambda tensor: nn.init.constant_(tensor, value)
     if ":" in spec:
         return _imported(spec, key)
-    match = _CALL.fullmatch(spec.strip())
-    if match is None or match[1] not in NAMED:
-        near = get_close_matches(match[1] if match else spec, NAMED, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(NAMED)}."
-        raise ConfigError(f"{key} names no initialiser: {spec!r}; {hint}")
-    fill, arguments = NAMED[match[1]]
-    if match[2] is not None:
-        arguments = _arguments(match[2], len(arguments), spec, key)
+    call = _CALL.fullmatch(spec.strip())
+    if call is None or call[1] not in NAMED:
+        raise ConfigError(f"{key} names no initialiser: {spec!r}; {_known(call[1] if call else spec)}")
+    fill, arguments = NAMED[call[1]]
+    if call[2] is not None:
+        arguments = _arguments(call[2], len(arguments), spec, key)
     return lambda tensor: fill(tensor, *arguments)
+
+
+def _known(name: str) -> str:
+    near = get_close_matches(name, NAMED, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(NAMED)}."
 
 
 def _arguments(text: str, most: int, spec: str, key: str) -> tuple[float, ...]:
@@ -222,18 +225,21 @@ def _matched(module: nn.Module, rules: Mapping[str, str | float]) -> dict[str, I
     for pattern, spec in rules.items():
         matched = [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
-            near = get_close_matches(pattern, names, n=3, cutoff=0.4)
-            hint = f"near names are {', '.join(near)}" if near else f"the first are {', '.join(names[:3])}"
-            problems.append(f"init.weights: {pattern!r} matches no parameter of the model; {hint}.")
+            problems.append(f"init.weights: {pattern!r} matches no parameter of the model; {_near(pattern, names)}.")
         try:
             fill = initialiser(spec, f'init.weights."{pattern}"')
         except ConfigError as error:
             problems.extend(error.problems)
-            continue
-        chosen.update(dict.fromkeys(matched, fill))
+        else:
+            chosen.update(dict.fromkeys(matched, fill))
     if problems:
         raise ConfigError(problems)
     return chosen
+
+
+def _near(pattern: str, names: Sequence[str]) -> str:
+    near = get_close_matches(pattern, names, n=3, cutoff=0.4)
+    return f"near names are {', '.join(near)}" if near else f"the first are {', '.join(names[:3])}"
 
 
 def _fill(fill: Initialiser, parameter: Tensor, name: str) -> None:

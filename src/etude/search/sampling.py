@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.randomness import generator
@@ -126,9 +126,7 @@ def _pieces(rows: list[_Row], source: NextLogits, options: Options) -> Iterator[
     logits_RV = source.begin()
     choose = Choice(options, [row.tokens for row in rows], logits_RV)
     while True:
-        tokens, log_probabilities = choose(logits_RV, [row.draw for row in rows])
-        chosen = zip(rows, tokens, log_probabilities, strict=True)
-        pieces = [row.take(token, log_probability, options) for row, token, log_probability in chosen]
+        pieces = _taken(rows, choose, logits_RV, options)
         yield from pieces
         going = [number for number, piece in enumerate(pieces) if not piece.end]
         if not going:
@@ -138,6 +136,12 @@ def _pieces(rows: list[_Row], source: NextLogits, options: Options) -> Iterator[
             source.keep(going)
             choose.keep(going)
         logits_RV = source.step([row.tokens for row in rows])
+
+
+def _taken(rows: Sequence[_Row], choose: Choice, logits_RV: Tensor, options: Options) -> list[Piece]:
+    tokens, log_probabilities = choose(logits_RV, [row.draw for row in rows])
+    chosen = zip(rows, tokens, log_probabilities, strict=True)
+    return [row.take(token, log_probability, options) for row, token, log_probability in chosen]
 
 
 def generate(

@@ -1,0 +1,23 @@
+"""The rows of a run as loggers take them: a step, and numbers by name."""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+PLACE = frozenset({"step"})
+"""The key of a row that says where it stands."""
+
+
+def placed(row: Mapping[str, object], without: frozenset[str] = PLACE) -> tuple[int, dict[str, float]]:
+    """The step of a row, and its numbers without those that say where it stands; what was not finite is left out.
+
+    >>> placed({"step": 3, "epoch": 0.5, "train/loss": 2.0, "train/grad_norm": None, "note": "text"})
+    (3, {'epoch': 0.5, 'train/loss': 2.0})
+    """
+    numbers = {name: float(value) for name, value in row.items() if is_number(value)}
+    step = int(numbers["step"])
+    return step, {name: value for name, value in numbers.items() if name not in without}
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and value is not True and value is not False
