@@ -206,7 +206,7 @@ def _check(model: Decoder, made: Any, order: list[int]) -> None:
 
 def _tokenizer(tokenizer: Tokenizer, longest: int) -> Any:
     """The tokenizer of the library: the same ids, in front of a text the token that ends the one before."""
-    library = tokenizers.Tokenizer.from_str(tokenizer.text)  # type: ignore[attr-defined]
+    library = tokenizers.Tokenizer.from_str(tokenizer.text)
     pad, unk, _, eos = SPECIALS if isinstance(tokenizer, OwnTokenizer) else FOREIGN
     if not isinstance(tokenizer, OwnTokenizer):
         clash = [name for name in FOREIGN if library.token_to_id(name) is not None]
