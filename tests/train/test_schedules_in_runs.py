@@ -280,7 +280,7 @@ class Counted:
     """A feed of which only the numbers are asked."""
 
     exact = True
-    batches = 7
+    batches = pieces = 7
     samples = 50
     targets = 500.0
     epoch_total = 7

@@ -46,8 +46,7 @@ def columns_of(task: Task, batch: object, outputs: object, first: int) -> dict[s
 
 
 def _given(task: Task, batch: object, outputs: object) -> Mapping[str, object]:
-    own = getattr(task, "output_columns", None)
-    found = own(batch, outputs) if callable(own) else outputs
+    found = task.output_columns(batch, outputs)
     match found:
         case Mapping():
             return found

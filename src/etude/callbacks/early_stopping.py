@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.callbacks.rows import is_number
-from etude.train.stopping import Stopping
+from etude.train.stopping import Stopping, StoppingState
 from etude.train.watch.callback import Callback, RunView, Stop
 
 
@@ -54,11 +53,11 @@ class EarlyStopping(Callback):
             raise ConfigError(f"EarlyStopping.monitor is {monitor!r}, which this run does not log; it logs {there}.")
         return known[monitor]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StoppingState:
         """Every counter."""
         return self._stopping.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StoppingState) -> None:
         """Go on from `state_dict()`."""
         self._stopping.load_state_dict(state)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class _TrainPackage(ModuleType):
-    def __call__(self, config: Any, overrides: Mapping[str, Any] | None = None) -> Any:
+    def __call__(self, config: object, overrides: Mapping[str, object] | None = None) -> Any:
         """Train the run that a config file describes; see `etude.app.running.train`."""
         # By name: the face stands above this package, and no arrow may point up.
         return import_module("etude.app.running").train(config, overrides)

@@ -2,14 +2,10 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
-
-LEFT = "uncompiled_methods"
-"""Where a module names what of it the compiler leaves alone."""
-METHODS = "compiled_methods"
-"""Where a module names what is called of it besides `forward`."""
 
 
 def compile_task(task: nn.Module, say: Callable[[str], None]) -> None:
@@ -20,8 +16,7 @@ def compile_task(task: nn.Module, say: Callable[[str], None]) -> None:
     """
     for part in task.modules():
         _leave_alone(part)
-    children = [child for child in task.children() if any(True for _ in child.parameters())]
-    chosen = [child for child in children if any(True for _ in child.children())] or children
+    chosen = _worth_it(task)
     with warnings.catch_warnings():
         # The compiler's own modules use a name of torch's that is deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -31,16 +26,32 @@ def compile_task(task: nn.Module, say: Callable[[str], None]) -> None:
     say(f"torch.compile compiles {told}; the first steps and the first validation wait for it.")
 
 
-def _leave_alone(part: nn.Module) -> None:
+def _worth_it(task: nn.Module) -> list[nn.Module]:
+    """The modules of a task that hold parameters: those with modules of their own, if there are any."""
+    holding = [child for child in task.children() if any(True for _ in child.parameters())]
+    larger = [child for child in holding if any(True for _ in child.children())]
+    return larger or holding
+
+
+def _leave_alone(part: object) -> None:
     """Keep from the compiler what a module says that it should not see."""
-    for name in getattr(part, LEFT, ()):
-        object.__setattr__(part, name, torch.compiler.disable(getattr(part, name)))  # type: ignore[no-untyped-call]
+    match part:
+        case object(uncompiled_methods=[*names]):
+            for name in names:
+                _replace(part, name, torch.compiler.disable)
 
 
 def _compile(module: nn.Module) -> None:
     """Compile a module: its `forward`, or the methods that it names."""
-    names = getattr(module, METHODS, ())
-    if not names:
-        module.compile(dynamic=True)
-    for name in names:
-        object.__setattr__(module, name, torch.compile(getattr(module, name), dynamic=True))
+    named: object = module
+    match named:
+        case object(compiled_methods=[_, *_] as names):
+            for name in names:
+                _replace(module, name, partial(torch.compile, dynamic=True))
+        case _:
+            module.compile(dynamic=True)
+
+
+def _replace(module: object, name: str, by: Callable[[Callable[..., object]], object]) -> None:
+    """Let a method of one module be another; the class keeps its own."""
+    object.__setattr__(module, name, by(getattr(module, name)))

@@ -40,7 +40,9 @@ def _sources(data: object) -> Iterator[Any]:
     if isinstance(data, DataLoader):
         yield from (data.batch_sampler, data.sampler, data.collate_fn)
     for _ in range(MOST):
-        data = getattr(data, "dataset", None)
-        if data is None:
-            return
-        yield data
+        match data:
+            case object(dataset=inner) if inner is not None:
+                yield inner
+                data = inner
+            case _:
+                return

@@ -83,8 +83,7 @@ def fit(job: Job) -> Result:
             stack.callback(job.val.close)
         try:
             seed_generators(job.seed)
-            if job.folder is not None:
-                go_on(job, run)
+            go_on(job, run)
             end = train(run)
         except BaseException as error:
             run.events.exception(error)

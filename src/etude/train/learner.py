@@ -6,9 +6,10 @@ batches as if they were one, the gradient is clipped, and the optimizer steps. W
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
+from torch import Tensor
 
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
@@ -16,7 +17,7 @@ from etude.data.feeds.feed import Delivery
 from etude.train.averaging import Average, NoAverage
 from etude.train.evaluate import evaluate
 from etude.train.memory.state import Part
-from etude.train.optim.slot import Slot
+from etude.train.optim.slot import Slot, SlotState
 from etude.train.rows import step_row
 from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
@@ -46,6 +47,14 @@ class InTime(NamedTuple):
 
     steps: int | None = None
     carry: bool = False
+
+
+class LearnerState(TypedDict):
+    """Weights by name, and the optimizers' states by theirs."""
+
+    model: Mapping[str, Tensor]
+    averaged: Mapping[str, Tensor] | None
+    optimizers: Mapping[str, SlotState]
 
 
 class Learner:
@@ -170,7 +179,7 @@ class Learner:
         parts |= {f"schedule {name}": schedule for name, schedule in self.driven().items()}
         return parts | {"average": self.average, "structure": self._in_force}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> LearnerState:
         """Weights, their average, and the optimizers' states by name."""
         return {
             "model": self.task.state_dict(),
@@ -178,7 +187,7 @@ class Learner:
             "optimizers": {slot.name: slot.state_dict() for slot in self.slots},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: LearnerState) -> None:
         """Go on from `state_dict()`, whose weights must fit."""
         self.task.load_state_dict(dict(state["model"]))
         for slot in self.slots:

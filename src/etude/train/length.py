@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
@@ -120,42 +121,52 @@ def _walked(
                 now.step + steps, begun.batch + done, number, seen, round(seen * tokens), epoch_done=done,
                 epoch_total=total,
             )  # fmt: skip
-            if any(duration.reached(now) for duration in until):
+            if _is_over(until, now):
                 return now
         now = now._replace(epoch=number + 1, epoch_done=0)
-        if any(duration.reached(now) for duration in until):
+        if _is_over(until, now):
             return now
     return now
 
 
+def _is_over(until: Sequence[Duration], now: Progress) -> bool:
+    return any(duration.reached(now) for duration in until)
+
+
 def _measured(until: Sequence[Duration], feed: Feed, per_step: float, *, exact: bool) -> Horizon:
-    batches = feed.batches
-    pieces = feed.pieces  # what a step counts, where batches are split along time
-    steps_per_epoch = None if pieces is None else pieces / per_step
-    if pieces is not None and steps_per_epoch is not None and float(pieces).is_integer():  # else an average already
-        steps_per_epoch = math.ceil(steps_per_epoch)
-    ratio = None if not batches else steps_per_epoch / batches if steps_per_epoch else None
-    samples = None if feed.samples is None or not steps_per_epoch else feed.samples / steps_per_epoch
-    targets = feed.targets
-    tokens = None if targets is None or not steps_per_epoch else targets / steps_per_epoch
+    """The horizon of a run whose steps take `per_step` deliveries each."""
+    steps_per_epoch = _steps_of_epoch(feed.pieces, per_step)
     bare = Horizon(
         steps=None,
         steps_per_epoch=steps_per_epoch,
-        samples_per_step=samples,
-        tokens_per_step=tokens,
-        batches_per_step=per_step if ratio is None else 1 / ratio,
+        samples_per_step=_each(feed.samples, steps_per_epoch),
+        tokens_per_step=_each(feed.targets, steps_per_epoch),
+        batches_per_step=_batches_per_step(feed.batches, steps_per_epoch) or per_step,
         exact=exact,
     )
     lengths = [steps for duration in until if (steps := _steps(bare, duration)) is not None]
-    steps = min(lengths, default=None)
-    return Horizon(
-        steps=None if steps is None else float(math.ceil(steps)),
-        steps_per_epoch=steps_per_epoch,
-        samples_per_step=samples,
-        tokens_per_step=tokens,
-        batches_per_step=bare.batches_per_step,
-        exact=bare.exact and len(lengths) == len(until),
-    )
+    known = exact and len(lengths) == len(until)
+    return replace(bare, steps=float(math.ceil(min(lengths))) if lengths else None, exact=known)
+
+
+def _steps_of_epoch(pieces: float | None, per_step: float) -> float | None:
+    """The steps of an epoch: whole, unless what they are counted by is an average already."""
+    if pieces is None:
+        return None
+    steps = pieces / per_step
+    return math.ceil(steps) if float(pieces).is_integer() else steps
+
+
+def _each(count: float | None, steps: float | None) -> float | None:
+    """What each of an epoch's steps has of something."""
+    return None if count is None or not steps else count / steps
+
+
+def _batches_per_step(batches: int | None, steps: float | None) -> float | None:
+    """Batches, not pieces of them, of a step."""
+    if not batches or not steps:
+        return None
+    return 1 / (steps / batches)
 
 
 def _steps(bare: Horizon, duration: Duration) -> float | None:

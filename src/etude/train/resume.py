@@ -12,7 +12,6 @@ from etude.train.end import End, Kind
 from etude.train.job import Job
 from etude.train.memory.checkpoint import read
 from etude.train.memory.checkpoint.naming import checkpoint_step
-from etude.train.memory.keeper import FolderKeeper
 from etude.train.memory.state import completed
 from etude.train.run import Run
 from etude.train.task import Task
@@ -21,9 +20,7 @@ from etude.train.task import Task
 def go_on(job: Job, run: Run) -> None:
     """Load the newest sound checkpoint, if there is one, and open the record where it stood."""
     keeper = run.saves.keeper
-    assert isinstance(keeper, FolderKeeper)
-    keeper.store.prepare()
-    found = keeper.store.newest_sound(job.say)
+    found = keeper.newest(job.say)
     if found is None:
         if job.resume == "must":
             raise RefusedError(f"There is nothing to resume in {job.folder}: it holds no checkpoint.")
@@ -35,7 +32,7 @@ def go_on(job: Job, run: Run) -> None:
     run.record.open(cut=run.state.record if run.finished is None else None)
     step, stopping = checkpoint_step(found), run.validation.stopping
     best = step if run.validation.feed is None else stopping.best_step
-    keeper.store.settle(step, best=best, ranking=stopping.ranking, complain=job.say)
+    keeper.settle(step, best=best, ranking=stopping.ranking, complain=job.say)
     progress = run.state.progress
     job.say(
         f"Nothing to do: the run is finished ({run.finished.says})."
@@ -108,14 +105,16 @@ def load_weights(task: Task, weights: Mapping[str, Tensor], source: Path) -> Non
 
 def check_weights(task: Task, weights: Mapping[str, Tensor], source: Path) -> None:
     """Raise RefusedError, naming the first differences, for weights that are not those of `task`."""
-    own = task.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in weights]
-    problems += [f"{name} has no place in the model" for name in weights if name not in own]
-    problems += [
-        f"{name} has shape {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
+    problems = list(_differences(task.state_dict(), weights))
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""  # noqa: PLR2004
         raise RefusedError(f"The weights in {source} do not fit this model: {'; '.join(problems[:3])}{more}.")
+
+
+def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
+    """What of `given` does not fit: names, then shapes."""
+    yield from (f"{name} is missing" for name in own if name not in given)
+    yield from (f"{name} has no place in the model" for name in given if name not in own)
+    for name, value in own.items():
+        if name in given and given[name].shape != value.shape:
+            yield f"{name} has shape {tuple(given[name].shape)} instead of {tuple(value.shape)}"

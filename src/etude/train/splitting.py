@@ -47,27 +47,31 @@ def split_in_time(batch: object, steps: int) -> list[Any]:
 
 def _lengths(part: object, name: str, *, inside: bool = False) -> Iterator[tuple[str, int]]:
     """The number of time steps of every part that has them."""
-    if isinstance(part, PackedSequence):
-        yield name, len(part.batch_sizes)
-    elif isinstance(part, Tensor):
-        if part.ndim > 1:
-            yield name, part.shape[1]
-    elif _is_ragged(part, inside=inside):
-        yield name, max(len(sequence) for sequence in part)
-    else:
-        for key, value in _parts_of(part):
-            yield from _lengths(value, key, inside=True)
+    match part:
+        case PackedSequence():
+            yield name, len(part.batch_sizes)
+        case Tensor():
+            if part.ndim > 1:
+                yield name, part.shape[1]
+        case _ if _is_ragged(part, inside=inside):
+            yield name, max(map(len, part))
+        case _:
+            for key, value in _parts_of(part):
+                yield from _lengths(value, key, inside=True)
 
 
 def _parts_of(part: object) -> Iterable[tuple[str, Any]]:
     """The parts of a nest, by the names that messages give them."""
-    if isinstance(part, Mapping):
-        return [(str(key), value) for key, value in part.items()]
-    if isinstance(part, list | tuple):
-        return [(f"part {index}", value) for index, value in enumerate(part)]
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
-        return list(_fields_of(part))
-    return []
+    match part:
+        case Mapping():
+            return [(str(key), value) for key, value in part.items()]
+        case list() | tuple():
+            return [(f"part {index}", value) for index, value in enumerate(part)]
+    return list(_fields_of(part)) if _is_dataclass(part) else []
+
+
+def _is_dataclass(part: object) -> "TypeGuard[DataclassInstance]":
+    return dataclasses.is_dataclass(part) and not isinstance(part, type)
 
 
 def _fields_of(part: "DataclassInstance") -> Iterator[tuple[str, Any]]:
@@ -88,12 +92,13 @@ def _is_ragged(part: object, *, inside: bool) -> TypeGuard[list[Tensor]]:
 
 def _slice(part: object, start: int, stop: int, *, inside: bool = False) -> object:
     """The time steps start to stop of a part, or of the parts that it is made of."""
-    if isinstance(part, PackedSequence):
-        return _slice_packed(part, start, stop)
-    if isinstance(part, Tensor):
-        return part[:, start:stop] if part.ndim > 1 else part
-    if _is_ragged(part, inside=inside):
-        return [sequence[start:stop] for sequence in part if len(sequence) > start]
+    match part:
+        case PackedSequence():
+            return _slice_packed(part, start, stop)
+        case Tensor():
+            return part[:, start:stop] if part.ndim > 1 else part
+        case _ if _is_ragged(part, inside=inside):
+            return [sequence[start:stop] for sequence in part if len(sequence) > start]
     return _rebuilt(part, lambda one: _slice(one, start, stop, inside=True))
 
 
@@ -107,7 +112,7 @@ def _rebuilt(nest: object, of: Callable[[object], object]) -> object:
         case tuple():
             parts: Iterable[Any] = map(of, nest)
             return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
-    if dataclasses.is_dataclass(nest) and not isinstance(nest, type):
+    if _is_dataclass(nest):
         return dataclasses.replace(nest, **{name: of(value) for name, value in _fields_of(nest)})
     return nest
 

@@ -1,7 +1,7 @@
 """Which validation was the best, and when a run has waited long enough for a better one."""
 
 import math
-from typing import Any
+from typing import TypedDict
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
@@ -17,6 +17,18 @@ def known_mode(monitor: str) -> str:
             f"train.monitor is {monitor!r}, which Etude does not know: give train.mode if it is a metric."
         )
     return mode
+
+
+class StoppingState(TypedDict):
+    """What a checkpoint keeps of it."""
+
+    best: float | None
+    best_step: int | None
+    reference: float | None
+    bad: int
+    since: list[float]
+    judged: list[float]
+    ranking: list[list[float]]
 
 
 class Stopping:
@@ -52,6 +64,11 @@ class Stopping:
         self._since = Progress()
         self._judged = Progress()
 
+    def check_mode(self) -> None:
+        """Raise ConfigError where it is not known whether less of the metric, which there is, is better."""
+        if self.unknown is not None:
+            raise self.unknown
+
     def record(self, value: float, progress: Progress, *, due: bool = True) -> bool:
         """Take in a validation; whether it is the best so far.
 
@@ -77,21 +94,24 @@ class Stopping:
 
     def reason(self) -> str | None:
         """Why the run should end, as the last validation that counted had it, or None."""
-        if self._patience is None:
-            return None
-        if isinstance(self._patience, Duration):
-            passed = Progress(*[b - a for a, b in zip(self._since, self._judged, strict=True)])  # type: ignore[arg-type]  # whole numbers stay whole
-            waited = self._bad and self._patience.reached(passed._replace(epoch_total=self._judged.epoch_total))
-            return f"{self.monitor} has not improved for {self._patience}" if waited else None
-        if self._bad >= self._patience:
-            return f"{self.monitor} has not improved for {self._bad} validations"
+        match self._patience:
+            case Duration() if self._has_waited(self._patience):
+                return f"{self.monitor} has not improved for {self._patience}"
+            case int() if self._bad >= self._patience:
+                return f"{self.monitor} has not improved for {self._bad} validations"
         return None
+
+    def _has_waited(self, patience: Duration) -> bool:
+        """Whether so much has passed between the last improvement and the last validation that was judged."""
+        pairs = zip(self._since, self._judged, strict=True)
+        passed = Progress(*[after - before for before, after in pairs])  # type: ignore[arg-type]  # whole numbers stay whole
+        return self._bad > 0 and patience.reached(passed._replace(epoch_total=self._judged.epoch_total))
 
     def forget(self, kept: set[int]) -> None:
         """Rank only steps whose checkpoints are kept."""
         self.ranking = {step: merit for step, merit in self.ranking.items() if step in kept}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StoppingState:
         """Every counter."""
         return {
             "best": self.best,
@@ -103,10 +123,10 @@ class Stopping:
             "ranking": [[step, merit] for step, merit in self.ranking.items()],
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StoppingState) -> None:
         """Go on from `state_dict()`."""
         self.best, self.best_step = state["best"], state["best_step"]
         self._reference, self._bad = state["reference"], state["bad"]
-        self._since = Progress(*state["since"])
-        self._judged = Progress(*state["judged"])
+        self._since = Progress(*state["since"])  # type: ignore[arg-type]  # whole numbers stay whole
+        self._judged = Progress(*state["judged"])  # type: ignore[arg-type]
         self.ranking = {int(step): merit for step, merit in state["ranking"]}

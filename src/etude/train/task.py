@@ -48,7 +48,7 @@ class _KeepsArguments(type):
         whole = inspect.signature(cls.__init__)  # type: ignore[misc]
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls, *args: object, **kwargs: object) -> Any:
         new: Any = cls.__new__
         task = new(cls, *args, **kwargs)
         object.__setattr__(task, "hparams", record_arguments(cls, args, kwargs))
@@ -97,7 +97,7 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         """
         return self._evaluate_training_step(batch)
 
-    def _evaluate_training_step(self, batch: Any, hiddens: Any = None) -> Any:
+    def _evaluate_training_step(self, batch: object, hiddens: object = None) -> Any:
         """The training step outside of training, with what it declares and cannot do without."""
         parameters = inspect.signature(self.training_step).parameters.values()
         known = {"hiddens": hiddens, "optimizer": None, "progress": self.progress}
@@ -152,6 +152,10 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         """How many parameters there are, as a run begins with it."""
         return f"{sum(p.numel() for p in self.parameters()):,} parameters"
 
+    def output_columns(self, batch: Any, outputs: Any) -> Any:  # noqa: ARG002 - overridden
+        """The outputs of a batch for the saved ones, best as columns of one value a sample; as the step gave them."""
+        return outputs
+
     def flops_per_token(self, batch: Any) -> float | None:  # noqa: ARG002 - overridden
         """Operations of a step for each token of a batch; None where they are not known."""
         return None
@@ -177,7 +181,7 @@ class Task(nn.Module, metaclass=_KeepsArguments):
             self._scalars.add(name, value, count)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", **arguments: Any) -> Self:
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", **arguments: object) -> Self:
         """The task whose weights lie in `folder` (a checkpoint, a run's folder, whose best is taken, or what
         `Trainer.save` wrote), made from its recorded arguments; those that were not plain data are passed again as
         `arguments`.
@@ -190,7 +194,7 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         return task.to(where)
 
 
-def accepts(method: Callable[..., Any], keyword: str) -> bool:
+def accepts(method: Callable[..., object], keyword: str) -> bool:
     """Whether `method` declares `keyword` (or takes any)."""
     parameters = inspect.signature(method).parameters.values()
     return any(p.name == keyword or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

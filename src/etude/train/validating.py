@@ -81,12 +81,12 @@ class Validation:
     def _check_monitor(self, metrics: Mapping[str, float]) -> None:
         """Refuse a metric that nothing gives; one of training is known once a step was logged."""
         monitor, logged = self.stopping.monitor, self._record.last
-        by_epoch = {"val/epoch_loss"} if "val/loss" in metrics else set()
-        by_training = monitor.startswith("train/") and ("train/loss" not in logged or monitor == "train/epoch_loss")
-        known = {*metrics, *by_epoch, *(name for name in logged if name.startswith("train/"))}
-        if monitor in known and self.stopping.unknown is not None:
-            raise self.stopping.unknown
-        if monitor not in known and not by_training:
+        known = {*metrics, *(name for name in logged if name.startswith("train/"))}
+        if "val/loss" in metrics:
+            known.add("val/epoch_loss")
+        if monitor in known:
+            self.stopping.check_mode()
+        elif not monitor.startswith("train/") or ("train/loss" in logged and monitor != "train/epoch_loss"):
             raise ConfigError(
                 f"train.monitor is {monitor!r}, which this run does not log; it logs {', '.join(sorted(known))}."
             )

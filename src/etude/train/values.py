@@ -1,7 +1,7 @@
 """Everything that a schedule drives beside the optimizers' rates: bound, brought into force, logged and remembered."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 from etude.base.horizon import Horizon
@@ -60,13 +60,19 @@ class Values:
     """
 
     def __init__(self, values: Sequence[ScheduledValue], horizon: Horizon, d_model: int | None = None) -> None:
-        self.all = [Value(value, horizon, d_model) for value in values]
-        self.of_steps = [value for value in self.all if value.when == "step"]
-        self.of_epochs = [value for value in self.all if value.when == "epoch"]
-        self.driven: Mapping[str, Driven] = {
-            value.name: value.schedule for value in self.all if isinstance(value.schedule, Driven)
-        }
+        self.all: list[Value] = []
+        self.of_steps: list[Value] = []
+        self.of_epochs: list[Value] = []
+        self.driven: dict[str, Driven] = {}
         """The schedules that follow validations, by name."""
+        for value in values:
+            self._take(Value(value, horizon, d_model))
+
+    def _take(self, value: Value) -> None:
+        self.all.append(value)
+        (self.of_steps if value.when == "step" else self.of_epochs).append(value)
+        if isinstance(value.schedule, Driven):
+            self.driven[value.name] = value.schedule
 
     def begin_epoch(self, progress: Progress) -> None:
         """Set what the batches of an epoch that begins at `progress` are planned by."""

@@ -1,6 +1,6 @@
 """Where a run's checkpoints go: a folder, or, without one, the best weights in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,14 @@ class Keeper(Protocol):
     @property
     def last(self) -> Path | None:
         """The newest checkpoint's folder."""
+
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """The newest sound checkpoint, to go on from; None where there is none."""
+
+    def settle(
+        self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> None:
+        """Let the checkpoint of `step` be the last, and `best` the best."""
 
     def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
         """Begin to keep `content`."""
@@ -54,6 +62,17 @@ class FolderKeeper:
         """The newest checkpoint's folder."""
         return self.store.link(LAST)
 
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """The newest sound checkpoint; what a kill has left unfinished is removed."""
+        self.store.prepare()
+        return self.store.newest_sound(say)
+
+    def settle(
+        self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> None:
+        """Point the links to where the run goes on, and remove what lies beyond."""
+        self.store.settle(step, best=best, ranking=ranking, complain=complain)
+
     def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
         """Begin to write `content`."""
         self.store.save(content, best=best, ranking=ranking)
@@ -75,6 +94,16 @@ class MemoryKeeper:
         self.best: Path | None = None
         self.last: Path | None = None
         self.best_weights: Mapping[str, Tensor] | None = None
+
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """There is none: nothing outlives the process."""
+        del say
+        return None
+
+    def settle(
+        self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
+    ) -> None:
+        """Do nothing."""
 
     def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
         """Keep the weights of the best."""

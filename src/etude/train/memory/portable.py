@@ -5,7 +5,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -27,7 +27,7 @@ class Arguments(dict[str, Any]):
             raise AttributeError(f"There is no argument {name!r}; there are {', '.join(self) or 'none'}.") from None
 
 
-def record_arguments(cls: type[Any], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Arguments:
+def record_arguments(cls: type[object], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Arguments:
     """The arguments of `cls(*args, **kwargs)` by name, defaults included; those of a `**rest` stand beside them.
 
     Plain data is copied, so that a constructor that changes what it was given does not change the record.
@@ -49,36 +49,46 @@ def record_arguments(cls: type[Any], args: tuple[object, ...], kwargs: Mapping[s
 
 def is_plain(value: object) -> bool:
     """Whether `value` is numbers, text, None, and lists, tuples and mappings of them: what JSON can be made to keep."""
-    kind = type(value)  # a class of the user's own, though derived from one of these, is not plain
-    if isinstance(value, list | tuple) and kind in {list, tuple}:
-        return all(map(is_plain, value))
-    if isinstance(value, dict) and kind is dict:
-        return _TUPLE not in value and all(type(key) is str and is_plain(part) for key, part in value.items())
-    return kind in _PLAIN
+    match value:  # of the very class: what a user derives from one of these is not plain
+        case list() | tuple() if type(value) in {list, tuple}:
+            return all(map(is_plain, value))
+        case dict() if type(value) is dict:
+            return _TUPLE not in value and all(type(key) is str and is_plain(part) for key, part in value.items())
+    return type(value) in _PLAIN
 
 
-def _packed(value: object) -> Any:
+def _packed(value: object) -> object:
     """Plain data as JSON, which has no tuples."""
-    if isinstance(value, tuple):
-        return {_TUPLE: [_packed(part) for part in value]}
-    if isinstance(value, list):
-        return [_packed(part) for part in value]
-    return {key: _packed(part) for key, part in value.items()} if isinstance(value, dict) else value
+    match value:
+        case tuple():
+            return {_TUPLE: [_packed(part) for part in value]}
+        case list():
+            return [_packed(part) for part in value]
+        case dict():
+            return {key: _packed(part) for key, part in value.items()}
+    return value
 
 
-def _unpacked(value: object) -> Any:
-    if isinstance(value, list):
-        return [_unpacked(part) for part in value]
-    if not isinstance(value, dict):
-        return value
-    if list(value) == [_TUPLE]:
-        return tuple(map(_unpacked, value[_TUPLE]))
-    return {key: _unpacked(part) for key, part in value.items()}
+def _unpacked(value: object) -> object:
+    match value:
+        case list():
+            return [_unpacked(part) for part in value]
+        case dict() if list(value) == [_TUPLE]:
+            return tuple(map(_unpacked, value[_TUPLE]))
+        case dict():
+            return {key: _unpacked(part) for key, part in value.items()}
+    return value
 
 
-def describe_task(task: object) -> dict[str, Any]:
+class Recorded(Protocol):
+    """What keeps the arguments it was made with."""
+
+    hparams: dict[str, Any]
+
+
+def describe_task(task: Recorded) -> dict[str, Any]:
     """What `task.json` holds: the class (as information only) and its arguments that are plain data."""
-    arguments = getattr(task, "hparams", {})
+    arguments = task.hparams
     parameters = inspect.signature(type(task).__init__).parameters
     defaults = {name: one.default for name, one in parameters.items()}
     return {
@@ -90,7 +100,7 @@ def describe_task(task: object) -> dict[str, Any]:
     }
 
 
-def save_task(task: object, folder: Path) -> None:
+def save_task(task: Recorded, folder: Path) -> None:
     """Write `task.json`."""
     write_json(folder / TASK_FILE, describe_task(task))
 
@@ -101,19 +111,14 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, object]) -> Any:
 
     folder = _best_of(folder)
     path = folder / TASK_FILE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StorageError(f"{folder} holds no task: it has no {TASK_FILE}.") from None
-    except ValueError as error:
-        raise StorageError(f"{path} is damaged: {error}.") from error
+    record = _record(path)
     missing = [name for name in record["passed_again"] if name not in arguments]
     if missing:
         raise ConfigError(
             f"{cls.__name__}.load needs {', '.join(missing)} passed again: "
             f"what was given before is not plain data and was not stored."
         )
-    if not callable(getattr(cls, "training_step", None)):
+    if not hasattr(cls, "training_step"):
         raise ConfigError(
             f"{cls.__name__}.load cannot know how to make the task in {folder}: call load of its own class, which was "
             f"{record['class']}."
@@ -130,6 +135,17 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, object]) -> Any:
     return task
 
 
+def _record(path: Path) -> dict[str, Any]:
+    """What `save_task` wrote."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(f"{path.parent} holds no task: it has no {TASK_FILE}.") from None
+    except ValueError as error:
+        raise StorageError(f"{path} is damaged: {error}.") from error
+    return record
+
+
 def _best_of(folder: Path) -> Path:
     """The best checkpoint where `folder` is a run's, else the folder itself."""
     for place in (folder / "checkpoints" / "best", folder / "best"):
@@ -138,7 +154,7 @@ def _best_of(folder: Path) -> Path:
     return folder
 
 
-def _misfit(cls: type[Any], positional: list[object], named: Mapping[str, object]) -> str:
+def _misfit(cls: type[object], positional: list[object], named: Mapping[str, object]) -> str:
     """What is wrong with arguments for a constructor; nothing where they fit."""
     if cls.__init__ is nn.Module.__init__ and (positional or named):
         return f"it takes none, but got {', '.join(named) or len(positional)}"
@@ -149,7 +165,7 @@ def _misfit(cls: type[Any], positional: list[object], named: Mapping[str, object
     return ""
 
 
-def _split(cls: type[Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def _split(cls: type[object], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Arguments by name as the constructor takes them: what stands before a `*rest` goes by position."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     rest = next((one.name for one in parameters if one.kind is inspect.Parameter.VAR_POSITIONAL), None)

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
@@ -32,10 +33,18 @@ def seed_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed_of(seed, "torch"))
 
 
+class GeneratorStates(TypedDict):
+    """What a checkpoint keeps of them."""
+
+    python: tuple[Any, ...]
+    numpy: list[Any]
+    torch: Tensor
+
+
 class Generators:
     """Python's, numpy's and torch's global generators, for users' code that draws from them."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> GeneratorStates:
         """Their states: numbers, and torch's as a tensor of bytes."""
         kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - users' code may draw from it
         return {
@@ -44,7 +53,7 @@ class Generators:
             "torch": torch.get_rng_state(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: GeneratorStates) -> None:
         """Set all three."""
         version, numbers, gauss = state["python"]
         random.setstate((version, tuple(numbers), gauss))
@@ -71,11 +80,11 @@ class EpochLoss:
         self._terms.clear()
         return sum(values) if values else None
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Sequence[Any]]:
         """The sums so far."""
         return {name: list(term) for name, term in self._terms.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
         """Go on from `state_dict()`."""
         self._terms = {name: (total, count, weight) for name, (total, count, weight) in state.items()}
 

@@ -10,7 +10,6 @@ from torch import nn
 from etude.base.config.imports import check_signature
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection
 from etude.train.optim.config import (
     AdafactorConfig,
     AdamConfig,
@@ -23,13 +22,13 @@ from etude.train.optim.freezing import constant_patterns, freeze
 from etude.train.optim.fused import QuickAdam, QuickAdamW
 from etude.train.optim.grouping import Group, grouped, names_of, trainable, undecayed
 from etude.train.optim.muon import Muon
-from etude.train.optim.rates import CALLED, DECAY, RATE, Rates, Spec, beginning
+from etude.train.optim.rates import CALLED, DECAY, RATE, Rates, Spec, beginning, is_schedule
 from etude.train.optim.slot import Slot
 
 ONLY = "0"
 """The name of a run's only optimizer."""
 Maker = Callable[..., torch.optim.Optimizer]
-Table = dict[str, Any]
+Table = dict[str, object]
 """A parameter group, as torch takes it: `params` and options."""
 
 
@@ -63,7 +62,7 @@ def build_optimizer(
         rates.follow(index, DECAY, specs[DECAY])
     return Slot(
         ONLY,
-        _make(config, tables),
+        _make(config, tables, fused=_can_fuse(groups)),
         rates=rates.all,
         names=names_of(module),
         main=_main(groups),
@@ -87,9 +86,9 @@ def _table(config: OptimizerConfig, group: Group, specs: Mapping[str, Spec]) -> 
     table: Table = {"params": group.parameters, **own}
     for key, spec in specs.items():
         table[key] = beginning(key, spec)
-    if not isinstance(specs[RATE], ScheduleSection):
-        table[RATE] *= group.factor
-    if isinstance(config, MuonConfig):
+    if not is_schedule(specs[RATE]):
+        table[RATE] = beginning(RATE, specs[RATE]) * group.factor
+    if config.type == "muon":
         table["muon"] = group.muon
     return table
 
@@ -111,9 +110,9 @@ def _beside(groups: Sequence[Group]) -> dict[str, dict[str, int]]:
     return beside
 
 
-def _make(config: OptimizerConfig, tables: list[Table]) -> torch.optim.Optimizer:
+def _make(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch.optim.Optimizer:
     try:
-        return _made(config, tables, fused=_can_fuse(tables))
+        return _made(config, tables, fused=fused)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optimizer: torch refuses its arguments: {error}.") from error
 
@@ -135,8 +134,8 @@ def _made(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch
     return kind(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **options)
 
 
-def _can_fuse(tables: Sequence[Table]) -> bool:
-    parameters = [p for table in tables for p in table["params"]]
+def _can_fuse(groups: Sequence[Group]) -> bool:
+    parameters = [p for group in groups for p in group.parameters]
     return all(p.is_floating_point() and p.device.type in {"cpu", "cuda", "mps"} for p in parameters)
 
 
@@ -159,7 +158,7 @@ def build_imported(
     decay_all = bool(options.pop("decay_all", False))
     specs = _read_specs(options)
     # A schedule of one's own optimizer sets every rate, so it begins at 0.
-    options |= {key: 0.0 if isinstance(spec, ScheduleSection) else float(spec) for key, spec in specs.items()}
+    options |= {key: 0.0 if is_schedule(spec) else beginning(key, spec) for key, spec in specs.items()}
     later = _set_later(make, options)
     check_signature(make, options, "optimizer", positional=1)
     spares = not decay_all and isinstance(make, type) and _decays(make, options)
@@ -167,22 +166,26 @@ def build_imported(
     optimizer = _called(make, parameters, options)
     for group in optimizer.param_groups:
         group.update(later)
-    spared = {index for index, one in enumerate(parameters) if isinstance(one, dict) and DECAY in one}
     rates, indices = Rates(horizon), range(len(optimizer.param_groups))
     for key, spec in specs.items():
-        rates.follow_everywhere(indices, key, spec, but=spared if key == DECAY else set())
+        rates.follow_everywhere(indices, key, spec, but=_spared(parameters) if key == DECAY else set())
     return Slot(ONLY, optimizer, rates=rates.all, names=names_of(module), notice=notice)
 
 
-def _read_specs(options: dict[str, Any]) -> dict[str, Spec]:
+def _spared(parameters: Sequence[nn.Parameter | Table]) -> set[int]:
+    """The groups that have a weight decay of their own."""
+    return {index for index, one in enumerate(parameters) if isinstance(one, dict) and DECAY in one}
+
+
+def _read_specs(options: dict[str, object]) -> dict[str, Spec]:
     """Learning rate and weight decay, taken out of the options and checked as those of `[optimizer]` are."""
     given = {name: options.pop(name) for name in CALLED.values() if name in options}
-    constant = {name: value for name, value in given.items() if not isinstance(value, ScheduleSection)}
+    constant = {name: value for name, value in given.items() if not is_schedule(value)}
     read = AdamWConfig.model_validate(constant).model_dump(include=set(constant))
     return {key: read.get(name, given[name]) for key, name in CALLED.items() if name in given}
 
 
-def _set_later(make: Maker, options: dict[str, Any]) -> Table:
+def _set_later(make: Maker, options: dict[str, object]) -> Table:
     """The rate that a function of the parameters alone gets afterwards, taken out of the options."""
     if RATE not in options or isinstance(make, type) or _takes(make, RATE):
         return {}

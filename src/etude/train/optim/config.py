@@ -46,18 +46,22 @@ class _Optimizer(Section):
             extra = group.model_extra
             if not extra:
                 continue
-            known = [name for name in type(self).model_fields if name not in {"type", "groups", "decay_all"}]
             for name in extra:
-                if name not in known:
-                    near = nearest(name, known)
-                    hint = f"did you mean {near}?" if near else f"it takes {', '.join(known)}."
-                    raise ValueError(f"optimizer.groups[{index}].{name} is not an argument of {self.type}; {hint}")
+                self._check_argument(name, f"optimizer.groups[{index}].{name}")
             try:
                 read = type(self).model_validate(dict(extra))
             except ValidationError as error:
                 raise _placed(error, ("groups", index)) from None
             extra.update({name: getattr(read, name) for name in extra})
         return self
+
+    def _check_argument(self, name: str, place: str) -> None:
+        """Refuse what is no argument of this optimizer."""
+        known = [one for one in type(self).model_fields if one not in {"type", "groups", "decay_all"}]
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean {near}?" if near else f"it takes {', '.join(known)}."
+            raise ValueError(f"{place} is not an argument of {self.type}; {hint}")
 
 
 def _placed(error: ValidationError, place: tuple[str | int, ...]) -> ValidationError:

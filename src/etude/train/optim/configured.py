@@ -44,18 +44,22 @@ def configured_slots(
     """The slots of what a task returned; `read_schedule` turns a schedule as written into a spec."""
     entries = _entries(returned)
     names = names_of(module)
-    owners: dict[nn.Parameter, str] = {}
     if not entries:
         raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned none.")
     everybody = [p for entry in entries.values() for group in entry.optimizer.param_groups for p in group["params"]]
-    slots = []
-    for name, entry in entries.items():
-        slot = _slot(name, entry, names, everybody, horizon, say, read_schedule)
-        for parameter in slot.parameters:
-            if owners.setdefault(parameter, name) != name:
-                say(f"The optimizers {owners[parameter]!r} and {name!r} share {names.get(parameter, 'a parameter')}.")
-        slots.append(slot)
+    slots = [_slot(name, entry, names, everybody, horizon, say, read_schedule) for name, entry in entries.items()]
+    _tell_of_shared(slots, names, say)
     return slots
+
+
+def _tell_of_shared(slots: Sequence[Slot], names: Mapping[nn.Parameter, str], say: Callable[[str], None]) -> None:
+    """Say which parameters are of several optimizers."""
+    owners: dict[nn.Parameter, str] = {}
+    for slot in slots:
+        for parameter in slot.parameters:
+            owner = owners.setdefault(parameter, slot.name)
+            if owner != slot.name:
+                say(f"The optimizers {owner!r} and {slot.name!r} share {names.get(parameter, 'a parameter')}.")
 
 
 def _slot(
@@ -123,25 +127,23 @@ def _is_torch_schedule(schedule: object) -> bool:
 
 
 def _entries(returned: object) -> dict[str, Scheduled]:
-    if isinstance(returned, (torch.optim.Optimizer, Scheduled)):
-        return {ONLY: _entry(returned)}
-    if isinstance(returned, Mapping):
-        return {str(name): _entry(value) for name, value in returned.items()}
-    if isinstance(returned, (tuple, list)) and returned:
-        if isinstance(returned[0], (list, tuple)) and len(returned) == 2 and not _has_optimizer(returned[1]):  # noqa: PLR2004
-            return _with_schedules(returned[0], returned[1])
-        if _is_pair(returned):
+    match returned:
+        case torch.optim.Optimizer() | Scheduled():
             return {ONLY: _entry(returned)}
-        return {str(index): _entry(value) for index, value in enumerate(returned)}
+        case Mapping():
+            return {str(name): _entry(value) for name, value in returned.items()}
+        case [[*optimizers], schedules] if not _has_optimizer(schedules):
+            return _with_schedules(optimizers, schedules)
+        case [torch.optim.Optimizer(), schedule] if _is_schedule(schedule):
+            return {ONLY: _entry(returned)}
+        case [_, *_]:
+            return {str(index): _entry(value) for index, value in enumerate(returned)}
     raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned {type(returned).__name__}.")
 
 
-def _is_pair(returned: Sequence[object]) -> bool:
-    """Whether two things are an optimizer and its schedule, rather than two optimizers."""
-    if len(returned) != 2 or not isinstance(returned[0], torch.optim.Optimizer):  # noqa: PLR2004
-        return False
-    schedule = returned[1]
-    return _is_torch_schedule(schedule) or isinstance(schedule, (int, float, Mapping)) or _is_function(schedule)
+def _is_schedule(value: object) -> bool:
+    """Whether what stands beside an optimizer is its schedule, rather than a second optimizer."""
+    return _is_torch_schedule(value) or isinstance(value, int | float | Mapping) or _is_function(value)
 
 
 def _has_optimizer(value: object) -> bool:
@@ -171,10 +173,11 @@ def _with_schedules(optimizers: Iterable[object], schedules: object) -> dict[str
 
 
 def _entry(value: object) -> Scheduled:
-    if isinstance(value, Scheduled):
-        return value
-    if isinstance(value, torch.optim.Optimizer):
-        return Scheduled(value)
-    if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[0], torch.optim.Optimizer):  # noqa: PLR2004
-        return Scheduled(value[0], value[1])
+    match value:
+        case Scheduled():
+            return value
+        case torch.optim.Optimizer():
+            return Scheduled(value)
+        case [torch.optim.Optimizer() as optimizer, schedule]:
+            return Scheduled(optimizer, schedule)
     raise ConfigError(f"configure_optimizers must return {_FORMS}, but there is a {type(value).__name__} in it.")

@@ -21,11 +21,14 @@ NUMBERS = ("values", "points", "peak", "from", "to", "end")
 
 def _as_numbers(value: object) -> Any:
     """Read true and false, on their own and as what a schedule gives, as 1 and 0."""
-    if isinstance(value, bool):
-        return float(value)
-    if isinstance(value, Mapping):
-        return {key: _as_numbers(part) if key in NUMBERS else part for key, part in value.items()}
-    return [_as_numbers(part) for part in value] if isinstance(value, list | tuple) else value
+    match value:
+        case bool():
+            return float(value)
+        case Mapping():
+            return {key: _as_numbers(part) if key in NUMBERS else part for key, part in value.items()}
+        case list() | tuple():
+            return [_as_numbers(part) for part in value]
+    return value
 
 
 def _kind(value: object) -> str:
@@ -85,8 +88,10 @@ class Thaw:
 
     def _set(self, pattern: str, value: float) -> None:
         self._frozen[pattern] = value > HALF
-        held = {p for name, frozen in self._frozen.items() if frozen for p in self._patterns[name]}
-        for parameter in {p for parameters in self._patterns.values() for p in parameters}:
+        held: set[nn.Parameter] = set()
+        for name, frozen in self._frozen.items():
+            held.update(self._patterns[name] if frozen else ())
+        for parameter in set().union(*self._patterns.values()):
             parameter.requires_grad_(parameter not in held)
             if parameter in held:
                 parameter.grad = None

@@ -29,24 +29,26 @@ class _Lists:
         self.kernel: Callable[..., Any] = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
 
 
-def _without_compiler(name: str) -> Any:
+def _without_compiler(method: Callable[..., object]) -> Any:
     """A method of torch's Optimizer without the wrapper that imports the compiler, which takes a second."""
-    method = getattr(torch.optim.Optimizer, name)
-    return getattr(method, "__wrapped__", method)
+    return vars(method).get("__wrapped__", method)
 
 
 class _Quick(torch.optim.Adam):
     """The shared part: `advance` is a step without hooks, taken by the loop."""
 
     _lists: list[_Lists] | None = None
-    add_param_group = _without_compiler("add_param_group")
-    state_dict = _without_compiler("state_dict")
-    zero_grad = _without_compiler("zero_grad")
+    grad_scale: Tensor | None = None
+    """Set by torch's scaler for the time of a step, as `found_inf` is."""
+    found_inf: Tensor | None = None
+    add_param_group = _without_compiler(torch.optim.Optimizer.add_param_group)
+    state_dict = _without_compiler(torch.optim.Optimizer.state_dict)
+    zero_grad = _without_compiler(torch.optim.Optimizer.zero_grad)
 
     def advance(self) -> None:
         """Take a step; one without all gradients is torch's own."""
         lists = self._lists if self._lists is not None else self._gather()
-        if lists is None or getattr(self, "grad_scale", None) is not None:
+        if lists is None or self.grad_scale is not None:
             self._ordinary()
             return
         gradients = [[p.grad for p in group.parameters] for group in lists]
@@ -54,7 +56,7 @@ class _Quick(torch.optim.Adam):
             self._lists = None
             self._ordinary()
             return
-        found = getattr(self, "found_inf", None)
+        found = self.found_inf
         for group, options, grads in zip(lists, self.param_groups, gradients, strict=True):
             group.counter.add_(1)
             beta1, beta2 = options["betas"]
@@ -102,7 +104,7 @@ class _Quick(torch.optim.Adam):
 
     def load_state_dict(self, state_dict: object) -> None:
         """Go on from `state_dict()`."""
-        _without_compiler("load_state_dict")(self, state_dict)
+        _without_compiler(torch.optim.Optimizer.load_state_dict)(self, state_dict)
         self._lists = None
 
 

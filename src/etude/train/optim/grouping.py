@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from torch import nn
 
 from etude.base.errors import ConfigError
-from etude.train.optim.config import GroupConfig, MuonConfig, OptimizerConfig
+from etude.train.optim.config import GroupConfig, OptimizerConfig
 from etude.train.optim.freezing import constant_patterns, matches
 from etude.train.optim.muon import is_hidden_matrix
 
@@ -79,9 +79,13 @@ def embeddings(module: nn.Module) -> set[nn.Parameter]:
 
 def undecayed(module: nn.Module) -> set[nn.Parameter]:
     """Biases, norms and embeddings, and whatever else is no matrix."""
-    norms = {p for m in module.modules() if isinstance(m, _NORMS) for p in m.parameters()}
-    small = {p for name, p in module.named_parameters() if p.ndim < 2 or name.rpartition(".")[2].startswith("bias")}  # noqa: PLR2004 - a matrix
-    return embeddings(module) | norms | small
+    found = embeddings(module)
+    for part in module.modules():
+        found.update(part.parameters() if isinstance(part, _NORMS) else ())
+    for name, parameter in module.named_parameters():
+        if parameter.ndim < 2 or name.rpartition(".")[2].startswith("bias"):  # noqa: PLR2004 - a matrix
+            found.add(parameter)
+    return found
 
 
 def grouped(module: nn.Module, config: OptimizerConfig) -> list[Group]:
@@ -95,7 +99,7 @@ def grouped(module: nn.Module, config: OptimizerConfig) -> list[Group]:
     for parameter, name in trainable(module).items():
         own = _pattern_of(name, config)
         decays = config.decay_all or parameter not in spared
-        muon = isinstance(config, MuonConfig) and is_hidden_matrix(name, parameter, embedded)
+        muon = config.type == "muon" and is_hidden_matrix(name, parameter, embedded)
         factor = factors.get(name, 1.0)
         key = _Key(not muon, None if own is None else id(own), decays, factor)
         groups.setdefault(key, Group(own, decays, muon, factor)).parameters.append(parameter)

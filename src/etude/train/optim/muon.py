@@ -16,7 +16,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        groups: Iterable[dict[str, Any]],
+        groups: Iterable[dict[str, object]],
         *,
         lr: float = 1e-3,
         weight_decay: float = 0.1,
@@ -60,8 +60,7 @@ class Muon(torch.optim.Optimizer):
         for part in self._parts:
             own = part.state_dict()
             packed["state"].update({index + offset: value for index, value in own["state"].items()})
-            for group in own["param_groups"]:
-                packed["param_groups"].append({**group, "params": [index + offset for index in group["params"]]})
+            packed["param_groups"] += [_moved(group, offset) for group in own["param_groups"]]
             offset += sum(len(group["params"]) for group in own["param_groups"])
         return packed
 
@@ -71,14 +70,11 @@ class Muon(torch.optim.Optimizer):
         for part in self._parts:
             groups = state_dict["param_groups"][first : first + len(part.param_groups)]
             count = sum(len(group["params"]) for group in groups)
+            own = range(offset, offset + count)
             part.load_state_dict(
                 {
-                    "state": {
-                        index - offset: value
-                        for index, value in state_dict["state"].items()
-                        if offset <= index < offset + count
-                    },
-                    "param_groups": [{**g, "params": [index - offset for index in g["params"]]} for g in groups],
+                    "state": {index - offset: v for index, v in state_dict["state"].items() if index in own},
+                    "param_groups": [_moved(group, -offset) for group in groups],
                 }
             )
             offset += count
@@ -86,7 +82,12 @@ class Muon(torch.optim.Optimizer):
         self._share_groups()
 
 
-def _without_flag(group: dict[str, Any]) -> dict[str, Any]:
+def _moved(group: Mapping[str, Any], by: int) -> dict[str, Any]:
+    """A packed group whose parameters have other numbers."""
+    return {**group, "params": [index + by for index in group["params"]]}
+
+
+def _without_flag(group: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in group.items() if key != "muon"}
 
 

@@ -1,5 +1,7 @@
 """Learning rate and weight decay of an optimizer in the making: numbers to begin with, and schedules to follow."""
 
+from typing import TypeGuard
+
 from etude.base.horizon import Horizon
 from etude.base.schedules import Schedule, ScheduleSection, bind
 from etude.train.optim.slot import Rate
@@ -9,6 +11,11 @@ RATE, DECAY = "lr", "weight_decay"
 CALLED = {RATE: "learning_rate", DECAY: "weight_decay"}
 """What `[optimizer]` calls them."""
 Spec = float | ScheduleSection
+
+
+def is_schedule(spec: object) -> TypeGuard[ScheduleSection]:
+    """Whether it is a schedule, rather than a number."""
+    return isinstance(spec, ScheduleSection)
 
 
 def beginning(key: str, spec: Spec) -> float:
@@ -28,14 +35,14 @@ class Rates:
 
     def follow(self, index: int, key: str, spec: Spec) -> bool:
         """Let the group `index` follow `spec`; False for a number, which it has from its beginning."""
-        if not isinstance(spec, ScheduleSection):
-            return False
-        self.all.append((index, key, self._bound(key, spec)))
-        return True
+        if is_schedule(spec):
+            self.all.append((index, key, self._bound(key, spec)))
+            return True
+        return False
 
     def follow_everywhere(self, indices: range, key: str, spec: Spec, *, but: set[int]) -> None:
         """Let all groups but some follow one schedule."""
-        if isinstance(spec, ScheduleSection):
+        if is_schedule(spec):
             schedule = self._bound(key, spec)
             self.all += [(index, key, schedule) for index in indices if index not in but]
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,17 @@ LAMBDAS, PARTS = "lr_lambdas", "_schedulers"
 """What torch's schedulers call the functions, and the schedulers, in their state."""
 Rate = tuple[int, str, Callable[[Progress], float]]
 """The index of a parameter group, the key that a schedule drives in it, and the schedule."""
+
+
+class SlotState(TypedDict):
+    """What a checkpoint keeps of one; steps, state and groups are there in every version."""
+
+    steps: int
+    due: NotRequired[bool]
+    scheduler: NotRequired[dict[str, Any] | None]
+    state: Mapping[str, Any]
+    gradients: NotRequired[Mapping[str, Tensor]]
+    groups: Sequence[Mapping[str, Any]]
 
 
 class Slot:
@@ -40,21 +51,20 @@ class Slot:
     ) -> None:
         self.name = name
         self.optimizer = optimizer
-        self.freezes = dict(freezes or {})
+        self.freezes = freezes or {}
         """By name pattern: whether, or by what schedule, parameters are frozen."""
         self.steps = 0
         """Steps this optimizer has taken; its schedules count these."""
         self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
         self._rates = list(rates)
-        self._factors = dict(factors or {})
-        self._names = dict(names or {})
-        own = set(self.parameters)
+        self._factors = factors or {}
+        self._names = names or {}
         self._main = main
-        self._beside = dict(beside or {})
+        self._beside = beside or {}
         self._used: float | None = None
         self._followed = 0
         """Steps of its own that a torch scheduler has been told of."""
-        self._others = [p for p in others if p not in own]
+        self._others = _without(others, self.parameters)
         self._scheduler = scheduler
         self._plateau = scheduler if isinstance(scheduler, ReduceLROnPlateau) else None
         self._scheduler_every = scheduler_every or (None if self._plateau else Duration(1, "epochs"))
@@ -121,14 +131,15 @@ class Slot:
         What parameters have of their own, a learning rate that is no schedule included, is named by their pattern too.
         """
         groups = self.optimizer.param_groups
-        own = {(index, key): pattern for pattern, keys in self._beside.items() for key, index in keys.items()}
-        values = {
-            f"learning_rate/{pattern}": self._rate(keys["lr"]) for pattern, keys in self._beside.items() if "lr" in keys
-        }
+        values: dict[str, float] = {}
+        suffixes: dict[tuple[int, str], str] = {}
+        for pattern, keys in self._beside.items():
+            suffixes |= {(index, key): f"/{pattern}" for key, index in keys.items()}
+            if "lr" in keys:
+                values[f"learning_rate/{pattern}"] = self._rate(keys["lr"])
         for index, key, _ in self._rates:
             if key != "lr":
-                name = f"{key}/{own[index, key]}" if (index, key) in own else key
-                values.setdefault(name, float(groups[index][key]))
+                values.setdefault(key + suffixes.get((index, key), ""), float(groups[index][key]))
         return values
 
     @contextmanager
@@ -200,48 +211,58 @@ class Slot:
         shared = {name for name, shape in shapes.items() if theirs.get(name) == shape}
         old = former.state_dict()
         kept = {name: value for name, value in old["state"].items() if name in shared}
-        self.load_state_dict(self.state_dict() | {"steps": former.steps, "state": kept})
+        self.load_state_dict({**self.state_dict(), "steps": former.steps, "state": kept})
 
     def _own_names(self) -> list[str]:
         return [self._names.get(p, str(index)) for index, p in enumerate(self.parameters)]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> SlotState:
         """The optimizer's state and kept gradients by parameter name, its groups' options, and its count of steps."""
         names = self._own_names()
         packed = self.optimizer.state_dict()
+        named = zip(names, self.parameters, strict=True)
         return {
             "steps": self.steps,
             "due": self._due,
             "scheduler": None if self._scheduler is None else _plain_state(self._scheduler.state_dict()),
             "state": {names[index]: value for index, value in packed["state"].items()},
-            "gradients": {
-                name: p.grad.to_dense() for name, p in zip(names, self.parameters, strict=True) if p.grad is not None
-            },
-            "groups": [
-                {key: value for key, value in group.items() if key != "params"} for group in packed["param_groups"]
-            ],
+            "gradients": {name: p.grad.to_dense() for name, p in named if p.grad is not None},
+            "groups": [_options(group) for group in packed["param_groups"]],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: SlotState) -> None:
         """Go on from `state_dict()`."""
         index_of = {name: index for index, name in enumerate(self._own_names())}
         packed = self.optimizer.state_dict()
-        groups = [
-            {**group, "params": own["params"]}
-            for group, own in zip(state["groups"], packed["param_groups"], strict=True)
-        ]
-        self.optimizer.load_state_dict(
-            {"state": {index_of[name]: value for name, value in state["state"].items()}, "param_groups": groups}
-        )
+        pairs = zip(state["groups"], packed["param_groups"], strict=True)
+        groups = [{**group, "params": own["params"]} for group, own in pairs]
+        moments = {index_of[name]: value for name, value in state["state"].items()}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         for name, gradient in state.get("gradients", {}).items():
             parameter = self.parameters[index_of[name]]
             parameter.grad = gradient.to(parameter.device)
         self.steps = self._followed = state["steps"]
         self._due = state.get("due", self._due)
-        if self._scheduler is not None and state.get("scheduler") is not None:
-            functions = getattr(self._scheduler, LAMBDAS, ())
-            missing = {LAMBDAS: [None] * len(functions)} if functions else {}
-            self._scheduler.load_state_dict(missing | state["scheduler"])
+        self._load_scheduler(state.get("scheduler"))
+
+    def _load_scheduler(self, state: dict[str, Any] | None) -> None:
+        """Bring back a torch scheduler; the functions in it are what its constructor made."""
+        if self._scheduler is None or state is None:
+            return
+        functions = vars(self._scheduler).get(LAMBDAS)
+        if functions:
+            state = {LAMBDAS: [None] * len(functions)} | state
+        self._scheduler.load_state_dict(state)
+
+
+def _options(group: Mapping[str, object]) -> dict[str, object]:
+    """A parameter group without its parameters."""
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def _without(parameters: Sequence[nn.Parameter], own: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    kept = set(own)
+    return [p for p in parameters if p not in kept]
 
 
 def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
@@ -251,8 +272,7 @@ def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 def _skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it leaves out a step by itself where torch's scaler would: a fused one does."""
-    supports = getattr(optimizer, "_step_supports_amp_scaling", False)
-    return bool(supports) and bool(optimizer.param_groups[0].get("fused"))
+    return bool(vars(optimizer).get("_step_supports_amp_scaling")) and bool(optimizer.param_groups[0].get("fused"))
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,8 +114,7 @@ class Gradient:
         else:
             self._events.before_backward(loss)
             _refuse_constant(slot, terms)
-        for term in terms:
-            outcome.add(term, self.read(term.sum))
+        self._count(terms, outcome)
         self._events.batch_end(group.batches[0])
         return loss.detach()
 
@@ -125,16 +124,20 @@ class Gradient:
         learns = False
         for index, batch in enumerate(group.batches):
             terms = self._forward(slot, group, index, self.weigh)
-            for term in terms:
-                outcome.add(term, self.read(term.sum))
-            active = [term for term in terms if term.weight and term.value.requires_grad]
+            self._count(terms, outcome)
+            active = [term for term in terms if term.learns]
             learns = learns or bool(active)
             sums = sums.add(terms, active)
             self._events.batch_end(batch)
         if not learns:
             _refuse_constant(slot, terms)
-        sums.finish({name: weight * inverse(count) for name, (_, count, weight) in outcome.terms.items()})
+        sums.finish(outcome.factors)
         return torch.as_tensor(outcome.unread_loss)
+
+    def _count(self, terms: Sequence[Term], outcome: Outcome) -> None:
+        """Add a batch's terms to those of the step."""
+        for term in terms:
+            outcome.add(term, self.read(term.sum))
 
     def _known_totals(self, batches: Sequence[object]) -> dict[str, int] | None:
         """The targets of each term in all batches, where the task can count them ahead."""

@@ -1,7 +1,7 @@
 """The hiddens of truncated back-propagation: what one piece of a batch hands to the next, for each optimizer."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypedDict
 
 import torch
 
@@ -34,6 +34,13 @@ class NoHiddens:
 
     def forget(self) -> None:
         """Do nothing."""
+
+
+class HiddensState(TypedDict):
+    """What a checkpoint keeps of them."""
+
+    hiddens: dict[str, Any]
+    samples: dict[str, int | None]
 
 
 class Hiddens:
@@ -79,7 +86,7 @@ class Hiddens:
             self.now = None
             return
         size = self._task.batch_size(batch)
-        if self.now is not None and size is not None and self._size is not None and size != self._size:
+        if self.now is not None and None not in {size, self._size} and size != self._size:
             raise DataError(
                 f"train.carry_hiddens hands hiddens of {self._size} samples on to a batch of {size}; every batch must "
                 f"have the same number of samples: leave the last, smaller batch out (drop_last=True)."
@@ -108,11 +115,11 @@ class Hiddens:
         self._samples.clear()
         self.now, self._size = None, None
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> HiddensState:
         """The hiddens and the samples they are of, by optimizer."""
         return {"hiddens": dict(self._kept), "samples": dict(self._samples)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: HiddensState) -> None:
         """Go on from `state_dict()`."""
         self._kept = {name: move(value, self._device) for name, value in state["hiddens"].items()}
         self._samples = dict(state["samples"])

@@ -45,6 +45,11 @@ class Outcome:
         return sum(total * inverse(count) * weight for total, count, weight in self.terms.values())
 
     @property
+    def factors(self) -> dict[str, float | Tensor]:
+        """By term: its weight over its count."""
+        return {name: weight * inverse(count) for name, (_, count, weight) in self.terms.items()}
+
+    @property
     def tokens(self) -> float | Tensor:
         """Targets counted by the first term."""
         return next(iter(self.terms.values()))[1] if self.terms else 0

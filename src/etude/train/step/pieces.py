@@ -23,7 +23,7 @@ class Pieces(Feed):
     counted with a batch's last piece.
     """
 
-    def __init__(self, feed: Feed, split: Callable[[Any], Sequence[Any]], *, seekable: bool = True) -> None:
+    def __init__(self, feed: Feed, split: Callable[[object], Sequence[object]], *, seekable: bool = True) -> None:
         self._feed = feed
         self._split = split
         self._seekable = seekable
@@ -115,7 +115,7 @@ def in_pieces(feed: Feed, task: Task, steps: int | None) -> Feed:
 
 
 def evaluated(
-    task: Task, step: Callable[[Any], Any], deliveries: Iterator[Delivery], *, steps: int | None, carry: bool
+    task: Task, step: Callable[..., object], deliveries: Iterator[Delivery], *, steps: int | None, carry: bool
 ) -> tuple[Callable[[Any], Any], Iterator[Delivery]]:
     """What an evaluation runs over what: pieces with hiddens handed on, for a step that takes `hiddens`."""
     taking = None if steps is None and not carry else _step_with_hiddens(task, step)
@@ -133,7 +133,7 @@ def evaluated(
     return handed, announced()
 
 
-def _step_with_hiddens(task: Task, step: Callable[[Any], Any]) -> Callable[..., Any] | None:
+def _step_with_hiddens(task: Task, step: Callable[..., object]) -> Callable[..., Any] | None:
     """A step that takes `hiddens`, or None; of a default one, that which it calls in the end."""
     kind = type(task)
     if step == task.test_step and kind.test_step is Task.test_step:

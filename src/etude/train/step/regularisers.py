@@ -33,13 +33,16 @@ class Regulariser:
         """The term. Raises ConfigError where the function gives something else."""
         with torch.set_grad_enabled(self.weight != 0 and torch.is_grad_enabled()):
             measured = self._measure(task)
-        total = measured.sum if isinstance(measured, Loss) else measured
-        if not isinstance(total, Tensor) or total.ndim:
-            kind = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else type(total).__name__
-            raise ConfigError(f"loss.terms.{self.name} must give a scalar tensor or a Loss, but gives {kind}.")
-        if isinstance(measured, Loss):
-            return Loss(measured.sum, measured.count, measured.weight * self.weight)
-        return Loss(total, 1, self.weight)
+        match measured:
+            case Loss(sum=Tensor(ndim=0)):
+                return Loss(measured.sum, measured.count, measured.weight * self.weight)
+            case Tensor(ndim=0):
+                return Loss(measured, 1, self.weight)
+            case Tensor(shape=shape) | Loss(sum=Tensor(shape=shape)):
+                kind = f"a tensor of shape {tuple(shape)}"
+            case Loss(sum=other) | other:
+                kind = type(other).__name__
+        raise ConfigError(f"loss.terms.{self.name} must give a scalar tensor or a Loss, but gives {kind}.")
 
 
 @final

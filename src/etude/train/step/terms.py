@@ -26,6 +26,11 @@ class Term:
     is_mean: bool = False
 
     @property
+    def learns(self) -> bool:
+        """Whether there is anything to differentiate."""
+        return self.weight != 0 and self.value.requires_grad
+
+    @property
     def sum(self) -> Tensor:
         """The term summed over its targets."""
         return self.value * self.count if self.is_mean else self.value
@@ -38,17 +43,18 @@ def read_terms(returned: object, count_samples: Callable[[], int | None]) -> tup
     """
     if isinstance(returned, StepOutput):
         returned = returned.loss
-    if isinstance(returned, Loss):
-        return (_counted(TOTAL, returned),)
-    if isinstance(returned, Tensor):
-        if returned.ndim:
+    match returned:
+        case Loss():
+            return (_counted(TOTAL, returned),)
+        case Tensor() if not returned.ndim:
+            return (Term(TOTAL, returned, count_samples() or 1, is_mean=True),)
+        case Tensor():
             raise ConfigError(
                 f"A step must return a scalar loss, but returned a tensor of shape {tuple(returned.shape)}; "
                 f"take its mean, or return Loss(sum, count)."
             )
-        return (Term(TOTAL, returned, count_samples() or 1, is_mean=True),)
-    if isinstance(returned, Mapping) and returned:
-        return tuple(_named(name, loss, count_samples) for name, loss in returned.items())
+        case Mapping() if returned:
+            return tuple([_named(str(name), loss, count_samples) for name, loss in returned.items()])
     raise ConfigError(
         f"A step must return a tensor, a Loss, a mapping of named losses, or a StepOutput, "
         f"but returned {_shown(returned)}."
@@ -56,29 +62,33 @@ def read_terms(returned: object, count_samples: Callable[[], int | None]) -> tup
 
 
 def _named(name: str, loss: object, count_samples: Callable[[], int | None]) -> Term:
-    if isinstance(loss, Loss):
-        return _counted(str(name), loss)
-    if isinstance(loss, Tensor) and not loss.ndim:
-        return Term(str(name), loss, count_samples() or 1, is_mean=True)
+    match loss:
+        case Loss():
+            return _counted(name, loss)
+        case Tensor() if not loss.ndim:
+            return Term(name, loss, count_samples() or 1, is_mean=True)
     raise ConfigError(f"The loss {name!r} of a step must be a Loss or a scalar tensor, but is {_shown(loss)}.")
 
 
 def _counted(name: str, loss: Loss) -> Term:
-    total = loss.sum
-    if not isinstance(total, Tensor) or total.ndim:
-        raise ConfigError(f"The sum of the loss {name!r} must be a scalar tensor, but is {_shown(total)}.")
-    return Term(name, total, _on_host(loss.count), loss.weight)
+    match loss.sum:
+        case Tensor(ndim=0) as total:
+            return Term(name, total, _on_host(loss.count), loss.weight)
+    raise ConfigError(f"The sum of the loss {name!r} must be a scalar tensor, but is {_shown(loss.sum)}.")
 
 
 def _shown(returned: object) -> str:
     """What was returned, with the slip that most often leads there."""
-    if returned is None:
-        return "None; is its return statement missing?"
-    if isinstance(returned, Tensor):
-        return f"a tensor of shape {tuple(returned.shape)}"
-    if isinstance(returned, float):
-        return "float; return the tensor itself, not its .item()"
-    return "an empty mapping" if isinstance(returned, Mapping) and not returned else type(returned).__name__
+    match returned:
+        case None:
+            return "None; is its return statement missing?"
+        case Tensor():
+            return f"a tensor of shape {tuple(returned.shape)}"
+        case float():
+            return "float; return the tensor itself, not its .item()"
+        case Mapping() if not returned:
+            return "an empty mapping"
+    return type(returned).__name__
 
 
 class ExtraTerm(Protocol):

@@ -57,7 +57,7 @@ class Callback:
     made. A callback with `state_dict` and `load_state_dict` is part of every checkpoint.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         refuse_unknown(cls)
 
@@ -153,7 +153,7 @@ class Callback:
 
 
 EVENTS = tuple(name.removeprefix(PREFIX) for name in vars(Callback) if name.startswith(PREFIX))
-GIVEN = {event: list(inspect.signature(getattr(Callback, PREFIX + event)).parameters)[1:] for event in EVENTS}
+GIVEN = {event: list(inspect.signature(vars(Callback)[PREFIX + event]).parameters)[1:] for event in EVENTS}
 """What each event hands over: `run`, and what it is about."""
 
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
@@ -187,10 +187,13 @@ def check_callback(callback: object, where: str = "callbacks") -> None:
 
     Raises ConfigError with every problem.
     """
-    if isinstance(callback, type):
-        raise ConfigError(f"{where} must hold objects, but there is the class {callback.__name__}; give one it made.")
-    if callback is None or isinstance(callback, (str, int, float, Mapping)):
-        raise ConfigError(f"{where} must hold objects with on_... methods, but there is {callback!r}.")
+    match callback:
+        case type():
+            raise ConfigError(
+                f"{where} must hold objects, but there is the class {callback.__name__}; give one it made."
+            )
+        case None | str() | int() | float() | Mapping():
+            raise ConfigError(f"{where} must hold objects with on_... methods, but there is {callback!r}.")
     if problems := [*unknown_events(type(callback)), *_faults(callback)]:
         raise ConfigError(problems)
 
@@ -204,18 +207,27 @@ def _methods(cls: type, *, foreign: bool) -> list[str]:
 
 def _faults(part: object) -> list[str]:
     """A sentence for each of its events that needs what the event does not give."""
-    faults = []
-    for event in EVENTS:
-        method = _own(part, event)
-        parameters = _parameters(method) if method is not None else None
-        places = [one for one in parameters or () if one.kind in _POSITIONAL]
-        beyond = [*places[len(GIVEN[event]) :], *(one for one in parameters or () if one.kind is one.KEYWORD_ONLY)]
-        if needed := ", ".join(one.name for one in beyond if one.default is one.empty):
-            faults.append(
-                f"{type(part).__name__}.{PREFIX}{event} needs {needed}, which the event does not give; it gives "
-                f"{', '.join(GIVEN[event])}."
-            )
-    return faults
+    return [fault for event in EVENTS if (fault := _fault(part, event))]
+
+
+def _fault(part: object, event: str) -> str:
+    """What one of its events needs and is not given, as a sentence; nothing where all is well."""
+    method = _own(part, event)
+    needed = [] if method is None else _needed(method, given=len(GIVEN[event]))
+    if not needed:
+        return ""
+    return (
+        f"{type(part).__name__}.{PREFIX}{event} needs {', '.join(needed)}, which the event does not give; it gives "
+        f"{', '.join(GIVEN[event])}."
+    )
+
+
+def _needed(method: Callable[..., object], *, given: int) -> list[str]:
+    """The parameters that a method cannot be called without, beyond the first `given`."""
+    parameters = _parameters(method) or []
+    places = [one for one in parameters if one.kind in _POSITIONAL]
+    beyond = places[given:] + [one for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return [one.name for one in beyond if one.default is one.empty]
 
 
 def _own(part: object, event: str) -> Callable[..., Any] | None:
@@ -225,13 +237,13 @@ def _own(part: object, event: str) -> Callable[..., Any] | None:
     """
     name = PREFIX + event
     found = inspect.getattr_static(part, name, None)
-    if found is None or found is getattr(Callback, name):
+    if found is None or found is vars(Callback)[name]:
         return None
     method = getattr(part, name)
     return method if callable(method) else None
 
 
-def _fitted(method: Callable[..., Any], given: int) -> Callable[..., Any]:
+def _fitted(method: Callable[..., object], given: int) -> Callable[..., Any]:
     """The method, called with as many of an event's arguments as it takes."""
     parameters = _parameters(method)
     if parameters is None or any(one.kind is one.VAR_POSITIONAL for one in parameters):
@@ -240,7 +252,7 @@ def _fitted(method: Callable[..., Any], given: int) -> Callable[..., Any]:
     return method if places >= given else lambda *about: method(*about[:places])
 
 
-def _parameters(method: Callable[..., Any]) -> list[inspect.Parameter] | None:
+def _parameters(method: Callable[..., object]) -> list[inspect.Parameter] | None:
     """The parameters of a method; None where it does not tell."""
     try:
         return list(inspect.signature(method).parameters.values())
@@ -250,13 +262,20 @@ def _parameters(method: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 def read_only(nest: object) -> Any:
     """The nest with mappings and lists that cannot be changed."""
-    if isinstance(nest, Mapping):
-        return MappingProxyType({key: read_only(part) for key, part in nest.items()})
-    return tuple(read_only(part) for part in nest) if isinstance(nest, list | tuple) else nest
+    match nest:
+        case Mapping():
+            return MappingProxyType({key: read_only(part) for key, part in nest.items()})
+        case list() | tuple():
+            return tuple(read_only(part) for part in nest)
+    return nest
 
 
 def _nobody(*_: object) -> None:
     """Stand in for an event that nobody listens to."""
+
+
+Listener = tuple[object, Callable[..., object]]
+"""Who listens to an event, and how it is told."""
 
 
 class Events:
@@ -277,12 +296,7 @@ class Events:
         callbacks = _once(listeners)
         for callback in callbacks:
             check_callback(callback)
-        known = {id(callback) for callback in callbacks}
-        others = [part for part in _once(components) if id(part) not in known and not isinstance(part, type)]
-        for cls, part in {type(part): part for part in others}.items():
-            if problems := [*unknown_events(cls, NEAR), *_faults(part)]:
-                warnings.warn(" ".join(problems), stacklevel=3)
-        self._listeners = [*callbacks, *(part for part in others if not _faults(part))]
+        self._listeners = [*callbacks, *_listening(components, callbacks)]
         self._view = view
         self._apart = Apart(seed)
         self._raised: Any = None
@@ -298,16 +312,13 @@ class Events:
         """The stop that was asked for, which may wait for `min_duration`."""
         return {"stop": self.stop_reason}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, str | None]) -> None:
         """Go on from `state_dict()`."""
-        self.requested = None if state["stop"] is None else Stop(state["stop"])
+        asked = state["stop"]
+        self.requested = None if asked is None else Stop(asked)
 
     def _caller(self, event: str) -> Callable[..., None]:
-        own = [
-            (listener, _fitted(method, len(GIVEN[event])))
-            for listener in self._listeners
-            if (method := _own(listener, event)) is not None
-        ]
+        own = list(self._listening_to(event))
         if not own:
             return _nobody
         own_randomness = not all(type(listener).__module__.startswith("etude.") for listener, _ in own)
@@ -321,7 +332,13 @@ class Events:
 
         return call
 
-    def _tell(self, own: Sequence[tuple[Any, Callable[..., Any]]], view: object, about: tuple[object, ...]) -> None:
+    def _listening_to(self, event: str) -> Iterator[Listener]:
+        for listener in self._listeners:
+            method = _own(listener, event)
+            if method is not None:
+                yield listener, _fitted(method, len(GIVEN[event]))
+
+    def _tell(self, own: Sequence[Listener], view: object, about: tuple[object, ...]) -> None:
         for listener, method in own:
             try:
                 answer = method(view, *about)
@@ -331,9 +348,7 @@ class Events:
             if isinstance(answer, Stop) and self.requested is None:
                 self.requested = answer
 
-    def _tell_of_exception(
-        self, own: Sequence[tuple[Any, Callable[..., Any]]], view: object, about: tuple[object, ...]
-    ) -> None:
+    def _tell_of_exception(self, own: Sequence[Listener], view: object, about: tuple[object, ...]) -> None:
         """Tell everybody but who raised it; what fails there is noted at the error, which stays the cause."""
         (error,) = about
         assert isinstance(error, BaseException)
@@ -353,6 +368,16 @@ class Events:
             raise AttributeError(event) from None
         setattr(self, event, call)
         return call
+
+
+def _listening(components: Iterable[object], callbacks: Sequence[object]) -> list[object]:
+    """The parts of a run that may be told of events and are no callbacks; of what cannot be one it is warned."""
+    known = {id(callback) for callback in callbacks}
+    parts = [part for part in _once(components) if id(part) not in known and not isinstance(part, type)]
+    for cls, part in {type(part): part for part in parts}.items():
+        if problems := [*unknown_events(cls, NEAR), *_faults(part)]:
+            warnings.warn(" ".join(problems), stacklevel=4)
+    return [part for part in parts if not _faults(part)]
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class Metric(Protocol):
 class Merges(Protocol):
     """What a `torchmetrics.Metric` has, whose `merge` has another name."""
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, *args: object, **kwargs: object) -> None:
         """Take in one batch."""
 
     def merge_state(self, other: object) -> None:
@@ -57,7 +57,7 @@ class TorchMetric:
     def __init__(self, metric: Merges) -> None:
         self.metric = metric
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, *args: object, **kwargs: object) -> None:
         """Take in one batch."""
         self.metric.update(*args, **kwargs)
 
@@ -83,11 +83,15 @@ def adapt(metric: Metric | Merges, device: torch.device | None = None) -> Metric
     return metric
 
 
+Sums = dict[str, tuple[float | Tensor, float | Tensor]]
+"""By name: sum and count."""
+
+
 class ScalarLog:
     """Named scalars summed with their counts; tensors stay where they are until `read`."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[float | Tensor, float | Tensor]] = {}
+        self._sums: Sums = {}
 
     def add(self, name: str, value: float | Tensor, count: float | Tensor = 1) -> None:
         """Add a mean over `count`."""
@@ -99,13 +103,12 @@ class ScalarLog:
         before = self._sums.get(name)
         self._sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
 
-    def mark(self) -> object:
+    def mark(self) -> Sums:
         """What was added so far, for `go_back`."""
         return dict(self._sums)
 
-    def go_back(self, mark: object) -> None:
+    def go_back(self, mark: Sums) -> None:
         """Forget what was added since the mark."""
-        assert isinstance(mark, dict)
         self._sums = dict(mark)
 
     def clear(self) -> None:

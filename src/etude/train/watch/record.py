@@ -163,26 +163,27 @@ def _warn(sentence: str) -> None:
     sys.stderr.write(sentence + "\n")
 
 
+def _row(line: bytes) -> Row | None:
+    """The row that a line holds, if it holds one."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
 def read_rows(path: Path, complain: Callable[[str], None] = _warn) -> list[Row]:
     """The rows of a `metrics.jsonl`; lines that are no rows are left out, and counted to `complain`."""
-    rows: list[Row] = []
     try:
         with storage("read", path):
             content = path.read_bytes()
     except StorageError:
         if path.exists():
             raise
-        return rows
-    unreadable = 0
-    for line in content.split(b"\n"):
-        try:
-            row = json.loads(line) if line else None
-        except (ValueError, RecursionError):
-            row = line
-        if isinstance(row, dict):
-            rows.append(row)
-        elif line:
-            unreadable += 1
+        return []
+    lines = [line for line in content.split(b"\n") if line]
+    rows = [row for line in lines if (row := _row(line)) is not None]
+    unreadable = len(lines) - len(rows)
     if unreadable:
         complain(f"{path}: {unreadable:,} lines cannot be read and are left out.")
     return rows

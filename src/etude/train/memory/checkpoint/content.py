@@ -50,7 +50,7 @@ class Content:
         model: Mapping[str, Tensor],
         averaged: Mapping[str, Tensor] | None,
         optimizers: object,
-        state: Mapping[str, Any],
+        state: Mapping[str, object],
         extra: Mapping[str, object] | None = None,
         about: Mapping[str, object] | None = None,
     ) -> "Content":
@@ -59,18 +59,15 @@ class Content:
         optimizer_tensors: dict[str, Tensor] = {}
         plain = {name: split(part, name, nested) for name, part in state.items()}
         plain["optimizers"] = split(optimizers, "optimizers", optimizer_tensors)
-        files: dict[str, Mapping[str, Tensor]] = {MODEL: model, OPTIMIZER: optimizer_tensors, STATE: nested}
-        if averaged is not None:
-            files[AVERAGED] = averaged
-        copied = {name: snapshot(tensors) for name, tensors in files.items() if tensors or name == MODEL}
-        return cls(
-            step=step,
-            tensors={name: tensors for name, (tensors, _) in copied.items()},
-            aliases={name: aliases for name, (_, aliases) in copied.items() if aliases},
-            state=plain,
-            extra=dict(extra or {}),
-            about=dict(about or {}),
-        )
+        files = {MODEL: model, OPTIMIZER: optimizer_tensors, STATE: nested, AVERAGED: averaged}
+        tensors: dict[str, Mapping[str, Tensor]] = {}
+        aliases: dict[str, Mapping[str, str]] = {}
+        for name, held in files.items():
+            if held or name == MODEL:
+                tensors[name], shared = snapshot(held or {})
+                if shared:
+                    aliases[name] = shared
+        return cls(step, tensors, aliases, state=plain, extra=dict(extra or {}), about=dict(about or {}))
 
     @property
     def bytes(self) -> int:

@@ -59,6 +59,22 @@ def verify(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise StorageError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.")
+    manifest = _manifest(path)
+    with _reading(path):
+        step = int(manifest["step"])
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+    if step_of(folder) not in {None, step}:
+        raise StorageError(f"{folder} is not what its name says: its {MANIFEST} is of step {step:,}.")
+    for name in (MODEL, STATE_JSON):
+        if name not in files:
+            raise StorageError(f"{path} lists no {name}.")
+    for name, (size, digest) in files.items():
+        _verify_file(folder, name, size, digest)
+    return manifest
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """A manifest that is small enough to be one, and not of a later version."""
     with _reading(path):
         if (size := path.stat().st_size) > LARGEST_MANIFEST:
             raise ValueError(f"it has {size:,} bytes")
@@ -66,16 +82,6 @@ def verify(folder: Path) -> dict[str, Any]:
         written = int(manifest["format"])
     if written > FORMAT:
         raise StorageError(f"{path} was written by a newer Etude (format {written}).")
-    with _reading(path):
-        step = int(manifest["step"])
-        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
-    if (named := step_of(folder)) is not None and named != step:
-        raise StorageError(f"{folder} is not what its name says: its {MANIFEST} is of step {step:,}.")
-    for name in (MODEL, STATE_JSON):
-        if name not in files:
-            raise StorageError(f"{path} lists no {name}.")
-    for name, (size, digest) in files.items():
-        _verify_file(folder, name, size, digest)
     return manifest
 
 

@@ -101,8 +101,8 @@ class Store:
         """The step that `best` should point to; None as long as nothing was validated."""
         if best is None or best == step:
             return best
-        there = self.steps()
-        for candidate in [best, *sorted((s for s in there if s in ranking and s != best), key=lambda s: ranking[s])]:
+        others = [other for other in self.steps() if other in ranking and other != best]
+        for candidate in [best, *sorted(others, key=ranking.__getitem__)]:
             try:
                 verify(self.path(candidate))
             except StorageError as error:
@@ -180,13 +180,18 @@ class Store:
 
     def _remove_old(self, ranking: Mapping[int, float]) -> None:
         steps = self.steps()
-        kept = set(steps[-self._keep_last :])
-        kept.update(sorted((s for s in steps if s in ranking), key=lambda s: (ranking[s], s))[: self._keep_best])
-        linked = (self.link(name) for name in (BEST, LAST))
-        kept.update(step for target in linked if target is not None and (step := step_of(target)) is not None)
+        ranked = sorted((ranking[step], step) for step in steps if step in ranking)
+        kept = {*steps[-self._keep_last :], *(step for _, step in ranked[: self._keep_best])}
+        kept |= {self._linked(name) for name in (BEST, LAST)}
         for step in steps:
             if step not in kept:
                 self._remove(self.path(step))
+
+    def _linked(self, name: str) -> int:
+        """The step that a link points to; -1, which is none, where it points to no checkpoint."""
+        target = self.link(name)
+        step = None if target is None else step_of(target)
+        return -1 if step is None else step
 
     def _remove(self, folder: Path) -> None:
         """Take the folder out of sight in one move before its files go, so that no half of it is ever seen."""
