@@ -14,6 +14,7 @@ from etude.data.feeds.batches import PairBatch
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.pairs import pair_feed, pair_measures
 from etude.data.order.curriculum import Curriculum
+from etude.data.order.windows import WINDOW
 
 N = 53
 
@@ -100,11 +101,11 @@ def generated():
         yield torch.tensor([index, np.random.rand()])
 
 
-def pairs(**options):
-    return lambda: pair_feed(Table(), Batching(seed=3, **options))
+def pairs(window=WINDOW, **options):
+    return lambda: pair_feed(Table(), Batching(seed=3, **options), window=window)
 
 
-def limited(**options):
+def limited(window=WINDOW, **options):
     """Pairs within limits, some of them easy first."""
 
     def make():
@@ -114,7 +115,7 @@ def limited(**options):
             N, seed=3, measures={"max_length": longer}, limits=limits, ease=ease, kind="easy_first", easy_epochs=2,
             varying=True, chunk=16,
         )  # fmt: skip
-        return pair_feed(Table(), Batching(seed=3, varying=True, **options), curriculum=curriculum)
+        return pair_feed(Table(), Batching(seed=3, varying=True, **options), curriculum=curriculum, window=window)
 
     return make
 
