@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.runs import FINISHED, RUNNING, last_row, state
 from etude.app.cli.streams import is_terminal, printable, put, say
+from etude.app.layout import columns
 from etude.base.errors import RefusedError, StorageError
 
 CONFIG = Path(__file__).with_name("demo.toml").resolve()
@@ -33,8 +34,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     if arguments.fresh:
         remove(folder)
     train = [sys.executable, "-m", "etude", "train", str(CONFIG), "--run.name", NAME, "--run.dir", arguments.dir]
-    finished = folder.is_dir() and state(folder) == FINISHED
-    if finished and not overrides:
+    if is_finished(folder) and not overrides:
         say(f"The demo's run in {folder} is finished; --fresh removes it and begins again.")
     elif code := trained([*train, *overrides], folder):
         return code
@@ -43,6 +43,11 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     put("\n" + translations(folder))
     put("\n" + farewell(folder))
     return 0
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the demo's run is there, and at its end."""
+    return folder.is_dir() and state(folder) == FINISHED
 
 
 def remove(folder: Path) -> None:
@@ -128,17 +133,18 @@ def measured(folder: Path) -> Mapping[str, Any]:
     return Run(folder, say=say).test()
 
 
-def scores(metrics: Mapping[str, Any]) -> str:
+def scores(metrics: Mapping[str, float | None]) -> str:
     """Test BLEU and chrF, with how sacrebleu computed them where it says."""
     names = {"test/bleu": "BLEU", "test/chrf": "chrF"}
-    found = [f"test {name} {metrics[key]:.1f}" for key, name in names.items() if metrics.get(key) is not None]
-    return "On values that training never saw: " + ", ".join(found) + "."
+    values = {name: metrics.get(key) for key, name in names.items()}
+    found = ", ".join(f"test {name} {value:.1f}" for name, value in values.items() if value is not None)
+    return f"On values that training never saw: {found}."
 
 
 def translations(folder: Path) -> str:
     """Ten translations beside their references, in aligned columns."""
-    columns = [_lines(folder / "outputs" / name) for name in ("test.source.txt", "test.txt", "test.reference.txt")]
-    rows = list(zip(*columns, strict=True))
+    files = ("test.source.txt", "test.txt", "test.reference.txt")
+    rows = list(zip(*(_lines(folder / "outputs" / name) for name in files), strict=True))
     short = [row for row in rows if max(map(len, row)) <= WIDEST] or rows
     chosen = [short[index * len(short) // SAMPLES] for index in range(min(SAMPLES, len(short)))]
     return table([("English", "translation", "reference"), *chosen])
@@ -146,12 +152,9 @@ def translations(folder: Path) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Rows in aligned columns, a rule under the first."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    shaped: Callable[[Sequence[str]], str] = lambda row: "  ".join(  # noqa: E731 - reads as one line
-        f"{printable(text):<{width}}" for text, width in zip(row, widths, strict=True)
-    ).rstrip()
-    return "\n".join(shaped(row) for row in ruled)
+    heads, *below = rows
+    rule = ["-" * max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join(map(printable, columns([heads, rule, *below])))
 
 
 def farewell(folder: Path) -> str:

@@ -101,7 +101,8 @@ class Duration:
         put(self, "_top", exact.numerator)
         put(self, "_bottom", exact.denominator)
         # The multiples of a fraction of an epoch that lie inside the epoch; none for whole epochs.
-        put(self, "_inner", math.ceil(1 / exact) - 1 if canonical == "epochs" and 0 < exact < 1 else 0)
+        inside = canonical == "epochs" and 0 < exact < 1
+        put(self, "_inner", math.ceil(1 / exact) - 1 if inside else 0)
 
     @classmethod
     def parse(cls, text: object, *, zero: bool = False) -> Self:

@@ -5,6 +5,8 @@ import math
 import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import starmap
 from typing import Any, BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
@@ -24,14 +26,17 @@ def complete(task: LanguageModelTask, arguments: Namespace, source: tuple[Binary
     """Complete every prompt of the input, or score it, as the arguments say."""
     if arguments.score:
         _score(task, arguments, source, out)
-        return
-    prompts = _prompts(arguments, source)
-    if is_terminal(out) and not arguments.json and task.config.samples == 1:
-        _stream(task, prompts, out)
-        return
+    elif is_terminal(out) and not arguments.json and task.config.samples == 1:
+        _stream(task, _prompts(arguments, source), out)
+    else:
+        _complete(task, arguments, source, out)
+
+
+def _complete(task: LanguageModelTask, arguments: Namespace, source: tuple[BinaryIO, str], out: TextIO) -> None:
+    """Write the completions of every prompt, a window of prompts at a time."""
     size, safe = arguments.batch_size or BATCH_SIZE, _safe(out)
     number = 0
-    for window in prompts:
+    for window in _prompts(arguments, source):
         answers = zip(window, task.predict(window, batch_size=size, first=number), strict=True)
         out.writelines(_shown(prompt, found, arguments, safe) for prompt, found in answers)
         number += len(window)
@@ -81,7 +86,7 @@ def _shown(prompt: str, found: Sequence[Completion], arguments: Namespace, safe:
     """One prompt's completions as they are written: an object, or a line each."""
     if arguments.json:
         return json.dumps(_object(prompt, found), ensure_ascii=False) + "\n"
-    write: Callable[[str], str] = str if arguments.raw else one_line
+    write: Callable[[str], str] = str if arguments.raw else escaped_line
     ending = "\n\n" if arguments.raw else "\n"
     return "".join(f"{safe(write(one.text))}{ending}" for one in found)
 
@@ -94,10 +99,10 @@ def _object(prompt: str, found: Sequence[Completion]) -> dict[str, Any]:
     return {"prompt": prompt, "prediction": found[0].text, "predictions": completions}
 
 
-def one_line(text: str) -> str:
+def escaped_line(text: str) -> str:
     r"""The text on one line: backslashes doubled, line breaks of any kind written as `\n`, `\r`, `\u2028`.
 
-    >>> print(one_line("a\nb"))
+    >>> print(escaped_line("a\nb"))
     a\nb
     """
     return BREAKS.sub(lambda found: escaped(found[0]), text.replace("\\", "\\\\"))
@@ -105,21 +110,25 @@ def one_line(text: str) -> str:
 
 def _score(task: LanguageModelTask, arguments: Namespace, source: tuple[BinaryIO, str], out: TextIO) -> None:
     """Write how likely each text is: its log-probability in nats, bits a byte, and the text."""
-    safe = _safe(out)
+    write = _scored_as_json if arguments.json else partial(_scored, _safe(out))
     for window in _prompts(arguments, source):
-        for text, scored in zip(window, task.score(window), strict=True):
-            bits = -scored.log_probability / math.log(2) / max(scored.bytes, 1)
-            if arguments.json:
-                out.write(json.dumps(_scored(text, scored, bits), ensure_ascii=False) + "\n")
-            else:
-                out.write(f"{scored.log_probability:.6f}\t{bits:.6f}\t{safe(one_line(text))}\n")
+        out.writelines(starmap(write, zip(window, task.score(window), strict=True)))
         out.flush()
 
 
-def _scored(text: str, scored: Scored, bits: float) -> dict[str, Any]:
-    return {
+def _scored(safe: Callable[[str], str], text: str, scored: Scored) -> str:
+    return f"{scored.log_probability:.6f}\t{_bits_per_byte(scored):.6f}\t{safe(escaped_line(text))}\n"
+
+
+def _scored_as_json(text: str, scored: Scored) -> str:
+    told = {
         "text": text,
         "log_probability": scored.log_probability,
-        "bits_per_byte": bits,
+        "bits_per_byte": _bits_per_byte(scored),
         "tokens": [{"text": token, "log_probability": value} for token, value in scored.tokens],
     }
+    return json.dumps(told, ensure_ascii=False) + "\n"
+
+
+def _bits_per_byte(scored: Scored) -> float:
+    return -scored.log_probability / math.log(2) / max(scored.bytes, 1)

@@ -16,7 +16,7 @@ from etude.base.files import write_text
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Print the config of another tool's file: whole with a second file or a task, else what the file itself says."""
     tool, file, second = tool_named(arguments.tool), Path(arguments.config), _second(arguments)
-    if second is None and not any(one.key[0] == "task" for one in parse(overrides)):
+    if second is None and "task" not in {one.key[0] for one in parse(overrides)}:
         data, notes = convert_alone(tool, file, overrides)
     else:
         converted = convert(tool, file, second, overrides)
@@ -32,11 +32,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
 def load_run(arguments: Namespace, overrides: list[str]) -> LoadedConfig:
     """The config that `etude train` is given; of another tool's file, the composed config is printed."""
     if arguments.tool is None:
-        if arguments.second is not None:
-            word = arguments.second
-            raise ConfigError(f'"{word}" is one word too many for etude train; etude train --help shows how.')
-        if arguments.beside is not None:
-            raise ConfigError("--with goes with --from: it names the config beside another tool's file.")
+        _refuse_second(arguments)
         return load_config(arguments.config, overrides)
     tool = tool_named(arguments.tool)
     converted = convert(tool, Path(arguments.config), _second(arguments), overrides)
@@ -47,11 +43,20 @@ def load_run(arguments: Namespace, overrides: list[str]) -> LoadedConfig:
     return converted.loaded
 
 
+def _refuse_second(arguments: Namespace) -> None:
+    """Refuse a second file, which only stands beside the file of another tool."""
+    if arguments.second is not None:
+        word = arguments.second
+        raise ConfigError(f'"{word}" is one word too many for etude train; etude train --help shows how.')
+    if arguments.beside is not None:
+        raise ConfigError("--with goes with --from: it names the config beside another tool's file.")
+
+
 def _second(arguments: Namespace) -> Path | None:
     if arguments.second is not None and arguments.beside is not None:
         raise ConfigError(f'--with names the second file, but "{arguments.second}" is given too: keep one of them.')
-    name = arguments.second if arguments.second is not None else arguments.beside
-    return None if name is None else Path(name)
+    names = [name for name in (arguments.second, arguments.beside) if name is not None]
+    return Path(names[0]) if names else None
 
 
 def _tell(notes: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.cli.streams import put, say
+from etude.app.runs.apart import Weights
 from etude.app.runs.diff import Comparison, Pair, compare_runs
 from etude.base.config.writing import inline
 
@@ -38,71 +39,78 @@ def lines(found: Comparison) -> Iterator[str]:
     """The comparison as text."""
     yield f"a: {found.first}"
     yield f"b: {found.second}"
-    for title, pairs in (
-        ("Config", found.config),
-        ("Data", found.data),
-        ("Code", found.code),
-        ("Environment", found.environment),
-    ):
-        yield f"{title}: " + (f"{len(pairs)} different" if pairs else "the same")
-        yield from _entries(pairs, most=None if title == "Config" else SHOWN)
-    yield from _steps(found)
-
-
-def _steps(found: Comparison) -> Iterator[str]:
-    compared = f"{found.logged:,} logged steps and {len(found.saved):,} checkpoints of both were compared"
-    step = found.parts_at
-    if step is None and found.equal_to is None:
-        yield "Steps: nothing to compare; they have no logged step and no checkpoint in common."
-    elif step is None:
-        yield f"Steps: equal to step {found.equal_to:,}, the last that both have ({compared})."
-    else:
-        seen = "no earlier step to compare" if found.equal_to is None else f"equal to step {found.equal_to:,}"
-        yield f"Steps: they part at step {step:,}; {seen} ({compared})."
+    yield from _section("Config", found.config, most=len(found.config))
+    yield from _section("Data", found.data)
+    yield from _section("Code", found.code)
+    yield from _section("Environment", found.environment)
+    yield f"Steps: {_steps(found)}"
     if found.rows is not None:
         yield f"Metrics: differ from step {found.rows.step:,} on"
         yield from _entries(found.rows.values, missing="not finite")
-    yield from _weights(found)
+    if found.weights is not None:
+        yield from _weights(found.weights)
     if found.state is not None:
         named = ", ".join(found.state[1][:SHOWN]) + _more(found.state[1])
         yield f"State: differs in the checkpoint of step {found.state[0]:,}: {named}"
     if found.cause is not None:
-        yield CAUSES[found.cause].format(", ".join(_reasons(found)))
+        yield CAUSES[found.cause].format(", ".join(_few(_reasons(found))))
 
 
-def _weights(found: Comparison) -> Iterator[str]:
-    apart = found.weights
-    if apart is None:
-        return
-    beside = [f"{apart.optimizer} tensors of the optimizer" if apart.optimizer else ""]
-    beside.append(f"{apart.averaged} averaged weights" if apart.averaged else "")
-    also = "".join(f"; {part}" for part in beside if part)
+def _section(title: str, pairs: Sequence[Pair], most: int = SHOWN) -> Iterator[str]:
+    yield f"{title}: " + (f"{len(pairs)} different" if pairs else "the same")
+    yield from _entries(pairs, most)
+
+
+def _steps(found: Comparison) -> str:
+    """Up to which step they were seen to be equal, and where they part."""
+    compared = f"{found.logged:,} logged steps and {len(found.saved):,} checkpoints of both were compared"
+    step = found.parts_at
+    equal = None if found.equal_to is None else f"equal to step {found.equal_to:,}"
+    if step is not None:
+        return f"they part at step {step:,}; {equal or 'no earlier step to compare'} ({compared})."
+    if equal is not None:
+        return f"{equal}, the last that both have ({compared})."
+    return "nothing to compare; they have no logged step and no checkpoint in common."
+
+
+def _weights(apart: Weights) -> Iterator[str]:
+    also = f"; {apart.optimizer} tensors of the optimizer" if apart.optimizer else ""
+    also += f"; {apart.averaged} averaged weights" if apart.averaged else ""
     yield f"Weights: {len(apart.weights)} of {apart.of} differ in the checkpoint of step {apart.step:,}{also}"
-    for name, far in apart.weights[:SHOWN]:
-        yield f"  {name}: " + ("of another shape, or in one alone" if far is None else f"by {far:.3g} at most")
-    if len(apart.weights) > SHOWN:
-        yield f"  and {len(apart.weights) - SHOWN} more"
+    yield from _indented([f"{name}: {_far(far)}" for name, far in apart.weights])
+
+
+def _far(far: float | None) -> str:
+    return "of another shape, or in one alone" if far is None else f"by {far:.3g} at most"
 
 
 def _reasons(found: Comparison) -> list[str]:
     """The names of what the difference most likely comes from."""
     kinds = {"config": found.telling, "data": found.data, "code": found.code, "arithmetic": found.environment}
-    names = [name for name, _, _ in kinds.get(found.cause or "", [])]
-    return names[:SHOWN] + ([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])
+    return [name for name, _, _ in kinds.get(found.cause or "", [])]
 
 
-def _entries(pairs: Sequence[Pair], most: int | None = SHOWN, missing: str = "not there") -> Iterator[str]:
-    for name, first, second in pairs[:most]:
-        yield f"  {name}: a {_shown(first, missing)}, b {_shown(second, missing)}"
-    if most is not None and len(pairs) > most:
-        yield f"  and {len(pairs) - most} more"
+def _entries(pairs: Sequence[Pair], most: int = SHOWN, missing: str = "not there") -> Iterator[str]:
+    shown = [f"{name}: a {_shown(one, missing)}, b {_shown(other, missing)}" for name, one, other in pairs]
+    return _indented(shown, most)
 
 
-def _more(names: Sequence[Any]) -> str:
-    return f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+def _indented(entries: Sequence[str], most: int = SHOWN) -> Iterator[str]:
+    """The first entries on a line each, below what they belong to."""
+    return (f"  {entry}" for entry in _few(entries, most))
 
 
-def _shown(value: Any, missing: str) -> str:
+def _few(entries: Sequence[str], most: int = SHOWN) -> list[str]:
+    """The first entries, and how many there are beyond them."""
+    more = _more(entries, most).lstrip()
+    return [*entries[:most], more] if more else list(entries)
+
+
+def _more(entries: Sequence[str], most: int = SHOWN) -> str:
+    return f" and {len(entries) - most} more" if len(entries) > most else ""
+
+
+def _shown(value: object, missing: str) -> str:
     if value is None:
         return missing
     if isinstance(value, str) and len(value) == DIGEST:
@@ -112,7 +120,6 @@ def _shown(value: Any, missing: str) -> str:
 
 def as_json(found: Comparison) -> dict[str, Any]:
     """The comparison as one JSON object; every difference, none left out."""
-    weights = found.weights
     return {
         "a": str(found.first),
         "b": str(found.second),
@@ -126,16 +133,18 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "logged_steps": found.logged,
         "checkpoints": found.saved,
         "metrics": None if found.rows is None else {"step": found.rows.step, "values": _objects(found.rows.values)},
-        "weights": None
-        if weights is None
-        else {
-            "step": weights.step,
-            "parameters": [{"name": name, "max_difference": far} for name, far in weights.weights],
-            "of": weights.of,
-            "optimizer_tensors": weights.optimizer,
-            "averaged_tensors": weights.averaged,
-        },
+        "weights": None if found.weights is None else _weights_as_json(found.weights),
         "state": None if found.state is None else {"step": found.state[0], "names": found.state[1]},
+    }
+
+
+def _weights_as_json(apart: Weights) -> dict[str, Any]:
+    return {
+        "step": apart.step,
+        "parameters": [{"name": name, "max_difference": far} for name, far in apart.weights],
+        "of": apart.of,
+        "optimizer_tensors": apart.optimizer,
+        "averaged_tensors": apart.averaged,
     }
 
 

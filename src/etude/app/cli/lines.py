@@ -38,14 +38,14 @@ class Lines:
             window, ending = self._window(size)
             if window:
                 yield window
-            if ending is not None:
-                if isinstance(ending, BaseException):
-                    raise ending
+            if isinstance(ending, BaseException):
+                raise ending
+            if ending:
                 return
             size = min(LARGEST, size * 2) if len(window) == size else SMALLEST
 
-    def _window(self, size: int) -> tuple[list[str], BaseException | bool | None]:
-        """Up to `size` lines, and what ended them: an error, the end of input (True), or nothing."""
+    def _window(self, size: int) -> tuple[list[str], BaseException | bool]:
+        """Up to `size` lines, and what ended them: an error, the end of input (True), or nothing (False)."""
         window: list[str] = []
         while len(window) < size:
             try:
@@ -53,9 +53,9 @@ class Lines:
             except queue.Empty:
                 break
             if not isinstance(item, str):
-                return window, True if item is None else item
+                return window, item or True
             window.append(item)
-        return window, None
+        return window, False
 
     def _read(self) -> None:
         try:

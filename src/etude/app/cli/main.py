@@ -29,12 +29,8 @@ class Terminated(SystemExit):
 def main(words: Sequence[str]) -> int:
     """Run one command line; return its exit code. Nothing but a result reaches stdout, no traceback reaches anyone."""
     open_streams()
-    debug = "--debug" in words
     try:
-        with _sigterm_unwinds(), warnings.catch_warnings():
-            warnings.showwarning = _warn
-            code = _run([*words])
-        finish_stdout()
+        return _run_or_say(words, debug="--debug" in words)
     except BrokenPipeError:
         abandon_stdout()
         return CLOSED_PIPE
@@ -46,6 +42,17 @@ def main(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say("etude: interrupted.")
         return INTERRUPTED
+
+
+def _run_or_say(words: Sequence[str], *, debug: bool) -> int:
+    """Run one command line, and say in its place what went wrong; only what ends a process from outside gets past."""
+    try:
+        with _sigterm_unwinds(), warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = _run([*words])
+        finish_stdout()
+    except BrokenPipeError:
+        raise
     except EtudeError as error:
         _trace(debug=debug)
         say(block(error))
@@ -61,7 +68,7 @@ def main(words: Sequence[str]) -> int:
 def block(error: EtudeError) -> str:
     """The lines that tell of an error: one for each problem, at most six, the rest counted."""
     problems = error.problems if isinstance(error, ConfigError) else str(error).split("\n")
-    lines = [" ".join(problem.split("\n")) for problem in problems if problem.strip()] or [type(error).__name__]
+    lines = [problem.replace("\n", " ") for problem in problems if problem.strip()] or [type(error).__name__]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"and {len(lines) - LINES + 1} more problems."]
     return "\n".join(printable(f"etude: {line}") for line in lines)

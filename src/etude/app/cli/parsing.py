@@ -3,6 +3,7 @@
 import difflib
 import re
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Never
 
@@ -55,20 +56,19 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     >>> split(["a.toml", "--train.clip_grad", "1.0", "--json", "--run.name=b"])
     (['a.toml', '--json'], ['--train.clip_grad', '1.0', '--run.name=b'])
     """
+    end = words.index("--") if "--" in words else len(words)
     plain: list[str] = []
     overrides: list[str] = []
-    rest = iter(range(len(words)))
-    for index in rest:
-        word = words[index]
-        if word == "--":
-            return [*plain, *words[index:]], overrides
+    left = deque(words[:end])
+    while left:
+        word = left.popleft()
         if not OVERRIDE.fullmatch(word):
             plain.append(word)
             continue
         overrides.append(word)
-        if "=" not in word and index + 1 < len(words) and not words[index + 1].startswith("--"):
-            overrides.append(words[next(rest)])
-    return plain, overrides
+        if "=" not in word and left and not left[0].startswith("--"):
+            overrides.append(left.popleft())
+    return [*plain, *words[end:]], overrides
 
 
 class Parser(ArgumentParser):
@@ -82,7 +82,8 @@ class Parser(ArgumentParser):
         """Parse all words, flags anywhere among them; what is not known is an error that names the nearest flag."""
         found, unknown = self.parse_known_intermixed_args(words)
         if unknown:
-            raise ConfigError([self._unknown(word) for word in unknown if word.startswith("-")] or self._extra(unknown))
+            flags = [word for word in unknown if word.startswith("-")]
+            raise ConfigError([self._unknown(flag) for flag in flags] or self._extra(unknown))
         return found
 
     def _unknown(self, word: str) -> str:

@@ -8,13 +8,14 @@ import struct
 import time
 import tomllib
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from etude.app.cli.streams import printable, put, say
+from etude.app.layout import columns
 from etude.base.errors import StorageError
 from etude.base.files import json_or_empty
 from etude.train.end import End
@@ -22,7 +23,7 @@ from etude.train.end import End
 CONFIG, LOCK, CHECKPOINTS, METRICS = "config.toml", ".lock", "checkpoints", "metrics.jsonl"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
 COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
-NUMBERS = ("step", "epoch", "changed")
+NUMBERS = [COLUMNS.index(name) for name in ("step", "epoch", "changed")]
 SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -55,7 +56,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         for one in found:
             put(json.dumps(asdict(one), ensure_ascii=False))
     elif found:
-        put(table([cells(one) for one in found]))
+        rows = [COLUMNS, *map(cells, found)]
+        put("\n".join(map(printable, columns(rows, right=NUMBERS))))
     else:
         say(f"{folder} holds no runs.")
     return 0
@@ -63,9 +65,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
 
 def summaries(folder: Path) -> Iterator[Summary]:
     """The runs that lie in `folder`, or the one that it is."""
-    for path in [folder, *sorted(folder.iterdir())]:
-        if path.is_dir() and (path / CONFIG).is_file():
-            yield summary(path)
+    runs = (path for path in [folder, *sorted(folder.iterdir())] if (path / CONFIG).is_file())
+    yield from map(summary, runs)
 
 
 def summary(folder: Path) -> Summary:
@@ -116,42 +117,34 @@ def _is_held(file: BinaryIO) -> bool:
 
 def last_row(path: Path) -> dict[str, Any]:
     """The last whole row of a `metrics.jsonl`, read from its end."""
+    rows = map(_row, reversed(_end_of(path).split(b"\n")))
+    return next((row for row in rows if row is not None), {})
+
+
+def _end_of(path: Path) -> bytes:
+    """The last bytes of a file, more than the longest row has; none where it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - (1 << 16)))
-            lines = file.read().split(b"\n")
+            return file.read()
     except OSError:
-        return {}
-    for line in reversed(lines):
-        with suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict):
-                return row
-    return {}
+        return b""
 
 
-def cells(one: Summary) -> dict[str, str]:
-    """The texts of a run's row."""
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The object on a line of JSON; None where it holds none."""
+    with suppress(ValueError):
+        row = json.loads(line)
+        if isinstance(row, dict):
+            return row
+    return None
+
+
+def cells(one: Summary) -> tuple[str, ...]:
+    """The texts of a run's row, one for each of `COLUMNS`."""
     best = "" if one.best is None else f"{one.monitor} {one.best:.4g} at step {one.best_step:,}"
-    return {
-        "name": one.name,
-        "state": one.state,
-        "step": f"{one.step:,}",
-        "epoch": f"{one.epoch:.2f}",
-        "best": best,
-        "changed": age(one.changed_seconds),
-    }
-
-
-def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Aligned columns under their names; numbers to the right."""
-    lines = [{name: name for name in COLUMNS}, *rows]
-    width = {name: max(len(line[name]) for line in lines) for name in COLUMNS}
-    shaped = (
-        "  ".join(f"{line[name]:{'>' if name in NUMBERS else '<'}{width[name]}}" for name in COLUMNS) for line in lines
-    )
-    return "\n".join(printable(line.rstrip()) for line in shaped)
+    return (one.name, one.state, f"{one.step:,}", f"{one.epoch:.2f}", best, age(one.changed_seconds))
 
 
 def age(seconds: float) -> str:

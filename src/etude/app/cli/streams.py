@@ -1,6 +1,7 @@
 """The shell's three streams: UTF-8 in any locale, closed ones harmless, messages on stderr, results on stdout."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -25,10 +26,14 @@ def open_streams() -> None:
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - lives as long as the process
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as above
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as above
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(encoding="utf-8", errors=errors)
+    _write_utf8(sys.stdout, "surrogateescape")
+    _write_utf8(sys.stderr, "backslashreplace")
+
+
+def _write_utf8(stream: TextIO, errors: str) -> None:
+    """Let a stream write UTF-8; one that a caller has put in the place of the shell's may be left as it is."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def say(text: str) -> None:

@@ -13,8 +13,10 @@ from etude.base.config.command import Override
 from etude.base.config.components import is_import_path, nearest, quoted
 from etude.base.config.composing import compose, dotted
 from etude.base.config.fields import plain
+from etude.base.config.nest import value_at
 from etude.base.config.other_words import words
 from etude.base.config.reading import shown
+from etude.base.config.section import is_off
 from etude.base.errors import ConfigError
 
 TOOLS: Mapping[str, Tool] = {"slangmod": SLANGMOD}
@@ -34,13 +36,17 @@ class Converted:
 def tool_named(name: str) -> Tool:
     """The tool called `name`. Raises ConfigError for one whose files Etude does not read."""
     tool = TOOLS.get(name.lower())
-    if tool is not None:
-        return tool
-    near = nearest(name.lower(), TOOLS)
-    advice = f'; did you mean "{near}"?' if near else "."
-    if any(word.tool.lower() == name.lower() for word in words()):
-        advice = ": the words of this tool are known, but its files are not read yet."
-    raise ConfigError(f'--from must be {quoted(TOOLS)}, but is "{name}"{advice}')
+    if tool is None:
+        raise ConfigError(f'--from must be {quoted(TOOLS)}, but is "{name}"{_advice(name.lower())}')
+    return tool
+
+
+def _advice(name: str) -> str:
+    """End the refusal of a tool."""
+    if name in {word.tool.lower() for word in words()}:
+        return ": the words of this tool are known, but its files are not read yet."
+    near = nearest(name, TOOLS)
+    return f'; did you mean "{near}"?' if near else "."
 
 
 def convert(tool: Tool, file: Path, second: Path | None, flags: Sequence[str]) -> Converted:
@@ -67,6 +73,8 @@ def convert_alone(tool: Tool, file: Path, flags: Sequence[str]) -> tuple[dict[st
     return plain(compose(Config, None, parts.settings).data), parts.notes
 
 
+_SMOOTHING, _DECAY_ALL = ("loss", "label_smoothing"), ("optimizer", "decay_all")
+
 _STAND_IN = [
     Override(("task", "type"), "translation", "stand-in"),
     Override(("data", "train"), "train.tsv", "stand-in"),
@@ -83,7 +91,7 @@ class _Parts:
         translated = tool.translate(foreign.given)
         below = compose(Config, second, []).data if second else {}
         fitting, dropped = _fitting(translated.settings, below, foreign)
-        name = [] if _at(below, ("run", "name")) else [Override(("run", "name"), file.stem, shown(file))]
+        name = [] if value_at(below, ("run", "name")) else [Override(("run", "name"), file.stem, shown(file))]
         self.settings = [*fitting, *foreign.flags]
         """The tool's settings, then those of the command line, which win."""
         self.overrides = [*name, *self.settings]
@@ -91,37 +99,36 @@ class _Parts:
 
 
 def _fitting(
-    settings: Sequence[Override], below: Mapping[str, Any], foreign: Foreign
+    settings: Sequence[Override], below: Mapping[str, object], foreign: Foreign
 ) -> tuple[list[Override], list[str]]:
     """Leave out what the user's own parts do not take, and what the command line says in another way."""
-    kept, notes = [], []
     ours = {one.key: one.value for one in foreign.flags}
-    for one in settings:
-        name = dotted(one.key)
-        if name == "train.batch_size" and ours.get(("train", "batch_tokens"), False) not in {False, "none"}:
-            if foreign.given["batch_size"].where.startswith("--"):
-                kept.append(one)  # given twice on the command line, which is for Etude to refuse
-            continue
-        if name == "loss.label_smoothing" and is_import_path(_type(ours, below, "loss")):
-            notes.append(f"{name} is left out: the loss is your own.")
-            continue
-        if name == "optimizer.decay_all" and (("optimizer", "type") in ours or _at(below, one.key) is not None):
-            continue
-        kept.append(one)
-    return kept, notes
+    # Given twice on the command line, it is for Etude to refuse.
+    counts_tokens = not is_off(ours.get(("train", "batch_tokens")))
+    own_loss = is_import_path(_type(ours, below, "loss"))
+    unfit: dict[tuple[str, ...], bool] = {
+        ("train", "batch_size"): counts_tokens and not foreign.given["batch_size"].where.startswith("--"),
+        _SMOOTHING: own_loss,
+        _DECAY_ALL: ("optimizer", "type") in ours or value_at(below, _DECAY_ALL) is not None,
+    }
+    kept = [one for one in settings if not unfit.get(one.key)]
+    smoothed = own_loss and any(one.key == _SMOOTHING for one in settings)
+    return kept, [f"{dotted(_SMOOTHING)} is left out: the loss is your own."] if smoothed else []
 
 
-def _type(ours: Mapping[tuple[str, ...], Any], below: Mapping[str, Any], section: str) -> Any:
+def _type(ours: Mapping[tuple[str, ...], object], below: Mapping[str, object], section: str) -> object:
     given = below.get(section)
     return ours.get((section, "type"), given.get("type") if isinstance(given, Mapping) else given)
 
 
-def _replaced(tool: Tool, settings: Sequence[Override], below: Mapping[str, Any], second: Path | None) -> Iterator[str]:
+def _replaced(
+    tool: Tool, settings: Sequence[Override], below: Mapping[str, object], second: Path | None
+) -> Iterator[str]:
     """Tell which values of the second file the tool's take the place of."""
     if second is None:
         return
-    names = dict.fromkeys(dotted(one.key[:2]) for one in settings if _differs(_at(below, one.key[:2]), one))
-    if _at(below, ("train", "batch_tokens")):
+    names = dict.fromkeys(dotted(one.key[:2]) for one in settings if _differs(value_at(below, one.key[:2]), one))
+    if value_at(below, ("train", "batch_tokens")):
         names["train.batch_tokens"] = None
     if names:
         yield (
@@ -130,14 +137,8 @@ def _replaced(tool: Tool, settings: Sequence[Override], below: Mapping[str, Any]
         )
 
 
-def _differs(value: Any, one: Override) -> bool:
+def _differs(value: object, one: Override) -> bool:
     return value is not None and (len(one.key) > 2 or value != one.value)  # noqa: PLR2004 - below a section's key
-
-
-def _at(data: Any, key: Sequence[str]) -> Any:
-    for name in key:
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
 
 
 def _explained(error: ConfigError, tool: Tool, file: Path, second: Path | None) -> ConfigError:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from etude.app.config import Config
 from etude.app.convert.words import Given, Tool, Word
@@ -30,63 +29,75 @@ class Foreign:
     """The flags of the command line that are Etude's own."""
     notes: list[str] = field(default_factory=list)
     """What of the file is left out."""
+    problems: list[str] = field(default_factory=list)
+    """Mistakes, each in a sentence."""
 
 
 def read_foreign(tool: Tool, path: Path, flags: Sequence[str]) -> Foreign:
     """Read a file of `tool`, and the flags that are given with it. Raises ConfigError with every problem at once."""
     source = read(path)
-    found, problems = Foreign(), list[str]()
+    found = Foreign()
     for key, value in source.data.items():
-        if key == tool.section and isinstance(value, Mapping):
-            _take(tool, found, _in_section(tool, source, value), problems)
-        elif key == tool.section:
-            problems.append(f"{key} must be a table, [{key}], but is {brief(value)} ({_where(source, key)}).")
-        elif key in tool.left_out:
-            found.notes.append(_left_out(tool, source, key, value))
-        else:
-            problems.append(_unknown_section(tool, key, _where(source, key)))
-    if tool.section not in source.data and not problems:
+        _take_section(tool, found, source, key, value)
+    if tool.section not in source.data and not found.problems:
         found.notes.append(f"{shown(path)} has no [{tool.section}]: {tool.name}'s defaults are used.")
-    _take(tool, found, _of_flags(tool, found, flags, problems), problems)
-    if problems:
-        raise ConfigError(problems)
+    _take(tool, found, _of_flags(tool, found, flags))
+    if found.problems:
+        raise ConfigError(found.problems)
     for word in tool.words:
         found.given.setdefault(word.name, Given(word.default, f"{tool.name}'s default", is_default=True))
     return found
 
 
-def _in_section(tool: Tool, source: Source, section: Mapping[str, Any]) -> Iterator[tuple[str, Given]]:
+def _take_section(tool: Tool, found: Foreign, source: Source, key: str, value: object) -> None:
+    """Take in a section of the file, or a key above all sections."""
+    if key == tool.section and isinstance(value, Mapping):
+        _take(tool, found, _in_section(tool, source, value))
+    elif key == tool.section:
+        found.problems.append(f"{key} must be a table, [{key}], but is {brief(value)} ({_where(source, key)}).")
+    elif key in tool.left_out:
+        found.notes.append(_left_out(tool, source, key, value))
+    else:
+        found.problems.append(_unknown_section(tool, key, _where(source, key)))
+
+
+def _in_section(tool: Tool, source: Source, section: Mapping[str, object]) -> Iterator[tuple[str, Given]]:
     for name, value in section.items():
         yield name, Given(value, _where(source, tool.section, name))
 
 
-def _of_flags(tool: Tool, found: Foreign, flags: Sequence[str], problems: list[str]) -> Iterator[tuple[str, Given]]:
+def _of_flags(tool: Tool, found: Foreign, flags: Sequence[str]) -> Iterator[tuple[str, Given]]:
     """The flags in the tool's words; Etude's own are kept for Etude, and others are problems."""
     try:
         overrides = parse(flags)
     except ConfigError as error:
-        problems += error.problems
+        found.problems += error.problems
         return
     for one in overrides:
-        section, name = one.key[0], one.key[-1]
-        ours = section != tool.section or len(one.key) > 2 or (not tool.word(name) and name in TrainConfig.model_fields)  # noqa: PLR2004 - a section and its key
-        if ours:
+        if _is_ours(tool, one.key):
             found.flags.append(one)
         else:
-            yield name, Given(one.value, one.flag)
+            yield one.key[-1], Given(one.value, one.flag)
 
 
-def _take(tool: Tool, found: Foreign, pairs: Iterable[tuple[str, Given]], problems: list[str]) -> None:
+def _is_ours(tool: Tool, key: Sequence[str]) -> bool:
+    """Whether a key of the command line is Etude's: it is in no section of the tool, or a word of Etude's alone."""
+    if key[0] != tool.section or len(key) > 2:  # noqa: PLR2004 - a section and its key
+        return True
+    return tool.word(key[-1]) is None and key[-1] in TrainConfig.model_fields
+
+
+def _take(tool: Tool, found: Foreign, pairs: Iterable[tuple[str, Given]]) -> None:
     """Keep the values of words that are right; a later one takes the place of an earlier."""
     for name, one in pairs:
         word = tool.word(name)
         if word is None:
-            problems.append(_unknown_key(tool, name, one.where))
+            found.problems.append(_unknown_key(tool, name, one.where))
             continue
         try:
             found.given[word.name] = Given(word.check(one.value), one.where)
         except ValueError as error:
-            problems.append(_wrong(tool, word, one, str(error)))
+            found.problems.append(_wrong(tool, word, one, str(error)))
 
 
 def _wrong(tool: Tool, word: Word, one: Given, must: str) -> str:
@@ -97,16 +108,18 @@ def _wrong(tool: Tool, word: Word, one: Given, must: str) -> str:
 def _unknown_key(tool: Tool, name: str, where: str) -> str:
     """Refuse a key of the translated section, with what its writer may have meant."""
     key = f"{tool.section}.{name}"
-    head = f"{key} is not a key of {tool.name}'s [{tool.section}]; "
+    return f"{key} is not a key of {tool.name}'s [{tool.section}]; {_advice(tool, name, key)} ({where})."
+
+
+def _advice(tool: Tool, name: str, key: str) -> str:
     theirs = next((one.word for one in words_of(tool.name) if key in one.etude), None)
     if theirs is not None:
-        return f"{head}{tool.name} calls this {tool.section}.{theirs} ({where})."
+        return f"{tool.name} calls this {tool.section}.{theirs}"
     if name in TrainConfig.model_fields:
-        return f"{head}it is Etude's: give it as --{key} or in the second file ({where})."
-    near = nearest(name, [word.name for word in tool.words])
-    if near:
-        return f"{head}did you mean {tool.section}.{near}? ({where})."
-    return f"{head}it knows {', '.join(word.name for word in tool.words)} ({where})."
+        return f"it is Etude's: give it as --{key} or in the second file"
+    names = [word.name for word in tool.words]
+    near = nearest(name, names)
+    return f"did you mean {tool.section}.{near}?" if near else f"it knows {', '.join(names)}"
 
 
 def _unknown_section(tool: Tool, name: str, where: str) -> str:
@@ -118,14 +131,16 @@ def _unknown_section(tool: Tool, name: str, where: str) -> str:
     return f"{name} is not a section of {tool.name}; {advice} ({where})."
 
 
-def _left_out(tool: Tool, source: Source, key: str, value: Any) -> str:
+def _left_out(tool: Tool, source: Source, key: str, value: object) -> str:
     """Tell of a section, or of a key above all sections, that is not translated."""
-    what = f"{key} = {brief(value)}"
-    if isinstance(value, Mapping):
-        names = list(value)
-        listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-        what = f"[{key}]" + (f" ({listed})" if names else "")
+    what = f"[{key}]{_names(value)}" if isinstance(value, Mapping) else f"{key} = {brief(value)}"
     return f"{what} is left out: {tool.left_out[key]} ({_where(source, key)})."
+
+
+def _names(section: Mapping[str, object]) -> str:
+    """The first keys of a section, in brackets; nothing of an empty one."""
+    listed = [*section][:_SHOWN] + ["..."] * (len(section) > _SHOWN)
+    return f" ({', '.join(listed)})" if listed else ""
 
 
 def _where(source: Source, *key: str) -> str:

@@ -6,7 +6,6 @@ All counts of slangmod's schedules are batches. A step of its schedules is the u
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from etude.app.convert.words import Given, Tool, Translation, Word, number, one_of, or_off, setting, whole
 from etude.base.config.command import Override
@@ -63,7 +62,7 @@ def translate(given: Mapping[str, Given]) -> Translation:
 
 
 def _settings(given: Mapping[str, Given]) -> Iterator[Override]:
-    def of(key: str, word: str, value: Any = None) -> Override:
+    def of(key: str, word: str, value: object = None) -> Override:
         return setting(key, given[word].value if value is None else value, given[word])
 
     clip, patience = given["clip_grad"].value, given["patience"].value

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from etude.base.config.command import Override
 from etude.base.config.components import nearest, quoted
+from etude.base.config.section import is_off
 from etude.base.config.writing import inline
 
-Check = Callable[[Any], Any]
+Check = Callable[[object], object]
 """Gives a value as the tool reads it. Raises ValueError, with what it must be, for one that the tool refuses."""
 
 
@@ -63,7 +64,7 @@ class Tool:
         return next((word for word in self.words if word.name == asked), None)
 
 
-def setting(key: str, value: Any, given: Given) -> Override:
+def setting(key: str, value: object, given: Given) -> Override:
     """An Etude setting that came from a word."""
     return Override(tuple(key.split(".")), value, given.where)
 
@@ -71,7 +72,7 @@ def setting(key: str, value: Any, given: Given) -> Override:
 def whole(least: int) -> Check:
     """Read a whole number from `least` up; one written as 8e3 is one too."""
 
-    def check(value: Any) -> int:
+    def check(value: object) -> int:
         if not _is_number(value) or value != value // 1:
             raise ValueError("a whole number")
         if value < least:
@@ -84,13 +85,10 @@ def whole(least: int) -> Check:
 def number(text: str, allows: Callable[[float], bool]) -> Check:
     """Read a number for which `allows` holds; `text` says what that is, as in "more than 0"."""
 
-    def check(value: Any) -> float:
+    def check(value: object) -> float:
         if not _is_number(value):
             raise ValueError("a number")
-        try:
-            read = float(value)
-        except OverflowError:
-            read = math.copysign(math.inf, value)
+        read = _as_float(value)
         if not allows(read):  # false for NaN too, which compares with nothing
             raise ValueError(text)
         return read
@@ -98,13 +96,22 @@ def number(text: str, allows: Callable[[float], bool]) -> Check:
     return check
 
 
+def _as_float(value: float) -> float:
+    """A number as a float; a whole number beyond the largest is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def one_of(*names: str) -> Check:
     """Read one of some names, in whatever case."""
 
-    def check(value: Any) -> str:
-        if isinstance(value, str) and value.strip().lower() in names:
-            return value.strip().lower()
-        near = nearest(value, names) if isinstance(value, str) else ""
+    def check(value: object) -> str:
+        word = value.strip().lower() if isinstance(value, str) else ""
+        if word in names:
+            return word
+        near = nearest(str(value), names) if word else ""
         advice = f', but is {inline(value)}; did you mean "{near}"?' if near else ""
         raise ValueError(f"one of {quoted(names)}{advice}")
 
@@ -114,16 +121,16 @@ def one_of(*names: str) -> Check:
 def or_off(check: Check) -> Check:
     """Let a setting be off: `false`, or in the shell `none`."""
 
-    def optional(value: Any) -> Any:
-        off = value is None or value is False or (isinstance(value, str) and value.lower() == "none")
+    def optional(value: object) -> object:
+        said = value.lower() if isinstance(value, str) else value
         try:
-            return None if off else check(value)
+            return None if is_off(said) else check(value)
         except ValueError as error:
             raise ValueError(f"{error} or none") from None
 
     return optional
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,11 +1,10 @@
 """A plan as a picture: SVG, one panel a value, with the steps of validations and saves below."""
 
-import math
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from etude.app.plan.plan import SAVE, VALIDATE, Plan
-from etude.app.plan.text import facts, short
+from etude.app.plan.plan import SAVE, VALIDATE, Plan, Row
+from etude.app.plan.text import base, facts, finite, short, span
 from etude.app.plan.turns import thinned
 
 WIDTH, LEFT, RIGHT = 960, 96, 24
@@ -55,33 +54,40 @@ def _x(plan: Plan, step: float) -> float:
 
 def _epochs(plan: Plan, bottom: float) -> Iterator[str]:
     """A line at the end of each epoch, or of some."""
-    ends = [row.step for row in plan.rows if row.epoch >= 1 and abs(row.epoch - round(row.epoch)) < CLEAR]
+    ends = [row.step for row in plan.rows if _ends_an_epoch(row)]
     for step in thinned(ends, EPOCHS):
         x = _x(plan, step)
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="{GRID}"/>'
 
 
+def _ends_an_epoch(row: Row) -> bool:
+    return row.epoch >= 1 and abs(row.epoch - round(row.epoch)) < CLEAR
+
+
 def _panel(plan: Plan, name: str, top: float) -> Iterator[str]:
     """One value over the steps."""
-    points = [(row.step, row.values[name]) for row in plan.rows if math.isfinite(row.values[name])]
-    low, high = min((v for _, v in points), default=0.0), max((v for _, v in points), default=0.0)
-    base = 0.0 if 0 < low < high / 2 else low
-    told = f"{short(name)} (follows validations; shown without any fall)" if name in plan.following else short(name)
-    yield _text(LEFT, top - 6, told)
+    points = finite(plan, name)
+    follows = " (follows validations; shown without any fall)" if name in plan.following else ""
+    yield _text(LEFT, top - 6, short(name) + follows)
     yield (f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}" fill="none" stroke="{GRID}"/>')
-    if not points:
-        return
-    span = high - base
-    place = [(_x(plan, step), top + PANEL * (1 - (value - base) / span if span else 0.5)) for step, value in points]
+    if points:
+        yield from _curve(plan, points, top)
+
+
+def _curve(plan: Plan, points: Sequence[tuple[int, float]], top: float) -> Iterator[str]:
+    """The line through the values, and what its upper and lower edge stand for."""
+    low, high = span(points)
+    foot = base(low, high)
+    height = high - foot
+    shares = [(value - foot) / height if height else 0.5 for _, value in points]
+    place = [(_x(plan, step), top + PANEL * (1 - share)) for (step, _), share in zip(points, shares, strict=True)]
     if len(place) == 1:
         place.append((WIDTH - RIGHT, place[0][1]))
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
     yield f'<polyline fill="none" stroke="{LINE}" stroke-width="1.5" points="{path}"/>'
-    if span:
-        yield _text(LEFT - 6, top + 10, f"{high:.4g}", anchor="end")
-        yield _text(LEFT - 6, top + PANEL, f"{base:.4g}", anchor="end")
-    else:
-        yield _text(LEFT - 6, top + PANEL / 2 + 4, f"{high:.4g}", anchor="end")
+    edges = {top + 10: high, top + PANEL: foot} if height else {top + PANEL / 2 + 4: high}
+    for y, value in edges.items():
+        yield _text(LEFT - 6, y, f"{value:.4g}", anchor="end")
 
 
 def _strip(plan: Plan, name: str, colour: str, top: float) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """A plan as text: what the run is, a table of the steps that matter, and a chart of each value."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 
+from etude.app.layout import columns
 from etude.app.plan.plan import PREFIX, SAVE, VALIDATE, Plan, Row
 from etude.app.plan.turns import thinned
 
@@ -32,12 +33,7 @@ def text(plan: Plan, *, width: int = 80, plain: bool = False) -> Iterator[str]:
 
 def facts(plan: Plan) -> Iterator[str]:
     """How long the run is, what ends it, and when it validates, saves and logs."""
-    about = {name: "about " if name in plan.estimated else "" for name in ("steps", "epochs", "tokens")}
-    yield (
-        f"{plan.run}: {about['steps']}{plan.steps:,} {_many(plan.steps, 'step')}, "
-        f"{about['epochs']}{_number(round(plan.epochs, 4))} {_many(plan.epochs, 'epoch')}, "
-        f"{about['tokens']}{plan.tokens:,} tokens"
-    )
+    yield f"{plan.run}: {_length(plan)}"
     yield f"ends      {plan.reason or f'not with step {plan.steps:,}, where this plan stops'}"
     horizon = plan.horizon
     if horizon.steps is not None and horizon.steps != plan.steps:
@@ -49,18 +45,26 @@ def facts(plan: Plan) -> Iterator[str]:
     yield from (f"note      {note}" for note in plan.notes)
 
 
+def _length(plan: Plan) -> str:
+    """How long the run is, what is estimated of it marked."""
+    lengths = {
+        "steps": f"{plan.steps:,} {_many(plan.steps, 'step')}",
+        "epochs": f"{_number(round(plan.epochs, 4))} {_many(plan.epochs, 'epoch')}",
+        "tokens": f"{plan.tokens:,} tokens",
+    }
+    return ", ".join(f"about {told}" if name in plan.estimated else told for name, told in lengths.items())
+
+
 def table(plan: Plan) -> Iterator[str]:
     """The steps that matter, with the values that they are taken with."""
-    names = plan.names
-    heads = ["step", "epoch", *map(short, names), ""]
-    rows = [
-        [f"{row.step:,}", f"{row.epoch:.2f}", *(_number(row.values[name]) for name in names), _events(row)]
-        for row in chosen(plan)
-    ]
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads) - 1)]
-    for row in [heads, *rows]:
-        cells = [f"{cell:>{size}}" for cell, size in zip(row, widths, strict=False)]
-        yield "  ".join([*cells, row[-1]]).rstrip()
+    heads = ["step", "epoch", *map(short, plan.names), ""]
+    rows = [_cells(row, plan.names) for row in chosen(plan)]
+    yield from columns([heads, *rows], right=range(len(heads) - 1))
+
+
+def _cells(row: Row, names: Sequence[str]) -> list[str]:
+    """The texts of a step's row."""
+    return [f"{row.step:,}", f"{row.epoch:.2f}", *(_number(row.values[name]) for name in names), _events(row)]
 
 
 def chosen(plan: Plan) -> list[Row]:
@@ -68,35 +72,61 @@ def chosen(plan: Plan) -> list[Row]:
     rows = {row.step: row for row in plan.rows}
     epochs = [after.step for row, after in pairwise(plan.rows) if int(after.epoch) > int(row.epoch)]
     steps = {1, plan.steps}
-    for wanted in (
-        plan.turns,
-        [step for step in plan.moments[VALIDATE] if step in rows],
-        [step for step in plan.moments[SAVE] if step in rows],
-        epochs,
-    ):
-        steps.update(thinned([step for step in wanted if step not in steps], max(0, LINES - len(steps))))
-    between = [step for step in rows if step not in steps]
-    steps.update(thinned(between, max(0, BETWEEN - len(steps))))
+    for wanted in (plan.turns, _among(rows, plan.moments[VALIDATE]), _among(rows, plan.moments[SAVE]), epochs):
+        _add(steps, wanted, LINES)
+    _add(steps, rows, BETWEEN)
     return [rows[step] for step in sorted(steps)]
+
+
+def _among(rows: Container[int], steps: Iterable[int]) -> list[int]:
+    return [step for step in steps if step in rows]
+
+
+def _add(steps: set[int], wanted: Iterable[int], most: int) -> None:
+    """Add those that are wanted, or some of them, until there are `most`."""
+    new = [step for step in wanted if step not in steps]
+    steps.update(thinned(new, max(0, most - len(steps))))
 
 
 def chart(plan: Plan, name: str, *, width: int, plain: bool) -> Iterator[str]:
     """One value over the run, higher where it is more; a constant in one line."""
-    values = [(row.step, row.values[name]) for row in plan.rows if math.isfinite(row.values[name])]
-    low, high = min((v for _, v in values), default=0.0), max((v for _, v in values), default=0.0)
-    if low == high:
-        yield f"{short(name)}: {_number(high)} throughout" if values else f"{short(name)}: never a finite number"
-        return
-    yield short(name)
-    low = min(low, 0.0) if low > 0 and low < high / 2 else low
-    columns = sampled(values, plan.steps, max(10, min(width, plan.steps + MARGIN) - MARGIN))
-    levels = SHARP if plain else BLOCKS
+    points = finite(plan, name)
+    low, high = span(points)
+    if not points:
+        yield f"{short(name)}: never a finite number"
+    elif low == high:
+        yield f"{short(name)}: {_number(high)} throughout"
+    else:
+        yield short(name)
+        values = sampled(points, plan.steps, max(10, min(width, plan.steps + MARGIN) - MARGIN))
+        yield from _drawn(values, base(low, high), high, plain=plain)
+        end = f"step {plan.steps:,}"
+        yield " " * MARGIN + f"{'1':<{max(2, len(values) - len(end))}}{end}"
+
+
+def finite(plan: Plan, name: str) -> list[tuple[int, float]]:
+    """The steps at which a value is finite, each with the value."""
+    return [(row.step, row.values[name]) for row in plan.rows if math.isfinite(row.values[name])]
+
+
+def span(points: Iterable[tuple[int, float]]) -> tuple[float, float]:
+    """The lowest and the highest value; 0 where there is none."""
+    values = [value for _, value in points] or [0.0]
+    return min(values), max(values)
+
+
+def base(low: float, high: float) -> float:
+    """What the lower edge of a picture stands for: 0, where the values are all positive and some far above others."""
+    return 0.0 if 0 < low < high / 2 else low
+
+
+def _drawn(values: Sequence[float], low: float, high: float, *, plain: bool) -> Iterator[str]:
+    """The lines of a chart, a column for each value; its edges are labelled."""
+    levels, edge = (SHARP, "|") if plain else (BLOCKS, "│")
+    labels = {HEIGHT - 1: _number(high), 0: _number(low)}
     for line in reversed(range(HEIGHT)):
-        cells = (_cell((value - low) / (high - low) * HEIGHT - line, levels) for value in columns)
-        label = _number(high) if line == HEIGHT - 1 else _number(low) if line == 0 else ""
-        yield f"{label:>{MARGIN - 2}} {'|' if plain else '│'}{''.join(cells)}".rstrip()
-    end = f"step {plan.steps:,}"
-    yield " " * MARGIN + f"{'1':<{max(2, len(columns) - len(end))}}{end}"
+        cells = (_cell((value - low) / (high - low) * HEIGHT - line, levels) for value in values)
+        yield f"{labels.get(line, ''):>{MARGIN - 2}} {edge}{''.join(cells)}".rstrip()
 
 
 def sampled(values: Sequence[tuple[int, float]], steps: int, columns: int) -> list[float]:
@@ -135,9 +165,9 @@ def _listed(steps: Sequence[int]) -> str:
     """How often, and after which steps."""
     if not steps:
         return "never"
-    shown: Iterable[str] = (f"{step:,}" for step in steps)
+    shown = [f"{step:,}" for step in (steps if len(steps) <= LISTED else [*steps[:3], steps[-1]])]
     if len(steps) > LISTED:
-        shown = (*(f"{step:,}" for step in steps[:3]), "...", f"{steps[-1]:,}")
+        shown.insert(3, "...")
     times = "once" if len(steps) == 1 else f"{len(steps):,} times"
     return f"{times}, after {_many(len(steps), 'step')} {', '.join(shown)}"
 

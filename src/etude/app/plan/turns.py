@@ -70,7 +70,7 @@ class _Course:
         points = grid(self._last)
         # The step after each place too: two places may happen to lie at jumps.
         for low, high in pairwise(sorted({*points, *(step + 1 for step in points[:-1])})):
-            yield from (step for step in self._candidates(low, min(high, self._last - 1)) if self._is_turn(step))
+            yield from filter(self._is_turn, self._candidates(low, min(high, self._last - 1)))
 
     def at(self, step: int) -> float:
         """The value of a step."""
@@ -91,7 +91,8 @@ class _Course:
             return False
         if after == 0 and self.slope(step - 2) == 0:
             return True  # the first step at a new level
-        return not (step == self._last or (before == 0 and self.slope(step + 1) == 0))  # nor the last at an old one
+        last_at_an_old_one = before == 0 and self.slope(step + 1) == 0
+        return step != self._last and not last_at_an_old_one
 
     def _candidates(self, low: int, high: int) -> Iterator[int]:
         """The steps in (low, high + 1] that may be turns."""

@@ -37,11 +37,11 @@ def parse(given: Overrides) -> list[Override]:
     """
     if isinstance(given, Mapping):
         return _all_read(_of_python, given.items())
-    arguments = [item for item in given if isinstance(item, str)]
+    arguments = _of_kind(str, given)
     if len(arguments) == len(given):
         return _all_read(_of_shell, _flags(arguments))
-    ready = [item for item in given if isinstance(item, Override)]
-    return ready or _all_read(_of_python, [item for item in given if not isinstance(item, str | Override)])
+    pairs = [item for item in given if not isinstance(item, str | Override)]
+    return _of_kind(Override, given) or _all_read(_of_python, pairs)
 
 
 def value_of(text: str) -> Any:
@@ -60,6 +60,10 @@ def value_of(text: str) -> Any:
             raise ValueError(text) from None
         return text
     return text if isinstance(value, dt.date | dt.time) else value
+
+
+def _of_kind(kind: type[Value], items: Iterable[object]) -> list[Value]:
+    return [item for item in items if isinstance(item, kind)]
 
 
 def _toml_value(text: str) -> Any:

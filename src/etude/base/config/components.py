@@ -63,11 +63,10 @@ class Component:
         name, section = table.get("type", self.default), self.section(table)
         if section is None:
             raise self._unknown(name)
-        if section is self.imported:
-            return section.model_validate(_imported_table(section, table) | {"type": anchored(name)})
-        arguments = {key: part for key, part in table.items() if key != "type"}
-        tag = {"type": name} if "type" in section.model_fields else {}
-        return section.model_validate(arguments | tag)
+        of_user = section is self.imported
+        return section.model_validate(
+            _imported_table(section, table, name) if of_user else _table(section, table, name)
+        )
 
     def _is_read(self, value: object) -> TypeGuard[Section]:
         """Whether a value is one of the components, made already."""
@@ -106,9 +105,16 @@ class Component:
         return [left] if untyped else []
 
 
-def _imported_table(section: type[Section], table: Mapping[str, object]) -> dict[str, Any]:
-    """The keys of a table for a part of the user's: of the arguments that Etude does not read, plain values."""
-    return {key: part if key in section.model_fields else plain(part) for key, part in table.items()}
+def _table(section: type[Section], table: Mapping[str, object], name: str) -> dict[str, object]:
+    """What a section of Etude's is read from: the keys beside `type`, and that too where the section keeps it."""
+    arguments = {key: part for key, part in table.items() if key != "type"}
+    return arguments | {"type": name} if "type" in section.model_fields else arguments
+
+
+def _imported_table(section: type[Section], table: Mapping[str, object], name: str) -> dict[str, object]:
+    """What a part of the user's is read from: of the arguments that Etude does not know, plain values."""
+    known = section.model_fields
+    return {key: part if key in known else plain(part) for key, part in table.items()} | {"type": anchored(name)}
 
 
 def _branch(name: str, section: type[Section], handler: GetJsonSchemaHandler) -> dict[str, Any]:

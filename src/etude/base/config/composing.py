@@ -105,12 +105,7 @@ def _element(part: re.Match[str]) -> str | int:
 def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:
     """Give the layers of a file: those it extends in order, then itself."""
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links away from what was asked for
-    if "\0" in str(path):
-        raise ConfigError(f"{str(path)!r} cannot be read: a path holds no NUL character.")
-    real = Path(os.path.realpath(path))  # resolve() raises for links in a circle; reading says so in a sentence
-    if real in above:
-        circle = " -> ".join(map(shown, (*above[above.index(real) :], real)))
-        raise ConfigError(f"{shown(path)} extends itself: {circle}.")
+    real = _real(path, above)
     source = read(path)
     data = dict(source.data)
     for base in _bases(source, data.pop("extends", [])):
@@ -121,16 +116,27 @@ def _files(path: Path, above: tuple[Path, ...]) -> Iterator[Layer]:
     yield Layer(located(data, path.parent), origins)
 
 
+def _real(path: Path, above: tuple[Path, ...]) -> Path:
+    """Follow the links of a file that is none of those that extend it."""
+    if "\0" in str(path):
+        raise ConfigError(f"{str(path)!r} cannot be read: a path holds no NUL character.")
+    real = Path(os.path.realpath(path))  # resolve() raises for links in a circle; reading says so in a sentence
+    if real in above:
+        circle = " -> ".join(map(shown, (*above[above.index(real) :], real)))
+        raise ConfigError(f"{shown(path)} extends itself: {circle}.")
+    return real
+
+
 def _bases(source: Source, names: object) -> list[Path]:
     names = [names] if isinstance(names, str) else names
     where = Origin(source.path, source.lines.get(("extends",)))
     if not isinstance(names, list) or not all(map(_is_path, names)):
         raise ConfigError(f"extends must be the path of a config file or a list of them ({where}).")
-    bases = [source.path.parent / name for name in names]
-    for name, base in zip(names, bases, strict=True):
+    bases = {name: source.path.parent / name for name in names}
+    for name, base in bases.items():
         if not base.is_file():
             raise ConfigError(f'extends names "{name}", but {shown(base)} is not a file ({where}).')
-    return bases
+    return [bases[name] for name in names]
 
 
 def _is_path(name: object) -> bool:
@@ -204,9 +210,13 @@ class _Merge:
         for key in _outdone(group, given, high):
             low.pop(key, None)
         if len(given) > 1:
-            names = " and ".join(dotted((*place, key)) for key in given)
-            wheres = dict.fromkeys(str(self.high.origins.get((*place, key), "")) for key in given)
-            self.low.problems.append(f"{names} exclude each other: keep one of them ({' and '.join(wheres)}).")
+            self.low.problems.append(self._too_many([(*place, key) for key in given]))
+
+    def _too_many(self, keys: Sequence[Key]) -> str:
+        """Refuse several keys of an exclusive group in one layer."""
+        wheres = dict.fromkeys(str(self.high.origins.get(key, "")) for key in keys)
+        names = " and ".join(map(dotted, keys))
+        return f"{names} exclude each other: keep one of them ({' and '.join(wheres)})."
 
 
 def _section(annotation: object, value: object) -> type[Section]:

@@ -68,19 +68,29 @@ def check_signature(
     parameters = _parameters(function)
     if parameters is None:
         return
-    taken = [one for one in parameters[positional:] if one.kind in NAMED and one.name not in supplied]
-    known, given = [one.name for one in taken], list(arguments)
-    unknown = [] if _takes_anything(parameters) else _without(given, known)
-    meant = [nearest(key, known) for key in unknown]  # a misspelt argument is one mistake, not two
-    missing = _without([one.name for one in taken if one.default is inspect.Parameter.empty], [*given, *meant])
+    call = _Call(parameters, list(arguments), supplied, positional)
     name, end = getattr(function, "__qualname__", str(function)), _end_of(locate)
     problems = [
-        f"{where}.{key} is not an argument of {name}; {_advice(key, known, where)}{end(f'{where}.{key}')}"
-        for key in unknown
+        f"{where}.{key} is not an argument of {name}; {_advice(key, call.known, where)}{end(f'{where}.{key}')}"
+        for key in call.unknown
     ]
-    problems += [f"{where}.{key} is missing: {name} needs it{end(where)}" for key in missing]
+    problems += [f"{where}.{key} is missing: {name} needs it{end(where)}" for key in call.missing]
     if problems:
         raise ConfigError(problems)
+
+
+class _Call:
+    """Which of the arguments given a function takes, and what it lacks."""
+
+    def __init__(
+        self, parameters: Sequence[inspect.Parameter], given: Sequence[str], supplied: Collection[str], positional: int
+    ) -> None:
+        taken = [one for one in parameters[positional:] if one.kind in NAMED and one.name not in supplied]
+        self.known = [one.name for one in taken]
+        self.unknown = [] if _takes_anything(parameters) else _without(given, self.known)
+        needed = [one.name for one in taken if one.default is inspect.Parameter.empty]
+        meant = [nearest(key, self.known) for key in self.unknown]  # a misspelt argument is one mistake, not two
+        self.missing = _without(needed, [*given, *meant])
 
 
 def _without(names: Iterable[str], others: Collection[str]) -> list[str]:

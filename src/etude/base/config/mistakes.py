@@ -110,11 +110,12 @@ def _of_union(place: Steps, mistakes: Iterable[Mistake]) -> list[Mistake]:
     """Keep the branch with the fewest mistakes of those whose kind the value is; else say what kinds there are."""
     depth = sum(step.is_key for step in place)
     branches = list(_grouped(mistakes, lambda one: one.steps[len(place)].name).values())
-    meant = [some for some in branches if not any(other_kind(one, depth) for one in some)]
+    others = [[one for one in some if other_kind(one, depth)] for some in branches]
+    meant = [some for some, other in zip(branches, others, strict=True) if not other]
     if meant:
         fewest: list[Mistake] = min(meant, key=len)
         return _relevant(fewest, len(place) + 1)
-    return [_either([one for one in chain(*branches) if other_kind(one, depth)])]
+    return [_either([*chain(*others)])]
 
 
 def _grouped(items: Iterable[Item], group_of: Callable[[Item], Group]) -> dict[Group, list[Item]]:

@@ -1,6 +1,7 @@
 """Nests of tables, lists and plain values, as a TOML file holds them: looked into, listed, rebuilt and measured."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from etude.base.config.lines import Key
@@ -49,7 +50,7 @@ def leaves(value: object, place: Key = ()) -> Iterator[tuple[Key, Any]]:
         yield from leaves(part, (*place, key))
 
 
-def rebuilt(value: object, leaf: Callable[[object], object], name: Callable[[Any], object] = lambda key: key) -> Any:
+def rebuilt(value: object, leaf: Callable[[object], object], name: Callable[[object], object] = lambda key: key) -> Any:
     """Build a nest anew from the values at its ends, and its keys, by functions of them; tuples become lists."""
     if isinstance(value, Mapping):
         return {name(key): rebuilt(part, leaf, name) for key, part in value.items()}
@@ -62,8 +63,8 @@ def is_deeper(value: object, levels: int) -> bool:
     """Whether a nest has more than so many levels of tables and lists; asked without recursion, so of any depth."""
     level = [value]
     for _ in range(levels + 1):
-        inner = [part for part in level if isinstance(part, Mapping | list | tuple)]
-        if not inner:
+        nests = [part for part in level if isinstance(part, Mapping | list | tuple)]
+        if not nests:
             return False
-        level = [part for nest in inner for _, part in parts_of(nest)]
+        level = [part for _, part in chain(*map(parts_of, nests))]
     return True

@@ -92,17 +92,20 @@ class _Speaker:
 
     def advice(self, key: str, place: Key) -> str:
         """Say what the writer of an unknown key may have meant."""
-        section = self.section(place)
-        foreign = section.foreign if section is not None and issubclass(section, Section) else {}
         known = self.known(place)
-        advice = foreign.get(key) or hint(key) or self.elsewhere(key, place, known) or f"it knows {', '.join(known)}"
-        return f"{advice}?" if advice.startswith("did you") else advice
+        told = (self.foreign(key, place), hint(key), self.elsewhere(key, place, known))
+        return next(filter(None, told), f"it knows {', '.join(known)}")
+
+    def foreign(self, key: str, place: Key) -> str:
+        """Say what a key is for in another kind of the section; nothing where no kind has it."""
+        section = self.section(place)
+        return section.foreign.get(key, "") if section is not None and issubclass(section, Section) else ""
 
     def elsewhere(self, key: str, place: Key, known: Iterable[str]) -> str:
         """Guess what a misspelt or misplaced key was meant to be."""
         near = nearest(key, known)
         meant = (*place, near) if near else self.in_another_section(key, exactly=bool(place))
-        return f"did you mean {dotted(meant)}" if meant else ""
+        return f"did you mean {dotted(meant)}?" if meant else ""
 
     def in_another_section(self, key: str, *, exactly: bool) -> Key:
         """Find the section that has a key, or unless that must be exactly this, one close to it."""

@@ -34,7 +34,8 @@ def _others_off(group: Sequence[str], data: Mapping[str, object]) -> dict[str, N
     given = [key for key in group if not is_off(data.get(key))]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
-    return {key: None for key in group if key not in data} if given else {}
+    left_out = [key for key in group if key not in data]
+    return dict.fromkeys(left_out) if given else {}
 
 
 class Section(BaseModel):

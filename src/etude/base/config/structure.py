@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, product
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -70,8 +71,8 @@ def component_of(annotation: object) -> Component | None:
 def _limits(marks: Iterable[object]) -> dict[str, float]:
     """The limits that the marks of a type set, those inside of pydantic's own marks included."""
     every = [*marks]
-    every += [part for mark in every for part in getattr(mark, "metadata", ())]
-    return {name: getattr(mark, name) for mark in every for name in LIMITS if hasattr(mark, name)}
+    every += chain.from_iterable(getattr(mark, "metadata", ()) for mark in every.copy())
+    return {name: getattr(mark, name) for mark, name in product(every, LIMITS) if hasattr(mark, name)}
 
 
 def _sections(annotation: object, value: object) -> Iterator[type[BaseModel]]:

@@ -82,10 +82,10 @@ def _key(name: str) -> str:
 
 def _table(lines: list[str], place: tuple[str, ...], table: Mapping[str, object]) -> None:
     """Write the plain values of a table, then the tables below it."""
-    below = [key for key, value in table.items() if _has_header(place, value)]
-    lines += [f"{_key(key)} = {inline(value)}" for key, value in table.items() if key not in below]
-    for key in below:
-        _under_header(lines, (*place, key), table[key])
+    below = {key: value for key, value in table.items() if _has_header(place, value)}
+    lines += [f"{_key(key)} = {inline(table[key])}" for key in table if key not in below]
+    for key, value in below.items():
+        _under_header(lines, (*place, key), value)
 
 
 def _under_header(lines: list[str], place: tuple[str, ...], value: object) -> None:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import accumulate
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
@@ -50,15 +50,19 @@ class Chain(ScheduleSection):
         for number, part in enumerate(self.parts):
             if part.schedule in {"plateau", "newbob"}:
                 raise ValueError(f"must have parts that follow no validation, but is {part.schedule} in parts.{number}")
-        if self.at is not None:
+        if self.at is None:
+            self._check_lengths()
+        else:
             check_moments(self.at, "at", len(self.parts), "parts")
-            return self
+        return self
+
+    def _check_lengths(self) -> None:
+        """Refuse a part that does not tell when the next begins."""
         for number, part in enumerate(self.parts[:-1]):
             if part.course(_ANY) is None:
                 raise ValueError(
                     f"must give at, but is without, and parts.{number} ({part.schedule}) does not tell its length"
                 )
-        return self
 
     def bind(self, binding: Binding) -> Schedule:
         """Bind every part to its own stretch of the run."""
@@ -91,15 +95,13 @@ class Chain(ScheduleSection):
     def _starts(self, binding: Binding) -> list[int]:
         """Give the step that each part begins with."""
         if self.at is not None:
-            later = [binding.whole(moment, f"at.{number}") for number, moment in enumerate(self.at) if number]
-            return [0, *later]
-        courses = (
-            part.course(binding.part(number, binding.horizon.steps)) for number, part in enumerate(self.parts[:-1])
-        )
+            return [0, *(binding.whole(moment, f"at.{number}") for number, moment in enumerate(self.at[1:], start=1))]
+        steps = binding.horizon.steps
+        courses = [part.course(binding.part(number, steps)) for number, part in enumerate(self.parts[:-1])]
         return [0, *accumulate(rounded(course or 1) for course in courses)]
 
 
-def _anchored(value: Any) -> Any:
+def _anchored(value: object) -> object:
     return anchored(value) if isinstance(value, str) else value
 
 
@@ -134,7 +136,7 @@ class Function(ScheduleSection):
 
         return value
 
-    def _checked(self, function: Callable[..., Any], progress: Progress, key: str) -> float:
+    def _checked(self, function: Callable[..., object], progress: Progress, key: str) -> float:
         """Give the function's value for a step. Raises ConfigError where it fails, or is no number of the range."""
         where = f"from {self.schedule} at step {progress.step + 1}"
         try:
@@ -155,7 +157,7 @@ class Function(ScheduleSection):
         return iter(())
 
 
-def _tag(value: Any) -> str | None:
+def _tag(value: object) -> str | None:
     """Name the schedule that a table, or an object already made, is meant as."""
     name = value.get("schedule") if isinstance(value, Mapping) else getattr(value, "schedule", None)
     if is_import_path(name):

@@ -6,7 +6,7 @@ j = k + 1 - W; so j = 0 at step W - 1, which has the peak.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
@@ -83,7 +83,7 @@ class Linear(_Ending):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_spelling(cls, data: Any) -> Any:
+    def _one_spelling(cls, data: object) -> object:
         for one, other in (("peak", "from"), ("end", "to")):
             if isinstance(data, Mapping) and one in data and other in data:
                 raise ValueError(f"must give either {one} or {other}, which mean the same, but is given both")

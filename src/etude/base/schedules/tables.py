@@ -28,27 +28,28 @@ class Stairs(ScheduleSection):
 
     @model_validator(mode="after")
     def _when_is_said(self) -> Self:
-        if self.at is None:
-            if self.every is None:
-                raise ValueError("must give every or at, but is without both")
-            return self
-        check_moments(self.at, "at", len(self.values), "values")
+        if self.at is not None:
+            check_moments(self.at, "at", len(self.values), "values")
+        elif self.every is None:
+            raise ValueError("must give every or at, but is without both")
         return self
 
     def bind(self, binding: Binding) -> Schedule:
         """Look the value up."""
-        values, last = self.values, len(self.values) - 1
         if self.at is not None:
-            moments = [float(moment.amount) for moment in self.at]
-            position = binding.position(self.at[-1].unit, "at")
-            return lambda progress: values[bisect_right(moments, position(progress)) - 1]
-        every = self.every
+            return self._at_moments(self.at, binding)
+        values, last, every = self.values, len(self.values) - 1, self.every
         assert every is not None
         if every.unit == "percent" or binding.own_clock:
             steps = binding.steps(every, "every")
             return lambda progress: values[min(last, int(progress.step / steps))]
         passed = every.passed
         return lambda progress: values[min(last, passed(progress))]
+
+    def _at_moments(self, at: Sequence[Duration], binding: Binding) -> Schedule:
+        values, moments = self.values, [float(moment.amount) for moment in at]
+        position = binding.position(at[-1].unit, "at")
+        return lambda progress: values[bisect_right(moments, position(progress)) - 1]
 
     def extremes(self) -> Iterator[Extreme]:
         """Give all values."""
