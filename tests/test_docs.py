@@ -193,3 +193,10 @@ def test_the_config_on_the_first_screen_has_twelve_lines_and_the_python_six():
 
     assert len(config.strip().split("\n")) == 12
     assert len([line for line in python.split("\n") if line]) == 6
+
+
+def test_a_newcomer_reads_at_most_300_lines_to_know_the_whole():
+    train = ROOT / "src" / "etude" / "train"
+    read = [ROOT / "docs" / "architecture.md", train / "loop.py", train / "learner.py"]
+
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in read) <= 300
