@@ -7,7 +7,6 @@ from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.train import interrupted, plan, summary
 from etude.app.cli.waiting import NOTES
-from etude.app.config import LoadedConfig, load_config
 from etude.app.fork.branch import branch, is_underway
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
@@ -15,6 +14,7 @@ from etude.app.running import build_job, train_run
 from etude.app.runs.folder import CONFIG, remove_tree
 from etude.base.errors import ConfigError, DataError, RefusedError
 from etude.base.says import Say
+from etude.tasks.config import LoadedConfig, load_config
 from etude.train.interrupt import Interrupted
 from etude.train.lock import claimed
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.build import imported_files
-from etude.app.config import Config, LoadedConfig, load_config
 from etude.app.fork.allowed import begins_anew, judge, judge_weights
 from etude.app.fork.plan import FORK, as_json, changed, plain_state, progress_of, read_fork
 from etude.app.fork.start import PARENTS_ROWS, SHARED, copy_folder
@@ -29,6 +28,7 @@ from etude.base.files import (
     write_bytes,
     write_json,
 )
+from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.train.end import End
 from etude.train.fit import fit
 from etude.train.interrupt import Interrupts

@@ -10,13 +10,13 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from etude.app.config import LoadedConfig, load_config
 from etude.app.runs.changes import Change, changes_between
 from etude.app.runs.folder import CONFIG
 from etude.base.config.reading import read
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.progress import Progress
+from etude.tasks.config import LoadedConfig, load_config
 from etude.train.end import End
 from etude.train.job import as_durations
 from etude.train.memory.checkpoint.content import STATE_JSON

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from etude.app.corpus import TOKENIZERS
 from etude.app.fork.allowed import judge
 from etude.app.fork.plan import FORK, Plan, as_json, plain_state, progress_of, read_fork
 from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT
@@ -26,6 +25,7 @@ from etude.base.files import (
     write_text,
 )
 from etude.base.progress import Progress
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.reader import verify
 from etude.train.memory.checkpoint.store import Store
 from etude.train.watch.record import METRICS
