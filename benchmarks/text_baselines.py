@@ -16,10 +16,10 @@ from pathlib import Path
 
 from measuring import Section, print_section
 
-from etude.app.config import load_config
-from etude.app.corpus import open_corpus
-from etude.app.texts import Texts
 from etude.data.store.text_table import TextTable
+from etude.tasks.config import load_config
+from etude.tasks.language_model.config import TextRun
+from etude.tasks.language_model.data import Texts, prepare
 
 DISCOUNT = 0.75
 
@@ -84,12 +84,13 @@ def compressed(content: bytes) -> int:
 
 
 def section(recipe: Path) -> Section:
-    loaded = load_config(recipe)
-    texts = open_corpus(loaded.config, ["train", "val"], print)
-    assert isinstance(texts, Texts)
+    config = load_config(recipe).config
+    assert isinstance(config, TextRun)
+    texts = prepare(config, ["train", "val"], print)
+    vocabulary = texts.processor.tokenizer.size
     train, val = (text_of(texts, split) for split in ("train", "val"))
     behind = compressed(train + val) - compressed(train)
-    model = Trigram(tokens_of(texts.splits["train"].tables), texts.tokenizer.size)
+    model = Trigram(tokens_of(texts.splits["train"].tables), vocabulary)
     trigram = model.bits(tokens_of(texts.splits["val"].tables))
     rows = [
         ["xz -9, the validation text alone", f"{8 * compressed(val) / len(val):.3f}"],
@@ -99,7 +100,7 @@ def section(recipe: Path) -> Section:
     return Section(
         "Bits per byte without a network",
         f"{recipe.name}: {len(train) / 1e6:.1f} MB for training, {len(val) / 1e6:.2f} MB of unseen "
-        f"documents, {texts.tokenizer.size:,} tokens.",
+        f"documents, {vocabulary:,} tokens.",
         ["model", "bits per byte"],
         rows,
     )

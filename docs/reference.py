@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from etude.app.config import Config
 from etude.base.config.json_schema import schema
+from etude.tasks.config import any_config
 
 GUIDE = Path(__file__).parent / "guide"
 
@@ -42,7 +42,7 @@ Table = Mapping[str, Any]
 
 def reference() -> str:
     """The page of all keys, section by section, in the order in which a config is usually written."""
-    root = schema(Config)
+    root = schema(any_config())
     lines = [
         WRITTEN,
         "",
@@ -60,7 +60,7 @@ def reference() -> str:
 def coming_from() -> str:
     """The page of other tools' words."""
     text = resources.files("etude.base.config").joinpath("other_words.json").read_text(encoding="utf-8")
-    words, root = json.loads(text), schema(Config)
+    words, root = json.loads(text), schema(any_config())
     lines = [
         WRITTEN,
         "",

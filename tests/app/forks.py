@@ -3,11 +3,11 @@
 import json
 
 from etude.app.cli.fork import bring
-from etude.app.config import load_config
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
 from etude.app.running import train_run
 from etude.app.runs.folder import CONFIG
+from etude.tasks.config import load_config
 
 WORDS = ("one", "two", "three", "four", "five", "six")
 CLOCK = ("_seconds", "_per_second", "_memory")

@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from etude.app.config import Config
 from etude.app.runs.changes import Change, judged, machine_notes
 from etude.base.config.meaning import meaning_of
 from etude.base.errors import RefusedError
+from etude.tasks.config import any_config
 
 NOW = {"hardware": {"threads": 2, "processor": "A"}, "versions": {"torch": "2.13.0"}}
 
 
 def change(key, old, new):
-    return Change(key, old, new, meaning_of(Config, key))
+    return Change(key, old, new, meaning_of(any_config(), key))
 
 
 def test_a_longer_run_is_noted_and_another_model_refused():

@@ -8,8 +8,8 @@ import pytest
 
 from etude.__main__ import main
 from etude.app import demo
-from etude.app.config import load_config
 from etude.app.runs.environment import commit, environment
+from etude.tasks.config import load_config
 
 
 def test_the_package_carries_the_recipe_that_the_demo_trains():

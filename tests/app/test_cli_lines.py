@@ -12,23 +12,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.app.cli.complete import complete
 from etude.app.cli.lines import LARGEST, Lines
-from etude.app.cli.predict import form, stream_out
+from etude.app.cli.predict import Input, asked_by, write_out
 from etude.base.errors import DataError
+from etude.tasks.best_lines import BestLines
+from etude.tasks.language_model.predictor import Completions
 from etude.tasks.language_model.task import Completion, Scored
+from etude.tasks.task_type import Asked
 from etude.tasks.translation.task import Translation
 
-PLAIN = Namespace(n_best=1, json=False)
+
+class Echo:
+    """Predicts each line itself, and turned around."""
+
+    def predict(self, lines, **_):
+        return iter([[Translation(text, -1.0, -2.0), Translation(text[::-1], -3.0, -4.0)] for text in lines])
 
 
-def echo(window):
-    return iter([[Translation(text, -1.0, -2.0), Translation(text[::-1], -3.0, -4.0)] for text in window])
+def asked(out, *, json=False, **flags):
+    """What a command line with these flags asks for."""
+    return asked_by(Namespace(json=json, batch_size=4), flags, out)
 
 
-def answered(content, arguments=PLAIN):
-    out = io.StringIO()
-    stream_out(Lines(io.BytesIO(content), "input"), echo, out, form(arguments, out))
+def answered(content, *, out=None, json=False, **flags):
+    out = out or io.StringIO()
+    answers = BestLines(Echo()).answers(Input(io.BytesIO(content), "input"), asked(out, json=json, **flags))
+    write_out(answers, out)
     return out.getvalue()
 
 
@@ -54,8 +63,8 @@ def test_an_answer_comes_before_the_input_ends():
 
     out = Out()
     with os.fdopen(reader, "rb") as stream:
-        lines = Lines(stream, "input")
-        thread = threading.Thread(target=stream_out, args=(lines, echo, out, form(PLAIN, out)))
+        parts = BestLines(Echo()).answers(Input(stream, "input"), Asked())
+        thread = threading.Thread(target=write_out, args=(parts, out))
         thread.start()
         for text in (b"one\n", b"two\n"):
             os.write(writer, text)
@@ -76,13 +85,13 @@ def test_invalid_utf8_names_its_line_after_the_lines_before_it_were_answered():
     out = io.StringIO()
 
     with pytest.raises(DataError, match=r"^input, line 2 must be UTF-8, but holds the byte 0xff at position 3\.$"):
-        stream_out(Lines(io.BytesIO(b"good\nno\xff\n"), "input"), echo, out, form(PLAIN, out))
+        answered(b"good\nno\xff\n", out=out)
 
     assert out.getvalue() == "good\n"
 
 
 def test_json_gives_source_prediction_score_and_as_many_predictions_as_asked():
-    one = answered("a\u00e9\n".encode(), Namespace(n_best=2, json=True))
+    one = answered("a\u00e9\n".encode(), json=True, n_best=2)
 
     assert one == (
         '{"source": "a\u00e9", "prediction": "a\u00e9", "score": -1.0, '
@@ -91,7 +100,7 @@ def test_json_gives_source_prediction_score_and_as_many_predictions_as_asked():
 
 
 def test_several_plain_predictions_stand_under_the_number_of_their_line():
-    assert answered(b"ab\ncd\n", Namespace(n_best=2, json=False)) == (
+    assert answered(b"ab\ncd\n", n_best=2) == (
         "1\t-1.000000\tab\n1\t-3.000000\tba\n2\t-1.000000\tcd\n2\t-3.000000\tdc\n"
     )
 
@@ -104,7 +113,7 @@ class Terminal(io.StringIO):
 def test_control_characters_are_escaped_for_a_terminal_alone():
     here, there = Terminal(), io.StringIO()
     for out in (here, there):
-        stream_out(Lines(io.BytesIO(b"a\x1b[31m\n"), "input"), echo, out, form(PLAIN, out))
+        answered(b"a\x1b[31m\n", out=out)
 
     assert here.getvalue() == "a\\x1b[31m\n"
     assert there.getvalue() == "a\x1b[31m\n"
@@ -122,13 +131,12 @@ class Red:
         return (Scored(-1.0, [("", -1.0)], 8) for _ in window)
 
 
-@pytest.mark.parametrize("options", [{"raw": False}, {"raw": True}, {"score": True}])
+@pytest.mark.parametrize("options", [{}, {"raw": True}, {"score": True}])
 def test_completions_and_scores_are_escaped_for_a_terminal_too(options):
-    arguments = Namespace(**{"score": False, "json": False, "whole": False, "batch_size": 4, "raw": False, **options})
-    arguments.prompt = ["\x1b[31m"]
     here, there = Terminal(), io.StringIO()
     for out in (here, there):
-        complete(Red(), arguments, (io.BytesIO(), "input"), out)
+        given = asked(out, prompt=["\x1b[31m"], **options)
+        write_out(Completions(Red()).answers(Input(io.BytesIO(), "input"), given), out)
 
     assert here.getvalue() == there.getvalue().replace("\x1b", "\\x1b")
     assert "\x1b[31m" in there.getvalue()

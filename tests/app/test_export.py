@@ -10,8 +10,7 @@ from safetensors import safe_open
 
 import etude
 from etude.__main__ import main
-from etude.app.export import export, export_task
-from etude.app.export_decoder import FOREIGN
+from etude.app.export import export, whole
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.data.tokens.config import BpeConfig
 from etude.data.tokens.tokenizers import EOS, tokenizer_from
@@ -21,7 +20,10 @@ from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import InitConfig
 from etude.search.sampling import generate
 from etude.tasks.hf.task import HfTask
+from etude.tasks.hf.type import HF
+from etude.tasks.language_model.export import FOREIGN
 from etude.tasks.language_model.task import LanguageModelConfig, LanguageModelTask
+from etude.tasks.language_model.type import LANGUAGE_MODEL
 
 TEXTS = [
     f"the {a} house stands on a {b} hill, and the {b} dog ran over it" for a in ("red", "green") for b in ("old", "new")
@@ -71,8 +73,9 @@ def decoder(tokenizer, *, init=None, **options):
     return LanguageModelTask(model, config, tokenizer=tokenizer).eval()
 
 
-def refuse(_):
-    raise AssertionError("transformers has a model like it")
+def export_task(task, folder, kind=LANGUAGE_MODEL):
+    """Export to the library alone: Etude's own form would need a run."""
+    whole(folder, lambda part: kind.export(task, None, part))
 
 
 def loaded(folder):
@@ -85,7 +88,7 @@ def loaded(folder):
 def test_an_exported_decoder_gives_the_same_logits_and_greedy_texts(name, own, tmp_path):
     task = decoder(own, **SHAPES[name])
 
-    export_task(task, tmp_path / "out", refuse)
+    export_task(task, tmp_path / "out")
 
     model, tokenizer = loaded(tmp_path / "out")
     for prompt, found in zip(PROMPTS, task.predict(PROMPTS), strict=True):
@@ -104,7 +107,7 @@ def test_an_exported_decoder_gives_the_same_logits_and_greedy_texts(name, own, t
 def test_a_foreign_tokenizer_keeps_its_ids_and_ours_come_behind(preset, foreign, tmp_path):
     task = decoder(foreign, preset=preset)
 
-    export_task(task, tmp_path / "out", refuse)
+    export_task(task, tmp_path / "out")
 
     model, tokenizer = loaded(tmp_path / "out")
     ids = tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]
@@ -123,7 +126,7 @@ def test_a_foreign_tokenizer_keeps_its_ids_and_ours_come_behind(preset, foreign,
 def test_what_mup_scales_is_in_the_exported_weights(preset, own, tmp_path):
     task = decoder(own, preset=preset, init=InitConfig(scheme="mup", base_width=8, base_head_width=2))
 
-    export_task(task, tmp_path / "out", refuse)
+    export_task(task, tmp_path / "out")
 
     ids = torch.tensor([own.encode(TEXTS[1])])
     with torch.no_grad():
@@ -146,18 +149,18 @@ REFUSED = {
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_neither_gpt2_nor_llama_has_is_refused_naming_the_key(key, own, tmp_path):
     with pytest.raises(ConfigError, match=key):
-        export_task(decoder(own, **REFUSED[key]), tmp_path / "out", refuse)
+        export_task(decoder(own, **REFUSED[key]), tmp_path / "out")
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tuned_model_of_the_library_is_saved_as_it_saves_itself(own, tmp_path):
-    export_task(decoder(own, preset="llama"), tmp_path / "first", refuse)
+    export_task(decoder(own, preset="llama"), tmp_path / "first")
     task = HfTask.from_folder(tmp_path / "first", max_tokens=6)
     with torch.no_grad():
         task.model.lm_head.weight.mul_(-1.5)
 
-    export_task(task, tmp_path / "tuned", refuse)
+    export_task(task, tmp_path / "tuned", HF)
 
     again = HfTask.from_folder(tmp_path / "tuned", max_tokens=6)
     assert list(again.predict(PROMPTS)) == list(task.predict(PROMPTS))
@@ -228,7 +231,7 @@ def test_an_empty_folder_is_filled(run, tmp_path):
 
 
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("etude.app.export.write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr("etude.tasks.own_form.write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
 
     with pytest.raises(StorageError, match=r"out: No space left on device"):
         export(run, tmp_path / "out")
@@ -260,7 +263,7 @@ def test_a_run_with_code_of_its_own_is_refused(run, tmp_path):
 
 
 def test_the_config_says_how_texts_begin_and_end(own, tmp_path):
-    export_task(decoder(own, preset="llama"), tmp_path / "out", refuse)
+    export_task(decoder(own, preset="llama"), tmp_path / "out")
 
     said = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert (said["bos_token_id"], said["eos_token_id"], said["pad_token_id"]) == (EOS, EOS, 0)

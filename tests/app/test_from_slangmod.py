@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from etude.__main__ import main
-from etude.app.config import load_config
 from etude.app.convert.slangmod import LEFT_OUT, SLANGMOD
 from etude.base.config.other_words import words
+from etude.tasks.config import load_config
 
 SECOND = """
 [task]

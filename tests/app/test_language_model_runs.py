@@ -328,8 +328,8 @@ def test_a_key_of_text_is_named_where_pairs_are_meant(place, capsys):
 
 
 def test_keys_of_other_kinds_of_data_are_all_named():
-    from etude.data.config import DataConfig
-    from etude.data.text_config import TextDataConfig
+    from etude.tasks.language_model.config import TextDataConfig
+    from etude.tasks.translation.config import DataConfig
 
     pairs, text = set(DataConfig.model_fields), set(TextDataConfig.model_fields)
     assert set(DataConfig.foreign) == text - pairs

@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from etude.app.build import build_loss, build_terms
-from etude.app.config import load_config
+from etude.app.build import build_terms
 from etude.app.running import train_run
 from etude.base.errors import ConfigError
 from etude.model.losses import CrossEntropyWithZ
+from etude.tasks.config import load_config
+from etude.tasks.parts import build_loss
 from etude.tasks.translation.task import TranslationTask
 from etude.train.memory.checkpoint import read_weights
 
@@ -302,7 +303,7 @@ def test_a_weight_of_a_term_that_is_not_there_ends_the_run_at_its_first_step(hom
 def test_a_schedule_of_a_z_loss_may_begin_at_zero(home):
     config = loaded(home, '\n[loss]\nz_loss = { schedule = "linear", from = 0.0, to = 1.0, over = "4 steps" }\n').config
 
-    assert isinstance(build_loss(config), CrossEntropyWithZ)
+    assert isinstance(build_loss(config, ignored=0), CrossEntropyWithZ)
 
 
 def test_constants_and_schedules_of_weights_are_brought_into_force_in_place(home):

@@ -6,13 +6,17 @@ from typing import get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from etude.app.config import Config, PairsConfig, SamplesConfig, TextConfig
 from etude.app.python.options import TrainerOptions
 from etude.base.config.components import Component, Imported
 from etude.base.config.json_schema import schema
 from etude.base.config.meaning import meaning_of
 from etude.base.config.structure import alternatives, annotated, fields_of
+from etude.tasks.config import any_config
+from etude.tasks.hf.config import HfRun
+from etude.tasks.language_model.config import TextRun
+from etude.tasks.translation.config import TranslationRun
 
+Config = any_config()
 PLACE = ("run.name", "run.dir")
 SILENT = (
     *PLACE,
@@ -95,7 +99,7 @@ def test_there_are_keys_of_every_section():
     assert {"data.block_size", "model.mine", "loss.terms.NAME.weight", "optimizer.learning_rate.peak"} <= set(KEYS)
 
 
-@pytest.mark.parametrize("root", [Config, PairsConfig, TextConfig, SamplesConfig, TrainerOptions])
+@pytest.mark.parametrize("root", [Config, TranslationRun, TextRun, HfRun, TrainerOptions])
 def test_every_key_means_what_it_always_has(root):
     keys = sorted(set(keys_of(root)))
 
@@ -111,7 +115,7 @@ def test_every_key_means_what_it_always_has(root):
         assert meaning.governs == {part for part, places in GOVERNING.items() if is_below(key, places)}, key
 
 
-@pytest.mark.parametrize("root", [PairsConfig, TextConfig, SamplesConfig])
+@pytest.mark.parametrize("root", [TranslationRun, TextRun, HfRun])
 def test_a_key_means_the_same_in_every_kind_of_config(root):
     for key in set(keys_of(root)):
         assert meaning_of(root, key) == meaning_of(Config, key), key

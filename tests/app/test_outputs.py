@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from etude.app.cli.main import main
-from etude.app.config import load_config
 from etude.app.running import train_run
 from etude.app.runs.run import Run
 from etude.callbacks import tables
 from etude.metrics.text import CorpusScore
+from etude.tasks.config import load_config
 
 CONFIG = """
 [task]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from etude.app.config import load_config
+from etude.tasks.config import load_config
 
 RECIPE = Path(__file__).parent.parent.parent / "recipes" / "translation.toml"
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from etude.app.config import load_config
 from etude.app.running import train_run
 from etude.base.errors import ConfigError
+from etude.tasks.config import load_config
 
 CONFIG = """
 [task]

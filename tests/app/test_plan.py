@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etude.app.config import load_config
 from etude.app.plan.plan import LOG, SAVE, VALIDATE, plan
 from etude.app.plan.turns import turns
 from etude.app.running import train_run
 from etude.base.errors import ConfigError, DataError
 from etude.data.feeds.pairs import PairFeed, pair_feed
 from etude.data.feeds.table_feed import TableFeed
+from etude.tasks.config import load_config
 
 WORDS = ("one", "two", "three", "four", "five", "six")
 CONFIG = """

@@ -9,7 +9,6 @@ from etude.train.training import Training
 from forks import KilledError, about, bits, files, killed, parent, quiet, rows, written
 
 from etude.app.cli.fork import bring
-from etude.app.config import load_config
 from etude.app.fork import about as abouts
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
@@ -20,6 +19,7 @@ from etude.app.stages.table import STAGES, kind_of, stages_of
 from etude.app.stages.train import Train
 from etude.base.errors import ConfigError
 from etude.base.files import write_json
+from etude.tasks.config import load_config
 
 PAIRS = 30
 

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from etude.base.errors import DataError
-from etude.data.config import DataConfig
 from etude.data.files.names import AlignedFiles
 from etude.data.files.parallel import BadSampleError, open_pairs
 from etude.data.files.skipped import Allowance
+from etude.tasks.translation.config import DataConfig
 
 HEAD = b"source\ttarget\n"
 

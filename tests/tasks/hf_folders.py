@@ -8,7 +8,7 @@ import torch
 import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from etude.tasks.hf.folder import quiet
+from etude.tasks.transformers_library import quiet
 
 WORDS = re.findall(r"\w+", "the cat sat on a mat and the dog ran to the red house over one green hill")
 TEXTS = [" ".join(WORDS[start : start + size]) + "." for start in range(0, 12, 2) for size in (3, 5, 9)]

@@ -15,7 +15,7 @@ from etude.data.tokens.tokenizers import load_tokenizer
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
 from etude.tasks.hf.config import HfConfig
 from etude.tasks.hf.feed import hf_feed
-from etude.tasks.hf.folder import HfModelConfig, load_parts, store_parts, stored_parts
+from etude.tasks.hf.folder import HfModelConfig, load_parts, stored_parts
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import Fields, open_samples
 from etude.tasks.hf.task import HfTask
@@ -307,7 +307,7 @@ def test_a_run_needs_its_model_folder_no_more(folders, tmp_path):
     parts = load_parts(HfModelConfig(path=folders["gpt2"]))
     task = HfTask(parts, HfConfig(max_tokens=5))
     trainer().save(tmp_path / "saved", task)
-    store_parts(parts.model, parts.tokenizer, tmp_path / "tokenizers")
+    parts.save(tmp_path / "tokenizers")
 
     again = HfTask.load(tmp_path / "saved", parts=stored_parts(tmp_path / "tokenizers"), config=HfConfig(max_tokens=5))
 

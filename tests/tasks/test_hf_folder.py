@@ -9,7 +9,7 @@ from hf_folders import CHATML, folder
 from safetensors.torch import load_file, save_file
 
 from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.tasks.hf.folder import HfModelConfig, load_parts, longest, store_parts, stored_parts
+from etude.tasks.hf.folder import HfModelConfig, load_parts, longest, stored_parts
 from etude.tasks.hf.task import HfTask
 
 
@@ -190,7 +190,7 @@ def test_the_answers_end_of_a_template_ends_predictions(models):
 
 def test_what_a_run_keeps_makes_the_same_model_without_its_weights(models, tmp_path):
     parts = load(models["chat"])
-    store_parts(parts.model, parts.tokenizer, tmp_path / "kept")
+    parts.save(tmp_path / "kept")
 
     again = stored_parts(tmp_path / "kept")
 
@@ -198,7 +198,7 @@ def test_what_a_run_keeps_makes_the_same_model_without_its_weights(models, tmp_p
     assert again.model.config.to_dict() | {"_name_or_path": ""} == parts.model.config.to_dict() | {"_name_or_path": ""}
     assert not list((tmp_path / "kept").glob("*.safetensors"))
     again.model.load_state_dict(parts.model.state_dict())
-    store_parts(parts.model, parts.tokenizer, tmp_path / "kept")  # is kept as it is
+    parts.save(tmp_path / "kept")  # is kept as it is
 
 
 def test_the_bound_of_positions_is_the_models(models):

@@ -113,7 +113,7 @@ def test_mistakes_about_freezing_are_said_in_a_sentence():
 
 
 def test_a_composed_config_with_a_frozen_pattern_reads_back(tmp_path):
-    from etude.app.config import load_config
+    from etude.tasks.config import load_config
 
     (tmp_path / "a.toml").write_text(
         """

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from etude.app.config import Config
-from etude.app.corpus import TOKENIZERS, open_corpus
 from etude.app.running import build_job
 from etude.app.runs.folder import compare
 from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
 from etude.callbacks.progress import span
+from etude.tasks.config import Config
+from etude.tasks.own import task_type
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.fit import Job, as_durations
 from etude.train.fit import prepare as prepare_run
 from etude.train.interrupt import Interrupts
@@ -67,7 +68,9 @@ def _facts(loaded: Loaded[Config], say: Say) -> Iterator[Fact]:
     job = build_job(loaded, folder, _without_places(say))
     job.folder, job.callbacks, job.loggers = None, (), ()
     if config.data.test is not None:
-        yield Fact("test", open_corpus(config, ["test"], say, stored=folder / TOKENIZERS).size("test"))
+        kind = task_type(config)
+        held = kind.open(config, ["test"], say, kind.processor(config, folder / TOKENIZERS))
+        yield Fact("test", held.size("test"))
     try:
         run = prepare_run(job, Interrupts())
         yield from _model(run, config.train.precision)

@@ -7,11 +7,8 @@ from typing import Any
 from etude.app.build import (
     build_callbacks,
     build_slots,
-    build_task,
     build_terms,
 )
-from etude.app.config import Config, LoadedConfig, load_config
-from etude.app.corpus import TOKENIZERS, open_corpus
 from etude.app.runs.folder import check_data, has_checkpoint
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
@@ -19,6 +16,9 @@ from etude.app.stages.table import stages_of
 from etude.base.config.loading import Loaded
 from etude.base.says import Say
 from etude.callbacks.config import build_loggers, build_progress
+from etude.tasks.config import Config, LoadedConfig, load_config
+from etude.tasks.own import task_type
+from etude.tasks.task_type import SKIPPED, TOKENIZERS
 from etude.train.fit import Job, Result, as_durations
 from etude.train.length import expect
 from etude.train.lock import claimed
@@ -45,21 +45,24 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     """Read the data and make every part of the run."""
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
-    stored = folder / TOKENIZERS if has_checkpoint(folder) else None
-    corpus = open_corpus(config, ["train", *(["val"] if config.has_val else [])], say, stored=stored)
-    check_data(folder, corpus.fingerprints())
-    corpus.save_tokenizers(folder / TOKENIZERS)
-    corpus.write_skipped(folder)
-    task = build_task(config, corpus)
-    feed = corpus.train_feed(say)
+    kind = task_type(config)
+    kept = folder / TOKENIZERS
+    processor = kind.processor(config, kept) if has_checkpoint(folder) and kept.is_dir() else None
+    data = kind.open(config, ["train", *(["val"] if config.has_val else [])], say, processor)
+    check_data(folder, data.fingerprints())
+    data.processor.save(kept)
+    data.write_skipped(folder / SKIPPED)
+    task = kind.task(config, data.processor)
+    data.attend(task)
+    feed = data.feed("train", training=True, say=say)
     validated = "train" if config.train.overfit is not None else "val"
-    val = corpus.evaluation_feed(validated, say) if validated in corpus.splits else None
+    val = data.feed(validated, say=say) if validated in data.splits else None
     say(f"Run folder: {folder}")
-    say(f"Data: {corpus.told()}; {task.parameters_told()}; {feed.batches:,} batches an epoch.")
-    if corpus.skipped:
-        say(f"{corpus.skipped} bad samples are left out; skipped.jsonl lists them.")
+    say(f"Data: {data.told()}; {task.parameters_told()}; {feed.batches:,} batches an epoch.")
+    if data.skipped:
+        say(f"{data.skipped} bad samples are left out; skipped.jsonl lists them.")
     terms = build_terms(config, task)
-    planned = corpus.scheduled_values(feed)
+    planned = data.scheduled_values(feed)
     if planned:
         expect(feed, planned, as_durations(config.train.max_duration), config.train.accumulate)
         say(
@@ -77,15 +80,15 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         values=[*task.scheduled_values(), *terms.scheduled, *planned],
         extra_terms=terms.extra,
         term_weights=terms.weights,
-        callbacks=[*callbacks, *build_outputs(config.train, folder, say, corpus), *build_progress(config.log)],
+        callbacks=[*callbacks, *build_outputs(config.train, folder, say, data), *build_progress(config.log)],
         callback_names=list(config.callbacks) if isinstance(config.callbacks, Mapping) else (),
-        components=corpus.sources(),
+        components=data.sources(),
         loggers=loggers,
         say=say,
         about=loaded.data,
     )
-    feeds = {"train": lambda: corpus.evaluation_feed("train", say)}
+    feeds = {"train": lambda: data.feed("train", say=say)}
     if val is not None:
-        feeds["val"] = lambda: corpus.evaluation_feed(validated, say)
-    job.after = lambda result: save_rest(job, result, feeds, corpus)
+        feeds["val"] = lambda: data.feed(validated, say=say)
+    job.after = lambda result: save_rest(job, result, feeds, data)
     return job

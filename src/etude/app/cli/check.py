@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from etude.app.check import check
 from etude.app.cli.streams import flushed, put, say
-from etude.app.config import load_config
+from etude.tasks.config import load_config
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:

@@ -5,12 +5,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from etude.app.cli.streams import put, say, writing_stdout
-from etude.app.config import LoadedConfig, load_config
 from etude.app.convert.composing import convert, convert_alone, tool_named
 from etude.base.config.command import parse
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError
 from etude.base.files import write_text
+from etude.tasks.config import LoadedConfig, load_config
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:

@@ -7,7 +7,6 @@ from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.train import interrupted, plan, summary
 from etude.app.cli.waiting import NOTES
-from etude.app.config import LoadedConfig, load_config
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
 from etude.app.fork.way import is_underway
@@ -17,6 +16,7 @@ from etude.app.stages.stage import run_stages
 from etude.app.stages.table import stages_of
 from etude.base.errors import ConfigError, DataError, RefusedError
 from etude.base.says import Say
+from etude.tasks.config import LoadedConfig, load_config
 from etude.train.interrupt import Interrupted
 from etude.train.lock import claimed
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.cli.streams import flushed, is_terminal, put, say
-from etude.app.config import load_config
 from etude.app.plan.picture import svg
 from etude.app.plan.plan import LOG, SAVE, VALIDATE, Plan, Row, plan
 from etude.app.plan.text import BLOCKS, text
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import write_text
+from etude.tasks.config import load_config
 
 WIDTH = 80
 """Columns where no terminal tells."""

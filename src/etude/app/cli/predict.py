@@ -1,116 +1,101 @@
-"""`etude predict`: lines in, lines out, in order, as they come."""
+"""`etude predict`: lines in, answers out, in order, as they come."""
 
 import contextlib
 import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
-from etude.app.cli.loading import open_run, overrides_of
+from etude.app.cli.loading import open_run
 from etude.app.cli.streams import is_terminal, printable, writing_stdout
-from etude.app.runs.run import Run
+from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_folder, storage
-from etude.tasks.translation.task import Translation
+from etude.tasks.flags import Flag, given_of
+from etude.tasks.table import predict_flags
+from etude.tasks.task_type import Asked, Questions
 
-BATCH_SIZE = 32
-"""Lines computed together unless `--batch-size` says otherwise."""
-
-Predict = Callable[[list[str]], Iterator[list[Translation]]]
-Form = Callable[[int, str, Sequence[Translation]], str]
-"""Turns a line's number, its text and its translations into what is written, line ends included."""
+LARGEST = 1 << 28
+"""Bytes of an input that is one text."""
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Predict every line of the input."""
-    opened = _opened(arguments, overrides)
+    given = given_of(predict_flags(), vars(arguments))
+    kind = stored_type(Path(arguments.run), overrides, allow_code=arguments.allow_code)
+    if kind is not None:
+        name, task_type = kind
+        refuse_flags(task_type.flags, given, name)
+        task_type.check_flags({**given, **_shared(arguments)})
+    opened = open_run(arguments, [*overrides, *as_overrides(given)])
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):
-        if _kind(opened) == "language_model":
-            from etude.app.cli.complete import complete
-
-            model: Any = opened.load(arguments.checkpoint, device=arguments.device)
-            with _output(arguments.output) as out:
-                complete(model, arguments, (stream, name), out)
-            return 0
-        lines = Lines(stream, name)  # reads while the model is loaded
-        task: Any = opened.load(arguments.checkpoint, device=arguments.device)
-        if not callable(getattr(task, "predict", None)):
-            raise ConfigError(f"{type(task).__name__} does not predict from lines; use its predict_step from Python.")
-
-        def predict(window: list[str]) -> Iterator[list[Translation]]:
-            found: Iterator[list[Translation]] = task.predict(
-                window, batch_size=arguments.batch_size or BATCH_SIZE, window=len(window)
-            )
-            return found
-
+        _, predictor = opened.predictor(arguments.checkpoint, device=arguments.device)
         with _output(arguments.output) as out:
-            stream_out(lines, predict, out, form(arguments, out))
+            write_out(predictor.answers(Input(stream, name), asked_by(arguments, given, out)), out)
     return 0
 
 
-def stream_out(lines: Lines, predict: Predict, out: TextIO, shape: Form) -> None:
-    """Write what `predict` gives for every line, in order, each window as soon as it is there."""
-    number = 0
-    for window in lines.windows():
-        for source, found in zip(window, predict(window), strict=True):
-            number += 1
-            out.write(shape(number, source, found))
+def write_out(answers: Iterable[str], out: TextIO) -> None:
+    """Write each part of the answers as soon as it is there."""
+    for text in answers:
+        out.write(text)
         out.flush()
 
 
-def form(arguments: Namespace, out: TextIO) -> Form:
-    """How a prediction is written: an object, the best text, or several texts with their number and score."""
-    count = arguments.n_best
-    if arguments.json:
-        return lambda _, source, found: f"{_object(source, found[:count])}\n"
-    safe = printable if is_terminal(out) else str
-    if count == 1:
-        return lambda _, __, found: f"{safe(one_line(found[0].text))}\n"
-    return lambda number, _, found: "".join(
-        f"{number}\t{one.score:.6f}\t{safe(one_line(one.text))}\n" for one in found[:count]
-    )
+def asked_by(arguments: Namespace, given: Mapping[str, object], out: TextIO) -> Asked:
+    """How the command line asks for predictions that are written to `out`."""
+    terminal = is_terminal(out)
+    return Asked(given, arguments.json, arguments.batch_size, terminal, printable if terminal else str)
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks, which would shift the lines behind it."""
-    return text.replace("\r", " ").replace("\n", " ")
+def refuse_flags(taken: Sequence[Flag], given: Mapping[str, object], name: str) -> None:
+    """Refuse what the task called `name` does not know. Raises ConfigError."""
+    known = {flag.word for flag in taken}
+    for flag in predict_flags():
+        if flag.word in given and flag.word not in known and flag.refused:
+            told = flag.refused.format(name=flag.name, type=name, value=given[flag.word])
+            raise ConfigError(told)
 
 
-def _object(source: str, found: Sequence[Translation]) -> str:
-    return json.dumps(
-        {
-            "source": source,
-            "prediction": found[0].text,
-            "score": found[0].score,
-            "predictions": [{"text": one.text, "score": one.score} for one in found],
-        },
-        ensure_ascii=False,
-    )
+def as_overrides(given: Mapping[str, object]) -> list[str]:
+    """The flags that are short for a key of the config, as the words that would say it at length."""
+    words: list[str] = []
+    for flag in predict_flags():
+        if flag.key and flag.word in given:
+            words += [f"--{flag.key}", json.dumps(given[flag.word])]
+    return words
 
 
-def _opened(arguments: Namespace, overrides: list[str]) -> Run:
-    """The run, its beam at least as wide as the number of predictions asked for."""
-    count, width = arguments.n_best, arguments.beam_size
-    if count < 1:
-        raise ConfigError(f"--n-best must be at least 1, but is {count}.")
-    if width is not None and width < count:
-        raise ConfigError(f"--n-best must be at most --beam-size, which is {width}, but is {count}.")
-    opened = open_run(arguments, overrides)
-    if words := overrides_of(arguments, _kind(opened)):
-        return open_run(arguments, [*overrides, *words])
-    if opened.config.get("task", {}).get("beam_size", count) < count:
-        opened = open_run(arguments, [*overrides, "--task.beam_size", str(count)])
-    return opened
+def _shared(arguments: Namespace) -> dict[str, object]:
+    """What every prediction may be asked with, as far as it is."""
+    shared = {"file": arguments.file, "json": arguments.json}
+    return {name: value for name, value in shared.items() if value}
 
 
-def _kind(opened: Run) -> str:
-    """The type of the run's task."""
-    return str(opened.config.get("task", {}).get("type", ""))
+class Input(Questions):
+    """A binary stream of text in UTF-8, and what messages call it."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def lines(self) -> Iterator[list[str]]:
+        """Its lines, in windows of what is there."""
+        return Lines(self._stream, self._name).windows()
+
+    def whole(self) -> str:
+        """All of it as one text."""
+        content = self._stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise DataError(f"{self._name} is larger than {LARGEST >> 20} MiB, which is no prompt.")
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self._name} must be UTF-8, but holds the byte 0x{content[error.start]:02x}.") from None
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ from argparse import Namespace
 from collections import defaultdict
 
 from etude.app.cli.streams import put
-from etude.app.config import Config, load_config
 from etude.base.config.json_schema import schema as schema_of
 from etude.base.config.lines import Key, key_lines
 from etude.base.config.loading import Loaded
+from etude.tasks.config import Config, any_config, load_config
 
 
 def show(arguments: Namespace, overrides: list[str]) -> int:
@@ -20,7 +20,7 @@ def show(arguments: Namespace, overrides: list[str]) -> int:
 def schema(arguments: Namespace, overrides: list[str]) -> int:
     """Print the JSON Schema of a config."""
     del arguments, overrides
-    put(json.dumps(schema_of(Config), indent=1, ensure_ascii=False))
+    put(json.dumps(schema_of(any_config()), indent=1, ensure_ascii=False))
     return 0
 
 

@@ -9,9 +9,9 @@ from etude.app.cli.convert import load_run
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
-from etude.app.config import Config
-from etude.app.corpus import SKIPPED
 from etude.app.running import train_run
+from etude.tasks.config import Config
+from etude.tasks.task_type import SKIPPED
 from etude.train.device import choose_device
 from etude.train.fit import Result
 from etude.train.interrupt import Interrupted

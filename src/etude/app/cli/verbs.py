@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from etude.tasks.table import predict_flags
+
 LATER = ("sweep", "report", "replay", "align", "rm", "average", "new")
 """Verbs of the design that this version does not have."""
 
@@ -63,22 +65,6 @@ ALLOW_CODE = argument("--allow-code", action="store_true", help="run the user's 
 JSON = argument("--json", action="store_true", help="one JSON object a line")
 
 _EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
-
-_LANGUAGE_MODEL = (
-    argument("--prompt", metavar="TEXT", action="append", help="complete this, in the place of an input; repeatable"),
-    argument("--whole", action="store_true", help="the whole input is one prompt"),
-    argument("--raw", action="store_true", help="write completions as they are, line breaks and all"),
-    argument("--score", action="store_true", help="tell how likely each line is, in the place of completing it"),
-    argument("--max-tokens", metavar="N", type=int, help="tokens of a completion at most"),
-    argument("--samples", metavar="N", type=int, help="completions of each prompt"),
-    argument("--temperature", metavar="X", type=float, help="0 takes the likeliest token, 1 draws as the model says"),
-    argument("--top-k", metavar="N", type=int, help="draw among the N likeliest tokens"),
-    argument("--top-p", metavar="P", type=float, help="draw among the likeliest tokens of probability P together"),
-    argument("--min-p", metavar="P", type=float, help="draw among tokens at least P times as likely as the likeliest"),
-    argument("--repetition-penalty", metavar="X", type=float, help="above 1 avoids tokens that were there already"),
-    argument("--stop", metavar="TEXT", action="append", help="end a completion before this text; repeatable"),
-    argument("--seed", metavar="N", type=int, help="of the draws: the same seed gives the same completions"),
-)
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -152,10 +138,7 @@ VERBS: tuple[Verb, ...] = (
             argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),
             argument("--output", metavar="FILE", help="write there instead of standard output, whole or not at all"),
             JSON,
-            argument("--n-best", metavar="N", type=int, default=1, help="give the N best predictions of each line"),
-            argument("--beam-size", metavar="N", type=int, help="width of the beam; 1 searches greedily"),
-            argument("--length-penalty", metavar="X", type=float, help="above 0 favours longer predictions"),
-            *_LANGUAGE_MODEL,
+            *(argument(f"--{flag.name}", **flag.options) for flag in predict_flags()),
             CHECKPOINT,
             DEVICE,
             BATCH_SIZE,

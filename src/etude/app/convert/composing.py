@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude.app.config import Config, LoadedConfig, load_config
 from etude.app.convert.reading import Foreign, read_foreign
 from etude.app.convert.slangmod import SLANGMOD
 from etude.app.convert.words import Tool
@@ -18,6 +17,7 @@ from etude.base.config.other_words import words
 from etude.base.config.reading import shown
 from etude.base.config.section import is_off
 from etude.base.errors import ConfigError
+from etude.tasks.config import Config, LoadedConfig, load_config
 
 TOOLS: Mapping[str, Tool] = {"slangmod": SLANGMOD}
 """Every tool whose files are read, by name."""

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from etude.app.config import Config
 from etude.app.convert.words import Given, Tool, Word
 from etude.base.config.command import Override, parse
 from etude.base.config.components import nearest
@@ -13,6 +12,7 @@ from etude.base.config.other_words import words as words_of
 from etude.base.config.reading import Source, read, shown
 from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError
+from etude.tasks.config import Config
 from etude.train.config import TrainConfig
 
 _SHOWN = 6

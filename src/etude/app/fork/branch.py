@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from etude.app.config import LoadedConfig
 from etude.app.fork.about import as_json
 from etude.app.fork.allowed import begins_anew, judge
 from etude.app.fork.kept import Kept
@@ -21,6 +20,7 @@ from etude.base.config.components import Imported
 from etude.base.errors import RefusedError
 from etude.base.files import read_json, replace_link, whole_folder, write_bytes
 from etude.base.says import Say
+from etude.tasks.config import LoadedConfig
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job
 from etude.train.memory.checkpoint import Content, Store, read

@@ -8,7 +8,6 @@ from itertools import count
 from math import ceil
 from pathlib import Path
 
-from etude.app.config import LoadedConfig, load_config
 from etude.app.fork.about import as_json, read_about
 from etude.app.fork.kept import Kept
 from etude.app.runs.changes import Change, changes_between
@@ -17,6 +16,7 @@ from etude.base.config.reading import read
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.progress import Progress
+from etude.tasks.config import LoadedConfig, load_config
 from etude.train.job import as_durations
 from etude.train.memory.checkpoint.store import Store
 

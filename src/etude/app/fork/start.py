@@ -5,7 +5,6 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from etude.app.corpus import TOKENIZERS
 from etude.app.fork.about import FORK, About, as_json, read_about
 from etude.app.fork.allowed import judge
 from etude.app.fork.kept import Kept, is_whole_epochs
@@ -23,6 +22,7 @@ from etude.base.files import (
     write_text,
 )
 from etude.base.says import Say
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.reader import verify
 from etude.train.memory.checkpoint.store import Store
 from etude.train.watch.record import METRICS

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etude.app.config import Config, LoadedConfig, load_config
 from etude.app.fork.about import FORK, About, read_about
 from etude.app.fork.allowed import judge, judge_weights
 from etude.app.fork.plan import changed
@@ -16,6 +15,7 @@ from etude.base.durations import Duration
 from etude.base.errors import StorageError
 from etude.base.files import read_json
 from etude.base.says import Say
+from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.train.job import Job
 from etude.train.memory.checkpoint.store import Store
 

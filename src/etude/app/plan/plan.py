@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from etude.app.config import Config
 from etude.app.plan.turns import DENSE, grid, thinned, turns
 from etude.app.plan.walk import Course, walk
 from etude.app.running import build_job
@@ -17,8 +16,8 @@ from etude.base.config.loading import Loaded
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.horizon import Horizon
-from etude.model.losses import LossConfig
-from etude.tasks.translation.task import TranslationConfig
+from etude.tasks.config import Config
+from etude.tasks.own import task_type
 from etude.train.fit import as_durations
 from etude.train.fit import prepare as prepare_run
 from etude.train.interrupt import Interrupts
@@ -209,8 +208,9 @@ class _Writer:
         """What is not known for sure of the run's length."""
         config, course = self._loaded.config, self._course
         seen = course.looked == course.steps
-        own = isinstance(config.loss, LossConfig) and isinstance(config.task, TranslationConfig)
-        tokens = seen and own and config.train.tbptt_steps is None
+        own = task_type(config).counts_all_targets(config)
+        counted = course.counted and own and config.train.tbptt_steps is None
+        tokens = seen and counted
         batches = seen or self._run.feed.exact
         known = {"steps": True, "seconds": True, "tokens": tokens}
         until = self._run.moments.until
@@ -260,7 +260,7 @@ def _apart(loaded: Loaded[Config], folder: Path) -> Loaded[Config]:
     config = loaded.config
     sections: dict[str, Any] = {
         "run": config.run.model_copy(update={"dir": folder}),
-        "data": config.data.model_copy(update={"workers": 0}),
+        "data": config.data.without_workers(),
         "train": config.train.model_copy(update={"device": "cpu", "compile": False}),
     }
     data = {**loaded.data, "run": {**loaded.data["run"], "dir": str(folder)}}

@@ -77,6 +77,8 @@ class Course:
     """Why the run ends there; None where only the walk does."""
     looked: int = 0
     """The last step whose batches were looked up; after it, epochs are taken to be like the last one before."""
+    counted: bool = False
+    """Whether the targets of those batches were counted."""
 
     def epoch_of(self, step: int) -> Epoch:
         """The epoch that a step, counted from 1, belongs to."""
@@ -165,6 +167,7 @@ def walk(run: Run, *, most: int | None = None, epochs: int | None = None) -> Cou
     if most is not None and most < course.steps:
         course.steps, course.reason = most, None
     course.looked = min(course.looked, course.steps)
+    course.counted = look.counts
     return course
 
 
@@ -204,9 +207,9 @@ class _Look:
 
     def __init__(self, feed: Feed, values: Sequence[Value]) -> None:
         counted = feed.counted()
-        self._feed, self._counts = counted or feed, counted is not None
+        self._feed, self.counts = counted or feed, counted is not None
         self._values = values
-        self._cost = 1 if self._counts else MADE
+        self._cost = 1 if self.counts else MADE
         self._left = LOOKED
         self._kept: list[Delivery] = []
         self._kept_with: list[float] = []
@@ -225,7 +228,7 @@ class _Look:
 
     def tokens_of(self, delivery: Delivery) -> int:
         """The targets of a batch: counted, or of pieces of one the mean."""
-        if self._counts:
+        if self.counts:
             return int(delivery.batch)
         targets, pieces = self._feed.targets, self._feed.pieces
         return round(targets / pieces) if targets and pieces else 0

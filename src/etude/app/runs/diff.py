@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from etude.app.config import Config
-from etude.app.corpus import TOKENIZERS
 from etude.app.runs.apart import Both, Weights
+from etude.tasks.config import any_config
+from etude.tasks.task_type import TOKENIZERS
 from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.base.config.loading import difference
 from etude.base.config.meaning import meaning_of
@@ -63,7 +63,7 @@ class Comparison:
     @property
     def telling(self) -> list[Pair]:
         """What of the config can change a number."""
-        return [change for change in self.config if meaning_of(Config, change[0]).identity != "none"]
+        return [change for change in self.config if meaning_of(any_config(), change[0]).identity != "none"]
 
     @property
     def cause(self) -> str | None:
@@ -84,7 +84,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
             raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
     found = Comparison(first, second)
     changes = difference(read(first / CONFIG).data, read(second / CONFIG).data)
-    found.config = [change for change in changes if not meaning_of(Config, change[0]).place]
+    found.config = [change for change in changes if not meaning_of(any_config(), change[0]).place]
     found.data = [*_both(_data, found), *_both(_tokenizers, found)]
     found.code = _both(_code, found)
     found.environment = _both(_environment, found)

@@ -1,35 +1,37 @@
 """A run that is there: its config, its metrics, its weights, and what they predict."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from etude.app.build import build_callbacks, build_task
-from etude.app.config import Config, load_config
-from etude.app.corpus import TOKENIZERS, Corpus, open_corpus, stored_corpus
+from etude.app.build import build_callbacks
 from etude.app.runs.folder import CONFIG
-from etude.app.pairs import Pairs
-from etude.app.runs.saving import build_outputs
-from etude.base.config.components import Imported
+from etude.app.runs.saving import AnyData, build_outputs
+from etude.app.runs.stored import refuse_code, stored_config
+from etude.app.runs.tested import TestedLines
+from etude.base.config.command import Overrides
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
-from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.base.files import make_folder, write_text
+from etude.base.errors import ConfigError, StorageError
 from etude.base.progress import Progress
-from etude.tasks.translation.task import Translation, TranslationTask
-from etude.train.watch.callback import Events, RunView, ending_by, read_only
-from etude.train.memory.checkpoint import read_weights
-from etude.train.memory.checkpoint.naming import checkpoint_step
-from etude.train.memory.checkpoint.store import BEST, LAST, Store
+from etude.data.feeds.feed import Delivery
+from etude.tasks.config import Config, load_config
+from etude.tasks.own import task_type
+from etude.tasks.task_type import TOKENIZERS, Kept, Predictor, Processor, TaskType
 from etude.train.components import components
+from etude.train.device import choose_device
 from etude.train.evaluate import evaluate
 from etude.train.fit import load_weights
+from etude.train.memory.checkpoint import read_weights
+from etude.train.memory.checkpoint.content import MODEL
+from etude.train.memory.checkpoint.naming import checkpoint_step
+from etude.train.memory.checkpoint.store import BEST, LAST, Store
 from etude.train.step.pieces import evaluated
-from etude.train.device import choose_device
+from etude.train.task import StepOutput, Task
+from etude.train.watch.callback import Events, RunView, ending_by, read_only
 from etude.train.watch.record import METRICS, Record, Row, read_rows
-from etude.train.task import Task
 
 Say = Callable[[str], None]
 
@@ -44,19 +46,19 @@ class Run:
     """
 
     def __init__(
-        self, folder: str | Path, *, overrides: Any = (), allow_code: bool = True, say: Say = lambda _: None
+        self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
         self.folder = Path(folder)
         self._say = say
         self._overrides = overrides
         self._allow_code = allow_code
-        if not (self.folder / CONFIG).exists():
-            raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
-        self._from_python = "task" not in read(self.folder / CONFIG).data
-        if not self._from_python:
-            _ = self.loaded
+        composed = stored_config(self.folder, overrides)
+        self._from_python = "task" not in composed
+        if self._from_python:
+            return
         if not allow_code:
-            self._refuse_code()
+            refuse_code(self.folder, composed)
+        _ = self.loaded
 
     @cached_property
     def loaded(self) -> Loaded[Config]:
@@ -96,26 +98,41 @@ class Run:
             raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
         return found
 
+    @cached_property
+    def kind(self) -> TaskType[Any, Any]:
+        """The type of the run's task."""
+        return task_type(self.loaded.config)
+
     def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
-        return self._task(stored_corpus(self.loaded.config, self.folder / TOKENIZERS), weights, device)
+        return self._task(self._processor(), weights, device)
+
+    def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Predictor]:
+        """The task with the weights of a checkpoint, and what answers from them."""
+        task = self.load(weights, device=device)
+        return task, self.kind.predictor(task)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
         """The best prediction of each text, in order: its translation, or what a language model goes on with."""
         lines = [texts] if isinstance(texts, str) else texts
-        task: Any = self.load(weights, device=device)
-        if not callable(getattr(task, "predict", None)):
-            raise ConfigError(f"{type(task).__name__} does not predict from text; use its predict_step.")
-        return [found[0].text for found in self._told(task, task.predict(lines))]
+        task, predictor = self.predictor(weights, device=device)
+        return list(self._told(task, predictor.best(lines)))
 
     def translate(
         self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
-    ) -> Iterator[list[Translation]]:
+    ) -> Iterator[list[Any]]:
         """For each text its translations with scores, best first, as the texts come."""
-        task = self.load(weights, device=device)
-        if not isinstance(task, TranslationTask):
-            raise ConfigError(f"{type(task).__name__} does not predict from text; use its predict_step.")
-        return self._told(task, task.predict(texts, **options))
+        task, predictor = self.predictor(weights, device=device)
+        return self._told(task, predictor.candidates(texts, **options))
+
+    def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
+        """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
+        self.checkpoint(weights)
+        processor = self._processor()
+        task = self._task(processor, weights, "cpu")
+        best = self.folder / "checkpoints" / "best" / MODEL
+        kept = Kept(self.loaded.config, self.loaded.data, processor, best, place)
+        return self.kind.export(task, kept, folder)
 
     def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
@@ -134,99 +151,108 @@ class Run:
         return self._evaluate("test", weights, device)
 
     def _evaluate(self, split: str, weights: str, device: str) -> dict[str, float]:
-        config = self.loaded.config
         checkpoint = self.checkpoint(weights)
+        data = self._open(split)
+        task = self._task(data.processor, str(checkpoint), device)
+        data.attend(task)
+        lines = TestedLines(split, self.kind.predictor(task).tested)
+        events, loop = self._events(task, data, checkpoint), self.loaded.config.train
+        judged = split == "val"
+        tell = _Telling.of(events, judged=judged)
+        step: Callable[[Any], Any] = task.validation_step if judged else task.test_step
+        deliveries: Iterable[Delivery]
+        step, deliveries = evaluated(
+            task, step, data.feed(split, say=self._say).epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens
+        )
+        with ending_by(events):
+            tell.start()
+            metrics = evaluate(
+                task,
+                deliveries,
+                step if judged else _collecting(step, lines, data, split),
+                prefix=split,
+                device=choose_device(device),
+                seed=self.loaded.config.run.seed,
+                before=tell.before,
+                after=tell.after,
+            )
+            tell.end(MappingProxyType(metrics))
+        lines.write(self.folder / "outputs")
+        if not judged:
+            self._record(checkpoint, metrics)
+        return metrics
+
+    def _open(self, split: str) -> AnyData:
+        """The data that a split is evaluated on, under its name; a test without any is on those of validation."""
+        config = self.loaded.config
         held = "train" if config.train.overfit is not None else split
         wanted = "val" if held == "test" and config.data.test is None and config.has_val else held
-        corpus = open_corpus(config, [wanted], self._say, stored=self.folder / TOKENIZERS)
-        if held not in corpus.splits:
+        data: AnyData = self.kind.open(config, [wanted], self._say, self._processor())
+        if held not in data.splits:
             if held == wanted:
                 raise ConfigError(f"data.{held} is not set: name a file or folder, as in --data.{held} texts/.")
             self._say(f"data.{held} is not set: testing on data.{wanted}.")
             held = wanted
-        corpus.splits = {split: corpus.splits[held]}
-        task = self._task(corpus, str(checkpoint), device)
-        feed = corpus.evaluation_feed(split, self._say)
-        texts: dict[int, str] = {}
-        step: Callable[[Any], Any] = task.validation_step if split == "val" else task.test_step
-        events = self._events(task, corpus, checkpoint)
-        loop = config.train
-        step, deliveries = evaluated(task, step, feed.epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens)
-        step = step if split == "val" else _collecting(step, texts)
-        with ending_by(events):
-            (events.validation_start if split == "val" else events.test_start)()
-            metrics = evaluate(
-                task,
-                deliveries,
-                step,
-                prefix=split,
-                device=choose_device(device),
-                seed=config.run.seed,
-                before=events.validation_batch_start if split == "val" else events.test_batch_start,
-                after=events.validation_batch_end if split == "val" else events.test_batch_end,
-            )
-            (events.validation_end if split == "val" else events.test_end)(MappingProxyType(metrics))
-        self._write(split, checkpoint, metrics, corpus, texts)
-        return metrics
+        data.only(split, held)
+        return data
 
-    def _events(self, task: Task, corpus: Corpus | None = None, checkpoint: Path | None = None) -> Events:
+    def _events(self, task: Task, data: AnyData | None = None, checkpoint: Path | None = None) -> Events:
         """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts."""
-        config, data = self.loaded.config, {} if corpus is None else dict(corpus.splits)
+        config, splits = self.loaded.config, {} if data is None else dict(data.splits)
         step = _step(checkpoint)
         view = RunView(
             progress=Progress(step=step),
             task=task,
             config=read_only(self.loaded.data),
             folder=self.folder,
-            data=read_only(data),
+            data=read_only(splits),
             weights_step=step,
         )
         callbacks = build_callbacks(config) if self._allow_code else []
-        saved = (
-            [] if corpus is None or "test" not in data else build_outputs(config.train, self.folder, self._say, corpus)
-        )
-        return Events([*callbacks, *saved], components(task, data), lambda: view, seed=config.run.seed)
+        saved = build_outputs(config.train, self.folder, self._say, data) if "test" in splits else []
+        return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed)
 
-    def _write(
-        self, split: str, checkpoint: Path, metrics: Mapping[str, float], corpus: Corpus, texts: Mapping[int, str]
-    ) -> None:
-        if texts and isinstance(corpus, Pairs):
-            folder = self.folder / "outputs"
-            make_folder(folder)
-            rows = sorted(texts)
-            columns = {
-                "txt": [texts[row] for row in rows],
-                "source.txt": corpus.splits[split].sources(rows),
-                "reference.txt": corpus.splits[split].references(rows),
-            }
-            for ending, lines in columns.items():
-                write_text(folder / f"{split}.{ending}", "".join(f"{_one_line(line)}\n" for line in lines))
-        if split == "test":
-            record = Record(self.folder, complain=self._say)
-            record.open(cut=None)
-            last = record.rows[-1] if record.rows else {}
-            step = checkpoint_step(checkpoint) if checkpoint.name.startswith("step-") else last.get("step", 0)
-            row = next((row for row in record.rows if row["step"] == step), last)
-            head = {"step": step, "epoch": row.get("epoch", 0), "tokens": row.get("tokens", 0)}
-            record.write(head | dict(metrics) | {"time/checkpoint": checkpoint.name})
-            record.close()
+    def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:
+        """Append what a test measured to `metrics.jsonl`."""
+        record = Record(self.folder, complain=self._say)
+        record.open(cut=None)
+        last = record.rows[-1] if record.rows else {}
+        step = checkpoint_step(checkpoint) if checkpoint.name.startswith("step-") else last.get("step", 0)
+        row = next((row for row in record.rows if row["step"] == step), last)
+        head = {"step": step, "epoch": row.get("epoch", 0), "tokens": row.get("tokens", 0)}
+        record.write(head | dict(metrics) | {"time/checkpoint": checkpoint.name})
+        record.close()
 
-    def _task(self, corpus: Corpus, weights: str, device: str) -> Task:
+    def _processor(self) -> Processor:
+        found: Processor = self.kind.processor(self.loaded.config, self.folder / TOKENIZERS)
+        return found
+
+    def _task(self, processor: Processor, weights: str, device: str) -> Task:
         checkpoint = self.checkpoint(weights)
-        task = build_task(self.loaded.config, corpus)
+        task = self.kind.task(self.loaded.config, processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
 
-    def _refuse_code(self) -> None:
-        if self._from_python:
-            return
-        config = self.loaded.config
-        entries = [config.task, config.model, config.loss]
-        foreign = [entry.type for entry in entries if isinstance(entry, Imported)]
-        if foreign:
-            raise RefusedError(
-                f"The config of {self.folder} runs code of its own ({foreign[0]}); give --allow-code if you trust it."
+
+class _Telling(NamedTuple):
+    """The events of a pass."""
+
+    start: Callable[[], object]
+    before: Callable[[Any], None]
+    after: Callable[[Any, Any], None]
+    end: Callable[[Mapping[str, float]], object]
+
+    @classmethod
+    def of(cls, events: Events, *, judged: bool) -> "_Telling":
+        """Those of a validation, or of a test."""
+        if judged:
+            return cls(
+                events.validation_start,
+                events.validation_batch_start,
+                events.validation_batch_end,
+                events.validation_end,
             )
+        return cls(events.test_start, events.test_batch_start, events.test_batch_end, events.test_end)
 
 
 def _step(checkpoint: Path | None) -> int:
@@ -237,19 +263,15 @@ def _step(checkpoint: Path | None) -> int:
         return 0
 
 
-def _collecting(tested: Callable[[Any], Any], texts: dict[int, str]) -> Callable[[Any], Any]:
+def _collecting(
+    tested: Callable[[Any], Any], lines: TestedLines, data: AnyData, split: str
+) -> Callable[[Any], Any]:
     """The test step, its best prediction of every sample kept."""
 
     def step(batch: Any) -> Any:
         returned = tested(batch)
-        outputs: Sequence[Any] = getattr(returned, "outputs", None) or ()
-        if outputs and isinstance(outputs[0], list) and outputs[0] and isinstance(outputs[0][0], Translation):
-            texts.update(zip(batch.indices.tolist(), (best[0].text for best in outputs), strict=True))
+        if isinstance(returned, StepOutput):
+            lines.add(returned.outputs, lambda: data.beside(split, batch))
         return returned
 
     return step
-
-
-def _one_line(text: str) -> str:
-    """The text without line breaks, which would shift the lines of an aligned file."""
-    return text.replace("\r", " ").replace("\n", " ")

@@ -3,15 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from etude.app.corpus import Corpus
-from etude.app.pairs import Pairs
 from etude.base.errors import ConfigError
-from etude.callbacks.outputs import SavedOutputs, complete
-from etude.data.feeds.batches import PairBatch
+from etude.callbacks.outputs import Beside, SavedOutputs, complete
 from etude.data.feeds.feed import Feed
-from etude.tasks.translation.task import TranslationTask
+from etude.tasks.task_type import Data
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate
 from etude.train.fit import Job, Result
@@ -21,10 +18,11 @@ from etude.train.task import Task
 
 Say = Callable[[str], None]
 Feeds = Mapping[str, Callable[[], Feed]]
+AnyData: TypeAlias = Data[Any]
 
 
 def build_outputs(
-    config: TrainConfig, folder: Path | None, say: Say, corpus: Corpus | None = None
+    config: TrainConfig, folder: Path | None, say: Say, data: AnyData | None = None
 ) -> list[SavedOutputs]:
     """What writes the outputs that `train.save_outputs` asks for: one, or none.
 
@@ -36,11 +34,11 @@ def build_outputs(
         raise ConfigError("train.save_outputs needs a run folder to write to: give run_dir.")
     if config.tbptt_steps is not None:
         raise ConfigError("train.save_outputs cannot be used with train.tbptt_steps, which takes samples in pieces.")
-    beside = _texts(corpus) if isinstance(corpus, Pairs) else (lambda _split, _batch: {})
+    beside: Beside = (lambda _split, _batch: {}) if data is None else data.beside
     return [SavedOutputs(folder, config.save_outputs, every=config.save_outputs_every, say=say, beside=beside)]
 
 
-def save_rest(job: Job, result: Result, feeds: Feeds, corpus: Corpus | None = None) -> None:
+def save_rest(job: Job, result: Result, feeds: Feeds, data: AnyData | None = None) -> None:
     """Write what `train.save_outputs` asks for and the run itself did not: the training split, by the best weights."""
     task = job.task
 
@@ -49,7 +47,7 @@ def save_rest(job: Job, result: Result, feeds: Feeds, corpus: Corpus | None = No
         step, deliveries = evaluated(
             task, task.validation_step, feed.epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens
         )
-        with _references(task, corpus, split):
+        with _judging(task, data, split):
             evaluate(
                 task,
                 deliveries,
@@ -67,31 +65,13 @@ def save_rest(job: Job, result: Result, feeds: Feeds, corpus: Corpus | None = No
 
 
 @contextmanager
-def _references(task: Task, pairs: Corpus | None, split: str) -> Iterator[None]:
-    """Let the validation step of a translation compare with the texts of the split that it is given here."""
-    if not isinstance(task, TranslationTask) or not isinstance(pairs, Pairs) or split == "val":
+def _judging(task: Task, data: AnyData | None, split: str) -> Iterator[None]:
+    """Let the validation step compare with the samples of the split that it is given here."""
+    if data is None or split == "val":
         yield
         return
-    task.use_references("val", pairs.splits[split].references)
+    data.attend(task, judged=split)
     try:
         yield
     finally:
-        if "val" in pairs.splits:
-            task.use_references("val", pairs.held("val").references)
-
-
-def _texts(pairs: Pairs) -> Callable[[str, Any], dict[str, list[Any]]]:
-    """For a split and a batch, each sample's number in its files and its raw texts."""
-
-    def beside(split: str, batch: Any) -> dict[str, list[Any]]:
-        held = pairs.held(split)
-        if not isinstance(batch, PairBatch):
-            return {}
-        rows = batch.indices.tolist()
-        return {
-            "sample": [int(held.table.origin(row)) for row in rows],
-            "source": held.sources(rows),
-            "target": held.references(rows),
-        }
-
-    return beside
+        data.attend(task)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from etude.app.build import imported_files
-from etude.app.config import LoadedConfig
 from etude.app.fork.about import read_about
 from etude.app.fork.kept import Kept
 from etude.app.fork.start import PARENTS_ROWS, SHARED
@@ -16,6 +15,7 @@ from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.base.errors import RefusedError
 from etude.base.files import sha256_of
 from etude.base.says import Say
+from etude.tasks.config import LoadedConfig
 from etude.train.fit import fit
 from etude.train.watch.record import METRICS, read_rows
 

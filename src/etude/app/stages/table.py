@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from etude.app.config import LoadedConfig
 from etude.app.fork.branch import leave
 from etude.app.fork.way import Build, is_fork
 from etude.app.stages.share import Share
@@ -13,6 +12,7 @@ from etude.app.stages.train import Train
 from etude.base.config.components import is_import_path, nearest, quoted
 from etude.base.config.imports import resolve_import
 from etude.base.errors import ConfigError
+from etude.tasks.config import LoadedConfig
 
 
 class Kind(Protocol):

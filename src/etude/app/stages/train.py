@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etude.app.build import imported_files
-from etude.app.config import LoadedConfig
 from etude.app.fork.way import Build
 from etude.app.runs.changes import machine_notes
 from etude.app.runs.environment import environment
@@ -13,6 +12,7 @@ from etude.app.runs.folder import ENVIRONMENT, compare, copy_code, describe, has
 from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.base.config.meaning import meaning_of
 from etude.base.says import Say
+from etude.tasks.config import LoadedConfig
 from etude.train.fit import Result, fit
 
 Begin = Callable[[Path, Path, Say], None]

@@ -4,18 +4,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
 from etude.base.config.meaning import means
-from etude.base.config.section import Section
 from etude.data.files.names import ColumnField, SplitField
 from etude.data.files.skipped import AllowanceField, Policy
+from etude.tasks.config import DataSection, TaskSection, TokensConfig
+from etude.tasks.hf.folder import HfModelConfig
 from etude.tasks.hf.generate import Options
 from etude.tasks.hf.samples import Fields
 
 Name = Annotated[str, Field(min_length=1)]
 
 
-class HfConfig(Section):
+class HfConfig(TaskSection):
     """`[task] type = "hf"`: fine-tune a model of the transformers library."""
 
     type: Literal["hf"] = "hf"
@@ -52,10 +54,8 @@ class HfConfig(Section):
         return Options(**{name: getattr(self, name) for name in Options._fields})
 
 
-class HfDataConfig(Section):
+class HfDataConfig(DataSection):
     """What a model of the transformers library is tuned on."""
-
-    replaced_whole = ("train", "val", "test")
 
     train: Switch[SplitField] = None
     """What is trained on: text files (each a document), JSON lines (texts, prompts with answers, or conversations), a
@@ -113,3 +113,13 @@ class HfDataConfig(Section):
     def policy(self) -> Policy:
         """What the section says about bad samples."""
         return Policy(self.max_length, self.on_bad_sample, self.max_skipped)
+
+
+class HfRun(TokensConfig):
+    """A run that tunes a model of the transformers library; the model brings its tokenizer."""
+
+    kind = "hf"
+
+    task: Annotated[HfConfig | Imported, component({"hf": HfConfig})]
+    data: HfDataConfig = HfDataConfig()
+    model: Annotated[HfModelConfig, component({"hf": HfModelConfig}, "hf")]

@@ -13,7 +13,9 @@ import torch
 from etude.base.config.fields import PathField
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError, RefusedError, StorageError
-from etude.base.files import fsync_file, fsync_folder, whole_folder
+from etude.base.files import whole_folder
+from etude.tasks.task_type import Processor
+from etude.tasks.transformers_library import quiet, transformers, write_parts
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -37,7 +39,7 @@ class HfModelConfig(Section):
 
 @final
 @dataclass(frozen=True)
-class HfParts:
+class HfParts(Processor):
     """What a folder gives."""
 
     model: Any
@@ -46,6 +48,13 @@ class HfParts:
     """A `PreTrainedTokenizerFast`."""
     seq2seq: bool
     """Whether the model reads a source and writes a target."""
+
+    def save(self, folder: Path) -> None:
+        """Write config and tokenizer, but no weights, whole or not at all; a run keeps those it began with."""
+        if folder.is_dir():
+            return
+        with whole_folder(folder, "write", replace=True) as part:
+            write_parts(self.model, self.tokenizer, part)
 
 
 def load_parts(config: HfModelConfig, *, seed: int = 1) -> HfParts:
@@ -66,32 +75,11 @@ def load_parts(config: HfModelConfig, *, seed: int = 1) -> HfParts:
 
 
 def stored_parts(folder: Path, kind: Kind = "auto") -> HfParts:
-    """Make again what `store_parts` wrote; the weights are to be loaded from a checkpoint."""
+    """Make again what `HfParts.save` wrote; the weights are to be loaded from a checkpoint."""
     config = HfModelConfig(path=folder, kind=kind)
     known = read_config(folder)
     seq2seq = _is_seq2seq(known, config)
     return HfParts(drawn(known, seq2seq=seq2seq, seed=0), read_tokenizer(folder), seq2seq)
-
-
-def store_parts(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write config and tokenizer, but no weights, whole or not at all; a run keeps those it began with."""
-    if folder.is_dir():
-        return
-    with whole_folder(folder, "write", replace=True) as part:
-        write_parts(model, tokenizer, part)
-
-
-def write_parts(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write all but the weights into the existing `folder`, durable. Raises OSError."""
-    with quiet():
-        model.config.save_pretrained(folder)
-        if getattr(model, "generation_config", None) is not None:
-            model.generation_config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            fsync_file(file)
-    fsync_folder(folder)
 
 
 def read_config(folder: Path) -> Any:
@@ -152,32 +140,6 @@ def longest(model: Any) -> int | None:
     """The most positions that the model has; None where its config sets no bound."""
     found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(found) if isinstance(found, int) and found > 0 else None
-
-
-def transformers() -> Any:
-    """The library. Raises ConfigError where it is not installed."""
-    try:
-        import transformers as library
-    except ImportError as error:
-        raise ConfigError(
-            "transformers is needed for this, and is not installed: run pip install 'etude[hf]'."
-        ) from error
-    return library
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Let the library neither log nor draw bars inside the block: Etude says itself what must be said."""
-    logging = transformers().utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _is_seq2seq(known: Any, config: HfModelConfig) -> bool:

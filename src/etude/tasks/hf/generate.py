@@ -11,7 +11,8 @@ from torch import Tensor
 
 from etude.base.errors import DataError
 from etude.base.randomness import seed_of
-from etude.tasks.hf.folder import longest, quiet, transformers
+from etude.tasks.hf.folder import longest
+from etude.tasks.transformers_library import quiet, transformers
 
 
 class Options(NamedTuple):

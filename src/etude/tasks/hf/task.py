@@ -16,16 +16,16 @@ from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
-from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
+from etude.model.losses import CrossEntropy, CrossEntropyWithZ
 from etude.tasks.hf.batch import IGNORED, HfBatch, Ids, causal_batch, seq2seq_batch
 from etude.tasks.hf.chat import Encoder
 from etude.tasks.hf.config import HfConfig
 from etude.tasks.hf.folder import HfModelConfig, HfParts, Kind, load_parts, longest
 from etude.tasks.hf.generate import ends, generated, log_probabilities, pad_id
+from etude.tasks.parts import Terms, term_counts
 from etude.train.task import Task
 from etude.train.watch.metrics import Metric
 
-Terms = Loss | Mapping[str, Loss]
 LENGTH = 1024
 """Tokens of a row of text, unless `data.block_size` says otherwise or the model has fewer positions."""
 OWN_SPECIALS = 4
@@ -123,6 +123,11 @@ class HfTask(Task):
                 "apart."
             )
 
+    def widen(self, count: int) -> None:
+        """Let the beam find at least `count` completions of each prompt."""
+        if self.config.beam_size < count:
+            self.config = self.config.model_copy(update={"beam_size": count})
+
     def scheduled_values(self) -> list[ScheduledValue]:
         """What the loss has as schedules."""
         return list(self.loss.scheduled_values())
@@ -137,9 +142,7 @@ class HfTask(Task):
 
     def count_targets(self, batch: Any) -> Mapping[str, int] | None:
         """The targets, for each of the terms where the loss has two."""
-        if not isinstance(self.loss, CrossEntropyWithZ):
-            return None
-        return {CROSS_ENTROPY: batch.tokens, Z_LOSS: batch.tokens}
+        return term_counts(self.loss, batch.tokens)
 
     def validation_step(self, batch: Any) -> Loss:
         """The plain cross entropy."""

@@ -8,84 +8,40 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal, final, get_args
+from typing import Any, final
 
 import torch
-from pydantic import Field, StringConstraints
 from torch import Tensor, nn
 
-from etude.base.config.fields import Switch
-from etude.base.config.meaning import means
-from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_batches import IGNORED, TextBatch
-from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
+from etude.data.tokens.tokenizers import EOS, Tokenizer
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.decoder import Decoder
 from etude.model.flops import count_parameters, flops_per_token
-from etude.model.loss import Loss
-from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
+from etude.model.losses import CrossEntropy, CrossEntropyWithZ
 from etude.model.recurrent import Recurrent
 from etude.search.next_token import Options
 from etude.search.sampling import Generated, Piece, generate, stream
 from etude.search.scoring import score
 from etude.search.text_stream import TextStream
+from etude.tasks.language_model.config import LanguageModelConfig
+from etude.tasks.parts import (
+    LossFunction,
+    Terms,
+    first_term,
+    loss_of,
+    plain_loss,
+    scheduled_values,
+    term_counts,
+)
 from etude.train.splitting import split_in_time
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
 
 LOGITS_AT_A_TIME = 1 << 22
 """Where only the likeliest token is asked for."""
-
-Terms = Loss | Mapping[str, Loss]
-LanguageMetric = Literal["perplexity", "bits_per_byte", "accuracy"]
-
-
-class LanguageModelConfig(Section):
-    """`[task] type = "language_model"`."""
-
-    type: Literal["language_model"] = "language_model"
-    max_tokens: int = Field(256, ge=1)
-    """Tokens that a completion has at most."""
-    temperature: float = Field(0.8, ge=0, allow_inf_nan=False)
-    """Of the choice of the next token: 1 is the model's own, lower is bolder, 0 always takes the likeliest."""
-    top_k: Switch[int] = Field(None, ge=1)
-    """Choose among so many likeliest tokens (Fan et al. 2018)."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Choose among the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
-    min_p: float = Field(0.0, ge=0, le=1)
-    """Choose among tokens at least so many times as likely as the likeliest (Nguyen et al. 2024)."""
-    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Above 1: make tokens that were there already less likely (Keskar et al. 2019)."""
-    stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default_factory=list)
-    """End a completion before the first of these texts."""
-    samples: int = Field(1, ge=1)
-    """Completions of each prompt."""
-    seed: int = Field(1, ge=0)
-    """Of the choices: the same seed, prompt and place give the same completion."""
-    prompt: Literal["beginning", "middle"] = "beginning"
-    """Whether a prompt is the beginning of a text, or from somewhere in one; an empty one is always a beginning."""
-    metrics: Annotated[list[LanguageMetric], means("validation")] = Field(
-        default_factory=lambda: list(get_args(LanguageMetric)[:2])
-    )
-    """Of evaluation, beside the loss; accuracy, the share of tokens guessed right, costs the logits once more."""
-
-    def options(self) -> Options:
-        """How completions are searched."""
-        return Options(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            stop=tuple(self.stop),
-            samples=self.samples,
-            seed=self.seed,
-            eos=EOS,
-            banned=(PAD, UNK, BOS),
-        )
 
 
 @final
@@ -134,25 +90,21 @@ class LanguageModelTask(Task):
         model: nn.Module,
         config: LanguageModelConfig | None = None,
         *,
-        loss: Callable[[Tensor, Tensor], Terms] | None = None,
+        loss: LossFunction | None = None,
         tokenizer: Tokenizer | None = None,
         start: int = EOS,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config or LanguageModelConfig()
-        self.loss = loss if loss is not None else CrossEntropy(ignore_index=IGNORED)
-        with_z = isinstance(self.loss, CrossEntropyWithZ)
-        self.plain_loss = (
-            CrossEntropyWithZ(z_loss=0.0, ignore_index=IGNORED) if with_z else CrossEntropy(ignore_index=IGNORED)
-        )
+        self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=IGNORED)
+        self.plain_loss = plain_loss(self.loss, IGNORED)
         self.tokenizer = tokenizer
         self.start = start
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """What the configs of model and loss give as schedules."""
-        parts: list[Any] = [self.model, self.loss]
-        return [value for part in parts if hasattr(part, "scheduled_values") for value in part.scheduled_values()]
+        return scheduled_values(self.model, self.loss)
 
     def rate_multipliers(self) -> dict[str, float]:
         """Factors of the learning rate by the task's parameter names, where the model has some (mup)."""
@@ -176,9 +128,7 @@ class LanguageModelTask(Task):
 
     def count_targets(self, batch: TextBatch) -> Mapping[str, int] | None:
         """The tokens to predict, for each of the terms where the loss has two."""
-        if not isinstance(self.loss, CrossEntropyWithZ):
-            return None
-        return {CROSS_ENTROPY: batch.tokens, Z_LOSS: batch.tokens}
+        return term_counts(self.loss, batch.tokens)
 
     def split_for_tbptt(self, batch: Any, steps: int) -> Sequence[Any]:
         """Pieces of `steps` tokens; their tokens and bytes add up to those of the batch.
@@ -212,7 +162,7 @@ class LanguageModelTask(Task):
         hidden, state = self._hidden(batch, hiddens)
         plain = isinstance(self.loss, CrossEntropy | CrossEntropyWithZ)
         loss = self._loss(self.plain_loss if plain else self.loss, hidden, batch, padded=False)
-        first = next(iter(loss.values())) if isinstance(loss, Mapping) else loss
+        first = first_term(loss)
         if "perplexity" in self.metrics:
             self.metrics["perplexity"].update(first.sum, first.count)
         if "bits_per_byte" in self.metrics:
@@ -234,7 +184,7 @@ class LanguageModelTask(Task):
             return hidden, None if batch.documents is not None else state
         return self.model(batch.inputs), None
 
-    def _loss(self, loss: Any, hidden: Tensor, batch: TextBatch, *, padded: bool) -> Terms:
+    def _loss(self, loss: LossFunction, hidden: Tensor, batch: TextBatch, *, padded: bool) -> Terms:
         targets_BT = batch.targets
         if isinstance(self.model, Decoder | Recurrent):
             weight_VM = self._output(padded=padded)
@@ -243,10 +193,7 @@ class LanguageModelTask(Task):
             hidden = nn.functional.linear(hidden, weight_VM)
         elif isinstance(loss, CrossEntropy | CrossEntropyWithZ):
             return loss(hidden, targets_BT, count=batch.tokens)
-        if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - torch's own losses want classes in the second place
-            hidden, targets_BT = hidden.flatten(0, 1).float(), targets_BT.flatten()
-        value: Terms | Tensor = loss(hidden, targets_BT)
-        return Loss.mean(value, batch.tokens) if isinstance(value, Tensor) else value
+        return loss_of(loss, hidden, targets_BT, batch.tokens)
 
     def _output(self, *, padded: bool) -> Tensor:
         """The output matrix; `padded` with the rows that `model.vocabulary_multiple` added."""

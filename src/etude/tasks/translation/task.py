@@ -6,57 +6,38 @@ Legend: B batch, S source time, T target time.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal, final, get_args
+from typing import Any, final
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from etude.base.config.meaning import means
-from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
 from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
 from etude.metrics.ratios import Perplexity
 from etude.metrics.text import TEXT_METRICS
-from etude.model.loss import Loss
-from etude.model.losses import CROSS_ENTROPY, Z_LOSS, CrossEntropy, CrossEntropyWithZ
+from etude.model.losses import CrossEntropy, CrossEntropyWithZ
 from etude.model.transformer import Transformer
 from etude.search.beam import beam
 from etude.search.greedy import greedy
 from etude.search.hypotheses import Hypothesis, Limits
+from etude.tasks.parts import (
+    LossFunction,
+    Terms,
+    first_term,
+    loss_of,
+    plain_loss,
+    scheduled_values,
+    term_counts,
+)
+from etude.tasks.translation.config import TranslationConfig
 from etude.tasks.translation.saved import translation_columns
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
 
-TextMetric = Literal["bleu", "chrf"]
-
-Terms = Loss | Mapping[str, Loss]
 References = Callable[[Sequence[int]], Sequence[str]]
 """The raw target texts of the samples with these indices."""
-
-
-class TranslationConfig(Section):
-    """`[task] type = "translation"`."""
-
-    type: Literal["translation"] = "translation"
-    beam_size: Annotated[int, means("validation", resumable=True)] = Field(4, ge=1)
-    """Width of the beam in test and predict; 1 searches greedily."""
-    length_penalty: Annotated[float, means("validation", resumable=True)] = Field(1.0, ge=0, allow_inf_nan=False)
-    """Hypotheses are ranked by log-probability / ((5 + length) / 6)^length_penalty; 0 prefers short ones."""
-    max_target_ratio: float = Field(2.0, gt=0, allow_inf_nan=False)
-    """A translation has at most max_target_ratio x source tokens + max_target_extra tokens, ..."""
-    max_target_extra: int = Field(10, ge=0)
-    """... so short sources may grow, ..."""
-    max_target_length: int = Field(512, ge=1)
-    """... and never more than this."""
-    eval_search_samples: Annotated[int, means("validation")] = Field(500, ge=0)
-    """Validation translates the first so many samples of the file, greedily; test translates all."""
-    metrics: Annotated[list[TextMetric], means("validation")] = Field(
-        default_factory=lambda: list(get_args(TextMetric))
-    )
-    """Text metrics, by sacrebleu."""
 
 
 @final
@@ -86,19 +67,15 @@ class TranslationTask(Task):
         model: nn.Module,
         config: TranslationConfig | None = None,
         *,
-        loss: Callable[[Tensor, Tensor], Terms] | None = None,
+        loss: LossFunction | None = None,
         source_tokenizer: Tokenizer | None = None,
         target_tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config or TranslationConfig()
-        self.loss = loss if loss is not None else CrossEntropy(ignore_index=PAD)
-        self.plain_loss = (
-            CrossEntropyWithZ(z_loss=0.0, ignore_index=PAD)
-            if isinstance(self.loss, CrossEntropyWithZ)
-            else CrossEntropy(ignore_index=PAD)
-        )
+        self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=PAD)
+        self.plain_loss = plain_loss(self.loss, PAD)
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self._references: dict[str, References] = {}
@@ -113,10 +90,14 @@ class TranslationTask(Task):
         """
         self._references[split] = references
 
+    def widen(self, count: int) -> None:
+        """Let the beam find at least `count` translations of each source."""
+        if self.config.beam_size < count:
+            self.config = self.config.model_copy(update={"beam_size": count})
+
     def scheduled_values(self) -> list[ScheduledValue]:
         """What the configs of model and loss give as schedules."""
-        parts: list[Any] = [self.model, self.loss]
-        return [value for part in parts if hasattr(part, "scheduled_values") for value in part.scheduled_values()]
+        return scheduled_values(self.model, self.loss)
 
     @property
     def searches(self) -> bool:
@@ -140,9 +121,7 @@ class TranslationTask(Task):
 
     def count_targets(self, batch: PairBatch) -> Mapping[str, int] | None:
         """The target tokens, for each of the terms where the loss has two."""
-        if not isinstance(self.loss, CrossEntropyWithZ):
-            return None
-        return {CROSS_ENTROPY: batch.tokens, Z_LOSS: batch.tokens}
+        return term_counts(self.loss, batch.tokens)
 
     def validation_step(self, batch: PairBatch) -> StepOutput:
         """The plain cross entropy; translates greedily what belongs to the first `eval_search_samples`.
@@ -233,24 +212,20 @@ class TranslationTask(Task):
     def _scores_text(self) -> bool:
         return any(name in self.metrics for name in TEXT_METRICS)
 
-    def _loss(self, loss: Callable[..., Terms], batch: PairBatch) -> Terms:
+    def _loss(self, loss: LossFunction, batch: PairBatch) -> Terms:
         inputs_BT, targets_BT = batch.target[:, :-1], batch.target[:, 1:]
         if isinstance(loss, (CrossEntropy, CrossEntropyWithZ)):
             if isinstance(self.model, Transformer):
                 hidden_BTM = self.model.hidden(batch.source, inputs_BT)
                 return loss.from_hidden(hidden_BTM, self.model.output_weight, targets_BT, count=batch.tokens)
             return loss(self.model(batch.source, inputs_BT), targets_BT, count=batch.tokens)
-        logits_BTV = self.model(batch.source, inputs_BT)
-        if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - torch's own losses want classes in the second place
-            logits_BTV, targets_BT = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
-        value: Terms | Tensor = loss(logits_BTV, targets_BT)
-        return Loss.mean(value, batch.tokens) if isinstance(value, Tensor) else value
+        return loss_of(loss, self.model(batch.source, inputs_BT), targets_BT, batch.tokens)
 
     def _evaluated(self, batch: PairBatch) -> Terms:
         plain = isinstance(self.loss, (CrossEntropy, CrossEntropyWithZ))
         loss = self._loss(self.plain_loss if plain else self.loss, batch)
         if "perplexity" in self.metrics:
-            first = next(iter(loss.values())) if isinstance(loss, Mapping) else loss
+            first = first_term(loss)
             self.metrics["perplexity"].update(first.sum, first.count)
         return loss
 

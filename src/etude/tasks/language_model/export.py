@@ -15,7 +15,7 @@ from etude.base.errors import ConfigError, EtudeError
 from etude.data.tokens.tokenizers import BOS, EOS, PAD, SPECIALS, UNK, OwnTokenizer, Tokenizer
 from etude.model.decoder import EPSILON, Decoder
 from etude.model.decoder_config import DecoderConfig
-from etude.tasks.hf.folder import quiet, transformers
+from etude.tasks.transformers_library import quiet, transformers
 
 GPT2_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new"}
 PROBE = 16

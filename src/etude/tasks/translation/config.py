@@ -1,21 +1,50 @@
-"""The `[data]` section: which files hold the pairs, and what is done about bad ones."""
+"""What a config says of a run of the translation task: how it translates, and which files hold the pairs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
 from etude.base.config.meaning import means
 from etude.base.config.section import Section
-from etude.base.schedules import scheduled
+from etude.base.schedules import largest, scheduled
 from etude.data.files.names import ColumnField, SplitField
 from etude.data.files.skipped import AllowanceField, Policy
+from etude.data.tokens.config import TokenizerPair
+from etude.metrics.text import TEXT_METRICS
+from etude.model.transformer import TransformerConfig
+from etude.tasks.config import DataSection, TaskSection, TokensConfig
+
+TextMetric = Literal["bleu", "chrf"]
+MODELS: dict[str, type[Section]] = {"transformer": TransformerConfig}
 
 
-class DataConfig(Section):
+class TranslationConfig(TaskSection):
+    """`[task] type = "translation"`."""
+
+    type: Literal["translation"] = "translation"
+    beam_size: Annotated[int, means("validation", resumable=True)] = Field(4, ge=1)
+    """Width of the beam in test and predict; 1 searches greedily."""
+    length_penalty: Annotated[float, means("validation", resumable=True)] = Field(1.0, ge=0, allow_inf_nan=False)
+    """Hypotheses are ranked by log-probability / ((5 + length) / 6)^length_penalty; 0 prefers short ones."""
+    max_target_ratio: float = Field(2.0, gt=0, allow_inf_nan=False)
+    """A translation has at most max_target_ratio x source tokens + max_target_extra tokens, ..."""
+    max_target_extra: int = Field(10, ge=0)
+    """... so short sources may grow, ..."""
+    max_target_length: int = Field(512, ge=1)
+    """... and never more than this."""
+    eval_search_samples: Annotated[int, means("validation")] = Field(500, ge=0)
+    """Validation translates the first so many samples of the file, greedily; test translates all."""
+    metrics: Annotated[list[TextMetric], means("validation")] = Field(
+        default_factory=lambda: list(get_args(TextMetric))
+    )
+    """Text metrics, by sacrebleu."""
+
+
+class DataConfig(DataSection):
     """Which files hold the pairs, and what is done about bad ones."""
 
-    replaced_whole = ("train", "val", "test")
     foreign = dict.fromkeys(
         ("text", "document_separator", "split", "split_by", "block_size", "packing"),
         'it is for text, as of task.type = "language_model"',
@@ -77,3 +106,30 @@ class DataConfig(Section):
         """What the section says about bad samples; one that is only too long for the present epoch is none."""
         longest = self.max_length if isinstance(self.max_length, int) else None
         return Policy(longest, self.on_bad_sample, self.max_skipped)
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of either side that any epoch takes, as far as the config tells."""
+        return None if self.max_length is None else largest(self.max_length)
+
+
+class TranslationRun(TokensConfig):
+    """A run over pairs of texts."""
+
+    kind = "translation"
+
+    task: Annotated[TranslationConfig | Imported, component({"translation": TranslationConfig})]
+    data: DataConfig = DataConfig()
+    model: Annotated[TransformerConfig | Imported, component(MODELS, "transformer")] = TransformerConfig()
+
+    @model_validator(mode="after")
+    def _sides_fit(self) -> Self:
+        shares = isinstance(self.model, TransformerConfig) and self.model.share_embeddings
+        if shares and isinstance(self.tokenizer, TokenizerPair):
+            raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
+        silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
+        if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
+            raise ValueError(
+                f"train.monitor cannot be {self.train.monitor} with task.eval_search_samples = 0: nothing is translated"
+            )
+        return self

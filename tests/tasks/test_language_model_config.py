@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from etude.base.schedules import ScheduleSection
 from etude.data.files.text_split import SplitRule
-from etude.data.text_config import TextDataConfig, WeighedText
+from etude.tasks.language_model.config import TextDataConfig, WeighedText
 
 
 def test_a_path_a_list_a_name_and_a_mixture_are_told_apart(tmp_path):

@@ -1,0 +1,45 @@
+"""What a test writes beside its metrics: a line a sample, of what was predicted and of what the data hold beside it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import final
+
+from etude.base.files import make_folder, write_text
+from etude.tasks.best_lines import one_line
+from etude.tasks.task_type import Columns
+
+FILES = {"source": "source", "target": "reference"}
+"""What the columns beside a sample are called as files."""
+
+
+@final
+class TestedLines:
+    """The best prediction of every sample, in the order of the files, and the raw texts beside it."""
+
+    __test__ = False
+
+    def __init__(self, split: str, texts: Callable[[object], Sequence[str] | None]) -> None:
+        self._split = split
+        self._texts = texts
+        self._rows: list[tuple[int, dict[str, str]]] = []
+
+    def add(self, outputs: object, beside: Callable[[], Columns]) -> None:
+        """Keep those of a batch, where it has texts."""
+        texts = self._texts(outputs)
+        if texts is None:
+            return
+        columns = beside()
+        numbers = columns.get("sample", range(len(self._rows), len(self._rows) + len(texts)))
+        given = {name: columns[key] for key, name in FILES.items() if key in columns}
+        for at, (number, text) in enumerate(zip(numbers, texts, strict=True)):
+            self._rows.append((int(str(number)), {"": text} | {name: str(column[at]) for name, column in given.items()}))
+
+    def write(self, folder: Path) -> None:
+        """Write a file for the predictions and for each column; nothing where there are none."""
+        rows = [row for _, row in sorted(self._rows, key=lambda row: row[0])]
+        if not rows:
+            return
+        make_folder(folder)
+        for name in rows[0]:
+            ending = f"{name}.txt" if name else "txt"
+            write_text(folder / f"{self._split}.{ending}", "".join(f"{one_line(row[name])}\n" for row in rows))

@@ -1,0 +1,245 @@
+"""What the configs of all tasks share, and how a config is loaded: as the class that its task has for it."""
+
+from dataclasses import dataclass
+from functools import cache, reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, create_model, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from etude.base.config.command import Overrides, parse
+from etude.base.config.components import Component, Imported, component
+from etude.base.config.composing import compose
+from etude.base.config.fields import PathField
+from etude.base.config.loading import Loaded, load
+from etude.base.config.meaning import Mark, means
+from etude.base.config.section import Section
+from etude.base.config.structure import annotated, component_of
+from etude.base.errors import ConfigError
+from etude.callbacks.config import LogConfig
+from etude.data.tokens.config import BpeConfig, TokenizerField
+from etude.model.initialisers import InitConfig
+from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
+from etude.tasks.own import type_of
+from etude.tasks.table import built_in, named
+from etude.train.config import TrainConfig
+from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
+
+LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
+OWN_SECTIONS = ("task", "data", "model")
+"""Sections whose keys are another task's with another task."""
+
+
+class RunConfig(Section):
+    """What the run is called, where it lies, and the seed of all its randomness."""
+
+    name: Annotated[str, means("none", place=True)] = ""
+    """The run's folder below `dir`; the config file's stem unless given."""
+    dir: Annotated[PathField, means("none", place=True)] = Path("runs")
+    """Where runs lie."""
+    seed: Annotated[int, Field(ge=0, lt=2**63), means(shared="epoch")] = 1
+    """Everything random is computed from it."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if name in {".", ".."} or any(sign in name for sign in "/\\\0\n"):
+            raise ValueError("must be the name of one folder, without slashes")
+        return name
+
+
+class TaskSection(Section):
+    """`[task]`; each task adds its own keys."""
+
+    type: str
+    """The task's name in the table or, of one of the user's own, its import path."""
+
+
+class DataSection(Section):
+    """`[data]`; each task adds its own keys, and says what may stand for a split."""
+
+    replaced_whole = ("train", "val", "test")
+
+    train: object = None
+    """What is trained on."""
+    val: object = None
+    """What training is judged by."""
+    test: object = None
+    """What is looked at once training is over."""
+
+    def split_of(self, name: str) -> object:
+        """What the config says of the split `name`; None where it is not set."""
+        found: object = getattr(self, name)
+        return found
+
+    def without_workers(self) -> Self:
+        """The same data, loaded in the training process."""
+        return self.model_copy(update={"workers": 0} if "workers" in type(self).model_fields else {})
+
+
+OTHER_TASK = means(shared="never", why="the weights belong to the task they were trained for")
+OTHER_OPTIMIZER = means(shared="never", why="an optimizer cannot go on from the state of another kind")
+CallbackField = Annotated[Imported, component({})]
+
+
+class Config(Section):
+    """A run. What its task, data and models may be is told by the `Config` of each task."""
+
+    kind: ClassVar[str] = ""
+    """The task's name in the table; empty for one of the user's own."""
+
+    run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
+    task: Annotated[TaskSection | Imported, means(governs=("weights",), of_type=OTHER_TASK)]
+    data: Annotated[DataSection, means(shared="epoch")]
+    tokenizer: Annotated[
+        TokenizerField, means(shared="never", why="the weights belong to the tokens they were trained on")
+    ] = BpeConfig()
+    model: Annotated[Section, means(governs=("weights",))]
+    init: Annotated[InitConfig, means(shared="never", why="weights are initialised before the first step alone")] = (
+        InitConfig()
+    )
+    loss: Annotated[
+        LossConfig | MeanSquaredErrorConfig | ImportedLoss,
+        component(LOSSES, "cross_entropy", ImportedLoss),
+        means(governs=("weights",), of_type=means(governs=("stopping",))),
+    ] = LossConfig()
+    optimizer: Annotated[
+        OptimizerConfig | Imported,
+        component(OPTIMIZERS, "adamw"),
+        means(governs=("optimizer",), of_type=OTHER_OPTIMIZER),
+    ] = AdamWConfig()
+    train: TrainConfig = TrainConfig()
+    callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
+    """The user's own, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
+    log: Annotated[LogConfig, means("none")] = LogConfig()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        """Let the sections that a task declares anew mean what they mean here."""
+        for name in OWN_SECTIONS:
+            field = cls.model_fields[name]
+            if not any(isinstance(mark, Mark) for mark in field.metadata):
+                field.metadata.extend(mark for mark in Config.model_fields[name].metadata if isinstance(mark, Mark))
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        """Find, before any data is read, what one section says against another."""
+        if self.train.patience is not None and not self.validates:
+            raise ValueError("train.patience needs validation data, but data.val is not set")
+        if self.train.batch_size is None and self.train.batch_tokens is None:
+            raise ValueError("train.batch_size and train.batch_tokens are both off: give one of them")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run.dir / self.run.name
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split."""
+        return self.data.val is not None
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is something to validate on."""
+        return self.has_val or self.train.overfit is not None
+
+
+class TokensConfig(Config):
+    """A run whose task predicts tokens."""
+
+    @model_validator(mode="after")
+    def _tokens_are_predicted(self) -> Self:
+        if isinstance(self.loss, MeanSquaredErrorConfig) and not isinstance(self.task, Imported):
+            raise ValueError(  # noqa: TRY004 - the value of one key against that of another
+                f'loss.type "mse" compares numbers, but {self.task.type} predicts tokens: take "cross_entropy"'
+            )
+        return self
+
+
+@cache
+def any_config() -> type[Config]:
+    """What a config of any task may hold, which has no order of reading: for the JSON Schema.
+
+    The keys of every task's sections are accepted beside each other.
+    """
+    configs = [task_type.config for task_type in built_in().values()]
+    merged = {name: _either([one.model_fields[name] for one in configs]) for name in OWN_SECTIONS}
+    about = "A run. What its data and models may be depends on the task."
+    made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
+    return made
+
+
+def config_class(path: Path | None, overrides: Overrides) -> type[Config]:
+    """What a config is read as: by its task or, for a task of the user's own, by what that says or its data."""
+    try:
+        data = compose(Config, path, parse(overrides)).data
+    except ConfigError:
+        return named(next(iter(built_in()))).config  # what is wrong is said when it is loaded
+    found = type_of(data)
+    return _misnamed() if found is None else found.config
+
+
+@cache
+def _misnamed() -> type[Config]:
+    """For a config whose task is missing or unknown: loading it says which tasks there are."""
+    base = next(iter(built_in().values())).config
+    return create_model("Misnamed", __base__=base, task=any_config().model_fields["task"])  # type: ignore[call-overload,no-any-return]
+
+
+def _either(fields: list[FieldInfo]) -> object:
+    """One field that holds what any of several may; where they are components, one component of all their types."""
+    default = ... if fields[0].is_required() else fields[0].default
+    marks = [mark for mark in fields[0].metadata if isinstance(mark, Mark)]
+    parts = [part for part in map(component_of, map(annotated, fields)) if part is not None]
+    union = reduce(or_, [field.annotation for field in fields])
+    return Annotated[(union, *([_joined(parts)] if parts else []), *marks)], default
+
+
+def _joined(parts: list[Component]) -> Component:
+    table = {name: section for part in parts for name, section in part.table.items()}
+    return Component(table, parts[0].default, parts[0].imported)
+
+
+@dataclass(frozen=True)
+class LoadedConfig(Loaded[Config]):
+    """A run's config, and what should be said about how it was composed."""
+
+    notes: tuple[str, ...] = ()
+
+
+def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedConfig:
+    """Compose and check a run's config; a run without a name is called after its file.
+
+    Data of one's own on the command line takes the place of a recipe's generated corpus in every split. A task of the
+    user's own is imported, since it may have a config of its own. Raises ConfigError with every problem at once.
+    """
+    file = None if path is None else Path(path)
+    loaded = load(config_class(file, overrides), path, overrides)
+    config, data = loaded.config, loaded.data
+    if not config.run.name:
+        if path is None:
+            raise ConfigError("run.name must be given where there is no config file to take it from.")
+        run = config.run.model_copy(update={"name": Path(path).stem})
+        config = config.model_copy(update={"run": run})
+        data = {**data, "run": {**data["run"], "name": run.name}}
+    left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
+    if left_out:
+        off = dict.fromkeys(left_out)
+        config = config.model_copy(update={"data": config.data.model_copy(update=off)})
+        data = {**data, "data": {**data["data"], **dict.fromkeys(left_out, False)}}
+    notes = tuple(
+        f"data.{split} is left out: the recipe's generated corpus is no match for your data.train; set --data.{split}."
+        for split in left_out
+    )
+    return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
+
+
+def _is_another_corpus(loaded: Loaded[Config], split: str) -> bool:
+    """Whether a split is still a recipe's generated corpus while the command line has replaced the training data."""
+    data = loaded.config.data
+    replaced = loaded.origin("data.train").flag is not None and not isinstance(data.train, str)
+    return replaced and isinstance(data.split_of(split), str) and loaded.origin(f"data.{split}").flag is None

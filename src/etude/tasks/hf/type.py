@@ -1,0 +1,59 @@
+"""Fine-tuning a model of the transformers library, as a type of task."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+from etude.model.losses import LossConfig
+from etude.tasks.best_lines import BestLines, check_best
+from etude.tasks.hf.build import build_task
+from etude.tasks.hf.config import HfRun
+from etude.tasks.hf.data import Samples, prepare
+from etude.tasks.hf.flags import FLAGS
+from etude.tasks.hf.folder import HfParts, stored_parts
+from etude.tasks.hf.task import HfTask
+from etude.tasks.task_type import Kept, Predictor, Say, TaskType
+from etude.tasks.transformers_library import write_model
+from etude.train.task import Task
+
+
+@final
+class HfType(TaskType[HfRun, HfParts]):
+    """A model that goes on from texts, answers prompts or chats."""
+
+    config = HfRun
+    flags = FLAGS
+
+    def processor(self, config: HfRun, folder: Path) -> HfParts:
+        """The model, as yet without its weights, and its tokenizer."""
+        return stored_parts(folder, config.model.kind)
+
+    def open(self, config: HfRun, splits: Sequence[str], say: Say, processor: HfParts | None = None) -> Samples:
+        """Open and tokenise splits."""
+        return prepare(config, splits, say, processor)
+
+    def task(self, config: HfRun, processor: HfParts) -> Task:
+        """The task around the model that was read."""
+        return build_task(config, processor)
+
+    def counts_all_targets(self, config: HfRun) -> bool:
+        """Whether the loss is Etude's own."""
+        return isinstance(config.loss, LossConfig)
+
+    def check_flags(self, given: Mapping[str, object]) -> None:
+        """Refuse a number of predictions that no beam gives."""
+        check_best(given)
+
+    def predictor(self, task: Task) -> Predictor:
+        """Answers lines."""
+        assert isinstance(task, HfTask)
+        return BestLines(task, widen=task.widen)
+
+    def export(self, task: Task, kept: Kept, folder: Path) -> str:
+        """Write what the library's `from_pretrained` reads."""
+        del kept
+        assert isinstance(task, HfTask)
+        return write_model(task.model, task.tokenizer, folder)
+
+
+HF = HfType()

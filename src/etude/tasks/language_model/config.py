@@ -1,0 +1,238 @@
+"""What a config says of a language model: how it completes, what text it learns from, and how that comes in batches."""
+
+import math
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from etude.base.config.components import Imported, component
+from etude.base.config.fields import PathField, PathOr, Switch
+from etude.base.config.meaning import means
+from etude.base.config.section import Section
+from etude.base.schedules import largest, scheduled
+from etude.data.files.skipped import AllowanceField, Policy
+from etude.data.files.text_split import SplitRule
+from etude.data.tokens.config import TokenizerPair
+from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK
+from etude.model.decoder_config import DecoderConfig
+from etude.model.recurrent import RecurrentConfig
+from etude.search.next_token import Options
+from etude.tasks.config import DataSection, TaskSection, TokensConfig
+
+LanguageMetric = Literal["perplexity", "bits_per_byte", "accuracy"]
+MODELS: dict[str, type[Section]] = {"decoder": DecoderConfig, "lstm": RecurrentConfig, "gru": RecurrentConfig}
+WHOLE_SUM = 1e-9
+
+
+def text_corpus_names() -> list[str]:
+    """Name the corpora that are found at run time."""
+    from etude.data.corpora.python_sources import NAMES
+
+    return sorted(NAMES)
+
+
+PathOrName = Annotated[PathField | str, PathOr(text_corpus_names)]
+
+
+class WeighedText(Section):
+    """A part of a mixture."""
+
+    path: PathOrName | Annotated[tuple[PathField, ...], Field(min_length=1)]
+    """A file, a folder, a list of them, or a corpus by name."""
+
+    weight: scheduled(ge=0) = 1.0  # type: ignore[valid-type]
+    """What share of all rows is drawn from it, against the weights of the others; taken up where an epoch begins."""
+
+
+TextField = (
+    PathOrName
+    | Annotated[tuple[WeighedText, ...], Field(min_length=1)]
+    | Annotated[tuple[PathField, ...], Field(min_length=1)]
+)
+
+
+class LanguageModelConfig(TaskSection):
+    """`[task] type = "language_model"`."""
+
+    type: Literal["language_model"] = "language_model"
+    max_tokens: int = Field(256, ge=1)
+    """Tokens that a completion has at most."""
+    temperature: float = Field(0.8, ge=0, allow_inf_nan=False)
+    """Of the choice of the next token: 1 is the model's own, lower is bolder, 0 always takes the likeliest."""
+    top_k: Switch[int] = Field(None, ge=1)
+    """Choose among so many likeliest tokens (Fan et al. 2018)."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Choose among the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Choose among tokens at least so many times as likely as the likeliest (Nguyen et al. 2024)."""
+    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Above 1: make tokens that were there already less likely (Keskar et al. 2019)."""
+    stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default_factory=list)
+    """End a completion before the first of these texts."""
+    samples: int = Field(1, ge=1)
+    """Completions of each prompt."""
+    seed: int = Field(1, ge=0)
+    """Of the choices: the same seed, prompt and place give the same completion."""
+    prompt: Literal["beginning", "middle"] = "beginning"
+    """Whether a prompt is the beginning of a text, or from somewhere in one; an empty one is always a beginning."""
+    metrics: Annotated[list[LanguageMetric], means("validation")] = Field(
+        default_factory=lambda: list(get_args(LanguageMetric)[:2])
+    )
+    """Of evaluation, beside the loss; accuracy, the share of tokens guessed right, costs the logits once more."""
+
+    def options(self) -> Options:
+        """How completions are searched."""
+        return Options(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            stop=tuple(self.stop),
+            samples=self.samples,
+            seed=self.seed,
+            eos=EOS,
+            banned=(PAD, UNK, BOS),
+        )
+
+
+class TextDataConfig(DataSection):
+    """What text is learned from, and how it comes in batches."""
+
+    foreign = dict.fromkeys(
+        ("source", "target", "difficulty", "max_difficulty", "easy_first_epochs"),
+        'it is for pairs of texts, as of task.type = "translation"',
+    ) | {"max_length": "the length of a row of text is data.block_size"}
+
+    train: Switch[TextField] = None
+    """What is trained on: a file or folder of text, a list of them, a corpus by name (`python`, `python_docs`), or a
+    mixture `[{ path = "a/", weight = 3 }, { path = "b.jsonl" }]`."""
+
+    val: Annotated[Switch[TextField], means("validation", shared="always", governs=("stopping",))] = None
+    """What training is judged by, given like `train`; a part of `train` unless given."""
+
+    test: Annotated[Switch[TextField], means("none", shared="always")] = None
+    """What is looked at once training is over, given like `train`."""
+
+    text: Annotated[str, Field(min_length=1)] = "text"
+    """The field of JSON lines, and the column of Parquet, that holds the text."""
+
+    document_separator: Switch[str] = None
+    """What stands between two documents of a plain text file; without it a file is one document."""
+
+    split: Switch[Literal["auto"] | tuple[float, ...]] = "auto"
+    """The shares of train, val and, where there is a third, test, where `val` names no files. `auto` is 0.98, 0.01 and
+    0.01 by document or, of fewer than 100 documents, 0.9 and 0.1 by position; `false` divides nothing."""
+
+    split_by: Literal["auto", "document", "position"] = "auto"
+    """What is divided: the documents, by a hash of how they begin, or all characters in a row, the last ones for val
+    and test; `auto` is by document where the smallest part gets one."""
+
+    block_size: scheduled(ge=1, whole=True) = 256  # type: ignore[valid-type]
+    """How many tokens a row of a batch has; a schedule is taken up where an epoch begins."""
+
+    packing: Literal["stream", "documents"] = "stream"
+    """What a row holds: a stretch of all documents in a row, or whole documents, none of which sees another."""
+
+    order: Literal["auto", "shuffled", "contiguous"] = "auto"
+    """Whether rows are shuffled, or each goes on where that of the batch before ended, as a carried state needs;
+    `auto` is contiguous with `train.carry_hiddens`, else shuffled."""
+
+    workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
+    """How many processes load batches beside training; 0 loads in the training process."""
+
+    on_bad_sample: Literal["error", "skip"] = "error"
+    """What a document that cannot be used does: end the run with its place and reason, or be left out and listed."""
+
+    max_skipped: AllowanceField = "1%"
+    """How many documents may be left out, as a number or as a share of all; more are an error."""
+
+    @field_validator("split")
+    @classmethod
+    def _is_a_whole(cls, value: object) -> object:
+        if isinstance(value, tuple):
+            two_or_three = len(value) in {2, 3}
+            if not two_or_three or min(value) <= 0 or not math.isclose(sum(value), 1, abs_tol=WHOLE_SUM):
+                raise ValueError("must hold two or three positive shares that add up to 1, such as [0.9, 0.1]")
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _is_drawn_from(cls, value: object) -> object:
+        parts = [part for part in value if isinstance(part, WeighedText)] if isinstance(value, tuple) else []
+        if parts and all(part.weight == 0 for part in parts):
+            raise ValueError("must have a part whose weight is more than 0")
+        return value
+
+    @property
+    def policy(self) -> Policy:
+        """What the section says about bad documents."""
+        return Policy(None, self.on_bad_sample, self.max_skipped)
+
+    @property
+    def rule(self) -> SplitRule | None:
+        """How the training text is divided; None where it is not."""
+        if self.val is not None or self.split is None:
+            return None
+        return SplitRule(self.split if isinstance(self.split, tuple) else None, self.split_by)
+
+
+class TextRun(TokensConfig):
+    """A run over text: language models."""
+
+    kind = "language_model"
+
+    task: Annotated[LanguageModelConfig | Imported, component({"language_model": LanguageModelConfig})]
+    data: TextDataConfig = TextDataConfig()
+    model: Annotated[DecoderConfig | RecurrentConfig | Imported, component(MODELS, "decoder")] = DecoderConfig()
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Self:
+        several = isinstance(self.tokenizer, TokenizerPair)
+        if several:
+            raise ValueError("tokenizer must be one for all text, but has a source and a target")
+        return self
+
+    @model_validator(mode="after")
+    def _a_state_is_there_to_carry(self) -> Self:
+        asked = {"tbptt_steps": self.train.tbptt_steps, "carry_hiddens": self.train.carry_hiddens}
+        key = next((key for key, value in asked.items() if value), "")
+        if key and isinstance(self.model, DecoderConfig):
+            raise ValueError(
+                f"train.{key} is for a model that hands a state on, but a decoder has none: take "
+                'model.type = "lstm" or "gru", or switch it off'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_state_goes_on_in_its_text(self) -> Self:
+        if not self.train.carry_hiddens or isinstance(self.task, Imported):
+            return self
+        if self.data.order == "shuffled":
+            raise ValueError(
+                "train.carry_hiddens hands a state on to the next batch, but data.order is shuffled: take "
+                '"contiguous", or leave it out'
+            )
+        if self.data.packing == "documents":
+            raise ValueError(
+                "train.carry_hiddens hands a state on to the next batch, but with data.packing = "
+                '"documents" each document begins with none: take "stream"'
+            )
+        return self
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether each row goes on where that of the batch before ended."""
+        auto = self.data.order == "auto"
+        return self.train.carry_hiddens if auto else self.data.order == "contiguous"
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split: a part of the training text, if nothing else."""
+        return super().has_val or self.data.rule is not None
+
+    @property
+    def longest_block(self) -> int | None:
+        """The longest row, in tokens, as far as the config tells."""
+        return largest(self.data.block_size)

@@ -1,0 +1,268 @@
+"""Text for a run: the files of each split, the tokenizer, prepared shards, and feeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from etude.base.errors import ConfigError
+from etude.base.files import make_folder
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.text_feed import TextFeed, Weighed
+from etude.data.files.skipped import write_skipped
+from etude.data.files.text_source import TextCorpus, open_texts
+from etude.data.files.text_split import PARTS, WHOLE
+from etude.data.store.progress import SpokenProgress
+from etude.data.store.text_fitting import fit_text_tokenizer
+from etude.data.store.text_prepared import prepare_texts
+from etude.data.store.text_table import TextTable
+from etude.data.tokens.config import TokenizerPair
+from etude.data.tokens.tokenizers import Tokenizer
+from etude.tasks.batches import (
+    evaluation_limit,
+    evaluation_size,
+    size_schedule,
+    training_limit,
+    training_size,
+)
+from etude.tasks.language_model.config import TextField, TextRun, WeighedText
+from etude.tasks.language_model.processor import TextProcessor
+from etude.tasks.task_type import CACHE, Data, Say
+
+MILLION = 1e6
+
+Weight: TypeAlias = float | ScheduleSection
+
+
+@dataclass
+class TextSplit:
+    """One split: the prepared text of each of its sources."""
+
+    tables: list[TextTable]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables))
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells its content from another's."""
+        return "+".join(table.fingerprint for table in self.tables)
+
+    @property
+    def tokens(self) -> int:
+        """Targets of a pass."""
+        return sum(table.targets for table in self.tables)
+
+
+@dataclass
+class Texts(Data[TextProcessor]):
+    """The text of a run."""
+
+    config: TextRun
+    processor: TextProcessor
+    splits: dict[str, TextSplit] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        """Documents left out of all corpora; a corpus that is divided counts once."""
+        return sum(table.skipped for table in self._corpora())
+
+    def size(self, split: str) -> str:
+        """How much a split holds, with its unit."""
+        held = self.splits[split]
+        tokens = f"{held.tokens / MILLION:,.2f} M" if held.tokens >= MILLION / 10 else f"{held.tokens:,}"
+        return f"{len(held):,} documents ({tokens} tokens)"
+
+    def sources(self) -> list[TextTable]:
+        """Parts that may listen to a run's events."""
+        return [table for split in self.splits.values() for table in split.tables]
+
+    def fingerprints(self) -> dict[str, str]:
+        """What tells one split's content from another's."""
+        return {name: split.fingerprint for name, split in self.splits.items()}
+
+    def write_skipped(self, path: Path) -> None:
+        """List every document left out, with its place and the reason."""
+        write_skipped(path, [(table, table) for table in self._corpora()])
+
+    def only(self, split: str, held: str) -> None:
+        """Leave but the split `held`, under the name `split`."""
+        self.splits = {split: self.splits[held]}
+
+    def _corpora(self) -> list[TextTable]:
+        """One table of each corpus, which lists what was left out of all its splits."""
+        return list({table.folder: table for table in self.sources()}.values())
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TextFeed:
+        """Batches of a split: every target once, as it lies or, for training, in the order of the seed."""
+        overfits = self.config.train.overfit is not None
+        return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
+
+    def _train_feed(self, split: str, say: Say) -> TextFeed:
+        config, train = self.config, self.config.train
+        weights = [_constant(weight, 1.0) for _, weight in entries(config)]
+        return TextFeed(
+            _weighed(self.splits[split].tables, weights),
+            seed=config.run.seed,
+            block_size=config.longest_block or 1,
+            packing=config.data.packing,
+            **training_size(train),
+            order=self._order(),
+            shuffle=train.overfit is None,
+            workers=config.data.workers,
+            pin_memory=True,
+            limit=training_limit(train),
+            varying=any(key.startswith("train.") for key in self._planned()),
+            varying_block=isinstance(config.data.block_size, ScheduleSection),
+            notice=say,
+        )
+
+    def _evaluation_feed(self, split: str, say: Say) -> TextFeed:
+        config, train = self.config, self.config.train
+        tables = self.splits[split].tables
+        return TextFeed(
+            _weighed(tables, [1.0] * len(tables)),
+            seed=config.run.seed,
+            block_size=config.longest_block or 1,
+            packing=config.data.packing,
+            **evaluation_size(train),
+            order=self._order(),
+            evaluation=True,
+            limit=evaluation_limit(train, split),
+            notice=say,
+        )
+
+    def _order(self) -> Literal["contiguous", "shuffled"]:
+        """A state that is carried goes through a split as it lies; other models may take its rows in any company."""
+        return "contiguous" if self.config.contiguous else "shuffled"
+
+    def scheduled_values(self, feed: TextFeed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
+        return [_scheduled(feed, key, spec) for key, spec in self._planned().items()]
+
+    def _planned(self) -> dict[str, ScheduleSection]:
+        """What the batches of an epoch are planned by and a schedule drives, by key."""
+        train, data = self.config.train, self.config.data
+        found: dict[str, object] = {**size_schedule(train), "data.block_size": data.block_size}
+        if train.overfit is None:
+            found |= {f"data.train.{number}.weight": weight for number, (_, weight) in enumerate(entries(self.config))}
+        return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}
+
+
+def _weighed(tables: list[TextTable], weights: Sequence[float]) -> TextTable | list[Weighed]:
+    """What a feed takes: one table, or several with how much is drawn of each."""
+    return tables[0] if len(tables) == 1 else [Weighed(*one) for one in zip(tables, weights, strict=True)]
+
+
+def _scheduled(feed: TextFeed, key: str, spec: ScheduleSection) -> ScheduledValue:
+    """One scheduled value, and how the feed takes it up."""
+    name = key.rpartition(".")[2]
+    if name == "weight":
+        number = int(key.split(".")[2])
+        return ScheduledValue(key, spec, partial(feed.reweigh, number), f"weight/{number}", when="epoch")
+    apply: Callable[[Any], None] = feed.resize_block if name == "block_size" else feed.resize
+    return ScheduledValue(key, spec, apply, when="epoch", whole=True)
+
+
+def entries(config: TextRun) -> list[tuple[TextField | None, Weight]]:
+    """What is trained on: one corpus, or the paths and weights of a mixture."""
+    train = config.data.train
+    if isinstance(train, tuple) and isinstance(train[0], WeighedText):
+        return [(part.path, part.weight) for part in train if isinstance(part, WeighedText)]
+    return [(train, 1.0)]
+
+
+def prepare(config: TextRun, splits: Sequence[str], say: Say, processor: TextProcessor | None = None) -> Texts:
+    """Open, tokenise and map splits; without a `processor` the tokenizer learns from the train split.
+
+    Splits that are divided off the training text are there with it.
+    """
+    return _Preparation(config, splits, say).texts(processor)
+
+
+class _Preparation:
+    """Opens what splits need of the files of a run."""
+
+    def __init__(self, config: TextRun, splits: Sequence[str], say: Say) -> None:
+        self._config = config
+        self._names = splits
+        self._say = say
+        self._cache = config.run.dir / CACHE
+        divided = config.data.rule is not None and any(config.data.split_of(name) is None for name in splits)
+        self._trains = "train" in splits or divided
+        make_folder(self._cache)
+
+    def texts(self, processor: TextProcessor | None) -> Texts:
+        """The splits, tokenised."""
+        corpora: list[TextCorpus] = []
+        if self._trains or processor is None:
+            corpora = [self._open(paths, "data.train") for paths, _ in entries(self._config)]
+        texts = Texts(self._config, processor or TextProcessor(self._learned(corpora)))
+        tokenizer = texts.processor.tokenizer
+        for corpus in corpora if self._trains else ():
+            for name, table in self._tables(corpus, tokenizer, divides=True).items():
+                texts.splits.setdefault("train" if name == WHOLE else name, TextSplit([])).tables.append(table)
+        for name in self._names:
+            self._add(texts, name)
+        texts.splits = {name: texts.splits[name] for name in PARTS if name in texts.splits}
+        return texts
+
+    def _add(self, texts: Texts, name: str) -> None:
+        """The split that has files of its own. Raises ConfigError for one that is nowhere."""
+        data = self._config.data
+        paths = {"train": data.train, "val": data.val, "test": data.test}[name]
+        if name != "train" and paths is not None:
+            corpus = self._open(paths, f"data.{name}")
+            texts.splits[name] = TextSplit([*self._tables(corpus, texts.processor.tokenizer, divides=False).values()])
+        elif name not in texts.splits and name != "val":
+            raise ConfigError(f"data.{name} is not set: name a file or folder, as in --data.{name} texts/.")
+
+    def _learned(self, corpora: Sequence[TextCorpus]) -> Tokenizer:
+        config = self._config
+        assert not isinstance(config.tokenizer, TokenizerPair)  # as was checked
+        return fit_text_tokenizer(
+            config.tokenizer,
+            corpora,
+            self._cache,
+            config.data.rule,
+            config.data.policy,
+            report=SpokenProgress(f"Reading {corpora[0].name} for the tokenizer", self._say),
+            notice=self._say,
+        )
+
+    def _tables(self, corpus: TextCorpus, tokenizer: Tokenizer, *, divides: bool) -> dict[str, TextTable]:
+        data = self._config.data
+        return prepare_texts(
+            corpus,
+            tokenizer,
+            self._cache,
+            data.rule if divides else None,
+            data.policy,
+            report=SpokenProgress(f"Tokenising {corpus.name}", self._say),
+            notice=self._say,
+        ).parts
+
+    def _open(self, paths: TextField | None, key: str) -> TextCorpus:
+        """The documents that a key names. Raises ConfigError where it names none."""
+        if paths is None:
+            raise ConfigError(f"{key} is not set: name a file or folder of text, as in --{key} texts/.")
+        if isinstance(paths, tuple) and isinstance(paths[0], WeighedText):
+            raise ConfigError(f"{key} must be files or folders: a mixture is for data.train.")
+        data = self._config.data
+        return open_texts(
+            paths,
+            field=data.text,
+            separator=data.document_separator,
+            cache=self._cache,
+            notice=self._say,
+            key=key,
+        )
+
+
+def _constant(value: Weight, otherwise: float) -> float:
+    """A number, or what stands for a schedule until its first epoch begins."""
+    return otherwise if isinstance(value, ScheduleSection) else float(value)

@@ -1,0 +1,41 @@
+"""Flags of `etude predict` that a language model takes."""
+
+from etude.tasks.flags import ELSEWHERE, MAX_TOKENS, REPETITION_PENALTY, SEED, TEMPERATURE, TOP_K, TOP_P, Flag
+
+PROMPT = Flag("prompt", "complete this, in the place of an input; repeatable", "TEXT", repeats=True, refused=ELSEWHERE)
+WHOLE = Flag("whole", "the whole input is one prompt", refused=ELSEWHERE)
+RAW = Flag("raw", "write completions as they are, line breaks and all", refused=ELSEWHERE)
+SCORE = Flag("score", "tell how likely each line is, in the place of completing it", refused=ELSEWHERE)
+SAMPLES = Flag("samples", "completions of each prompt", "N", int, key="task.samples", refused=ELSEWHERE)
+MIN_P = Flag(
+    "min-p",
+    "draw among tokens at least P times as likely as the likeliest",
+    "P",
+    float,
+    key="task.min_p",
+    refused=ELSEWHERE,
+)
+STOP = Flag(
+    "stop",
+    "end a completion before this text; repeatable",
+    "TEXT",
+    repeats=True,
+    key="task.stop",
+    refused=ELSEWHERE,
+)
+
+FLAGS = (
+    PROMPT,
+    WHOLE,
+    RAW,
+    SCORE,
+    MAX_TOKENS,
+    SAMPLES,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    MIN_P,
+    REPETITION_PENALTY,
+    STOP,
+    SEED,
+)

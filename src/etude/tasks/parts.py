@@ -1,0 +1,170 @@
+"""What tasks are built of: the user's own parts, models with their first weights, losses, scheduled values."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from etude.base.config.components import Imported
+from etude.base.config.imports import check_signature, resolve_import
+from etude.base.errors import ConfigError, DataError, EtudeError, StorageError
+from etude.base.schedules.values import ScheduledValue
+from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
+from etude.model.initialisers import initialise
+from etude.model.loss import Loss
+from etude.model.losses import (
+    CROSS_ENTROPY,
+    Z_LOSS,
+    CrossEntropy,
+    CrossEntropyWithZ,
+    ImportedLoss,
+    LossConfig,
+    MeanSquaredError,
+    MeanSquaredErrorConfig,
+)
+from etude.tasks.config import Config
+from etude.train.task import Task
+
+Terms = Loss | Mapping[str, Loss]
+LossFunction = Callable[[Tensor, Tensor], Terms | Tensor]
+"""Of logits [..., V] and targets [...]."""
+
+
+@runtime_checkable
+class HasSchedules(Protocol):
+    """A part with values that a config may give as schedules."""
+
+    def scheduled_values(self) -> Sequence[ScheduledValue]:
+        """Those that it gives so."""
+
+
+def imported(entry: Imported, offered: Mapping[str, object], where: str) -> Any:
+    """Call what an import path names with its own arguments and what it asks for of `offered`."""
+    make = resolve_import(entry.type, f"{where}.type")
+    if not callable(make):
+        raise ConfigError(f"{where}.type {entry.type} is not something that can be called.")
+    wanted = inspect.signature(make).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values())
+    own = {name: value for name, value in offered.items() if name in wanted and name not in entry.arguments}
+    if not takes_any:
+        check_signature(make, {**own, **entry.arguments}, where)
+    try:
+        return make(**own, **entry.arguments)
+    except EtudeError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or "no message"
+        raise ConfigError(f"{where}.type {entry.type} failed: {type(error).__name__}: {said}.") from error
+
+
+def imported_task(entry: Imported, offered: Mapping[str, object]) -> Task:
+    """A task of the user's own. Raises ConfigError where what is named makes none."""
+    task = imported(entry, offered, "task")
+    if not isinstance(task, Task):
+        raise ConfigError(f"task.type {entry.type} must make an etude.Task, but makes {type(task).__name__}.")
+    return task
+
+
+def made_model(config: Config, make: Callable[[], object], sizes: str) -> nn.Module:
+    """What `make` gives, drawn from the seed alone. Raises ConfigError for no module, and for `sizes` too large."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        try:
+            model = make()
+        except (RuntimeError, MemoryError) as error:
+            said = str(error).split(".")[0].split("] ")[-1]
+            raise ConfigError(f"{sizes} cannot be made: {said}.") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model.type must make a torch.nn.Module, but makes {type(model).__name__}.")
+    return model
+
+
+def initialised(config: Config, model: nn.Module, *, scheme: bool = False) -> nn.Module:
+    """The model with its first weights, a function of (seed, names): a user's own where `[init]` asks for it alone.
+
+    With `scheme`, the model knows the schemes of `init.scheme`.
+    """
+    if config.init.weights or not isinstance(config.model, Imported):
+        chosen = config.init.scheme if scheme else "default"
+        initialise(model, config.run.seed, config.init.weights, scheme=chosen)
+    return model
+
+
+def stored_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer that a run keeps. Raises StorageError where it is damaged."""
+    try:
+        return load_tokenizer(path)
+    except DataError as error:
+        raise StorageError(f"The run's tokenizer is damaged: {error}") from error
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def build_loss(config: Config, ignored: int) -> LossFunction:
+    """The training loss; targets that are `ignored` count for nothing."""
+    match config.loss:
+        case LossConfig() as given:
+            has_z = given.z_loss != 0  # a schedule is not 0 either
+            return (CrossEntropyWithZ if has_z else CrossEntropy).of(given, ignore_index=ignored)
+        case MeanSquaredErrorConfig():
+            return MeanSquaredError()
+        case own:
+            return _own_loss(own, ignored)
+
+
+def _own_loss(entry: ImportedLoss, ignored: int) -> LossFunction:
+    made = resolve_import(entry.type, "loss.type")
+    if inspect.isfunction(made) and not _is_factory(made, entry.arguments):
+        return functools.partial(made, **entry.arguments)
+    loss: LossFunction = imported(entry, {"ignore_index": ignored}, "loss")
+    if not callable(loss):
+        raise ConfigError(f"loss.type must make a function of logits and targets, but makes {type(loss).__name__}.")
+    return loss
+
+
+def _is_factory(function: Callable[..., object], arguments: Mapping[str, object]) -> bool:
+    """Whether a function makes a loss, rather than being one: it can be called with the config's arguments alone."""
+    needed = [
+        name
+        for name, one in inspect.signature(function).parameters.items()
+        if one.default is inspect.Parameter.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}
+    ]
+    return all(name in arguments or name == "ignore_index" for name in needed)
+
+
+def plain_loss(loss: LossFunction, ignored: int) -> CrossEntropy | CrossEntropyWithZ:
+    """What evaluation reports beside a training loss: the cross entropy without smoothing, in as many terms."""
+    if isinstance(loss, CrossEntropyWithZ):
+        return CrossEntropyWithZ(z_loss=0.0, ignore_index=ignored)
+    return CrossEntropy(ignore_index=ignored)
+
+
+def term_counts(loss: LossFunction, targets: int) -> Mapping[str, int] | None:
+    """How many targets each term of a loss has, where it has two; None where one count says it all."""
+    return {CROSS_ENTROPY: targets, Z_LOSS: targets} if isinstance(loss, CrossEntropyWithZ) else None
+
+
+def loss_of(loss: LossFunction, logits: Tensor, targets: Tensor, count: int) -> Terms:
+    """The terms of any loss: logits [B, T, V], targets [B, T], of which `count` are counted.
+
+    Torch's own losses want classes in the second place, so they are given logits [N, V] in float32 and targets [N].
+    """
+    if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - the only base that torch's losses share
+        logits, targets = logits.flatten(0, 1).float(), targets.flatten()
+    value = loss(logits, targets)
+    return Loss.mean(value, count) if isinstance(value, Tensor) else value
+
+
+def first_term(loss: Terms) -> Loss:
+    """The term that perplexity is of."""
+    return next(iter(loss.values())) if isinstance(loss, Mapping) else loss
+
+
+def scheduled_values(*parts: object) -> list[ScheduledValue]:
+    """What the configs of a task's parts give as schedules."""
+    return [value for part in parts if isinstance(part, HasSchedules) for value in part.scheduled_values()]

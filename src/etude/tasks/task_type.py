@@ -1,0 +1,199 @@
+"""What a task is to the rest: its config, its data, what of them a run keeps, its predictions and its export.
+
+A task is a folder with one `TaskType`, and a line of `table.py`; or it is the user's own, and named by its import path.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from etude.base.schedules.values import ScheduledValue
+from etude.tasks.flags import Flag
+
+if TYPE_CHECKING:
+    from etude.data.feeds.feed import Feed
+    from etude.tasks.config import Config
+    from etude.train.task import Task
+
+TOKENIZERS = "tokenizers"
+"""The folder of a run that holds what it keeps to be used without its data."""
+CACHE = ".cache"
+"""The folder beside the runs that holds prepared data."""
+SKIPPED = "skipped.jsonl"
+
+Say = Callable[[str], None]
+Columns = Mapping[str, Sequence[object]]
+"""Values of the samples of a batch, by name."""
+
+
+class Processor(Protocol):
+    """What a run keeps to be used without its data: tokenizers, label sets, statistics of features, templates."""
+
+    def save(self, folder: Path) -> None:
+        """Write it whole or not at all, unless the folder is there: a run keeps what it began with."""
+
+
+P = TypeVar("P", bound=Processor)
+C_contra = TypeVar("C_contra", bound="Config", contravariant=True)
+
+
+class Data(Protocol[P]):
+    """The splits of a run, ready to be trained on."""
+
+    processor: P
+    """What they were made with."""
+    splits: Mapping[str, Any]
+    """By name; parts of them may listen to a run's events."""
+
+    @property
+    def skipped(self) -> int:
+        """Samples left out of all splits."""
+        return 0
+
+    def write_skipped(self, path: Path) -> None:
+        """List every sample left out, with its place and the reason; nothing where there is none."""
+        del path
+
+    def told(self) -> str:
+        """What a run begins with: its splits and their sizes."""
+        return ", ".join(f"{name} {self.size(name)}" for name in self.splits)
+
+    def size(self, split: str) -> str:
+        """How much a split holds, with its unit."""
+
+    def fingerprints(self) -> dict[str, str]:
+        """What tells one split's content from another's."""
+
+    def only(self, split: str, held: str) -> None:
+        """Leave but the split `held`, under the name `split`."""
+
+    def sources(self) -> Sequence[object]:
+        """Parts that may listen to a run's events."""
+        return list(self.splits.values())
+
+    def feed(self, split: str, *, training: bool = False, say: Say) -> "Feed":
+        """Batches of a split: each sample once in a fixed order or, for training, in an order computed from the seed.
+
+        With `train.overfit` every feed is the one fixed set.
+        """
+
+    def scheduled_values(self, feed: Any) -> Sequence[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives, brought into force by `feed`."""
+        del feed
+        return ()
+
+    def attend(self, task: "Task", *, judged: str = "val") -> None:
+        """Give a task what its evaluation compares with, and check that it takes what the splits hold.
+
+        Its validation step sees the samples of the split `judged`.
+        """
+        del task, judged
+
+    def beside(self, split: str, batch: object) -> Columns:
+        """For saved outputs: what stands beside each sample of a batch that no task knows, such as its raw texts.
+
+        `sample` is its number in the files.
+        """
+        del split, batch
+        return {}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How predictions are asked for."""
+
+    flags: Mapping[str, object] = field(default_factory=dict)
+    """Those of the task that were given, by their words."""
+    json: bool = False
+    """One object a line."""
+    batch_size: int | None = None
+    terminal: bool = False
+    """Whether a person reads the answers as they come."""
+    safe: Callable[[str], str] = str
+    """What text goes through on its way out: a terminal would obey its control characters."""
+
+
+class Questions(Protocol):
+    """The input of a prediction."""
+
+    def lines(self) -> Iterator[list[str]]:
+        """Its lines, in windows of what is there."""
+
+    def whole(self) -> str:
+        """All of it as one text."""
+
+
+class Predictor(Protocol):
+    """What answers from a task's weights."""
+
+    def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
+        """What is written, line ends and all, in order, each part as soon as it is there."""
+
+    def best(self, texts: Iterable[str]) -> Iterator[str]:
+        """The best prediction of each text, in order."""
+
+    def candidates(self, texts: Iterable[str], **options: Any) -> Iterator[Any]:
+        """For each text its predictions with their scores, best first."""
+
+    def tested(self, outputs: object) -> Sequence[str] | None:
+        """The best prediction of each sample, of what the test step gave of a batch; None where it gave no texts."""
+        del outputs
+        return None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of a run goes into a folder that others can load."""
+
+    config: "Config"
+    plain: Mapping[str, Any]
+    """The composed config, as plain values."""
+    processor: Processor
+    weights: Path
+    """Where the run itself keeps them."""
+    place: Path
+    """What the folder will be called."""
+
+
+@runtime_checkable
+class TaskType(Protocol[C_contra, P]):
+    """A kind of task."""
+
+    config: "type[Config]"
+    """What its configs are read as: its sections `[task]`, `[data]` and `[model]`, and what all share."""
+    flags: Sequence[Flag] = ()
+    """Those of `etude predict` that it takes."""
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        """Whether a config, as plain values, whose task is the user's own names data of this kind."""
+        del config
+        return False
+
+    def processor(self, config: C_contra, folder: Path) -> P:
+        """What a run has kept in `folder`. Raises RefusedError where it is not there, StorageError where damaged."""
+
+    def open(self, config: C_contra, splits: Sequence[str], say: Say, processor: P | None = None) -> Data[P]:
+        """Open and prepare splits, with the `processor` of a run that is there already or, without, one made for them.
+
+        A split that is divided off the training data is there with it. Raises ConfigError where the config names none,
+        DataError where its files cannot be used.
+        """
+
+    def task(self, config: C_contra, processor: P) -> "Task":
+        """The task with its model, initialised from (seed, names) alone; no weights of a run are loaded."""
+
+    def counts_all_targets(self, config: C_contra) -> bool:
+        """Whether each target that a feed counts is one that the loss counts, so that tokens are known ahead."""
+        del config
+        return False
+
+    def check_flags(self, given: Mapping[str, object]) -> None:
+        """Refuse flags that contradict each other. Raises ConfigError."""
+        del given
+
+    def predictor(self, task: "Task") -> Predictor:
+        """What answers from the weights of `task`. Raises ConfigError where it cannot."""
+
+    def export(self, task: "Task", kept: Kept, folder: Path) -> str:
+        """Write the model into the empty `folder`, as others can load it; say what it is. Raises ConfigError."""

@@ -1,0 +1,57 @@
+"""The `transformers` library, where it is installed: asked for quietly, and never to run code or fetch anything."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from etude.base.errors import ConfigError
+from etude.base.files import fsync_file, fsync_folder
+
+
+def transformers() -> Any:
+    """The library. Raises ConfigError where it is not installed."""
+    try:
+        import transformers as library
+    except ImportError as error:
+        raise ConfigError(
+            "transformers is needed for this, and is not installed: run pip install 'etude[hf]'."
+        ) from error
+    return library
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let the library neither log nor draw bars inside the block: Etude says itself what must be said."""
+    logging = transformers().utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def write_parts(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write all but the weights into the existing `folder`, durable. Raises OSError."""
+    with quiet():
+        model.config.save_pretrained(folder)
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            fsync_file(file)
+    fsync_folder(folder)
+
+
+def write_model(model: Any, tokenizer: Any, folder: Path) -> str:
+    """Write a model with its tokenizer into the existing `folder`; say what it is."""
+    with quiet():
+        model.save_pretrained(folder)
+    write_parts(model, tokenizer, folder)
+    kind = "Seq2SeqLM" if model.config.is_encoder_decoder else "CausalLM"
+    return f"{type(model).__name__} of transformers, which AutoModelFor{kind}.from_pretrained reads, and its tokenizer."

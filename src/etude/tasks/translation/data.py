@@ -1,0 +1,256 @@
+"""Parallel text for a run: the files of each split, their tokenizers, prepared tables, and feeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etude.base.errors import ConfigError, DataError
+from etude.base.files import make_folder
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.batches import PairBatch
+from etude.data.feeds.pairs import PairFeed, pair_measures
+from etude.data.files.parallel import SIDES, PairSource, open_pairs
+from etude.data.files.skipped import write_skipped
+from etude.data.order.curriculum import Curriculum
+from etude.data.order.plan import Measure
+from etude.data.store.difficulty import difficulties
+from etude.data.store.fitting import fit_tokenizers
+from etude.data.store.prepared import TokenTable, prepare_pairs
+from etude.model.transformer import TransformerConfig
+from etude.tasks.batches import evaluation_limit, evaluation_size, size_schedule, training_limit, training_size
+from etude.tasks.task_type import CACHE, Columns, Data, Say
+from etude.tasks.translation.config import TranslationRun
+from etude.tasks.translation.processor import PairProcessor
+from etude.tasks.translation.task import TranslationTask
+from etude.train.task import Task
+
+LIMITS = ("max_difficulty", "max_length")
+"""Keys of `[data]` that leave samples out of an epoch."""
+
+
+@dataclass
+class PairSplit:
+    """One split: its texts and their tokens."""
+
+    source: PairSource
+    table: TokenTable
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def references(self, indices: Sequence[int]) -> list[str]:
+        """The raw target texts of these rows."""
+        return [self.source[self.table.origin(index)][1] for index in indices]
+
+    def sources(self, indices: Sequence[int]) -> list[str]:
+        """The raw source texts of these rows."""
+        return [self.source[self.table.origin(index)][0] for index in indices]
+
+
+@dataclass
+class Pairs(Data[PairProcessor]):
+    """The parallel text of a run."""
+
+    config: TranslationRun
+    processor: PairProcessor
+    splits: dict[str, PairSplit] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        """Samples left out of all splits."""
+        return sum(split.table.skipped for split in self.splits.values())
+
+    def told(self) -> str:
+        """What a run begins with: its splits and their sizes."""
+        return ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items()) + " pairs"
+
+    def size(self, split: str) -> str:
+        """How much a split holds, with its unit."""
+        return f"{len(self.splits[split]):,} pairs"
+
+    def sources(self) -> list[PairSource]:
+        """Parts that may listen to a run's events."""
+        return [split.source for split in self.splits.values()]
+
+    def fingerprints(self) -> dict[str, str]:
+        """What tells one split's content from another's."""
+        return {name: split.table.fingerprint for name, split in self.splits.items()}
+
+    def write_skipped(self, path: Path) -> None:
+        """List every sample left out, with its place and the reason."""
+        write_skipped(path, [(split.table, split.source) for split in self.splits.values()])
+
+    def only(self, split: str, held: str) -> None:
+        """Leave but the split `held`, under the name `split`."""
+        self.splits = {split: self.splits[held]}
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def feed(self, split: str, *, training: bool = False, say: Say) -> PairFeed:
+        """Batches of a split: each pair once, similar lengths together or, for training, in the order of the seed."""
+        overfits = self.config.train.overfit is not None
+        return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
+
+    def _train_feed(self, name: str, say: Say) -> PairFeed:
+        train, data, split = self.config.train, self.config.data, self.splits[name]
+        overfits = train.overfit is not None
+        return PairFeed(
+            split.table,
+            place=split.source.location,
+            seed=self.config.run.seed,
+            **training_size(train),
+            shuffle=not overfits,
+            workers=data.workers,
+            pin_memory=True,
+            limit=training_limit(train),
+            varying=bool(self._planned()) or self._cut_by_difficulty(),
+            notice=say,
+            curriculum=None if overfits else self._curriculum(split),
+            longest=data.longest,
+        )
+
+    def _evaluation_feed(self, name: str, say: Say) -> PairFeed:
+        train, split = self.config.train, self.splits[name]
+        return PairFeed(
+            split.table,
+            place=split.source.location,
+            seed=self.config.run.seed,
+            **evaluation_size(train),
+            evaluation=True,
+            workers=0,
+            limit=evaluation_limit(train, name),
+            notice=say,
+        )
+
+    def scheduled_values(self, feed: PairFeed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
+        return [self._scheduled(feed, key, spec) for key, spec in self._planned().items()]
+
+    @staticmethod
+    def _scheduled(feed: PairFeed, key: str, spec: ScheduleSection) -> ScheduledValue:
+        name = key.rpartition(".")[2]
+        apply: Callable[[Any], None] = partial(feed.restrict, name) if name in LIMITS else feed.resize
+        return ScheduledValue(key, spec, apply, when="epoch", whole=name != "max_difficulty")
+
+    def _planned(self) -> dict[str, ScheduleSection]:
+        """What the batches of an epoch are planned by and a schedule drives, by key."""
+        train, data = self.config.train, self.config.data
+        found = size_schedule(train)
+        if train.overfit is None:
+            limits = {"data.max_difficulty": data.max_difficulty, "data.max_length": data.max_length}
+            found |= {key: limit for key, limit in limits.items() if isinstance(limit, ScheduleSection)}
+        return found
+
+    def _cut_by_difficulty(self) -> bool:
+        """Whether batches by tokens follow the order of difficulty, which makes their number another every epoch."""
+        data = self.config.data
+        by_tokens = self.config.train.batch_tokens is not None
+        return by_tokens and data.difficulty is not None and data.order != "shuffled"
+
+    def _curriculum(self, split: PairSplit) -> Curriculum | None:
+        """Which pairs an epoch takes, and in which order; None where it is all of them, shuffled."""
+        data, table = self.config.data, split.table
+        limits = {"max_difficulty": data.max_difficulty} if data.max_difficulty is not None else {}
+        if isinstance(data.max_length, ScheduleSection):
+            limits["max_length"] = data.max_length
+        longer, ease = pair_measures(table)
+        measures: dict[str, Measure] = {"max_length": longer}
+        if data.difficulty is not None:  # also where nothing goes by it yet: a wrong column is found at once
+            numbers = difficulties(split.source, data.difficulty, table, self.config.run.dir / CACHE)
+            ease = measures["max_difficulty"] = numbers.view(np.ndarray).__getitem__
+        if not limits and data.order == "shuffled":
+            return None
+        widest = {"max_length": data.longest or inf, "max_difficulty": inf}
+        first = {name: widest[name] if isinstance(limit, ScheduleSection) else limit for name, limit in limits.items()}
+        return Curriculum(
+            len(table),
+            seed=self.config.run.seed,
+            measures=measures,
+            limits=first,
+            ease=ease,
+            kind=data.order,
+            easy_epochs=data.easy_first_epochs,
+            varying=any(isinstance(limit, ScheduleSection) for limit in limits.values()),
+        )
+
+    # -- what stands beside them ---------------------------------------------------------------------------------------
+
+    def attend(self, task: Task, *, judged: str = "val") -> None:
+        """Let evaluation compare with the raw texts, and find now the sample that a model has no position for."""
+        if isinstance(self.config.model, TransformerConfig):
+            self._check_lengths(self.config.model)
+        if isinstance(task, TranslationTask):
+            for name, split in {"val": judged, "test": "test"}.items():
+                if "train" in self.splits or split in self.splits:
+                    task.use_references(name, self._held(split).references)
+
+    def beside(self, split: str, batch: object) -> Columns:
+        """Each sample's number in its files, and its raw texts."""
+        if not isinstance(batch, PairBatch):
+            return {}
+        held, rows = self._held(split), batch.indices.tolist()
+        return {
+            "sample": [int(held.table.origin(row)) for row in rows],
+            "source": held.sources(rows),
+            "target": held.references(rows),
+        }
+
+    def _held(self, split: str) -> PairSplit:
+        """What `split` is judged on: the one fixed set of `overfit`, which is of the training data, or its own."""
+        if "train" in self.splits and (self.config.train.overfit is not None or split not in self.splits):
+            return self.splits["train"]
+        return self.splits[split]
+
+    def _check_lengths(self, model: TransformerConfig) -> None:
+        """Find now the sample that would have no position when its batch comes."""
+        trained = self.config.data.longest
+        for name, split in self.splits.items() if model.positions == "learned" else ():
+            if name != "train" or trained is None or trained >= model.max_positions:
+                for side in SIDES:
+                    _check_side(split, side, model.max_positions)
+
+
+def _check_side(split: PairSplit, side: str, positions: int) -> None:
+    lengths = split.table.lengths(side)
+    row = int(lengths.argmax())
+    if lengths[row] + 1 > positions:  # with the sign of its end, or of its beginning
+        place = split.source.location(split.table.origin(row))
+        raise DataError(
+            f"{place} has {int(lengths[row]) + 1} tokens on the {side} side, special tokens included, more "
+            f"than model.max_positions = {positions}: raise it, lower data.max_length, or take "
+            'model.positions = "rotary".'
+        )
+
+
+def open_split(config: TranslationRun, name: str, say: Say) -> PairSource:
+    """The texts of one split, as `[data]` names them.
+
+    Raises ConfigError where the config names none, DataError where its files cannot be used.
+    """
+    data = config.data
+    split = {"train": data.train, "val": data.val, "test": data.test}[name]
+    if split is None:
+        raise ConfigError(f"data.{name} is not set: name a file, as in --data.{name} pairs.tsv.")
+    cache = config.run.dir / CACHE
+    make_folder(cache)
+    return open_pairs(split, source=data.source, target=data.target, cache=cache, notice=say, key=f"data.{name}")
+
+
+def prepare(config: TranslationRun, splits: Sequence[str], say: Say, processor: PairProcessor | None = None) -> Pairs:
+    """Open, tokenise and map the given splits; without a `processor` the tokenizers learn from the train split."""
+    cache = config.run.dir / CACHE
+    sources = {name: open_split(config, name, say) for name in splits}
+    if processor is None:
+        trained_on = sources.get("train") or open_split(config, "train", say)
+        processor = PairProcessor(**fit_tokenizers(config.tokenizer, trained_on, cache, config.data.policy))
+    pairs = Pairs(config, processor)
+    for name, source in sources.items():
+        table = prepare_pairs(source, processor.tokenizers, cache, config.data.policy, notice=say)
+        pairs.splits[name] = PairSplit(source, table)
+    return pairs
