@@ -25,8 +25,9 @@ KINDS = {
 """Headings of the sections that a table may be."""
 ABOUT_KEYS = (
     "One table for each section, and one for each `type` that a section may have. *off* stands for `false` (in the "
-    'shell also `none`). A *duration* is a number with its unit, as in `"16 epochs"`; where the values say *a '
-    "schedule*, a number may be one of the [schedules](#schedules) instead. Each `type` may also be an import "
+    'shell also `none`). A *duration* is a number with its unit, as in `"16 epochs"`; its tokens are targets '
+    "that the loss counts, padding excluded. Where the values say *a schedule*, a number may be one of the "
+    "[schedules](#schedules) instead. Each `type` may also be an import "
     'path, `"package.module:Class"` or `"net.py:build"`; its other keys are then the arguments of what is '
     "imported. An editor completes all of this with the output of `etude schema`."
 )
