@@ -67,11 +67,16 @@ def _run_or_say(words: Sequence[str], *, debug: bool) -> int:
 
 def block(error: EtudeError) -> str:
     """The lines that tell of an error: one for each problem, at most six, the rest counted."""
-    problems = error.problems if isinstance(error, ConfigError) else str(error).split("\n")
-    lines = [problem.replace("\n", " ") for problem in problems if problem.strip()] or [type(error).__name__]
+    lines = _problems(error) or [type(error).__name__]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"and {len(lines) - LINES + 1} more problems."]
     return "\n".join(printable(f"etude: {line}") for line in lines)
+
+
+def _problems(error: EtudeError) -> list[str]:
+    """The problems of an error, each on one line."""
+    problems = error.problems if isinstance(error, ConfigError) else str(error).split("\n")
+    return [problem.replace("\n", " ") for problem in problems if problem.strip()]
 
 
 def _run(words: list[str]) -> int:

@@ -28,20 +28,27 @@ WIDEST = 120
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Print the plan, and write what was asked for."""
-    for flag, ending in (("output", ".svg"), ("csv", ".csv")):
-        _check(getattr(arguments, flag), flag, ending)
+    if arguments.output is not None:
+        _check_picture(arguments.output)
+        _check(arguments.output, "output")
+    if arguments.csv is not None:
+        _check(arguments.csv, "csv")
     made = plan(load_config(arguments.config, overrides), steps=arguments.steps, say=say)
     with flushed():
-        if arguments.json:
-            put(json.dumps(as_json(made), ensure_ascii=False, allow_nan=False))
-        else:
-            for line in text(made, width=_width(), plain=arguments.ascii or not _shows_blocks()):
-                put(line)
+        _print(made, arguments)
     if arguments.output is not None:
         _write(arguments.output, svg(made))
     if arguments.csv is not None:
         _write(arguments.csv, as_csv(made))
     return 0
+
+
+def _print(made: Plan, arguments: Namespace) -> None:
+    if arguments.json:
+        put(json.dumps(as_json(made), ensure_ascii=False, allow_nan=False))
+        return
+    for line in text(made, width=_width(), plain=arguments.ascii or not _shows_blocks()):
+        put(line)
 
 
 def as_json(made: Plan) -> dict[str, Any]:
@@ -67,15 +74,17 @@ def _flat(row: Row) -> dict[str, Any]:
     return head | values | {"events": row.events}
 
 
-def _check(name: str | None, flag: str, ending: str) -> None:
-    """Refuse, before anything is built, a file that could not be written."""
-    if name is None:
-        return
-    path = Path(name)
-    if flag == "output" and path.suffix.lower() != ending:
+def _check_picture(name: str) -> None:
+    """Refuse a picture of another kind."""
+    if Path(name).suffix.lower() != ".svg":
         raise ConfigError(
-            f"--output draws SVG, so it must end in {ending}, but is {name}; browsers show SVG and turn it into others."
+            f"--output draws SVG, so it must end in .svg, but is {name}; browsers show SVG and turn it into others."
         )
+
+
+def _check(name: str, flag: str) -> None:
+    """Refuse, before anything is built, a file that could not be written."""
+    path = Path(name)
     if path.is_dir() or not path.parent.is_dir():
         where = f"{path} is a folder" if path.is_dir() else f"{path.parent} is no folder"
         raise StorageError(f"--{flag} {name} cannot be written: {where}.")

@@ -9,7 +9,7 @@ stand in docs/log.md.
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 POLICY = "OMP_WAIT_POLICY"
@@ -27,7 +27,7 @@ NOTES: list[str] = []
 def settle_waiting(look: Callable[[], float | None] | None = None) -> None:
     """Let threads sleep where other programs use this machine's cores; what the user has set stands."""
     NOTES.clear()
-    if "torch" in sys.modules or any(name in os.environ for name in SET_BY_USER):
+    if "torch" in sys.modules or not os.environ.keys().isdisjoint(SET_BY_USER):
         return
     busy = (look or busy_cores)()
     if busy is not None and busy > BUSY:
@@ -46,8 +46,11 @@ def busy_cores() -> float | None:
     if first is None or second is None:
         return None
     passed = sum(second) - sum(first)
-    idle = sum(second[at] - first[at] for at in (_IDLE, _IOWAIT))
-    return (os.cpu_count() or 1) * (passed - idle) / passed if passed else None
+    return (os.cpu_count() or 1) * (passed - _idle(second) + _idle(first)) / passed if passed else None
+
+
+def _idle(ticks: Sequence[int]) -> int:
+    return ticks[_IDLE] + ticks[_IOWAIT]
 
 
 def _ticks() -> list[int] | None:

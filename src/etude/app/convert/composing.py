@@ -102,18 +102,23 @@ def _fitting(
     settings: Sequence[Override], below: Mapping[str, object], foreign: Foreign
 ) -> tuple[list[Override], list[str]]:
     """Leave out what the user's own parts do not take, and what the command line says in another way."""
-    ours = {one.key: one.value for one in foreign.flags}
-    # Given twice on the command line, it is for Etude to refuse.
-    counts_tokens = not is_off(ours.get(("train", "batch_tokens")))
-    own_loss = is_import_path(_type(ours, below, "loss"))
-    unfit: dict[tuple[str, ...], bool] = {
-        ("train", "batch_size"): counts_tokens and not foreign.given["batch_size"].where.startswith("--"),
-        _SMOOTHING: own_loss,
-        _DECAY_ALL: ("optimizer", "type") in ours or value_at(below, _DECAY_ALL) is not None,
-    }
-    kept = [one for one in settings if not unfit.get(one.key)]
-    smoothed = own_loss and any(one.key == _SMOOTHING for one in settings)
-    return kept, [f"{dotted(_SMOOTHING)} is left out: the loss is your own."] if smoothed else []
+    unfit = set(_unfit({one.key: one.value for one in foreign.flags}, below, foreign))
+    left_out = [one.key for one in settings if one.key in unfit]
+    notes = [f"{dotted(_SMOOTHING)} is left out: the loss is your own."] if _SMOOTHING in left_out else []
+    return [one for one in settings if one.key not in unfit], notes
+
+
+def _unfit(
+    ours: Mapping[tuple[str, ...], object], below: Mapping[str, object], foreign: Foreign
+) -> Iterator[tuple[str, ...]]:
+    """The keys that are left out of the tool's settings."""
+    on_the_shell = foreign.given["batch_size"].where.startswith("--")
+    if not is_off(ours.get(("train", "batch_tokens"))) and not on_the_shell:  # given twice, it is for Etude to refuse
+        yield "train", "batch_size"
+    if is_import_path(_type(ours, below, "loss")):
+        yield _SMOOTHING
+    if ("optimizer", "type") in ours or value_at(below, _DECAY_ALL) is not None:
+        yield _DECAY_ALL
 
 
 def _type(ours: Mapping[tuple[str, ...], object], below: Mapping[str, object], section: str) -> object:

@@ -38,11 +38,9 @@ def facts(plan: Plan) -> Iterator[str]:
     horizon = plan.horizon
     if horizon.steps is not None and horizon.steps != plan.steps:
         yield f"horizon   {horizon.steps:,.0f} steps: what schedules that reach to the end of the run are drawn to"
-    for name, steps in plan.moments.items():
-        yield f"{name:<8}  {_listed(steps)}"
-    for name in plan.following:
-        yield f"note      {short(name)} follows validations: shown without any fall."
-    yield from (f"note      {note}" for note in plan.notes)
+    yield from (f"{name:<8}  {_listed(steps)}" for name, steps in plan.moments.items())
+    follows = [f"{short(name)} follows validations: shown without any fall." for name in plan.following]
+    yield from (f"note      {note}" for note in (*follows, *plan.notes))
 
 
 def _length(plan: Plan) -> str:

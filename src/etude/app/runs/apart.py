@@ -61,8 +61,8 @@ class Both:
     def unlike_state(self) -> list[str]:
         """The names in the states that differ, the clock's left out; tensors by the names in their file."""
         one, other = (_remembered(json_or_empty(place / STATE_JSON)) for place in self._places)
-        unlike = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
-        return [".".join(map(str, key)) for key in unlike] + [name for name, _ in self._unlike_file(STATE)]
+        unlike = [".".join(map(str, key)) for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+        return unlike + [name for name, _ in self._unlike_file(STATE)]
 
     def _have(self, name: str) -> bool:
         """Whether both have a file."""
@@ -94,9 +94,11 @@ def _apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterato
 
 def _remembered(state: Mapping[str, object]) -> dict[Key, object]:
     """What a state holds about the steps of a run, by place, without the clock."""
-    lasting = {key: part for key, part in state.items() if key not in OF_THE_START}
-    found = ((key, value) for key, value in leaves(lasting) if "seconds" not in key and value != {})
-    return {key: _without_clock(key, value) for key, value in found}
+    return {key: _without_clock(key, value) for key, value in leaves(state) if _is_of_steps(key, value)}
+
+
+def _is_of_steps(key: Key, value: object) -> bool:
+    return key[0] not in OF_THE_START and "seconds" not in key and value != {}
 
 
 def _without_clock(key: Key, value: object) -> object:

@@ -1,6 +1,5 @@
 """Where two runs part: what they were made from, and the first step at which rows or checkpoints differ."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +59,10 @@ class Comparison:
         found = [one.step for one in (self.rows, self.weights) if one is not None]
         return min(found, default=None)
 
+    def is_before(self, step: int) -> bool:
+        """Whether nothing was seen to differ up to a step."""
+        return self.parts_at is None or step < self.parts_at
+
     @property
     def telling(self) -> list[Pair]:
         """What of the config can change a number."""
@@ -79,9 +82,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 
     Raises StorageError for a folder that is no run.
     """
-    for folder in (first, second):
-        if not (folder / CONFIG).is_file():
-            raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
+    _refuse_other_folders(first, second)
     found = Comparison(first, second)
     changes = difference(read(first / CONFIG).data, read(second / CONFIG).data)
     found.config = [change for change in changes if not meaning_of(any_config(), change[0]).place]
@@ -89,9 +90,14 @@ def compare_runs(first: Path, second: Path) -> Comparison:
     found.code = _both(_code, found)
     found.environment = _both(_environment, found)
     compared = [*_compare_rows(found), *_compare_checkpoints(found)]
-    parts_at = math.inf if found.parts_at is None else found.parts_at
-    found.equal_to = max((step for step in compared if step < parts_at), default=None)
+    found.equal_to = max(filter(found.is_before, compared), default=None)
     return found
+
+
+def _refuse_other_folders(*folders: Path) -> None:
+    for folder in folders:
+        if not (folder / CONFIG).is_file():
+            raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
 
 
 # -- what they were made from ------------------------------------------------------------------------------------
@@ -149,8 +155,8 @@ def _is_of_training(key: str) -> bool:
 def first_difference(first: Mapping[int, Row], second: Mapping[int, Row]) -> Rows | None:
     """The first step of both whose common values differ; None where all are equal."""
     for step in sorted(first.keys() & second.keys()):
-        common = [(key, value, second[step][key]) for key, value in first[step].items() if key in second[step]]
-        unlike = [(key, one, other) for key, one, other in common if one != other]
+        both = first[step].keys() & second[step].keys()
+        unlike = [pair for pair in _unlike(first[step], second[step]) if pair[0] in both]
         if unlike:
             return Rows(step, unlike)
     return None

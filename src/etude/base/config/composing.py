@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -130,7 +130,7 @@ def _real(path: Path, above: tuple[Path, ...]) -> Path:
 def _bases(source: Source, names: object) -> list[Path]:
     names = [names] if isinstance(names, str) else names
     where = Origin(source.path, source.lines.get(("extends",)))
-    if not isinstance(names, list) or not all(map(_is_path, names)):
+    if not _are_paths(names):
         raise ConfigError(f"extends must be the path of a config file or a list of them ({where}).")
     bases = {name: source.path.parent / name for name in names}
     for name, base in bases.items():
@@ -139,8 +139,8 @@ def _bases(source: Source, names: object) -> list[Path]:
     return [bases[name] for name in names]
 
 
-def _is_path(name: object) -> bool:
-    return isinstance(name, str) and name != "" and "\0" not in name
+def _are_paths(names: object) -> TypeGuard[list[str]]:
+    return isinstance(names, list) and all(isinstance(name, str) and name and "\0" not in name for name in names)
 
 
 def _command(overrides: Sequence[Override]) -> Layer:

@@ -85,12 +85,12 @@ class _Call:
     def __init__(
         self, parameters: Sequence[inspect.Parameter], given: Sequence[str], supplied: Collection[str], positional: int
     ) -> None:
-        taken = [one for one in parameters[positional:] if one.kind in NAMED and one.name not in supplied]
-        self.known = [one.name for one in taken]
+        named = [one for one in parameters[positional:] if one.kind in NAMED]
+        needed = [one.name for one in named if one.default is inspect.Parameter.empty]
+        self.known = _without([one.name for one in named], supplied)
         self.unknown = [] if _takes_anything(parameters) else _without(given, self.known)
-        needed = [one.name for one in taken if one.default is inspect.Parameter.empty]
         meant = [nearest(key, self.known) for key in self.unknown]  # a misspelt argument is one mistake, not two
-        self.missing = _without(needed, [*given, *meant])
+        self.missing = _without(needed, [*supplied, *given, *meant])
 
 
 def _without(names: Iterable[str], others: Collection[str]) -> list[str]:

@@ -46,11 +46,14 @@ class Extreme(NamedTuple):
 
 def check_range(extreme: Extreme, bounds: Mapping[str, float]) -> None:
     """Raise ValueError for a value outside of a range; one that is only approached may lie on an open end."""
-    value, attained = extreme.value, extreme.attained
     for name, bound in bounds.items():
-        past = bound - value if name in {"ge", "gt"} else value - bound
-        if past > 0 or (past == 0 and attained and name in {"gt", "lt"}):
-            raise ValueError(f"must be {_WORDS[name]} {bound:.15g}, but is {value:.15g} {extreme.where}")
+        if _is_past(extreme, name, bound):
+            raise ValueError(f"must be {_WORDS[name]} {bound:.15g}, but is {extreme.value:.15g} {extreme.where}")
+
+
+def _is_past(extreme: Extreme, name: str, bound: float) -> bool:
+    past = bound - extreme.value if name in {"ge", "gt"} else extreme.value - bound
+    return past > 0 or (past == 0 and extreme.attained and name in {"gt", "lt"})
 
 
 _WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

@@ -211,17 +211,19 @@ class NewbobSchedule(_Level):
     def _take(self, result: float, sign: float, progress: Progress) -> None:
         if math.isnan(result):
             return
-        config, reference = self._config, self._reference
-        if reference is None:
+        reference = self._reference
+        if reference is None or self._config.compare == "previous" or sign * result < sign * reference:
             self._reference = result
-            return
-        if config.compare == "previous" or sign * result < sign * reference:
-            self._reference = result
-        if self._earliest is not None and not self._earliest.reached(progress):
-            return
-        gain = sign * (reference - result)
-        if (_relative(gain, result) if config.relative else gain) < config.threshold:
-            self._scale = config.lowered(self._scale)
+        if reference is not None and self._may_fall(progress):
+            self._judge(sign * (reference - result), result)
+
+    def _may_fall(self, progress: Progress) -> bool:
+        return self._earliest is None or self._earliest.reached(progress)
+
+    def _judge(self, gain: float, result: float) -> None:
+        """Lower the scale where a result gained too little."""
+        if (_relative(gain, result) if self._config.relative else gain) < self._config.threshold:
+            self._scale = self._config.lowered(self._scale)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the scale and the result to compare with."""
