@@ -52,7 +52,7 @@ from etude.data.files.text_source import open_texts
 from etude.data.files.text_split import SplitRule
 from etude.data.tokens.config import ByteConfig
 from etude.data.tokens.training import train_tokenizer
-text_prepared.GROUP_PIECES = 50
+text_prepared.LOT_PIECES = 50
 def report(done, total):
     print(done, flush=True)
     sys.stdin.readline()
@@ -187,7 +187,7 @@ from etude.data.tokens.config import ByteConfig
 from etude.data.tokens.training import train_tokenizer
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
-text_files.BLOCK_BYTES = text_prepared.GROUP_BYTES = 1 << 16
+text_files.BLOCK_BYTES = text_prepared.LOT_BYTES = 1 << 16
 most = []
 prepare_texts(open_texts(Path(sys.argv[1])), train_tokenizer(ByteConfig(), []), Path(sys.argv[2]), processes=1,
               report=lambda *_: most.append(anonymous()))

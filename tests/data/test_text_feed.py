@@ -36,7 +36,7 @@ def other(tmp_path_factory):
 
 @pytest.fixture
 def small_windows(monkeypatch):
-    monkeypatch.setattr(text_rows, "WINDOW_PIECES", 40)
+    monkeypatch.setattr(text_rows, "WINDOW_SEGMENTS", 40)
 
 
 def text_feed(tables, **options):

@@ -62,7 +62,7 @@ def test_another_process_maps_the_same_files(tmp_path):
 
 
 def test_any_number_of_processes_gives_the_same_tables(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_prepared, "GROUP_PIECES", 16)
+    monkeypatch.setattr(text_prepared, "LOT_PIECES", 16)
     path, seen = written(tmp_path), []
     rule = SplitRule((0.8, 0.2))
 

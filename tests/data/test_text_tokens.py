@@ -11,7 +11,7 @@ from text_corpora import BYTES
 
 from etude.data.files.text_pieces import pieces
 from etude.data.store import text_encoding
-from etude.data.store.text_encoding import Group, PieceTokenizer, encoded, prefix_of, token_bytes
+from etude.data.store.text_encoding import Lot, PieceTokenizer, encoded, prefix_of, token_bytes
 from etude.data.tokens.config import BpeConfig, ByteConfig, CharConfig, UnigramConfig, WordConfig, WordpieceConfig
 from etude.data.tokens.tokenizers import tokenizer_from
 from etude.data.tokens.training import train_tokenizer
@@ -32,7 +32,7 @@ TOKENIZERS = {name: train_tokenizer(config, [TEXT]) for name, config in CONFIGS.
 
 
 def group_of(parts, begins=None):
-    return Group([part.encode() for part in parts], begins or [n == 0 for n in range(len(parts))])
+    return Lot([part.encode() for part in parts], begins or [n == 0 for n in range(len(parts))])
 
 
 @given(st.lists(st.text(alphabet=ODD, max_size=30)), st.integers(2, 12))
@@ -142,10 +142,10 @@ def test_the_spellings_of_sentencepiece_and_wordpiece_count_their_bytes():
 
 
 def test_processes_give_what_this_one_does_in_the_same_order():
-    groups = [group_of([f"{TEXT} {n}", f"more {n}"], [True, True]) for n in range(7)]
+    lots = [group_of([f"{TEXT} {n}", f"more {n}"], [True, True]) for n in range(7)]
 
-    here = [(group, made.ids.tolist(), made.lengths) for group, made in encoded(groups, TOKENIZERS["bpe"], 1)]
-    there = [(group, made.ids.tolist(), made.lengths) for group, made in encoded(groups, TOKENIZERS["bpe"], 2)]
+    here = [(lot, made.ids.tolist(), made.lengths) for lot, made in encoded(lots, TOKENIZERS["bpe"], 1)]
+    there = [(lot, made.ids.tolist(), made.lengths) for lot, made in encoded(lots, TOKENIZERS["bpe"], 2)]
 
     assert here == there
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from etude.data.order.mixture import Mixing, total_of
 from etude.data.order.plan import ALONE, Planned, Position, Share
-from etude.data.order.text_rows import Cursor, Row, Rows, RowSource, cursors_at, pieces_of
+from etude.data.order.text_rows import Cursor, Row, Rows, RowSource, cursors_at, segments_of
 from etude.data.store.text_table import TextTable
 
 
@@ -40,7 +40,7 @@ class TextPlan:
     @property
     def samples(self) -> int:
         """Samples of an epoch, all ranks together; None where unknown."""
-        return self._sources[0].pieces(self._block) if self._alone else self._rows
+        return self._sources[0].segments(self._block) if self._alone else self._rows
 
     @property
     def batches(self) -> int:
@@ -86,7 +86,7 @@ class TextPlan:
         while not over:
             if mixing is None:
                 rows = cursors[0].take(per_batch)
-                at["sample"] += (samples := pieces_of(rows))
+                at["sample"] += (samples := segments_of(rows))
                 over = cursors[0].at["pass"] > 0
             else:
                 rows = _mixed(cursors, mixing.take(min(per_batch, total - at["sample"])))

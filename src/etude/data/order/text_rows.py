@@ -16,10 +16,10 @@ from etude.data.store.text_table import TextTable
 
 Ints = NDArray[np.int64]
 Row = NDArray[np.int64]
-"""The pieces of a row, one after the other: source, begin in its ring, number of targets; [pieces, 3]."""
+"""The segments of a row, one after the other: source, begin in its ring, number of targets; [segments, 3]."""
 
-WINDOW_PIECES = 1 << 14
-"""About how many documents, or pieces of them, are packed together."""
+WINDOW_SEGMENTS = 1 << 14
+"""About how many documents, or segments of them, are packed together."""
 WINDOW_DOCUMENTS = 1 << 14
 LOOK = 1 << 20
 """Documents whose lengths are added up at once."""
@@ -34,7 +34,7 @@ class Rows(Sequence[Row]):
     rows: list[Row]
     width: int
     documents: bool
-    """Whether the pieces of a row are documents of their own."""
+    """Whether the segments of a row are documents of their own."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,8 +76,8 @@ class RowSource(Protocol):
     def exact(self, block: int) -> bool:
         """Tell whether every pass has exactly `count` rows."""
 
-    def pieces(self, block: int) -> int:
-        """Count the pieces that all rows of a pass hold."""
+    def segments(self, block: int) -> int:
+        """Count the segments that all rows of a pass hold."""
 
     def cursor(self, epoch: int, block: int, at: At | None) -> Cursor:
         """Begin the rows of an epoch, or go on where another cursor stood."""
@@ -100,7 +100,7 @@ class StreamSource:
         """Tell whether every pass has as many blocks: always."""
         return block > 0
 
-    def pieces(self, block: int) -> int:
+    def segments(self, block: int) -> int:
         """Count the blocks of a pass: a row is one."""
         return self.count(block)
 
@@ -147,13 +147,13 @@ class _StreamCursor:
 class DocumentSource:
     """A source's documents packed into rows: the order of a pass is cut into windows, each packed and mixed.
 
-    A document longer than a block becomes pieces that count as documents of their own, all in the same window.
+    A document longer than a block becomes segments that count as documents of their own, all in the same window.
     Without `shuffle` documents are taken as they lie, and only the rows within a window are mixed.
     """
 
     def __init__(self, table: TextTable, number: int, *, seed: int, shuffle: bool) -> None:
         self.table, self.number, self.seed, self.shuffle = table, number, seed, shuffle
-        self._pieces: dict[int, int] = {}
+        self._segments: dict[int, int] = {}
         self._counts: dict[int, int] = {}
 
     def count(self, block: int) -> int:
@@ -168,18 +168,18 @@ class DocumentSource:
         """Tell whether every pass has as many rows: where all documents are packed together."""
         return self.windows(block) == 1
 
-    def pieces(self, block: int) -> int:
-        """Count the documents of a pass, or the pieces of those that are cut."""
-        if block not in self._pieces:
+    def segments(self, block: int) -> int:
+        """Count the documents of a pass, or the segments of those that are cut."""
+        if block not in self._segments:
             n = len(self.table)
             parts = (np.diff(self.table.starts[begin : begin + LOOK + 1]) for begin in range(0, n, LOOK))
-            self._pieces[block] = sum(int((-(-lengths // block)).sum()) for lengths in parts)
-        return self._pieces[block]
+            self._segments[block] = sum(int((-(-lengths // block)).sum()) for lengths in parts)
+        return self._segments[block]
 
     def windows(self, block: int) -> int:
-        """Count the windows, such that each has about `WINDOW_PIECES` pieces."""
+        """Count the windows, such that each has about `WINDOW_SEGMENTS` segments."""
         n = len(self.table)
-        return min(n, max(-(-self.pieces(block) // WINDOW_PIECES), -(-n // WINDOW_DOCUMENTS)))
+        return min(n, max(-(-self.segments(block) // WINDOW_SEGMENTS), -(-n // WINDOW_DOCUMENTS)))
 
     def window(self, epoch: int, number: int, window: int, block: int) -> list[Row]:
         """Pack one window of pass `number` of an epoch: its rows, in the order in which they are taken."""
@@ -205,7 +205,7 @@ class DocumentSource:
 
 
 def _cut(begins: Ints, lengths: Ints, block: int) -> tuple[Ints, Ints]:
-    """Cut what is longer than a block into pieces."""
+    """Cut what is longer than a block into segments."""
     counts = -(-lengths // block)
     number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     done = number * block
@@ -256,9 +256,9 @@ class Joined:
         """Tell whether every pass has exactly `count` rows."""
         return all(source.exact(block) for source in self.sources)
 
-    def pieces(self, block: int) -> int:
-        """Count the pieces that all rows of a pass hold."""
-        return sum(source.pieces(block) for source in self.sources)
+    def segments(self, block: int) -> int:
+        """Count the segments that all rows of a pass hold."""
+        return sum(source.segments(block) for source in self.sources)
 
     def cursor(self, epoch: int, block: int, at: At | None) -> Cursor:
         """Begin the rows of an epoch, or go on where another cursor stood."""
@@ -292,8 +292,8 @@ class _JoinedCursor:
         return self._joined.sources[self._source].cursor(self._epoch, self._block, at)
 
 
-def pieces_of(rows: list[Row]) -> int:
-    """Count the pieces of rows."""
+def segments_of(rows: list[Row]) -> int:
+    """Count the segments of rows."""
     return sum(map(len, rows))
 
 

@@ -188,10 +188,3 @@ def by_both_lengths(sources: Ints, targets: Ints) -> Ints:
     difference = np.where(longer % 2 == 0, sources - targets, targets - sources)
     span = int(longer.max(initial=0))
     return np.argsort(longer * (2 * span + 1) + difference + span, kind="stable")
-
-
-def padding_share(sources: Ints, targets: Ints, cuts: list[int]) -> float:
-    """Give the part of all places in a window's batches, source and target together, that is padding."""
-    begins, counts = np.array(cuts[:-1]), np.diff(cuts)
-    places = counts * (np.maximum.reduceat(sources, begins) + np.maximum.reduceat(targets, begins))
-    return 1.0 - float(sources.sum() + targets.sum()) / float(places.sum())

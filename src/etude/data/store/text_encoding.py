@@ -16,8 +16,8 @@ from etude.data.store.columns import id_type
 from etude.data.store.crew import Crew, Message, Order, cores
 from etude.data.tokens.tokenizers import SPECIALS, UNK, OwnTokenizer, Tokenizer, load_tokenizer
 
-GROUP_BYTES = 1 << 20
-GROUP_PIECES = 4096
+LOT_BYTES = 1 << 20
+LOT_PIECES = 4096
 """How much is tokenised at once, at most."""
 
 PROCESS_BYTES = 1 << 24
@@ -29,15 +29,15 @@ four signs are white space to Python, but not to the patterns of these tokenizer
 
 KNOWN_WORDS = 1 << 17
 KNOWN_CHARACTERS = 1 << 22
-"""What is remembered, at most: more is forgotten as a whole before the next group."""
+"""What is remembered, at most: more is forgotten as a whole before the next lot."""
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 Ids = npt.NDArray[Any]
 
 
-class Group(NamedTuple):
-    """Pieces in a row, as UTF-8, which of them begin a document, and what whoever made the group wants to know."""
+class Lot(NamedTuple):
+    """Pieces in a row, as UTF-8, which of them begin a document, and what whoever made the lot wants to know."""
 
     texts: Sequence[bytes]
     begins: Sequence[bool]
@@ -45,7 +45,7 @@ class Group(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The ids of a group's pieces one after the other, and how many each has."""
+    """The ids of a lot's pieces one after the other, and how many each has."""
 
     ids: Ids
     lengths: list[int]
@@ -56,7 +56,7 @@ class PieceTokenizer:
 
     Etude's subword tokenizers put a space before a text; that is done where a document begins and nowhere else. What
     they make of a word does not depend on the words around it, so each is tokenised once and then remembered, which is
-    several times as quick. Other tokenizers are given whole pieces. Memory: `KNOWN_WORDS` words, and a group.
+    several times as quick. Other tokenizers are given whole pieces. Memory: `KNOWN_WORDS` words, and a lot.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -67,13 +67,13 @@ class PieceTokenizer:
         self._characters = 0
         self._by_words = isinstance(tokenizer, OwnTokenizer)
 
-    def __call__(self, group: Group) -> Encoded:
-        """Give the ids of a group."""
-        texts = [text.decode() for text in group.texts]
+    def __call__(self, lot: Lot) -> Encoded:
+        """Give the ids of a lot."""
+        texts = [text.decode() for text in lot.texts]
         if not self._by_words:
             parts = self._ids(self._first, texts)
         else:
-            parts = self._from_words([WORDS.findall(text) for text in texts], group.begins)
+            parts = self._from_words([WORDS.findall(text) for text in texts], lot.begins)
         ids = np.frombuffer(b"".join(parts), dtype=self._type)
         return Encoded(ids, [len(part) // self._type.itemsize for part in parts])
 
@@ -165,24 +165,22 @@ def processes_for(size: int) -> int:
     return min(cores(), size // PROCESS_BYTES)
 
 
-def encoded(
-    groups: Iterable[Group], tokenizer: Tokenizer, processes: int
-) -> Generator[tuple[Group, Encoded], None, None]:
-    """Give each group with its ids, in order; the same with any number of processes, of which 0 and 1 are this one."""
+def encoded(lots: Iterable[Lot], tokenizer: Tokenizer, processes: int) -> Generator[tuple[Lot, Encoded], None, None]:
+    """Give each lot with its ids, in order; the same with any number of processes, of which 0 and 1 are this one."""
     if processes <= 1:
         encode = PieceTokenizer(tokenizer)
-        for group in groups:
-            yield group, encode(group)
+        for lot in lots:
+            yield lot, encode(lot)
         return
     with TemporaryDirectory(prefix="etude-") as folder:
         path = Path(folder, "tokenizer.json")
         tokenizer.save(path)
         order = Order("etude.data.store.text_encoding:TextWork", {"tokenizer": str(path)}, "tokenised the data")
         with closing(Crew(order, processes)) as crew:
-            for group, answer in crew.answers(groups, _packed):
+            for lot, answer in crew.answers(lots, _packed):
                 for message in answer:
                     ids = np.frombuffer(message.parts[0], dtype=id_type(tokenizer.size))
-                    yield group, Encoded(ids, message.facts["lengths"])
+                    yield lot, Encoded(ids, message.facts["lengths"])
 
 
 class TextWork:
@@ -192,10 +190,10 @@ class TextWork:
         self._encode = PieceTokenizer(load_tokenizer(Path(tokenizer)))
 
     def __call__(self, task: Message) -> Iterator[Message]:
-        """Answer a group."""
-        made = self._encode(Group(task.parts, task.facts["begins"]))
+        """Answer a lot."""
+        made = self._encode(Lot(task.parts, task.facts["begins"]))
         yield Message({"lengths": made.lengths}, [made.ids.tobytes()])
 
 
-def _packed(group: Group) -> Message:
-    return Message({"begins": list(group.begins)}, group.texts)
+def _packed(lot: Lot) -> Message:
+    return Message({"begins": list(lot.begins)}, lot.texts)

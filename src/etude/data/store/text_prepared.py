@@ -24,11 +24,11 @@ from etude.data.store.folders import FolderWriter, WrittenFile, is_whole, manife
 from etude.data.store.progress import Report, unreported
 from etude.data.store.skips import Skip, SkipWriter
 from etude.data.store.text_encoding import (
-    GROUP_BYTES,
-    GROUP_PIECES,
+    LOT_BYTES,
+    LOT_PIECES,
     Encoded,
-    Group,
     Ids,
+    Lot,
     encoded,
     prefix_of,
     processes_for,
@@ -91,9 +91,9 @@ def tables_key(corpus: TextCorpus, tokenizer: Tokenizer, rule: SplitRule | None,
 
 
 def _write(writer: "_Writer", corpus: TextCorpus, tokenizer: Tokenizer, processes: int, report: Report) -> None:
-    with contextlib.closing(encoded(_groups(corpus, writer), tokenizer, processes)) as made:
-        for group, answer in made:
-            writer.add(group.marks, answer)
+    with contextlib.closing(encoded(_lots(corpus, writer), tokenizer, processes)) as made:
+        for lot, answer in made:
+            writer.add(lot.marks, answer)
             report(corpus.read, corpus.size)
     corpus.check_unchanged()
     writer.close(corpus)
@@ -111,8 +111,8 @@ class Mark(NamedTuple):
     ends: bool
 
 
-def _groups(corpus: TextCorpus, writer: "_Writer") -> Iterator[Group]:
-    """Give all pieces that can be used, in order, in groups; `writer` hears of documents that cannot."""
+def _lots(corpus: TextCorpus, writer: "_Writer") -> Iterator[Lot]:
+    """Give all pieces that can be used, in order, in lots; `writer` hears of documents that cannot."""
     texts: list[bytes] = []
     marks: list[Mark] = []
     size = 0
@@ -120,15 +120,15 @@ def _groups(corpus: TextCorpus, writer: "_Writer") -> Iterator[Group]:
         texts.append(text)
         marks.append(mark)
         size += mark.bytes
-        if size >= GROUP_BYTES or len(texts) == GROUP_PIECES:
-            yield _group(texts, marks)
+        if size >= LOT_BYTES or len(texts) == LOT_PIECES:
+            yield _lot(texts, marks)
             texts, marks, size = [], [], 0
     if texts:
-        yield _group(texts, marks)
+        yield _lot(texts, marks)
 
 
-def _group(texts: list[bytes], marks: list[Mark]) -> Group:
-    return Group(texts, [mark.begins for mark in marks], marks)
+def _lot(texts: list[bytes], marks: list[Mark]) -> Lot:
+    return Lot(texts, [mark.begins for mark in marks], marks)
 
 
 def _pieces(corpus: TextCorpus, writer: "_Writer") -> Iterator[tuple[Mark, bytes]]:
@@ -172,7 +172,7 @@ class _Writer:
             raise _too_many(skipped, None, bad.file, self._policy)
 
     def add(self, marks: Sequence[Mark], answer: Encoded) -> None:
-        """Write the pieces of a group."""
+        """Write the pieces of a lot."""
         begin = 0
         for mark, length in zip(marks, answer.lengths, strict=True):
             self._parts[mark.part].add(answer.ids[begin : begin + length], mark)
