@@ -12,7 +12,7 @@ from etude.app.plan.plan import LOG, SAVE, VALIDATE, plan
 from etude.app.plan.turns import turns
 from etude.app.running import train_run
 from etude.base.errors import ConfigError, DataError
-from etude.data.feeds.pairs import PairFeed, pair_feed
+from etude.data.feeds.pairs import pair_feed
 from etude.data.feeds.table_feed import TableFeed
 from etude.tasks.config import load_config
 
@@ -188,7 +188,6 @@ def test_a_run_logs_evaluates_saves_and_ends_as_planned(name, config, trained):
 def test_epochs_with_different_numbers_of_batches_are_counted_one_by_one(config, trained, monkeypatch):
     monkeypatch.setitem(TableFeed.__init__.__kwdefaults__, "window", 7)
     monkeypatch.setitem(pair_feed.__kwdefaults__, "window", 7)
-    monkeypatch.setitem(PairFeed.__init__.__kwdefaults__, "window", 7)
     overrides = {"train.batch_tokens": 22, "train.max_duration": "5 epochs", "train.eval_every": "0.3 epochs"}
     planned = plan(config(overrides))
 

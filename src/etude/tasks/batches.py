@@ -1,9 +1,9 @@
 """How a run's batches are made, as `[train]` says: how large, in which order, and of how much of a split."""
 
-from typing import TypedDict
-
+from etude.base.says import Say
 from etude.base.schedules import ScheduleSection, smallest
 from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE
+from etude.data.feeds.batching import Batching
 from etude.data.feeds.feed import Limit
 from etude.train.config import TrainConfig
 
@@ -11,37 +11,38 @@ _UNTOLD_TOKENS = 1 << 16
 """What holds the longest sample until a function of the user's has said how many tokens a batch has."""
 
 
-class Size(TypedDict):
-    """What a feed takes: one of them is None."""
+def training_batching(train: TrainConfig, seed: int, *, workers: int, varying: bool, notice: Say) -> Batching:
+    """How training batches are made; `varying` says that their size may change within an epoch.
 
-    batch_size: int | None
-    batch_tokens: int | None
+    Of a scheduled size it begins with the smallest, and is resized before an epoch.
+    """
+    tokens = None if train.batch_tokens is None else smallest(train.batch_tokens) or _UNTOLD_TOKENS
+    return Batching(
+        seed=seed,
+        batch_size=_rows(train) if tokens is None else None,
+        batch_tokens=tokens,
+        shuffle=train.overfit is None,
+        workers=workers,
+        pin_memory=True,
+        limit=train.limit_train if train.overfit is None else train.overfit,
+        varying=varying,
+        notice=notice,
+    )
 
 
-def training_size(train: TrainConfig) -> Size:
-    """The size of training batches; of a schedule the smallest that it comes to, which is resized before an epoch."""
-    if train.batch_tokens is not None:
-        return {"batch_size": None, "batch_tokens": smallest(train.batch_tokens) or _UNTOLD_TOKENS}
-    return {"batch_size": _rows(train), "batch_tokens": None}
-
-
-def evaluation_size(train: TrainConfig) -> Size:
-    """The size of batches that are only evaluated: `eval_batch_size`, or what training begins with."""
+def evaluation_batching(train: TrainConfig, seed: int, split: str, *, notice: Say) -> Batching:
+    """How batches of a split are made that are only evaluated: of `eval_batch_size`, or as training begins with."""
     tokens = None if train.batch_tokens is None else smallest(train.batch_tokens)
-    if train.eval_batch_size is None and tokens is not None:
-        return {"batch_size": None, "batch_tokens": tokens}
-    return {"batch_size": train.eval_batch_size or _rows(train), "batch_tokens": None}
-
-
-def training_limit(train: TrainConfig) -> Limit:
-    """How much of the training data an epoch takes."""
-    return train.limit_train if train.overfit is None else train.overfit
-
-
-def evaluation_limit(train: TrainConfig, split: str) -> Limit:
-    """How much of a split is evaluated."""
+    by_tokens = train.eval_batch_size is None and tokens is not None
     limits: dict[str, Limit] = {"val": train.limit_val, "test": train.limit_test}
-    return limits.get(split, 1.0)
+    return Batching(
+        seed=seed,
+        batch_size=None if by_tokens else train.eval_batch_size or _rows(train),
+        batch_tokens=tokens if by_tokens else None,
+        evaluation=True,
+        limit=limits.get(split, 1.0),
+        notice=notice,
+    )
 
 
 def size_schedule(train: TrainConfig) -> dict[str, ScheduleSection]:

@@ -1,7 +1,6 @@
 """The feed of a prepared corpus of sentence pairs."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -70,21 +69,3 @@ def pair_measures(table: ColumnTable) -> tuple[Measure, Measure]:
         return np.maximum(*lengths(rows))
 
     return longer, places
-
-
-class PairFeed(TableFeed):
-    """A feed of pairs, with the fields of `Batching` one by one."""
-
-    def __init__(
-        self,
-        table: ColumnTable,
-        *,
-        place: Callable[[int], str] = "Sample {} (counted from 0)".format,
-        curriculum: Curriculum | None = None,
-        longest: int | None = None,
-        window: int = WINDOW,
-        **options: Any,
-    ) -> None:
-        batching = Batching(**options)
-        _refuse_too_long(table, batching, place, longest)
-        super().__init__(pair_rows(table), batching, curriculum=curriculum, window=window)

@@ -34,6 +34,7 @@ class Samples(Protocol):
         """Estimate the targets of so many samples; None where not known."""
 
 
+@final
 class TableFeed(PlannedFeed):
     """Batches of samples of a table.
 

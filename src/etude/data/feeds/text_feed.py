@@ -1,7 +1,7 @@
 """The feed of prepared text."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 from etude.base.errors import ConfigError
 from etude.data.feeds.batching import Batching, workers_of
@@ -44,15 +44,13 @@ class TextFeed(PlannedFeed):
     def __init__(
         self,
         tables: TextTable | Sequence[Weighed],
-        batching: Batching | None = None,
+        batching: Batching,
         *,
         block_size: int,
         packing: str = "stream",
         order: str = "shuffled",
         varying_block: bool = False,
-        **options: Any,
     ) -> None:
-        batching = batching or Batching(**options)
         parts = [Weighed(tables, 1.0)] if isinstance(tables, TextTable) else list(tables)
         layout = _Layout(block_size, packing == "documents", order == "contiguous", varying_block)
         self._tables = [part.table for part in parts]

@@ -8,13 +8,15 @@ from typing import Any
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
 from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.skipped import write_skipped
-from etude.tasks.batches import evaluation_limit, evaluation_size, size_schedule, training_limit, training_size
+from etude.data.store.table import Table
+from etude.tasks.batches import evaluation_batching, size_schedule, training_batching
 from etude.tasks.hf.build import build_task
 from etude.tasks.hf.config import HfRun
-from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.feed import hf_feed
 from etude.tasks.hf.folder import HfParts, load_parts
-from etude.tasks.hf.rows import RowTable, prepare_rows
+from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import SampleSource, open_samples
 from etude.tasks.hf.task import HfTask
 from etude.tasks.task_type import CACHE, Data, Say
@@ -25,7 +27,7 @@ class SampleSplit:
     """One split: its samples and their rows."""
 
     source: SampleSource
-    table: RowTable
+    table: Table
 
     def __len__(self) -> int:
         return len(self.table)
@@ -70,40 +72,30 @@ class Samples(Data[HfParts]):
         """Parts that may listen to a run's events."""
         return [split.source for split in self.splits.values()]
 
-    def feed(self, split: str, *, training: bool = False, say: Say) -> HfFeed:
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: every row once, similar lengths together or, for training, in the order of the seed."""
-        train = self.config.train
-        if not training and train.overfit is None:
-            return self._feed(
-                split, **evaluation_size(train), evaluation=True, limit=evaluation_limit(train, split), notice=say
+        config, train = self.config, self.config.train
+        if training or train.overfit is not None:
+            varying = bool(size_schedule(train))
+            batching = training_batching(
+                train, config.run.seed, workers=config.data.workers, varying=varying, notice=say
             )
-        return self._feed(
-            split,
-            **training_size(train),
-            shuffle=train.overfit is None,
-            workers=self.config.data.workers,
-            pin_memory=True,
-            limit=training_limit(train),
-            varying=bool(size_schedule(train)),
-            notice=say,
+        else:
+            batching = evaluation_batching(train, config.run.seed, split, notice=say)
+        length = self.task.row_length(config.data.block_size)
+        return hf_feed(
+            self.splits[split].table,
+            batching,
+            seq2seq=self.processor.seq2seq,
+            pad=self.task.pad,
+            pack=length if config.data.packing else None,
         )
 
-    def scheduled_values(self, feed: HfFeed) -> list[ScheduledValue]:
+    def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
         """What the batches of an epoch are planned by and a schedule drives."""
         planned = size_schedule(self.config.train)
         apply: Callable[[Any], None] = feed.resize
         return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in planned.items()]
-
-    def _feed(self, split: str, **options: Any) -> HfFeed:
-        length = self.task.row_length(self.config.data.block_size)
-        return HfFeed(
-            self.splits[split].table,
-            seq2seq=self.processor.seq2seq,
-            pad=self.task.pad,
-            pack=length if self.config.data.packing else None,
-            seed=self.config.run.seed,
-            **options,
-        )
 
 
 def prepare(config: HfRun, splits: Sequence[str], say: Say, processor: HfParts | None = None) -> Samples:

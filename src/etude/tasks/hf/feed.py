@@ -1,7 +1,7 @@
 """The feed of rows for a `transformers` model: padded batches of similar lengths, or packs."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
@@ -129,12 +129,3 @@ def hf_feed(table: Table, batching: Batching, *, seq2seq: bool, pad: int, pack: 
     """
     packs: Packing = Alone(table) if pack is None else Packed(table, pack)
     return TableFeed(HfSamples(table, packs, pad, seq2seq=seq2seq, packed=pack is not None), batching)
-
-
-class HfFeed(TableFeed):
-    """A feed of rows, with the fields of `Batching` one by one."""
-
-    def __init__(self, table: Table, *, seq2seq: bool, pad: int, pack: int | None = None, **options: Any) -> None:
-        packs: Packing = Alone(table) if pack is None else Packed(table, pack)
-        samples = HfSamples(table, packs, pad, seq2seq=seq2seq, packed=pack is not None)
-        super().__init__(samples, Batching(**options))

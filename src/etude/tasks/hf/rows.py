@@ -16,8 +16,6 @@ from etude.data.store.table import Chunk, Table, Wanted, prepare_table
 from etude.tasks.hf.chat import Encoder, Row
 from etude.tasks.hf.samples import Asked, Sample, SampleSource, Text
 
-RowTable = Table
-
 COLUMNS = (
     Column("ids", Kind.tokens, "int32"),
     frames("counted", dtype="bool"),

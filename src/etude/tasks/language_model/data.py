@@ -10,6 +10,7 @@ from etude.base.errors import ConfigError
 from etude.base.files import make_folder
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.batching import Batching
 from etude.data.feeds.text_feed import TextFeed, Weighed
 from etude.data.files.skipped import write_skipped
 from etude.data.files.text_source import TextCorpus, open_texts
@@ -20,13 +21,7 @@ from etude.data.store.text_prepared import prepare_texts
 from etude.data.store.text_table import TextTable
 from etude.data.tokens.config import TokenizerPair
 from etude.data.tokens.tokenizers import Tokenizer
-from etude.tasks.batches import (
-    evaluation_limit,
-    evaluation_size,
-    size_schedule,
-    training_limit,
-    training_size,
-)
+from etude.tasks.batches import evaluation_batching, size_schedule, training_batching
 from etude.tasks.language_model.config import TextField, TextRun, WeighedText
 from etude.tasks.language_model.processor import TextProcessor
 from etude.tasks.task_type import CACHE, Data, Say
@@ -103,37 +98,28 @@ class Texts(Data[TextProcessor]):
         return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
 
     def _train_feed(self, split: str, say: Say) -> TextFeed:
-        config, train = self.config, self.config.train
+        config = self.config
         weights = [_constant(weight, 1.0) for _, weight in entries(config)]
-        return TextFeed(
-            _weighed(self.splits[split].tables, weights),
-            seed=config.run.seed,
-            block_size=config.longest_block or 1,
-            packing=config.data.packing,
-            **training_size(train),
-            order=self._order(),
-            shuffle=train.overfit is None,
-            workers=config.data.workers,
-            pin_memory=True,
-            limit=training_limit(train),
-            varying=any(key.startswith("train.") for key in self._planned()),
-            varying_block=isinstance(config.data.block_size, ScheduleSection),
-            notice=say,
+        varying = any(key.startswith("train.") for key in self._planned())
+        batching = training_batching(
+            config.train, config.run.seed, workers=config.data.workers, varying=varying, notice=say
         )
+        varying_block = isinstance(config.data.block_size, ScheduleSection)
+        return self._feed(_weighed(self.splits[split].tables, weights), batching, varying_block=varying_block)
 
     def _evaluation_feed(self, split: str, say: Say) -> TextFeed:
-        config, train = self.config, self.config.train
         tables = self.splits[split].tables
+        batching = evaluation_batching(self.config.train, self.config.run.seed, split, notice=say)
+        return self._feed(_weighed(tables, [1.0] * len(tables)), batching)
+
+    def _feed(self, tables: TextTable | list[Weighed], batching: Batching, *, varying_block: bool = False) -> TextFeed:
         return TextFeed(
-            _weighed(tables, [1.0] * len(tables)),
-            seed=config.run.seed,
-            block_size=config.longest_block or 1,
-            packing=config.data.packing,
-            **evaluation_size(train),
+            tables,
+            batching,
+            block_size=self.config.longest_block or 1,
+            packing=self.config.data.packing,
             order=self._order(),
-            evaluation=True,
-            limit=evaluation_limit(train, split),
-            notice=say,
+            varying_block=varying_block,
         )
 
     def _order(self) -> Literal["contiguous", "shuffled"]:

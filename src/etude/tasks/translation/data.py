@@ -14,16 +14,18 @@ from etude.base.files import make_folder
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
-from etude.data.feeds.pairs import PairFeed, pair_measures
+from etude.data.feeds.pairs import pair_feed, pair_measures
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.parallel import SIDES, PairSource, open_pairs
 from etude.data.files.skipped import write_skipped
 from etude.data.order.curriculum import Curriculum
 from etude.data.order.plan import Measure
 from etude.data.store.difficulty import difficulties
 from etude.data.store.fitting import fit_tokenizers
-from etude.data.store.prepared import TokenTable, prepare_pairs
+from etude.data.store.pairs import prepare_pairs
+from etude.data.store.table import Table
 from etude.model.transformer import TransformerConfig
-from etude.tasks.batches import evaluation_limit, evaluation_size, size_schedule, training_limit, training_size
+from etude.tasks.batches import evaluation_batching, size_schedule, training_batching
 from etude.tasks.task_type import CACHE, Columns, Data, Say
 from etude.tasks.translation.config import TranslationRun
 from etude.tasks.translation.processor import PairProcessor
@@ -39,7 +41,7 @@ class PairSplit:
     """One split: its texts and their tokens."""
 
     source: PairSource
-    table: TokenTable
+    table: Table
 
     def __len__(self) -> int:
         return len(self.table)
@@ -92,48 +94,39 @@ class Pairs(Data[PairProcessor]):
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def feed(self, split: str, *, training: bool = False, say: Say) -> PairFeed:
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each pair once, similar lengths together or, for training, in the order of the seed."""
         overfits = self.config.train.overfit is not None
         return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
 
-    def _train_feed(self, name: str, say: Say) -> PairFeed:
-        train, data, split = self.config.train, self.config.data, self.splits[name]
-        overfits = train.overfit is not None
-        return PairFeed(
-            split.table,
-            place=split.source.location,
-            seed=self.config.run.seed,
-            **training_size(train),
-            shuffle=not overfits,
-            workers=data.workers,
-            pin_memory=True,
-            limit=training_limit(train),
+    def _train_feed(self, name: str, say: Say) -> TableFeed:
+        config, split = self.config, self.splits[name]
+        batching = training_batching(
+            config.train,
+            config.run.seed,
+            workers=config.data.workers,
             varying=bool(self._planned()) or self._cut_by_difficulty(),
             notice=say,
-            curriculum=None if overfits else self._curriculum(split),
-            longest=data.longest,
         )
-
-    def _evaluation_feed(self, name: str, say: Say) -> PairFeed:
-        train, split = self.config.train, self.splits[name]
-        return PairFeed(
+        return pair_feed(
             split.table,
+            batching,
             place=split.source.location,
-            seed=self.config.run.seed,
-            **evaluation_size(train),
-            evaluation=True,
-            workers=0,
-            limit=evaluation_limit(train, name),
-            notice=say,
+            curriculum=self._curriculum(split) if config.train.overfit is None else None,
+            longest=config.data.longest,
         )
 
-    def scheduled_values(self, feed: PairFeed) -> list[ScheduledValue]:
+    def _evaluation_feed(self, name: str, say: Say) -> TableFeed:
+        split = self.splits[name]
+        batching = evaluation_batching(self.config.train, self.config.run.seed, name, notice=say)
+        return pair_feed(split.table, batching, place=split.source.location)
+
+    def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
         """What the batches of an epoch are planned by and a schedule drives."""
         return [self._scheduled(feed, key, spec) for key, spec in self._planned().items()]
 
     @staticmethod
-    def _scheduled(feed: PairFeed, key: str, spec: ScheduleSection) -> ScheduledValue:
+    def _scheduled(feed: TableFeed, key: str, spec: ScheduleSection) -> ScheduledValue:
         name = key.rpartition(".")[2]
         apply: Callable[[Any], None] = partial(feed.restrict, name) if name in LIMITS else feed.resize
         return ScheduledValue(key, spec, apply, when="epoch", whole=name != "max_difficulty")
