@@ -62,12 +62,18 @@ def _count_list(batch: list[object]) -> int | None:
     """
     if not batch:
         return 0
-    tensors = [part for part in batch if isinstance(part, Tensor) and part.ndim]
-    if len(tensors) == len(batch) and len({len(tensor) for tensor in tensors}) == 1:
-        return len(tensors[0])
+    common = _common_dimension(batch)
+    if common is not None:
+        return common
     if any(isinstance(part, (list, tuple, Mapping, PackedSequence)) for part in batch):
         return _first_count(batch)
     return len(batch)
+
+
+def _common_dimension(batch: list[object]) -> int | None:
+    """Give the first dimension that all parts share, where all are tensors that have one."""
+    sizes = {len(part) if isinstance(part, Tensor) and part.ndim else None for part in batch}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _first_count(parts: Iterable[object]) -> int | None:

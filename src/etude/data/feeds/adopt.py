@@ -148,25 +148,28 @@ def _of_loader(
 def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share: Share, notice: Say) -> Plan:
     """Compute the order of a loader whose samplers are known; follow one that is a user's own."""
     batches = loader.batch_sampler
-    single = batches is None
-    standard = single or type(batches) is BatchSampler
+    standard = batches is None or type(batches) is BatchSampler
     sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
     shuffled = _known_order(sampler, loader.dataset) if standard else None
     if shuffled is None:
-        drawn = loader.sampler if batches is None else batches
+        named = type(sampler if standard else batches).__name__
         notice(
-            f"The loader's {type(sampler if standard else batches).__name__} is seeded for every epoch; to go on in "
-            "the middle of one, its numbers are drawn again."
+            f"The loader's {named} is seeded for every epoch; to go on in the middle of one, its numbers are drawn "
+            "again."
         )
-        return SamplerPlan(drawn, seed=seed, share=share, single=single, exact=standard)
+        drawn = loader.sampler if batches is None else batches
+        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard)
     if shuffled:
         notice(LEFT_OUT if shuffle is False else REPLACED)
+    return _counted_out(loader, share, seed=seed, shuffle=shuffled and shuffle is not False)
+
+
+def _counted_out(loader: DataLoader[object], share: Share, *, seed: int, shuffle: bool) -> CountPlan:
+    """Compute the order of a loader with torch's own samplers."""
     size, drop_last = share.world, False
-    if isinstance(batches, BatchSampler):
-        size, drop_last = batches.batch_size, batches.drop_last
-    return CountPlan(
-        _samples(loader), size, seed=seed, shuffle=shuffled and shuffle is not False, share=share, drop_last=drop_last
-    )
+    if isinstance(loader.batch_sampler, BatchSampler):
+        size, drop_last = loader.batch_sampler.batch_size, loader.batch_sampler.drop_last
+    return CountPlan(_samples(loader), size, seed=seed, shuffle=shuffle, share=share, drop_last=drop_last)
 
 
 def _samples(loader: DataLoader[object]) -> int:

@@ -311,7 +311,11 @@ def _columns(
     match found:
         case [int() as source, int() as target]:
             return (source, target), 1
-    missing = [str(column) for column, place in zip(wanted, found, strict=True) if place is None]
+    return _unnamed(path, names, [str(column) for column, at in zip(wanted, found, strict=True) if at is None], notice)
+
+
+def _unnamed(path: Path, names: list[str], missing: list[str], notice: Say) -> tuple[tuple[int, int], int]:
+    """Take the columns of a file that names none of its two; raise DataError where a name is missing from others."""
     if missing == list(SIDES) and len(names) == len(SIDES):
         notice(
             f"{shown(path)} does not begin with column names; its first column is the source, its second the target."

@@ -67,12 +67,17 @@ def survey(corpus: TextCorpus, rule: SplitRule | None) -> Division:
         if len(hashes) < RANKED:
             hashes.append(_hash(first))
         characters += len(first) + sum(map(len, rest))
-    shares = rule.shares or BY_DOCUMENT
-    fits = len(hashes) * min(shares) >= 1
-    if rule.by == "document" or (rule.by == "auto" and fits):
+    if _is_by_document(rule, len(hashes)):
+        shares = rule.shares or BY_DOCUMENT
         _need_enough(corpus, hashes, shares)
         return _by_hash(shares, sorted(hashes), whole=True)
     return _by_position(rule.shares or BY_POSITION, characters)
+
+
+def _is_by_document(rule: SplitRule, documents: int) -> bool:
+    """Tell whether documents are divided, of which there are so many; else their characters."""
+    fits = documents * min(rule.shares or BY_DOCUMENT) >= 1
+    return rule.by == "document" or (rule.by == "auto" and fits)
 
 
 def _good(corpus: TextCorpus) -> Iterator[Document]:

@@ -135,7 +135,11 @@ def is_whole(folder: Path, form: int, key: str) -> bool:
     """Tell whether a folder holds all that its manifest says, in this format, of what `key` names."""
     try:
         manifest = manifest_of(folder)
-        named = manifest["format"] == form and manifest["key"] == key and bool(manifest["files"])
-        return named and all((folder / name).stat().st_size == file["size"] for name, file in manifest["files"].items())
+        named = (manifest["format"], manifest["key"]) == (form, key) and bool(manifest["files"])
+        return named and _sizes_fit(folder, manifest["files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
+
+
+def _sizes_fit(folder: Path, files: Mapping[str, Mapping[str, int]]) -> bool:
+    return all((folder / name).stat().st_size == file["size"] for name, file in files.items())

@@ -16,7 +16,7 @@ from etude.data.files.skipped import Policy
 from etude.data.store.columns import Column, Part, tokens
 from etude.data.store.crew import Crew, Message, Order, cores
 from etude.data.store.table import Chunk
-from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
+from etude.data.tokens.tokenizers import Ids, Tokenizer, load_tokenizer
 
 CHUNK_SAMPLES = 4096
 CHUNK_CHARACTERS = 1 << 21
@@ -122,11 +122,14 @@ def _chunk(
             good[place] = False
             flaws.append((pairs[place][0], Flaw(_reason(side, int(lengths[place]), policy), side)))
     flaws.sort(key=lambda flaw: flaw[0])
-    parts = []
-    for column, (ids, lengths) in zip(pair_columns(tokenizers), flats, strict=True):
-        used = ids if good.all() else ids[np.repeat(good, lengths)]
-        parts.append(Part(used.astype(column.dtype), lengths[good].astype(np.int32)))
-    return Chunk(parts, flaws)
+    columns = pair_columns(tokenizers)
+    return Chunk([_kept(column, *flat, good) for column, flat in zip(columns, flats, strict=True)], flaws)
+
+
+def _kept(column: Column, ids: Ids, lengths: Ids, good: npt.NDArray[np.bool_]) -> Part:
+    """Give the rows that are good."""
+    used = ids if good.all() else ids[np.repeat(good, lengths)]
+    return Part(used.astype(column.dtype), lengths[good].astype(np.int32))
 
 
 def _wrong(lengths: npt.NDArray[np.int64], policy: Policy) -> npt.NDArray[np.bool_]:

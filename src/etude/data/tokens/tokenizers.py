@@ -249,16 +249,19 @@ def _strips(content: Content) -> bool:
 
 def _pieces(content: Content) -> list[bytes]:
     """Give the bytes of each id."""
-    vocabulary = _vocabulary(content)
-    if "ByteLevel" in _decoders(content):
-        value = {character: byte for byte, character in enumerate(byte_alphabet())}
-        pieces = [bytes(value.get(c, 0) for c in token) for token in vocabulary]
-    else:
-        pieces = [token.encode() for token in vocabulary]
+    pieces = _bytes_of(_vocabulary(content), by_level="ByteLevel" in _decoders(content))
     space = " " if _strips(content) else ""
     for special, shown in ((PAD, ""), (UNK, space + REPLACEMENT), (BOS, ""), (EOS, "")):
         pieces[special] = shown.encode()
     return pieces
+
+
+def _bytes_of(vocabulary: list[str], *, by_level: bool) -> list[bytes]:
+    """Give the bytes that tokens are spelled with."""
+    if not by_level:
+        return [token.encode() for token in vocabulary]
+    value = {character: byte for byte, character in enumerate(byte_alphabet())}
+    return [bytes(value.get(c, 0) for c in token) for token in vocabulary]
 
 
 def byte_alphabet() -> list[str]:
