@@ -70,15 +70,20 @@ def trained(words: Sequence[str], folder: Path) -> int:
         with started(words) as process:
             if not killed(process, folder):
                 return process.returncode
-        step, kept = last_row(folder / METRICS).get("step", 0), kept_step(folder)
-        if is_terminal(sys.stderr):
-            sys.stderr.write(f"\n{SHOW_CURSOR}")
-        say(
-            f"\n*** kill -9: the training process is dead, somewhere behind step {step:,}. ***\n"
-            f"*** The same command goes on from its newest checkpoint, of step {kept:,}. ***\n"
-        )
+        tell_of_death(folder)
     with started(words) as process:
         return finished(process)
+
+
+def tell_of_death(folder: Path) -> None:
+    """Say where the process died, and from where the next will go on."""
+    step, kept = last_row(folder / METRICS).get("step", 0), kept_step(folder)
+    if is_terminal(sys.stderr):
+        sys.stderr.write(f"\n{SHOW_CURSOR}")
+    say(
+        f"\n*** kill -9: the training process is dead, somewhere behind step {step:,}. ***\n"
+        f"*** The same command goes on from its newest checkpoint, of step {kept:,}. ***\n"
+    )
 
 
 def killed(process: "subprocess.Popen[bytes]", folder: Path) -> bool:

@@ -100,9 +100,7 @@ class Duration:
         put(self, "_counter", _COUNTER[canonical])
         put(self, "_top", exact.numerator)
         put(self, "_bottom", exact.denominator)
-        # The multiples of a fraction of an epoch that lie inside the epoch; none for whole epochs.
-        inside = canonical == "epochs" and 0 < exact < 1
-        put(self, "_inner", math.ceil(1 / exact) - 1 if inside else 0)
+        put(self, "_inner", _inside_an_epoch(exact) if canonical == "epochs" else 0)
 
     @classmethod
     def parse(cls, text: object, *, zero: bool = False) -> Self:
@@ -118,10 +116,7 @@ class Duration:
 
     @classmethod
     def _of_text(cls, text: object) -> Self:
-        match = _TEXT.fullmatch(text) if isinstance(text, str) else None
-        if match is None:
-            raise ValueError(f'must be a number with its unit ({NAMES}), as in "16 epochs"')
-        sign, number, unit = match.groups()
+        sign, number, unit = _words(text)
         if unit.lower() not in _SPELLINGS:
             raise ValueError(f'must have one of the units {NAMES}, as in "16 epochs"')
         duration = cls(sign.strip("+") + number.replace("_", ""), unit)
@@ -228,18 +223,35 @@ class Duration:
         return _epochs_through(before, top, bottom) != _epochs_through(now, top, bottom)
 
 
+def _words(text: object) -> tuple[str, str, str]:
+    """Part a duration into its sign, if it has one, its number and its unit."""
+    match = _TEXT.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'must be a number with its unit ({NAMES}), as in "16 epochs"')
+    return match[1], match[2], match[3]
+
+
 def _exactly(amount: float | Decimal | Fraction | str) -> Fraction:
     """Turn a number into the fraction that its decimal text says: 0.1 is a tenth."""
     if not _is_finite(amount):
         raise ValueError("must be a finite number with its unit")
     exact = Fraction(str(amount)) if isinstance(amount, float) else Fraction(amount)
-    if exact < 0:
-        raise ValueError("must not be negative")
-    if exact > LARGEST:
-        raise ValueError("must be at most 1e18")
+    _check_size(exact)
     if (exact * 10**DECIMALS).denominator != 1 and not isinstance(amount, Fraction):
         raise ValueError(f"must have at most {DECIMALS} digits after the point")
     return exact
+
+
+def _inside_an_epoch(amount: Fraction) -> int:
+    """The multiples of a fraction of an epoch that lie inside the epoch; none of whole epochs."""
+    return math.ceil(1 / amount) - 1 if 0 < amount < 1 else 0
+
+
+def _check_size(amount: Fraction) -> None:
+    if amount < 0:
+        raise ValueError("must not be negative")
+    if amount > LARGEST:
+        raise ValueError("must be at most 1e18")
 
 
 def _is_finite(amount: float | Decimal | Fraction | str) -> bool:

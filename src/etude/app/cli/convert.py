@@ -53,9 +53,9 @@ def _refuse_second(arguments: Namespace) -> None:
 
 
 def _second(arguments: Namespace) -> Path | None:
-    if arguments.second is not None and arguments.beside is not None:
-        raise ConfigError(f'--with names the second file, but "{arguments.second}" is given too: keep one of them.')
     names = [name for name in (arguments.second, arguments.beside) if name is not None]
+    if len(names) > 1:
+        raise ConfigError(f'--with names the second file, but "{arguments.second}" is given too: keep one of them.')
     return Path(names[0]) if names else None
 
 

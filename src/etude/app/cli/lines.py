@@ -74,12 +74,15 @@ class Lines:
         if len(line) > LINE_BYTES:
             raise DataError(f"{self._name}, line {number} is longer than {LINE_BYTES >> 20} MiB.")
         line = line.removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = line[error.start]
-            place = f"{self._name}, line {number}"
-            raise DataError(
-                f"{place} must be UTF-8, but holds the byte 0x{byte:02x} at position {error.start + 1}."
-            ) from None
+        text = _utf8(line, f"{self._name}, line {number}")
         return text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}") if number == 1 else text
+
+
+def _utf8(line: bytes, place: str) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise DataError(
+            f"{place} must be UTF-8, but holds the byte 0x{byte:02x} at position {error.start + 1}."
+        ) from None

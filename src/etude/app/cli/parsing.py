@@ -62,13 +62,17 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     left = deque(words[:end])
     while left:
         word = left.popleft()
-        if not OVERRIDE.fullmatch(word):
+        if OVERRIDE.fullmatch(word):
+            overrides += [word, *_value_behind(word, left)]
+        else:
             plain.append(word)
-            continue
-        overrides.append(word)
-        if "=" not in word and left and not left[0].startswith("--"):
-            overrides.append(left.popleft())
     return [*plain, *words[end:]], overrides
+
+
+def _value_behind(flag: str, left: deque[str]) -> list[str]:
+    """Take the value that stands behind a flag, if it holds none itself."""
+    has_value = "=" not in flag and left and not left[0].startswith("--")
+    return [left.popleft()] if has_value else []
 
 
 class Parser(ArgumentParser):

@@ -78,16 +78,19 @@ def _curve(plan: Plan, points: Sequence[tuple[int, float]], top: float) -> Itera
     """The line through the values, and what its upper and lower edge stand for."""
     low, high = span(points)
     foot = base(low, high)
-    height = high - foot
-    shares = [(value - foot) / height if height else 0.5 for _, value in points]
-    place = [(_x(plan, step), top + PANEL * (1 - share)) for (step, _), share in zip(points, shares, strict=True)]
+    place = [(_x(plan, step), top + PANEL * (1 - _share(value, foot, high))) for step, value in points]
     if len(place) == 1:
         place.append((WIDTH - RIGHT, place[0][1]))
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
     yield f'<polyline fill="none" stroke="{LINE}" stroke-width="1.5" points="{path}"/>'
-    edges = {top + 10: high, top + PANEL: foot} if height else {top + PANEL / 2 + 4: high}
+    edges = {top + PANEL / 2 + 4: high} if foot == high else {top + 10: high, top + PANEL: foot}
     for y, value in edges.items():
         yield _text(LEFT - 6, y, f"{value:.4g}", anchor="end")
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """How far a value is up from the lowest; a constant stands in the middle."""
+    return (value - low) / (high - low) if high - low else 0.5
 
 
 def _strip(plan: Plan, name: str, colour: str, top: float) -> Iterator[str]:

@@ -35,9 +35,8 @@ def facts(plan: Plan) -> Iterator[str]:
     """How long the run is, what ends it, and when it validates, saves and logs."""
     yield f"{plan.run}: {_length(plan)}"
     yield f"ends      {plan.reason or f'not with step {plan.steps:,}, where this plan stops'}"
-    horizon = plan.horizon
-    if horizon.steps is not None and horizon.steps != plan.steps:
-        yield f"horizon   {horizon.steps:,.0f} steps: what schedules that reach to the end of the run are drawn to"
+    if plan.horizon.steps not in {None, plan.steps}:
+        yield f"horizon   {plan.horizon.steps:,.0f} steps: what schedules that reach to the end of the run are drawn to"
     yield from (f"{name:<8}  {_listed(steps)}" for name, steps in plan.moments.items())
     follows = [f"{short(name)} follows validations: shown without any fall." for name in plan.following]
     yield from (f"note      {note}" for note in (*follows, *plan.notes))
@@ -163,11 +162,15 @@ def _listed(steps: Sequence[int]) -> str:
     """How often, and after which steps."""
     if not steps:
         return "never"
-    shown = [f"{step:,}" for step in (steps if len(steps) <= LISTED else [*steps[:3], steps[-1]])]
-    if len(steps) > LISTED:
-        shown.insert(3, "...")
     times = "once" if len(steps) == 1 else f"{len(steps):,} times"
-    return f"{times}, after {_many(len(steps), 'step')} {', '.join(shown)}"
+    return f"{times}, after {_many(len(steps), 'step')} {_some(steps)}"
+
+
+def _some(steps: Sequence[int]) -> str:
+    """The steps, or of many the first three and the last."""
+    if len(steps) <= LISTED:
+        return ", ".join(f"{step:,}" for step in steps)
+    return f"{_some(steps[:3])}, ..., {steps[-1]:,}"
 
 
 def _events(row: Row) -> str:

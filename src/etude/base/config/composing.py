@@ -14,7 +14,7 @@ from etude.base.config.fields import located
 from etude.base.config.lines import Key
 from etude.base.config.nest import is_deeper, places
 from etude.base.config.reading import Source, read, shown
-from etude.base.config.section import Section, is_off
+from etude.base.config.section import Section, switched_on
 from etude.base.config.structure import section_for, type_below
 from etude.base.errors import ConfigError
 
@@ -132,11 +132,13 @@ def _bases(source: Source, names: object) -> list[Path]:
     where = Origin(source.path, source.lines.get(("extends",)))
     if not _are_paths(names):
         raise ConfigError(f"extends must be the path of a config file or a list of them ({where}).")
-    bases = {name: source.path.parent / name for name in names}
-    for name, base in bases.items():
-        if not base.is_file():
-            raise ConfigError(f'extends names "{name}", but {shown(base)} is not a file ({where}).')
-    return [bases[name] for name in names]
+    return [_base(source.path.parent / name, name, where) for name in names]
+
+
+def _base(path: Path, name: str, where: Origin) -> Path:
+    if not path.is_file():
+        raise ConfigError(f'extends names "{name}", but {shown(path)} is not a file ({where}).')
+    return path
 
 
 def _are_paths(names: object) -> TypeGuard[list[str]]:
@@ -185,8 +187,7 @@ class _Merge:
             below = type_below(annotation, key, both)
             if self._is_whole(section, key) or _names_another(low.get(key), value, below):
                 self.replace(low, key, here, {})
-            if here in self.high.origins:
-                self.low.origins[here] = self.high.origins[here]
+            self.take_origin(here)
             self.table(low[key], value, here, below)
         for group in section.exclusive:
             self.exclude(low, high, place, group)
@@ -201,12 +202,16 @@ class _Merge:
             self.low.origins.pop((*here, *place), None)
         low[key] = value
         for place in places(value):
-            if (*here, *place) in self.high.origins:
-                self.low.origins[*here, *place] = self.high.origins[*here, *place]
+            self.take_origin((*here, *place))
+
+    def take_origin(self, place: Key) -> None:
+        """Let a value come from where the higher layer has it from, if that is known."""
+        if place in self.high.origins:
+            self.low.origins[place] = self.high.origins[place]
 
     def exclude(self, low: dict[str, Any], high: Mapping[str, object], place: Key, group: Sequence[str]) -> None:
         """Let the key of an exclusive group that this layer sets take the place of the others."""
-        given = [key for key in group if not is_off(high.get(key))]
+        given = switched_on(group, high)
         for key in _outdone(group, given, high):
             low.pop(key, None)
         if len(given) > 1:
@@ -235,9 +240,12 @@ def _names_another(low: object, high: Mapping[str, object], annotation: object) 
     """Whether a table is another one than what is below it: that is no table, or this names a schedule or a type."""
     if not isinstance(low, dict) or "schedule" in high:
         return True
-    if "type" not in high:
-        return False
+    return "type" in high and _is_another_type(low, high["type"], annotation)
+
+
+def _is_another_type(low: Mapping[str, object], name: object, annotation: object) -> bool:
+    """Whether a `type` is another than that of a table, which may name none."""
     if "type" in low:
-        return bool(high["type"] != low["type"])
+        return bool(name != low["type"])
     unnamed = section_for(annotation, low)
-    return unnamed is None or unnamed is not section_for(annotation, {"type": high["type"]})
+    return unnamed is None or unnamed is not section_for(annotation, {"type": name})

@@ -109,13 +109,16 @@ def _relevant(mistakes: Iterable[Mistake], start: int) -> list[Mistake]:
 def _of_union(place: Steps, mistakes: Iterable[Mistake]) -> list[Mistake]:
     """Keep the branch with the fewest mistakes of those whose kind the value is; else say what kinds there are."""
     depth = sum(step.is_key for step in place)
-    branches = list(_grouped(mistakes, lambda one: one.steps[len(place)].name).values())
-    others = [[one for one in some if other_kind(one, depth)] for some in branches]
-    meant = [some for some, other in zip(branches, others, strict=True) if not other]
+    branches = _grouped(mistakes, lambda one: one.steps[len(place)].name).values()
+    meant = [some for some in branches if not _of_other_kind(some, depth)]
     if meant:
         fewest: list[Mistake] = min(meant, key=len)
         return _relevant(fewest, len(place) + 1)
-    return [_either([*chain(*others)])]
+    return [_either(_of_other_kind(chain(*branches), depth))]
+
+
+def _of_other_kind(mistakes: Iterable[Mistake], depth: int) -> list[Mistake]:
+    return [one for one in mistakes if other_kind(one, depth)]
 
 
 def _grouped(items: Iterable[Item], group_of: Callable[[Item], Group]) -> dict[Group, list[Item]]:

@@ -109,9 +109,9 @@ class _Speaker:
 
     def in_another_section(self, key: str, *, exactly: bool) -> Key:
         """Find the section that has a key, or unless that must be exactly this, one close to it."""
-        found = {name: nearest(key, self.known((name,))) for name in fields_of(self.root)}
-        closest = key if exactly or key in found.values() else nearest(key, found.values())
-        return next(((name, near) for name, near in found.items() if near and near == closest), ())
+        found = {nearest(key, self.known((name,))): name for name in reversed(fields_of(self.root))}
+        closest = key if exactly or key in found else nearest(key, found)
+        return (found[closest], closest) if closest and closest in found else ()
 
     def word(self, mistake: Mistake) -> str:
         """A word that is not one of those allowed."""

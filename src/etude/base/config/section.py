@@ -31,11 +31,16 @@ def _be_exact(schema: object) -> None:
 
 def _others_off(group: Sequence[str], data: Mapping[str, object]) -> dict[str, None]:
     """Switch off what a table leaves out of an exclusive group of which it gives one."""
-    given = [key for key in group if not is_off(data.get(key))]
+    given = switched_on(group, data)
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
     left_out = [key for key in group if key not in data]
     return dict.fromkeys(left_out) if given else {}
+
+
+def switched_on(group: Sequence[str], data: Mapping[str, object]) -> list[str]:
+    """The keys of a group that a table gives and does not switch off."""
+    return [key for key in group if not is_off(data.get(key))]
 
 
 class Section(BaseModel):

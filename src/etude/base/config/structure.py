@@ -97,8 +97,7 @@ def alternatives(annotation: object) -> Iterator[object]:
         component = _first_component(marks)
         yield from [component] if component else alternatives(inner)
     elif branches := _branches(annotation):
-        for part in branches:
-            yield from alternatives(part)
+        yield from chain.from_iterable(map(alternatives, branches))
     elif annotation is not None:
         yield annotation
 

@@ -5,7 +5,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
@@ -67,12 +67,11 @@ class Chain(ScheduleSection):
     def bind(self, binding: Binding) -> Schedule:
         """Bind every part to its own stretch of the run."""
         starts = self._starts(binding)
+        spans: list[float | None] = [late - early for early, late in pairwise(starts)]
         end = binding.horizon.steps
-        ends = [*starts[1:], None if end is None else max(end, starts[-1] + 1)]
-        bound = [
-            part.bind(binding.part(number, None if until is None else until - start))
-            for number, (part, start, until) in enumerate(zip(self.parts, starts, ends, strict=True))
-        ]
+        spans.append(None if end is None else max(end, starts[-1] + 1) - starts[-1])
+        numbered = enumerate(zip(self.parts, spans, strict=True))
+        bound = [part.bind(binding.part(number, span)) for number, (part, span) in numbered]
 
         def value(progress: Progress) -> float:
             part = bisect_right(starts, progress.step) - 1
@@ -146,11 +145,14 @@ class Function(ScheduleSection):
         number = float(found) if hasattr(found, "__float__") else math.nan
         if not math.isfinite(number):
             raise ConfigError(f"{key} must be a finite number, but is {found!r} {where}.")
+        self._check_bounds(Extreme(number, where), key)
+        return number
+
+    def _check_bounds(self, extreme: Extreme, key: str) -> None:
         try:
-            check_range(Extreme(number, where), self._bounds)
+            check_range(extreme, self._bounds)
         except ValueError as error:
             raise ConfigError(f"{key} {error}.") from None
-        return number
 
     def extremes(self) -> Iterator[Extreme]:
         """Give none: only the function knows."""

@@ -46,10 +46,9 @@ class OneCycle(ScheduleSection):
         blend = _cosine if self.anneal_strategy == "cos" else _line
 
         def value(progress: Progress) -> float:
-            step = progress.step
             for start, end, first, last in phases:
-                if step <= end:
-                    return blend(first, last, (step - start) / (end - start) if end > start else 1.0)
+                if progress.step <= end:
+                    return blend(first, last, _share(progress.step, start, end))
             return final
 
         return value
@@ -73,6 +72,11 @@ class OneCycle(ScheduleSection):
             return [(0.0, top, initial, self.peak), (top, end, self.peak, final)]
         down = 2 * self.pct_start * total - 2
         return [(0.0, top, initial, self.peak), (top, down, self.peak, initial), (down, end, initial, final)]
+
+
+def _share(step: int, start: float, end: float) -> float:
+    """How much of a phase is done; one of no length is over."""
+    return (step - start) / (end - start) if end > start else 1.0
 
 
 def _cosine(first: float, last: float, t: float) -> float:

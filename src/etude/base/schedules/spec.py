@@ -151,6 +151,27 @@ class ScheduleSection(Section):
         return None
 
 
+def _linearly(steps: int, peak: float, after: Callable[[int, Progress], float]) -> Schedule:
+    """Warm up by the same amount every step, then go on as `after` says."""
+
+    def value(progress: Progress) -> float:
+        done = progress.step + 1
+        return peak * (done / steps) if done < steps else after(done - steps, progress)
+
+    return value
+
+
+def _exponentially(steps: int, peak: float, after: Callable[[int, Progress], float]) -> Schedule:
+    """Warm up by the same factor every step, then go on as `after` says."""
+    factor = steps ** (1 / (steps - 1))
+
+    def value(progress: Progress) -> float:
+        j = progress.step + 1 - steps
+        return peak * factor**j if j < 0 else after(j, progress)
+
+    return value
+
+
 class Warmed(ScheduleSection):
     """A schedule that begins with a warm-up: over W steps the value rises to `peak`, which step W - 1 has.
 
@@ -169,21 +190,8 @@ class Warmed(ScheduleSection):
         except ConfigError as error:
             raise ConfigError([*error.problems, *self._problems_after(binding)]) from None
         peak = self.summit(steps, binding)
-        after = self.after(steps, peak, binding)
-        if self.warmup_shape == "linear" or steps == 1:
-
-            def linear(progress: Progress) -> float:
-                done = progress.step + 1
-                return peak * (done / steps) if done < steps else after(done - steps, progress)
-
-            return linear
-        factor = steps ** (1 / (steps - 1))
-
-        def exponential(progress: Progress) -> float:
-            j = progress.step + 1 - steps
-            return peak * factor**j if j < 0 else after(j, progress)
-
-        return exponential
+        join = _linearly if self.warmup_shape == "linear" or steps == 1 else _exponentially
+        return join(steps, peak, self.after(steps, peak, binding))
 
     def summit(self, steps: int, binding: Binding) -> float:
         """Give the peak, after a warm-up of so many steps."""

@@ -107,11 +107,15 @@ def check_moments(moments: Sequence[Duration], option: str, count: int, what: st
     _check_order(moments, option)
 
 
-def _check_order(moments: Sequence[Duration], option: str) -> None:
-    """Refuse moments that do not increase, or whose units differ (0 is the same in all)."""
+def _check_unit(moments: Sequence[Duration], option: str) -> None:
     units = dict.fromkeys(moment.unit for moment in moments if moment.amount)
     if len(units) > 1:
         raise ValueError(f"must have all of {option} in one unit, but is in {' and '.join(units)}")
+
+
+def _check_order(moments: Sequence[Duration], option: str) -> None:
+    """Refuse moments that do not increase, or whose units differ (0 is the same in all)."""
+    _check_unit(moments, option)
     for early, late in pairwise(moments):
         if late.amount <= early.amount:
             raise ValueError(f"must have increasing moments in {option}, but is {late} after {early}")

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol, final, runtime_checkable
 
 from pydantic import Field
@@ -59,11 +59,15 @@ class _Level:
 
     def follow_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
         """Take a validation's results in."""
-        if self._monitor == EPOCH_LOSS and EPOCH_LOSS not in metrics and LOSS in metrics:
-            return  # it is known at the ends of epochs alone
+        if self._comes_later(metrics):
+            return
         name = self._monitored(metrics)
-        sign = -1.0 if (self._mode or mode_of(name)) == "max" else 1.0
-        self._take(metrics[name], sign, progress)
+        more_is_better = (self._mode or mode_of(name)) == "max"
+        self._take(metrics[name], -1.0 if more_is_better else 1.0, progress)
+
+    def _comes_later(self, metrics: Container[str]) -> bool:
+        """Whether an epoch's loss is waited for, which is known at the ends of epochs alone."""
+        return self._monitor == EPOCH_LOSS and EPOCH_LOSS not in metrics and LOSS in metrics
 
     def _monitored(self, metrics: Mapping[str, float]) -> str:
         if self._monitor is None:
@@ -74,8 +78,7 @@ class _Level:
         raise ConfigError(f"{self._key}.monitor must be a logged metric, but is {self._monitor}; there are: {known}.")
 
     def _the_only_one(self, metrics: Iterable[str]) -> str:
-        # At the end of an epoch its loss is said twice.
-        named = [name for name in metrics if name.startswith("val/") and name != EPOCH_LOSS] or list(metrics)
+        named = list(filter(_can_be_meant, metrics)) or list(metrics)
         if len(named) != 1:
             raise ConfigError(f"{self._key}.monitor must be given: it could be any of {', '.join(named)}.")
         return named[0]
@@ -232,6 +235,11 @@ class NewbobSchedule(_Level):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave."""
         self._scale, self._reference = state["scale"], state["reference"]
+
+
+def _can_be_meant(name: str) -> bool:
+    """Whether a metric is of validation, and not the loss of an epoch, which at its end is said a second time."""
+    return name.startswith("val/") and name != EPOCH_LOSS
 
 
 def _relative(gain: float, result: float) -> float:
