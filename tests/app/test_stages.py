@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import count
 
 import pytest
-from etude.train.training import Training
 from forks import KilledError, about, bits, files, killed, parent, quiet, rows, written
 
 from etude.app.cli.fork import bring
@@ -20,6 +19,7 @@ from etude.app.stages.train import Train
 from etude.base.errors import ConfigError
 from etude.base.files import write_json
 from etude.tasks.config import load_config
+from etude.train.run import Run
 
 PAIRS = 30
 
@@ -81,7 +81,7 @@ def unbroken(tmp_path_factory):
     return ran(tmp_path_factory.mktemp("unbroken"))
 
 
-@pytest.mark.parametrize(("place", "name", "nth"), [(Numbers, "pair", 7), (Training, "step", 1), (Training, "step", 8)])
+@pytest.mark.parametrize(("place", "name", "nth"), [(Numbers, "pair", 7), (Run, "step", 1), (Run, "step", 8)])
 def test_stages_that_were_killed_go_on_to_the_same_bits(place, name, nth, unbroken, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         if place is Numbers:
@@ -110,7 +110,7 @@ def _killed_at(nth):
 def test_stages_that_are_done_do_nothing_again(tmp_path, monkeypatch):
     made = ran(tmp_path)
     before = files(made / "checkpoints"), rows(made)
-    killed(monkeypatch, Training, "step", 1)
+    killed(monkeypatch, Run, "step", 1)
     monkeypatch.setattr(Numbers, "pair", staticmethod(_killed_at(1)))
 
     ran(tmp_path)
@@ -158,7 +158,7 @@ def test_the_stages_of_a_fork_that_is_done_do_nothing_again(trunk, tmp_path, mon
     _, folder, earlier, training = forked(trunk, tmp_path)
     first = run_stage(training, folder, run_stages(earlier, lambda _: folder, quiet), quiet)
     before = files(folder / "checkpoints"), rows(folder), about(folder)
-    killed(monkeypatch, Training, "step", 1)
+    killed(monkeypatch, Run, "step", 1)
 
     again = run_stage(training, folder, run_stages(earlier, lambda _: folder, quiet), quiet)
 
