@@ -193,7 +193,7 @@ class TaskType(Protocol[C_contra, P]):
         del given
 
     def predictor(self, task: "Task") -> Predictor:
-        """What answers from the weights of `task`. Raises ConfigError where it cannot."""
+        """What answers from the weights of `task`; what that cannot do is told when it is asked for."""
 
     def export(self, task: "Task", kept: Kept, folder: Path) -> str:
         """Write the model into the empty `folder`, as others can load it; say what it is. Raises ConfigError."""
