@@ -2,9 +2,12 @@
 
 from typing import TypedDict
 
+from etude.base.says import Say
 from etude.base.schedules import ScheduleSection, smallest
 from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE
+from etude.data.feeds.batching import Batching
 from etude.data.feeds.feed import Limit
+from etude.tasks.config import Config
 from etude.train.config import TrainConfig
 
 _UNTOLD_TOKENS = 1 << 16
@@ -33,15 +36,31 @@ def evaluation_size(train: TrainConfig) -> Size:
     return {"batch_size": train.eval_batch_size or _rows(train), "batch_tokens": None}
 
 
-def training_limit(train: TrainConfig) -> Limit:
-    """How much of the training data an epoch takes."""
-    return train.limit_train if train.overfit is None else train.overfit
+def training(config: Config, workers: int, say: Say, *, varying: bool = False) -> Batching:
+    """Training batches, in an order computed from the seed; with `train.overfit`, one fixed set of them.
+
+    Their size may change within an epoch where a schedule drives it, or where what a batch holds is `varying`.
+    """
+    train = config.train
+    overfits = train.overfit is not None
+    return Batching(
+        seed=config.run.seed,
+        **training_size(train),
+        shuffle=not overfits,
+        workers=workers,
+        pin_memory=True,
+        limit=train.overfit if overfits else train.limit_train,
+        varying=varying or bool(size_schedule(train)),
+        notice=say,
+    )
 
 
-def evaluation_limit(train: TrainConfig, split: str) -> Limit:
-    """How much of a split is evaluated."""
+def evaluating(config: Config, split: str, say: Say) -> Batching:
+    """Batches of every sample of a split once, in a fixed order."""
+    train = config.train
     limits: dict[str, Limit] = {"val": train.limit_val, "test": train.limit_test}
-    return limits.get(split, 1.0)
+    limit = limits.get(split, 1.0)
+    return Batching(seed=config.run.seed, **evaluation_size(train), evaluation=True, limit=limit, notice=say)
 
 
 def size_schedule(train: TrainConfig) -> dict[str, ScheduleSection]:

@@ -16,10 +16,9 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import whole_folder, write_json
 from etude.base.schedules.values import ScheduledValue
-from etude.data.feeds.batching import Batching
 from etude.data.feeds.table_feed import TableFeed
 from etude.model.initialisers import initialise
-from etude.tasks.batches import evaluation_size, size_schedule, training_limit, training_size
+from etude.tasks import batches
 from etude.tasks.config import Config, DataSection, TaskSection
 from etude.tasks.task_type import Data, Predictor, Processor, TaskType
 from etude.train.task import StepOutput
@@ -88,20 +87,12 @@ class Numbers(Data[Scale]):
         self.splits = {split: self.splits[held]}
 
     def feed(self, split, *, training=False, say):
-        train = self.config.train
-        if training or train.overfit is not None:
-            options = {
-                **training_size(train),
-                "shuffle": train.overfit is None,
-                "limit": training_limit(train),
-                "varying": bool(size_schedule(train)),
-            }
-        else:
-            options = {**evaluation_size(train), "evaluation": True}
-        return TableFeed(self.splits[split], Batching(seed=self.config.run.seed, notice=say, **options))
+        trains = training or self.config.train.overfit is not None
+        made = batches.training(self.config, 0, say) if trains else batches.evaluating(self.config, split, say)
+        return TableFeed(self.splits[split], made)
 
     def scheduled_values(self, feed):
-        sizes = size_schedule(self.config.train)
+        sizes = batches.size_schedule(self.config.train)
         return [ScheduledValue(key, spec, feed.resize, when="epoch", whole=True) for key, spec in sizes.items()]
 
     def beside(self, split, batch):

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.runs.apart import Both, Weights
-from etude.tasks.config import any_config
-from etude.tasks.task_type import TOKENIZERS
 from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT
 from etude.base.config.loading import difference
 from etude.base.config.meaning import meaning_of
 from etude.base.config.reading import read
 from etude.base.errors import StorageError
 from etude.base.files import json_or_empty, sha256_of
+from etude.tasks.config import any_config
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.store import Store
 from etude.train.watch.record import METRICS, Row, read_rows
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from etude.app.runs.changes import changes_between, judged
-from etude.tasks.config import Config, load_config
 from etude.base.config.loading import Loaded
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
+from etude.tasks.config import Config, load_config
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
 

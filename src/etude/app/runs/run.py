@@ -263,9 +263,7 @@ def _step(checkpoint: Path | None) -> int:
         return 0
 
 
-def _collecting(
-    tested: Callable[[Any], Any], lines: TestedLines, data: AnyData, split: str
-) -> Callable[[Any], Any]:
+def _collecting(tested: Callable[[Any], Any], lines: TestedLines, data: AnyData, split: str) -> Callable[[Any], Any]:
     """The test step, its best prediction of every sample kept."""
 
     def step(batch: Any) -> Any:

@@ -10,10 +10,10 @@ from etude.callbacks.outputs import Beside, SavedOutputs, complete
 from etude.data.feeds.feed import Feed
 from etude.tasks.task_type import Data
 from etude.train.config import TrainConfig
+from etude.train.device import choose_device
 from etude.train.evaluate import evaluate
 from etude.train.fit import Job, Result
 from etude.train.step.pieces import evaluated
-from etude.train.device import choose_device
 from etude.train.task import Task
 
 Say = Callable[[str], None]

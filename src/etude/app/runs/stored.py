@@ -27,9 +27,7 @@ def stored_config(folder: Path, overrides: Overrides = ()) -> Mapping[str, Any]:
     return compose(Config, folder / CONFIG, parse(overrides)).data
 
 
-def stored_type(
-    folder: Path, overrides: Overrides = (), *, allow_code: bool
-) -> tuple[str, TaskType[Any, Any]] | None:
+def stored_type(folder: Path, overrides: Overrides = (), *, allow_code: bool) -> tuple[str, TaskType[Any, Any]] | None:
     """What a run calls its task, and its type; None of a run that a Python trainer made, or that names none there is.
 
     Raises RefusedError for code of its own.

@@ -32,7 +32,9 @@ class TestedLines:
         numbers = columns.get("sample", range(len(self._rows), len(self._rows) + len(texts)))
         given = {name: columns[key] for key, name in FILES.items() if key in columns}
         for at, (number, text) in enumerate(zip(numbers, texts, strict=True)):
-            self._rows.append((int(str(number)), {"": text} | {name: str(column[at]) for name, column in given.items()}))
+            self._rows.append(
+                (int(str(number)), {"": text} | {name: str(column[at]) for name, column in given.items()})
+            )
 
     def write(self, folder: Path) -> None:
         """Write a file for the predictions and for each column; nothing where there are none."""

@@ -7,17 +7,19 @@ from typing import Any
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
+from etude.base.says import Say
 from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.skipped import write_skipped
-from etude.tasks.batches import evaluation_limit, evaluation_size, size_schedule, training_limit, training_size
+from etude.tasks import batches
 from etude.tasks.hf.build import build_task
 from etude.tasks.hf.config import HfRun
-from etude.tasks.hf.feed import HfFeed
+from etude.tasks.hf.feed import hf_feed
 from etude.tasks.hf.folder import HfParts, load_parts
 from etude.tasks.hf.rows import RowTable, prepare_rows
 from etude.tasks.hf.samples import SampleSource, open_samples
 from etude.tasks.hf.task import HfTask
-from etude.tasks.task_type import CACHE, Data, Say
+from etude.tasks.task_type import CACHE, Data
 
 
 @dataclass
@@ -70,40 +72,23 @@ class Samples(Data[HfParts]):
         """Parts that may listen to a run's events."""
         return [split.source for split in self.splits.values()]
 
-    def feed(self, split: str, *, training: bool = False, say: Say) -> HfFeed:
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: every row once, similar lengths together or, for training, in the order of the seed."""
-        train = self.config.train
-        if not training and train.overfit is None:
-            return self._feed(
-                split, **evaluation_size(train), evaluation=True, limit=evaluation_limit(train, split), notice=say
-            )
-        return self._feed(
-            split,
-            **training_size(train),
-            shuffle=train.overfit is None,
-            workers=self.config.data.workers,
-            pin_memory=True,
-            limit=training_limit(train),
-            varying=bool(size_schedule(train)),
-            notice=say,
-        )
-
-    def scheduled_values(self, feed: HfFeed) -> list[ScheduledValue]:
-        """What the batches of an epoch are planned by and a schedule drives."""
-        planned = size_schedule(self.config.train)
-        apply: Callable[[Any], None] = feed.resize
-        return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in planned.items()]
-
-    def _feed(self, split: str, **options: Any) -> HfFeed:
-        length = self.task.row_length(self.config.data.block_size)
-        return HfFeed(
+        config = self.config
+        trains = training or config.train.overfit is not None
+        return hf_feed(
             self.splits[split].table,
+            batches.training(config, config.data.workers, say) if trains else batches.evaluating(config, split, say),
             seq2seq=self.processor.seq2seq,
             pad=self.task.pad,
-            pack=length if self.config.data.packing else None,
-            seed=self.config.run.seed,
-            **options,
+            pack=self.task.row_length(config.data.block_size) if config.data.packing else None,
         )
+
+    def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
+        """What the batches of an epoch are planned by and a schedule drives."""
+        planned = batches.size_schedule(self.config.train)
+        apply: Callable[[Any], None] = feed.resize
+        return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in planned.items()]
 
 
 def prepare(config: HfRun, splits: Sequence[str], say: Say, processor: HfParts | None = None) -> Samples:

@@ -11,10 +11,12 @@ import numpy as np
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import make_folder
+from etude.base.says import Say
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
-from etude.data.feeds.pairs import PairFeed, pair_measures
+from etude.data.feeds.pairs import pair_feed, pair_measures
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.parallel import SIDES, PairSource, open_pairs
 from etude.data.files.skipped import write_skipped
 from etude.data.order.curriculum import Curriculum
@@ -23,8 +25,8 @@ from etude.data.store.difficulty import difficulties
 from etude.data.store.fitting import fit_tokenizers
 from etude.data.store.prepared import TokenTable, prepare_pairs
 from etude.model.transformer import TransformerConfig
-from etude.tasks.batches import evaluation_limit, evaluation_size, size_schedule, training_limit, training_size
-from etude.tasks.task_type import CACHE, Columns, Data, Say
+from etude.tasks import batches
+from etude.tasks.task_type import CACHE, Columns, Data
 from etude.tasks.translation.config import TranslationRun
 from etude.tasks.translation.processor import PairProcessor
 from etude.tasks.translation.task import TranslationTask
@@ -92,48 +94,32 @@ class Pairs(Data[PairProcessor]):
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def feed(self, split: str, *, training: bool = False, say: Say) -> PairFeed:
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each pair once, similar lengths together or, for training, in the order of the seed."""
-        overfits = self.config.train.overfit is not None
-        return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
+        trains = training or self.config.train.overfit is not None
+        return self._train_feed(split, say) if trains else self._evaluation_feed(split, say)
 
-    def _train_feed(self, name: str, say: Say) -> PairFeed:
-        train, data, split = self.config.train, self.config.data, self.splits[name]
-        overfits = train.overfit is not None
-        return PairFeed(
+    def _train_feed(self, name: str, say: Say) -> TableFeed:
+        config, split = self.config, self.splits[name]
+        varying = bool(self._planned()) or self._cut_by_difficulty()
+        return pair_feed(
             split.table,
+            batches.training(config, config.data.workers, say, varying=varying),
             place=split.source.location,
-            seed=self.config.run.seed,
-            **training_size(train),
-            shuffle=not overfits,
-            workers=data.workers,
-            pin_memory=True,
-            limit=training_limit(train),
-            varying=bool(self._planned()) or self._cut_by_difficulty(),
-            notice=say,
-            curriculum=None if overfits else self._curriculum(split),
-            longest=data.longest,
+            curriculum=None if config.train.overfit is not None else self._curriculum(split),
+            longest=config.data.longest,
         )
 
-    def _evaluation_feed(self, name: str, say: Say) -> PairFeed:
-        train, split = self.config.train, self.splits[name]
-        return PairFeed(
-            split.table,
-            place=split.source.location,
-            seed=self.config.run.seed,
-            **evaluation_size(train),
-            evaluation=True,
-            workers=0,
-            limit=evaluation_limit(train, name),
-            notice=say,
-        )
+    def _evaluation_feed(self, name: str, say: Say) -> TableFeed:
+        split = self.splits[name]
+        return pair_feed(split.table, batches.evaluating(self.config, name, say), place=split.source.location)
 
-    def scheduled_values(self, feed: PairFeed) -> list[ScheduledValue]:
+    def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
         """What the batches of an epoch are planned by and a schedule drives."""
         return [self._scheduled(feed, key, spec) for key, spec in self._planned().items()]
 
     @staticmethod
-    def _scheduled(feed: PairFeed, key: str, spec: ScheduleSection) -> ScheduledValue:
+    def _scheduled(feed: TableFeed, key: str, spec: ScheduleSection) -> ScheduledValue:
         name = key.rpartition(".")[2]
         apply: Callable[[Any], None] = partial(feed.restrict, name) if name in LIMITS else feed.resize
         return ScheduledValue(key, spec, apply, when="epoch", whole=name != "max_difficulty")
@@ -141,7 +127,7 @@ class Pairs(Data[PairProcessor]):
     def _planned(self) -> dict[str, ScheduleSection]:
         """What the batches of an epoch are planned by and a schedule drives, by key."""
         train, data = self.config.train, self.config.data
-        found = size_schedule(train)
+        found = batches.size_schedule(train)
         if train.overfit is None:
             limits = {"data.max_difficulty": data.max_difficulty, "data.max_length": data.max_length}
             found |= {key: limit for key, limit in limits.items() if isinstance(limit, ScheduleSection)}
