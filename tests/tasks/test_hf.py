@@ -314,3 +314,8 @@ def test_a_run_needs_its_model_folder_no_more(folders, tmp_path):
     assert list(again.predict(TEXTS)) == list(task.predict(TEXTS))
     assert isinstance(again.model, transformers.GPT2LMHeadModel)
     assert again.model.lm_head.weight is again.model.transformer.wte.weight
+
+
+def test_a_zero_of_an_older_run_is_read_as_off():
+    assert HfConfig(top_k=0).top_k is None
+    assert HfConfig(top_k=5).options.top_k == 5

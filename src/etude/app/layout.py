@@ -1,4 +1,4 @@
-"""How text is laid out: rows of cells in aligned columns, and text that must stay on one line."""
+"""How text is laid out: rows of cells in aligned columns."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,8 +12,3 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> li
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     shapes = [f"{'>' if number in right else '<'}{width}" for number, width in enumerate(widths)]
     return ["  ".join(map(format, row, shapes)).rstrip() for row in rows]
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks, which would shift the lines below it."""
-    return text.replace("\r", " ").replace("\n", " ")

@@ -1,48 +1,66 @@
 """How a run's batches are made, as `[train]` says: how large, in which order, and of how much of a split."""
 
+from typing import TypedDict
+
 from etude.base.says import Say
 from etude.base.schedules import ScheduleSection, smallest
 from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.feed import Limit
+from etude.tasks.config import Config
 from etude.train.config import TrainConfig
 
 _UNTOLD_TOKENS = 1 << 16
 """What holds the longest sample until a function of the user's has said how many tokens a batch has."""
 
 
-def training_batching(train: TrainConfig, seed: int, *, workers: int, varying: bool, notice: Say) -> Batching:
-    """How training batches are made; `varying` says that their size may change within an epoch.
+class Size(TypedDict):
+    """What a feed takes: one of them is None."""
 
-    Of a scheduled size it begins with the smallest, and is resized before an epoch.
+    batch_size: int | None
+    batch_tokens: int | None
+
+
+def training_size(train: TrainConfig) -> Size:
+    """The size of training batches; of a schedule the smallest that it comes to, which is resized before an epoch."""
+    if train.batch_tokens is not None:
+        return {"batch_size": None, "batch_tokens": smallest(train.batch_tokens) or _UNTOLD_TOKENS}
+    return {"batch_size": _rows(train), "batch_tokens": None}
+
+
+def evaluation_size(train: TrainConfig) -> Size:
+    """The size of batches that are only evaluated: `eval_batch_size`, or what training begins with."""
+    tokens = None if train.batch_tokens is None else smallest(train.batch_tokens)
+    if train.eval_batch_size is None and tokens is not None:
+        return {"batch_size": None, "batch_tokens": tokens}
+    return {"batch_size": train.eval_batch_size or _rows(train), "batch_tokens": None}
+
+
+def training(config: Config, workers: int, say: Say, *, varying: bool = False) -> Batching:
+    """Training batches, in an order computed from the seed; with `train.overfit`, one fixed set of them.
+
+    Their size may change within an epoch where a schedule drives it, or where what a batch holds is `varying`.
     """
-    tokens = None if train.batch_tokens is None else smallest(train.batch_tokens) or _UNTOLD_TOKENS
+    train = config.train
+    overfits = train.overfit is not None
     return Batching(
-        seed=seed,
-        batch_size=_rows(train) if tokens is None else None,
-        batch_tokens=tokens,
-        shuffle=train.overfit is None,
+        seed=config.run.seed,
+        **training_size(train),
+        shuffle=not overfits,
         workers=workers,
         pin_memory=True,
-        limit=train.limit_train if train.overfit is None else train.overfit,
-        varying=varying,
-        notice=notice,
+        limit=train.overfit if overfits else train.limit_train,
+        varying=varying or bool(size_schedule(train)),
+        notice=say,
     )
 
 
-def evaluation_batching(train: TrainConfig, seed: int, split: str, *, notice: Say) -> Batching:
-    """How batches of a split are made that are only evaluated: of `eval_batch_size`, or as training begins with."""
-    tokens = None if train.batch_tokens is None else smallest(train.batch_tokens)
-    by_tokens = train.eval_batch_size is None and tokens is not None
+def evaluating(config: Config, split: str, say: Say) -> Batching:
+    """Batches of every sample of a split once, in a fixed order."""
+    train = config.train
     limits: dict[str, Limit] = {"val": train.limit_val, "test": train.limit_test}
-    return Batching(
-        seed=seed,
-        batch_size=None if by_tokens else train.eval_batch_size or _rows(train),
-        batch_tokens=tokens if by_tokens else None,
-        evaluation=True,
-        limit=limits.get(split, 1.0),
-        notice=notice,
-    )
+    limit = limits.get(split, 1.0)
+    return Batching(seed=config.run.seed, **evaluation_size(train), evaluation=True, limit=limit, notice=say)
 
 
 def size_schedule(train: TrainConfig) -> dict[str, ScheduleSection]:

@@ -64,7 +64,7 @@ N_BEST = Flag(
     "N",
     int,
     default=1,
-    refused="--n-best is for translations; a language model takes --samples {value}.",
+    refused="--n-best is for translations, but this run's task is {type}.",
 )
 BEAM_SIZE = Flag("beam-size", "width of the beam; 1 searches greedily", "N", int, key="task.beam_size")
 LENGTH_PENALTY = Flag("length-penalty", "above 0 favours longer predictions", "X", float, key="task.length_penalty")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, final
 from etude.base.config.components import is_import_path
 from etude.base.config.imports import resolve_import
 from etude.base.errors import ConfigError
+from etude.base.says import Say
 from etude.tasks.flags import BEST_LINES
 from etude.tasks.table import TASK_TYPES, built_in, named
-from etude.tasks.task_type import Data, Kept, Predictor, Processor, Say, TaskType
+from etude.tasks.task_type import Data, Kept, Predictor, Processor, TaskType
 
 if TYPE_CHECKING:
     from etude.tasks.config import Config

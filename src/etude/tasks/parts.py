@@ -2,9 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,19 +27,11 @@ from etude.model.losses import (
     MeanSquaredErrorConfig,
 )
 from etude.tasks.config import Config
-from etude.train.task import Task
+from etude.train.task import Task, Tells
 
 Terms = Loss | Mapping[str, Loss]
 LossFunction = Callable[[Tensor, Tensor], Terms | Tensor]
 """Of logits [..., V] and targets [...]."""
-
-
-@runtime_checkable
-class HasSchedules(Protocol):
-    """A part with values that a config may give as schedules."""
-
-    def scheduled_values(self) -> Sequence[ScheduledValue]:
-        """Those that it gives so."""
 
 
 def imported(entry: Imported, offered: Mapping[str, object], where: str) -> Any:
@@ -167,4 +159,4 @@ def first_term(loss: Terms) -> Loss:
 
 def scheduled_values(*parts: object) -> list[ScheduledValue]:
     """What the configs of a task's parts give as schedules."""
-    return [value for part in parts if isinstance(part, HasSchedules) for value in part.scheduled_values()]
+    return [value for part in parts if isinstance(part, Tells) for value in part.scheduled_values()]

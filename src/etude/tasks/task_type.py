@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from etude.base.says import Say
 from etude.base.schedules.values import ScheduledValue
 from etude.tasks.flags import Flag
 
@@ -22,7 +23,6 @@ CACHE = ".cache"
 """The folder beside the runs that holds prepared data."""
 SKIPPED = "skipped.jsonl"
 
-Say = Callable[[str], None]
 Columns = Mapping[str, Sequence[object]]
 """Values of the samples of a batch, by name."""
 
@@ -193,7 +193,7 @@ class TaskType(Protocol[C_contra, P]):
         del given
 
     def predictor(self, task: "Task") -> Predictor:
-        """What answers from the weights of `task`. Raises ConfigError where it cannot."""
+        """What answers from the weights of `task`; what that cannot do is told when it is asked for."""
 
     def export(self, task: "Task", kept: Kept, folder: Path) -> str:
         """Write the model into the empty `folder`, as others can load it; say what it is. Raises ConfigError."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from etude.app.cli.loading import open_run
 from etude.app.cli.streams import put, say
+from etude.app.layout import columns
 from etude.app.runs.run import Run
 from etude.metrics.text import TEXT_METRICS
 
@@ -60,8 +61,7 @@ def signatures(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 def table(metrics: Mapping[str, Any]) -> str:
     """Lines of name and value, aligned."""
-    width = max((len(name) for name in metrics), default=0)
-    return "\n".join(f"{name:<{width}}  {_figure(value)}" for name, value in metrics.items())
+    return "\n".join(columns([(name, _figure(value)) for name, value in metrics.items()]))
 
 
 def _figure(value: Any) -> str:

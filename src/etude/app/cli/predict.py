@@ -29,8 +29,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     kind = stored_type(Path(arguments.run), overrides, allow_code=arguments.allow_code)
     if kind is not None:
         name, task_type = kind
-        refuse_flags(task_type.flags, given, name)
         task_type.check_flags({**given, **_shared(arguments)})
+        refuse_flags(task_type.flags, given, name)
     opened = open_run(arguments, [*overrides, *as_overrides(given)])
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
@@ -29,8 +29,8 @@ class HfConfig(TaskSection):
     """The longest prediction."""
     temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Of prediction; 0 takes the likeliest token each time."""
-    top_k: int = Field(0, ge=0)
-    """With a temperature, draw from so many of the likeliest tokens; 0 from all."""
+    top_k: Switch[int] = Field(None, ge=1)
+    """With a temperature, draw from so many of the likeliest tokens."""
     top_p: float = Field(1.0, gt=0, le=1)
     """With a temperature, draw from the likeliest tokens that together have this probability."""
     repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -41,6 +41,12 @@ class HfConfig(TaskSection):
     """With a beam, predictions are ranked by log-probability / length^length_penalty."""
     seed: int = Field(1, ge=0)
     """Of what a temperature draws."""
+
+    @field_validator("top_k", mode="before")
+    @classmethod
+    def _zero_is_off(cls, value: object) -> object:
+        """Read the configs of older runs, in which 0 stood for all tokens."""
+        return None if value == 0 else value
 
     @model_validator(mode="after")
     def _draws_or_searches(self) -> Self:

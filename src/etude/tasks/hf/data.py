@@ -7,11 +7,12 @@ from typing import Any
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
+from etude.base.says import Say
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.skipped import write_skipped
 from etude.data.store.table import Table
-from etude.tasks.batches import evaluation_batching, size_schedule, training_batching
+from etude.tasks import batches
 from etude.tasks.hf.build import build_task
 from etude.tasks.hf.config import HfRun
 from etude.tasks.hf.feed import hf_feed
@@ -19,7 +20,7 @@ from etude.tasks.hf.folder import HfParts, load_parts
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import SampleSource, open_samples
 from etude.tasks.hf.task import HfTask
-from etude.tasks.task_type import CACHE, Data, Say
+from etude.tasks.task_type import CACHE, Data
 
 
 @dataclass
@@ -74,26 +75,19 @@ class Samples(Data[HfParts]):
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: every row once, similar lengths together or, for training, in the order of the seed."""
-        config, train = self.config, self.config.train
-        if training or train.overfit is not None:
-            varying = bool(size_schedule(train))
-            batching = training_batching(
-                train, config.run.seed, workers=config.data.workers, varying=varying, notice=say
-            )
-        else:
-            batching = evaluation_batching(train, config.run.seed, split, notice=say)
-        length = self.task.row_length(config.data.block_size)
+        config = self.config
+        trains = training or config.train.overfit is not None
         return hf_feed(
             self.splits[split].table,
-            batching,
+            batches.training(config, config.data.workers, say) if trains else batches.evaluating(config, split, say),
             seq2seq=self.processor.seq2seq,
             pad=self.task.pad,
-            pack=length if config.data.packing else None,
+            pack=self.task.row_length(config.data.block_size) if config.data.packing else None,
         )
 
     def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
         """What the batches of an epoch are planned by and a schedule drives."""
-        planned = size_schedule(self.config.train)
+        planned = batches.size_schedule(self.config.train)
         apply: Callable[[Any], None] = feed.resize
         return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in planned.items()]
 

@@ -21,7 +21,7 @@ class Options(NamedTuple):
     max_tokens: int = 256
     temperature: float = 0.0
     """0 takes the likeliest token each time, or searches with a beam."""
-    top_k: int = 0
+    top_k: int | None = None
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     beam_size: int = 1
@@ -92,7 +92,9 @@ def ends(model: Any, tokenizer: Any) -> set[int]:
 
 def _config(model: Any, tokenizer: Any, options: Options, room: int) -> Any:
     draws = options.temperature > 0
-    sampling = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p} if draws else {}
+    sampling = (
+        {"temperature": options.temperature, "top_k": options.top_k or 0, "top_p": options.top_p} if draws else {}
+    )
     started = {
         name: value
         for name in ("decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "forced_eos_token_id")

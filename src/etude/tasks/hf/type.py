@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
+from etude.base.says import Say
 from etude.model.losses import LossConfig
 from etude.tasks.best_lines import BestLines, check_best
 from etude.tasks.hf.build import build_task
@@ -12,7 +13,7 @@ from etude.tasks.hf.data import Samples, prepare
 from etude.tasks.hf.flags import FLAGS
 from etude.tasks.hf.folder import HfParts, stored_parts
 from etude.tasks.hf.task import HfTask
-from etude.tasks.task_type import Kept, Predictor, Say, TaskType
+from etude.tasks.task_type import Kept, Predictor, TaskType
 from etude.tasks.transformers_library import write_model
 from etude.train.task import Task
 

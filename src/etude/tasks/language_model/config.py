@@ -44,6 +44,10 @@ class WeighedText(Section):
     """What share of all rows is drawn from it, against the weights of the others; taken up where an epoch begins."""
 
 
+def _adds_up(shares: tuple[float, ...]) -> bool:
+    return len(shares) in {2, 3} and min(shares) > 0 and math.isclose(sum(shares), 1, abs_tol=WHOLE_SUM)
+
+
 TextField = (
     PathOrName
     | Annotated[tuple[WeighedText, ...], Field(min_length=1)]
@@ -151,10 +155,8 @@ class TextDataConfig(DataSection):
     @field_validator("split")
     @classmethod
     def _is_a_whole(cls, value: object) -> object:
-        if isinstance(value, tuple):
-            two_or_three = len(value) in {2, 3}
-            if not two_or_three or min(value) <= 0 or not math.isclose(sum(value), 1, abs_tol=WHOLE_SUM):
-                raise ValueError("must hold two or three positive shares that add up to 1, such as [0.9, 0.1]")
+        if isinstance(value, tuple) and not _adds_up(value):
+            raise ValueError("must hold two or three positive shares that add up to 1, such as [0.9, 0.1]")
         return value
 
     @field_validator("train")

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
+from etude.base.says import Say
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batching import Batching
@@ -21,10 +22,10 @@ from etude.data.store.text_prepared import prepare_texts
 from etude.data.store.text_table import TextTable
 from etude.data.tokens.config import TokenizerPair
 from etude.data.tokens.tokenizers import Tokenizer
-from etude.tasks.batches import evaluation_batching, size_schedule, training_batching
+from etude.tasks import batches
 from etude.tasks.language_model.config import TextField, TextRun, WeighedText
 from etude.tasks.language_model.processor import TextProcessor
-from etude.tasks.task_type import CACHE, Data, Say
+from etude.tasks.task_type import CACHE, Data
 
 MILLION = 1e6
 
@@ -94,23 +95,21 @@ class Texts(Data[TextProcessor]):
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TextFeed:
         """Batches of a split: every target once, as it lies or, for training, in the order of the seed."""
-        overfits = self.config.train.overfit is not None
-        return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
+        trains = training or self.config.train.overfit is not None
+        return self._train_feed(split, say) if trains else self._evaluation_feed(split, say)
 
     def _train_feed(self, split: str, say: Say) -> TextFeed:
         config = self.config
         weights = [_constant(weight, 1.0) for _, weight in entries(config)]
-        varying = any(key.startswith("train.") for key in self._planned())
-        batching = training_batching(
-            config.train, config.run.seed, workers=config.data.workers, varying=varying, notice=say
+        return self._feed(
+            _weighed(self.splits[split].tables, weights),
+            batches.training(config, config.data.workers, say),
+            varying_block=isinstance(config.data.block_size, ScheduleSection),
         )
-        varying_block = isinstance(config.data.block_size, ScheduleSection)
-        return self._feed(_weighed(self.splits[split].tables, weights), batching, varying_block=varying_block)
 
     def _evaluation_feed(self, split: str, say: Say) -> TextFeed:
         tables = self.splits[split].tables
-        batching = evaluation_batching(self.config.train, self.config.run.seed, split, notice=say)
-        return self._feed(_weighed(tables, [1.0] * len(tables)), batching)
+        return self._feed(_weighed(tables, [1.0] * len(tables)), batches.evaluating(self.config, split, say))
 
     def _feed(self, tables: TextTable | list[Weighed], batching: Batching, *, varying_block: bool = False) -> TextFeed:
         return TextFeed(
@@ -133,7 +132,7 @@ class Texts(Data[TextProcessor]):
     def _planned(self) -> dict[str, ScheduleSection]:
         """What the batches of an epoch are planned by and a schedule drives, by key."""
         train, data = self.config.train, self.config.data
-        found: dict[str, object] = {**size_schedule(train), "data.block_size": data.block_size}
+        found: dict[str, object] = {**batches.size_schedule(train), "data.block_size": data.block_size}
         if train.overfit is None:
             found |= {f"data.train.{number}.weight": weight for number, (_, weight) in enumerate(entries(self.config))}
         return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}

@@ -26,6 +26,8 @@ TOGETHER = {
 
 def check_together(given: Mapping[str, object]) -> None:
     """Refuse flags that would be without effect. Raises ConfigError."""
+    if "n_best" in given:
+        raise ConfigError(f"--n-best is for translations; a language model takes --samples {given['n_best']}.")
     for pair, told in TOGETHER.items():
         if given.keys() >= set(pair):
             raise ConfigError(f"{told}.")

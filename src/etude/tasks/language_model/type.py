@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, final
 
 from etude.base.errors import ConfigError
+from etude.base.says import Say
 from etude.model.decoder import Decoder
 from etude.model.losses import LossConfig
 from etude.tasks.best_lines import BestLines
@@ -16,7 +17,7 @@ from etude.tasks.language_model.predictor import Completions, check_together
 from etude.tasks.language_model.processor import TextProcessor
 from etude.tasks.language_model.task import LanguageModelTask
 from etude.tasks.own_form import write_own_form
-from etude.tasks.task_type import Kept, Predictor, Say, TaskType
+from etude.tasks.task_type import Kept, Predictor, TaskType
 from etude.tasks.transformers_library import write_model
 from etude.train.task import Task
 

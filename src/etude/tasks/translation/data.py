@@ -11,6 +11,7 @@ import numpy as np
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import make_folder
+from etude.base.says import Say
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
@@ -25,8 +26,8 @@ from etude.data.store.fitting import fit_tokenizers
 from etude.data.store.pairs import prepare_pairs
 from etude.data.store.table import Table
 from etude.model.transformer import TransformerConfig
-from etude.tasks.batches import evaluation_batching, size_schedule, training_batching
-from etude.tasks.task_type import CACHE, Columns, Data, Say
+from etude.tasks import batches
+from etude.tasks.task_type import CACHE, Columns, Data
 from etude.tasks.translation.config import TranslationRun
 from etude.tasks.translation.processor import PairProcessor
 from etude.tasks.translation.task import TranslationTask
@@ -96,30 +97,23 @@ class Pairs(Data[PairProcessor]):
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each pair once, similar lengths together or, for training, in the order of the seed."""
-        overfits = self.config.train.overfit is not None
-        return self._train_feed(split, say) if training or overfits else self._evaluation_feed(split, say)
+        trains = training or self.config.train.overfit is not None
+        return self._train_feed(split, say) if trains else self._evaluation_feed(split, say)
 
     def _train_feed(self, name: str, say: Say) -> TableFeed:
         config, split = self.config, self.splits[name]
-        batching = training_batching(
-            config.train,
-            config.run.seed,
-            workers=config.data.workers,
-            varying=bool(self._planned()) or self._cut_by_difficulty(),
-            notice=say,
-        )
+        varying = bool(self._planned()) or self._cut_by_difficulty()
         return pair_feed(
             split.table,
-            batching,
+            batches.training(config, config.data.workers, say, varying=varying),
             place=split.source.location,
-            curriculum=self._curriculum(split) if config.train.overfit is None else None,
+            curriculum=None if config.train.overfit is not None else self._curriculum(split),
             longest=config.data.longest,
         )
 
     def _evaluation_feed(self, name: str, say: Say) -> TableFeed:
         split = self.splits[name]
-        batching = evaluation_batching(self.config.train, self.config.run.seed, name, notice=say)
-        return pair_feed(split.table, batching, place=split.source.location)
+        return pair_feed(split.table, batches.evaluating(self.config, name, say), place=split.source.location)
 
     def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
         """What the batches of an epoch are planned by and a schedule drives."""
@@ -134,7 +128,7 @@ class Pairs(Data[PairProcessor]):
     def _planned(self) -> dict[str, ScheduleSection]:
         """What the batches of an epoch are planned by and a schedule drives, by key."""
         train, data = self.config.train, self.config.data
-        found = size_schedule(train)
+        found = batches.size_schedule(train)
         if train.overfit is None:
             limits = {"data.max_difficulty": data.max_difficulty, "data.max_length": data.max_length}
             found |= {key: limit for key, limit in limits.items() if isinstance(limit, ScheduleSection)}

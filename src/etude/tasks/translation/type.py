@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
+from etude.base.says import Say
 from etude.model.losses import LossConfig
 from etude.tasks.best_lines import BestLines, check_best
 from etude.tasks.own_form import write_own_form
-from etude.tasks.task_type import Kept, Predictor, Say, TaskType
+from etude.tasks.task_type import Kept, Predictor, TaskType
 from etude.tasks.translation.build import build_task
 from etude.tasks.translation.config import TranslationRun
 from etude.tasks.translation.data import Pairs, prepare
