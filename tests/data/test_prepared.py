@@ -166,7 +166,7 @@ def test_a_file_without_a_usable_row_is_an_error(tmp_path):
         prepare_pairs(ListedPairs([("", "x")], "made"), BYTES, tmp_path / "cache", LEAVE_OUT)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(flaws=st.sets(st.integers(0, 30)), count=st.integers(32, 40))
 def test_a_row_knows_which_sample_it_was(flaws, count, tmp_path_factory):
     source = ListedPairs([("" if n in flaws else str(n), "x") for n in range(count)], "made")
