@@ -70,12 +70,7 @@ class TrainerData:
         """Data to validate on in the course of a run, again and again; None where there is none."""
         if data is None and self._config.overfit is None:
             return None
-        match data:
-            case Iterator():
-                raise ConfigError(
-                    f"The validation data is a {type(data).__name__}, which can be read once only, but every "
-                    f"validation reads it; give a list, a DataLoader, or a function that returns a new iterator."
-                )
+        _refuse_iterator(data)
         return self.evaluation(data, self._config.limit_val)
 
     def evaluation(self, data: object, limit: Limit = 1.0) -> Feed:
@@ -122,6 +117,15 @@ class TrainerData:
 
     def _adopted(self, data: object, *, shuffle: bool | None, limit: Limit, size: int | None) -> Feed:
         return adopt(data, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=limit)
+
+
+def _refuse_iterator(data: object) -> None:
+    match data:
+        case Iterator():
+            raise ConfigError(
+                f"The validation data is a {type(data).__name__}, which can be read once only, but every validation "
+                f"reads it; give a list, a DataLoader, or a function that returns a new iterator."
+            )
 
 
 def _holds_samples(data: object) -> bool:

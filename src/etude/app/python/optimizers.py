@@ -128,14 +128,18 @@ def _is_made(optimizer: object) -> TypeGuard[Optimizer | Maker]:
 def _rate_beside(optimizer: object, rate: object) -> object:
     """The learning rate, a function as a schedule; a torch scheduler must be that of the optimizer."""
     match rate:
-        case LRScheduler() if rate.optimizer is not optimizer:
-            raise ConfigError(
-                f"learning_rate is a {type(rate).__name__}, which torch made for an optimizer of its own: "
-                f"give that one as optimizer too."
-            )
         case LRScheduler():
-            return rate
+            return _of(rate, optimizer)
     return Called(function=rate) if callable(rate) else rate
+
+
+def _of(scheduler: LRScheduler, optimizer: object) -> LRScheduler:
+    if scheduler.optimizer is not optimizer:
+        raise ConfigError(
+            f"learning_rate is a {type(scheduler).__name__}, which torch made for an optimizer of its own: "
+            f"give that one as optimizer too."
+        )
+    return scheduler
 
 
 def _table(optimizer: object) -> dict[str, object]:
