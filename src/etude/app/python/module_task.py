@@ -1,8 +1,8 @@
 """A plain `nn.Module` and a loss, as a task."""
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeGuard, final
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,13 @@ from etude.train.task import StepOutput, Task
 TARGETS = "targets"
 LOSS = "loss."
 """What the names of a loss's own parameters begin with in the state."""
-_NARROW = (torch.float16, torch.bfloat16)
+
+LossValue = Tensor | Loss | Mapping[str, Loss]
+LossFunction = Callable[..., LossValue]
+"""Takes logits and targets."""
 
 
+@final
 class ModuleTask(Task):
     """A module trained on `(inputs, targets)`, or on mappings of its arguments plus `targets`.
 
@@ -27,100 +31,160 @@ class ModuleTask(Task):
     The loss is computed in float32, whatever the precision of the forward pass.
     """
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Tensor | Loss], *, teacher_forcing: bool = False) -> None:
+    def __init__(self, model: nn.Module, loss: LossFunction, *, teacher_forcing: bool = False) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.plain_loss = _unsmoothed(loss)
         self.teacher_forcing = teacher_forcing
 
-    def training_step(self, batch: Any) -> Any:
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: object) -> LossValue:
         """The loss of a batch."""
         logits, targets = self._run(batch)
         return self.loss(_wide(logits), targets)
 
-    def validation_step(self, batch: Any) -> Any:
+    def validation_step(self, batch: object) -> StepOutput:
         """The loss of a batch, without label smoothing."""
         logits, targets = self._run(batch)
         return StepOutput(self.plain_loss(_wide(logits), targets), outputs=logits)
 
-    def predict_step(self, batch: Any) -> Any:
+    def predict_step(self, batch: object) -> Any:
         """The module's output."""
-        if isinstance(batch, Mapping):
-            return self.model(**{name: value for name, value in batch.items() if name != TARGETS})
-        return self.model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+        match batch:
+            case Mapping():
+                return self.model(**{name: value for name, value in batch.items() if name != TARGETS})
+            case tuple() | list():
+                return self.model(batch[0])
+        return self.model(batch)
 
-    def output_columns(self, batch: Any, outputs: Any) -> Mapping[str, Any]:
-        """For saved outputs: targets, predictions, scores of classes, and the loss of each sample."""
-        if isinstance(batch, PairBatch):
-            batch = (batch.source, batch.target)
-        target: Any = batch[TARGETS] if isinstance(batch, Mapping) else batch[1]
-        if self.teacher_forcing:
-            target = target[:, 1:]
-        found = {"target": target, **interpreted(outputs, target)}
-        if isinstance(outputs, Tensor) and isinstance(target, Tensor):
-            found["loss"] = [self._of_one(outputs[i : i + 1], target[i : i + 1]) for i in range(len(outputs))]
-        return found
+    def _run(self, batch: object) -> tuple[object, object]:
+        """The module's output for a batch, and the targets that it is compared with."""
+        match batch:
+            case PairBatch():
+                return self._run_pair(batch.source, batch.target)
+            case Mapping():
+                return self._run_mapping(batch)
+            case tuple() | list() if len(batch) == 2:  # noqa: PLR2004 - inputs and targets
+                return self._run_pair(*batch)
+        raise ConfigError(
+            f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is {_shown(batch)}; write an "
+            f"etude.Task for any other."
+        )
 
-    def _of_one(self, logits: Tensor, target: Tensor) -> float:
-        value = self.plain_loss(_wide(logits), target)
-        terms = value.values() if isinstance(value, Mapping) else [value]
-        return sum(float(term.value) * term.weight if isinstance(term, Loss) else float(term) for term in terms)
-
-    def _run(self, batch: Any) -> tuple[Any, Any]:
-        if isinstance(batch, PairBatch):
-            batch = (batch.source, batch.target)
-        if isinstance(batch, Mapping):
-            if self.teacher_forcing:
-                raise ConfigError("With teacher_forcing a batch must be (source, target), but is a mapping.")
-            if TARGETS not in batch:
-                raise ConfigError(f"A mapping given as batch needs the key {TARGETS!r}; it has {', '.join(batch)}.")
-            return self.predict_step(batch), batch[TARGETS]
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:  # noqa: PLR2004 - inputs and targets
-            raise ConfigError(
-                f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is {_shown(batch)}; write an "
-                f"etude.Task for any other."
-            )
-        inputs, targets = batch
+    def _run_pair(self, inputs: object, targets: Tensor) -> tuple[object, object]:
         if self.teacher_forcing:
             return self.model(inputs, targets[:, :-1]), targets[:, 1:]
         return self.model(inputs), targets
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+    def _run_mapping(self, batch: Mapping[str, object]) -> tuple[object, object]:
+        if self.teacher_forcing:
+            raise ConfigError("With teacher_forcing a batch must be (source, target), but is a mapping.")
+        if TARGETS not in batch:
+            raise ConfigError(f"A mapping given as batch needs the key {TARGETS!r}; it has {', '.join(batch)}.")
+        return self.predict_step(batch), batch[TARGETS]
+
+    # -- saved outputs -----------------------------------------------------------------------------------------------
+
+    def output_columns(self, batch: object, outputs: object) -> dict[str, object]:
+        """For saved outputs: targets, predictions, scores of classes, and the loss of each sample."""
+        target = self._targets(batch)
+        found = {"target": target, **interpreted(outputs, target)}
+        match outputs, target:
+            case Tensor() as logits, Tensor() as targets:
+                found["loss"] = self._of_each(logits, targets)
+        return found
+
+    def _targets(self, batch: object) -> object:
+        """The targets of a batch that `_run` took."""
+        targets: Any = None
+        match batch:
+            case PairBatch(target=targets) | (_, targets) | {"targets": targets}:
+                pass
+        return targets[:, 1:] if self.teacher_forcing else targets
+
+    def _of_each(self, logits: Tensor, targets: Tensor) -> list[float]:
+        """The loss of each sample."""
+        samples = range(len(logits))
+        losses = (self.plain_loss(_wide(logits[i : i + 1]), targets[i : i + 1]) for i in samples)
+        return [sum(map(_number, _terms(loss))) for loss in losses]
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """The module's state, and the loss's own where it has parameters to learn."""
-        state = self.model.state_dict(*args, **kwargs)
+        state = self.model.state_dict(destination=destination, prefix=prefix, keep_vars=keep_vars)
         if _learns(self.loss):
-            kept = kwargs.get("keep_vars", False)
-            state.update(self.loss.state_dict(prefix=LOSS, keep_vars=kept))
+            state.update(self.loss.state_dict(prefix=LOSS, keep_vars=keep_vars))
         return state
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: FBT001, FBT002 - as torch has it
         """Give the module, and the loss where it learns, their state."""
         own = dict(state_dict)
         if _learns(self.loss):
-            learnt = {name: own.pop(name) for name in state_dict if name.startswith(LOSS)}
-            self.loss.load_state_dict({name.removeprefix(LOSS): value for name, value in learnt.items()})
-        return self.model.load_state_dict(own, *args, **kwargs)
+            learnt = [name for name in state_dict if name.startswith(LOSS)]
+            self.loss.load_state_dict({name.removeprefix(LOSS): own.pop(name) for name in learnt})
+        return self.model.load_state_dict(own, strict=strict, assign=assign)
 
 
-def _learns(loss: Any) -> TypeGuard[nn.Module]:
-    return isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
+def as_task(model: object, loss: object, *, teacher_forcing: bool) -> Task:
+    """What `etude.fit` trains: a task as it is, any other module with its loss."""
+    match model:
+        case Task() if loss is not None or teacher_forcing:
+            raise ConfigError(f"{type(model).__name__} is a task, which knows its loss; leave out what etude.fit adds.")
+        case Task():
+            return model
+        case nn.Module() if callable(loss):
+            return ModuleTask(model, loss, teacher_forcing=teacher_forcing)
+        case nn.Module():
+            raise ConfigError(
+                "etude.fit needs a loss: etude.losses.CrossEntropy(), or any function of (logits, targets)."
+            )
+    raise ConfigError(f"etude.fit needs a torch.nn.Module, but got a {type(model).__name__}.")
 
 
-def _wide(logits: Any) -> Any:
-    return logits.float() if isinstance(logits, Tensor) and logits.dtype in _NARROW else logits
+def _learns(loss: object) -> TypeGuard[nn.Module]:
+    return isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None
 
 
-def _unsmoothed(loss: Any) -> Any:
-    if callable(getattr(loss, "plain", None)):
-        return loss.plain()
-    if not getattr(loss, "label_smoothing", 0.0):
-        return loss
-    plain = copy.copy(loss)
-    plain.label_smoothing = 0.0
-    return plain
+def _wide(logits: object) -> object:
+    match logits:
+        case Tensor(dtype=torch.float16 | torch.bfloat16):
+            return logits.float()
+    return logits
 
 
-def _shown(batch: Any) -> str:
-    several = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-    return f"a {type(batch).__name__}{several}"
+def _unsmoothed(loss: LossFunction) -> LossFunction:
+    """The same loss without label smoothing: its own `plain()`, or a copy of which the smoothing is taken away."""
+    match loss:
+        case object(plain=plain) if callable(plain):
+            made: LossFunction = plain()
+            return made
+        case object(label_smoothing=share) if share:
+            copied: Any = copy.copy(loss)
+            copied.label_smoothing = 0.0
+            return copied  # type: ignore[no-any-return]
+    return loss
+
+
+def _terms(value: LossValue) -> Collection[Tensor | Loss]:
+    """What a loss adds up."""
+    match value:
+        case Mapping():
+            return value.values()
+    return [value]
+
+
+def _number(term: Tensor | Loss) -> float:
+    match term:
+        case Loss():
+            return float(term.value) * term.weight
+    return float(term)
+
+
+def _shown(batch: object) -> str:
+    match batch:
+        case tuple() | list():
+            return f"a {type(batch).__name__} of {len(batch)}"
+    return f"a {type(batch).__name__}"

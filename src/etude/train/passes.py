@@ -1,0 +1,107 @@
+"""Passes over data outside of training: a validation, a test, a prediction, and who is told of them."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, final
+
+import torch
+
+from etude.data.feeds.feed import Feed
+from etude.data.nest import move
+from etude.train.config import TrainConfig
+from etude.train.evaluate import evaluate, evaluating, undisturbed
+from etude.train.step.pieces import evaluated
+from etude.train.task import Task
+from etude.train.watch.callback import Events, ending_by
+
+Seen = Callable[[object, object], None]
+"""Takes a batch and what the step gave as `outputs`."""
+
+
+def _unseen(batch: object, outputs: object) -> None:
+    """Let a batch pass: the default of a `seen` that may be left out."""
+    del batch, outputs
+
+
+class _Moments(NamedTuple):
+    """The events of one kind of pass."""
+
+    start: Callable[[], None]
+    batch_start: Callable[[object], None]
+    batch_end: Seen
+    end: Callable[[Mapping[str, float]], None]
+
+
+@final
+@dataclass(frozen=True)
+class Passes:
+    """Takes a task over feeds, on a device, with events from the first to the last; each feed is closed after its pass.
+
+    An exception, from wherever in a pass, is told to everybody but the callback that raised it.
+    """
+
+    task: Task
+    events: Events
+    config: TrainConfig
+    """How batches are taken along time: `tbptt_steps` and `carry_hiddens`."""
+    device: torch.device
+    seed: int
+
+    def validate(self, feed: Feed, seen: Seen = _unseen) -> dict[str, float]:
+        """The metrics of the validation step, as `val/...`; `seen` takes every batch with its outputs."""
+        told = self.events
+        moments = _Moments(
+            told.validation_start, told.validation_batch_start, told.validation_batch_end, told.validation_end
+        )
+        return self._measured(feed, self.task.validation_step, "val", moments, seen)
+
+    def test(self, feed: Feed, seen: Seen = _unseen) -> dict[str, float]:
+        """The metrics of the test step, as `test/...`; `seen` takes every batch with its outputs."""
+        told = self.events
+        moments = _Moments(told.test_start, told.test_batch_start, told.test_batch_end, told.test_end)
+        return self._measured(feed, self.task.test_step, "test", moments, seen)
+
+    def predict(self, feed: Feed) -> list[object]:
+        """What `predict_step` gives for each batch, in order."""
+        task, told, found = self.task, self.events, []
+        task.to(self.device)
+        with ending_by(told):
+            told.predict_start()
+            with closing(feed), undisturbed(self.seed), evaluating(task), torch.no_grad():
+                for delivery in feed.epoch(0):
+                    batch = move(delivery.batch, self.device)
+                    told.predict_batch_start(batch)
+                    found.append(task.predict_step(batch))
+                    told.predict_batch_end(batch, found[-1])
+            told.predict_end()
+        return found
+
+    def _measured(
+        self, feed: Feed, step: Callable[[object], object], prefix: str, moments: _Moments, seen: Seen
+    ) -> dict[str, float]:
+        task, config = self.task, self.config
+        task.to(self.device)
+
+        def after(batch: object, outputs: object) -> None:
+            moments.batch_end(batch, outputs)
+            seen(batch, outputs)
+
+        with ending_by(self.events):
+            moments.start()
+            with closing(feed):
+                steps, carry = config.tbptt_steps, config.carry_hiddens
+                taken, deliveries = evaluated(task, step, feed.epoch(0), steps=steps, carry=carry)
+                metrics = evaluate(
+                    task,
+                    deliveries,
+                    taken,
+                    prefix=prefix,
+                    device=self.device,
+                    seed=self.seed,
+                    before=moments.batch_start,
+                    after=after,
+                )
+            moments.end(MappingProxyType(metrics))
+        return metrics
