@@ -1,12 +1,13 @@
 """From a config to what a run has beside its task and its data: terms, schedules, optimizers, callbacks."""
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from etude.base.config.components import Imported
 from etude.base.config.imports import check_signature, resolve_import
@@ -14,8 +15,8 @@ from etude.base.config.reading import shown
 from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.base.schedules.values import ScheduledValue
-from etude.model.losses.penalties import ImportedTerm, L2Config, l1, l2
-from etude.model.rates import initial, is_constant, loss_weight
+from etude.model.losses.penalties import ImportedTerm, L1Config, L2Config, TermConfig, l1, l2
+from etude.model.rates import Weight, initial, is_constant, loss_weight
 from etude.tasks.config import Config
 from etude.tasks.parts import imported
 from etude.train.optim.build import build_imported, build_optimizer
@@ -41,30 +42,46 @@ class LossTerms:
 
 def build_terms(config: Config, task: Task) -> LossTerms:
     """The further terms of the loss, and the weights that the config gives by name."""
-    terms = LossTerms([], {}, scheduled := [])
-    extra = []
+    extra: list[Regulariser] = []
+    weights: dict[str, float] = {}
+    scheduled: list[ScheduledValue] = []
     for name, entry in config.loss.terms.items():
         where = f"loss.terms.{name}"
         term = Regulariser(name, _measure(config, task, entry, where), initial(entry.weight))
         extra.append(term)
-        if not is_constant(entry.weight):
-            apply = functools.partial(setattr, term, "weight")
-            scheduled.append(ScheduledValue(f"{where}.weight", entry.weight, apply, loss_weight(name)))
+        scheduled += _scheduled(f"{where}.weight", name, entry.weight, functools.partial(setattr, term, "weight"))
     for name, weight in config.loss.weights.items():
-        terms.weights[name] = initial(weight)
-        if not is_constant(weight):
-            apply = functools.partial(terms.weights.__setitem__, name)
-            scheduled.append(ScheduledValue(f"loss.weights.{name}", weight, apply, loss_weight(name)))
-    return dataclasses.replace(terms, extra=extra)
+        weights[name] = initial(weight)
+        apply = functools.partial(weights.__setitem__, name)
+        scheduled += _scheduled(f"loss.weights.{name}", name, weight, apply)
+    return LossTerms(extra, weights, scheduled)
 
 
-def _measure(config: Config, task: Task, entry: Any, where: str) -> Callable[[Task], Any]:
+def _scheduled(key: str, name: str, weight: Weight, apply: Callable[[float], object]) -> list[ScheduledValue]:
+    """What brings the weight of a term to where its schedule has it; nothing for a constant."""
+    return [] if is_constant(weight) else [ScheduledValue(key, weight, apply, loss_weight(name))]
+
+
+def _measure(config: Config, task: Task, entry: TermConfig, where: str) -> Callable[[Task], object]:
     """The function of the task that a term of `[loss.terms]` is."""
-    if not isinstance(entry, ImportedTerm):
-        patterns = [entry.match] if isinstance(entry.match, str) else entry.match
-        decay_all = bool(getattr(config.optimizer, "decay_all", False))
-        parameters = chosen(task, patterns, f"{where}.match", decay_all=decay_all)
-        return OfParameters(l2 if isinstance(entry, L2Config) else l1, parameters)
+    match entry:
+        case L2Config():
+            return OfParameters(l2, _penalised(config, task, entry.match, where))
+        case L1Config():
+            return OfParameters(l1, _penalised(config, task, entry.match, where))
+        case ImportedTerm():
+            return _own_measure(entry, where)
+
+
+def _penalised(config: Config, task: Task, match: str | list[str] | None, where: str) -> list[nn.Parameter]:
+    """The parameters that a penalty acts on."""
+    patterns = [match] if isinstance(match, str) else match
+    decay_all = bool(getattr(config.optimizer, "decay_all", False))
+    return chosen(task, patterns, f"{where}.match", decay_all=decay_all)
+
+
+def _own_measure(entry: ImportedTerm, where: str) -> Callable[[Task], object]:
+    """The user's own function of the task, or an object that can be called like one."""
     made = resolve_import(entry.type, f"{where}.type")
     if inspect.isclass(made):
         made = imported(entry, {}, where)
@@ -105,17 +122,24 @@ def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[
     return make
 
 
-def imported_files(config: Config) -> list[Path]:
-    """The files beside the config that its import paths name. Raises ConfigError for one that is not there."""
+def _imports(config: Config) -> Iterator[tuple[str, str]]:
+    """What the config gives by a type that may be an import path: the key, and the type."""
     parts: dict[str, object] = {"model": config.model, "loss": config.loss, "optimizer": config.optimizer}
     parts |= {f"loss.terms.{name}": entry for name, entry in config.loss.terms.items()}
-    parts |= callback_entries(config)
-    paths = {"task": config.task.type} | {key: one.type for key, one in parts.items() if isinstance(one, Imported)}
+    yield "task", config.task.type
+    for where, part in (parts | callback_entries(config)).items():
+        if isinstance(part, Imported):
+            yield where, part.type
+
+
+def imported_files(config: Config) -> list[Path]:
+    """The files beside the config that its import paths name. Raises ConfigError for one that is not there."""
     files = []
-    for where, path in paths.items():
+    for where, path in _imports(config):
         name = path.rpartition(":")[0]
         if name.endswith(".py"):
-            files.append(Path(name))
-            if not files[-1].is_file():
-                raise ConfigError(f'{where}.type "{path}" cannot be imported: {shown(files[-1])} is not a file.')
+            file = Path(name)
+            if not file.is_file():
+                raise ConfigError(f'{where}.type "{path}" cannot be imported: {shown(file)} is not a file.')
+            files.append(file)
     return files

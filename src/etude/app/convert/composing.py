@@ -73,7 +73,9 @@ def convert_alone(tool: Tool, file: Path, flags: Sequence[str]) -> tuple[dict[st
     return plain(compose(Config, None, parts.settings).data), parts.notes
 
 
-_SMOOTHING, _DECAY_ALL = ("loss", "label_smoothing"), ("optimizer", "decay_all")
+_LOSS, _SMOOTHING = ("loss", "type"), ("loss", "label_smoothing")
+_OPTIMIZER, _DECAY_ALL = ("optimizer", "type"), ("optimizer", "decay_all")
+_BATCH_SIZE, _BATCH_TOKENS = ("train", "batch_size"), ("train", "batch_tokens")
 
 _STAND_IN = [
     Override(("task", "type"), "translation", "stand-in"),
@@ -102,44 +104,47 @@ def _fitting(
     settings: Sequence[Override], below: Mapping[str, object], foreign: Foreign
 ) -> tuple[list[Override], list[str]]:
     """Leave out what the user's own parts do not take, and what the command line says in another way."""
-    unfit = set(_unfit({one.key: one.value for one in foreign.flags}, below, foreign))
-    left_out = [one.key for one in settings if one.key in unfit]
+    unfit = set(_unfit(below, foreign))
+    left_out = unfit.intersection(one.key for one in settings)
     notes = [f"{dotted(_SMOOTHING)} is left out: the loss is your own."] if _SMOOTHING in left_out else []
     return [one for one in settings if one.key not in unfit], notes
 
 
-def _unfit(
-    ours: Mapping[tuple[str, ...], object], below: Mapping[str, object], foreign: Foreign
-) -> Iterator[tuple[str, ...]]:
+def _unfit(below: Mapping[str, object], foreign: Foreign) -> Iterator[tuple[str, ...]]:
     """The keys that are left out of the tool's settings."""
-    on_the_shell = foreign.given["batch_size"].where.startswith("--")
-    if not is_off(ours.get(("train", "batch_tokens"))) and not on_the_shell:  # given twice, it is for Etude to refuse
-        yield "train", "batch_size"
-    if is_import_path(_type(ours, below, "loss")):
+    ours = foreign.ours
+    if not is_off(ours.get(_BATCH_TOKENS)) and not foreign.given["batch_size"].is_flag:
+        yield _BATCH_SIZE  # where both are flags, it is for Etude to refuse
+    if is_import_path(ours.get(_LOSS, _loss_of(below))):
         yield _SMOOTHING
-    if ("optimizer", "type") in ours or value_at(below, _DECAY_ALL) is not None:
+    if _OPTIMIZER in ours or value_at(below, _DECAY_ALL) is not None:
         yield _DECAY_ALL
 
 
-def _type(ours: Mapping[tuple[str, ...], object], below: Mapping[str, object], section: str) -> object:
-    given = below.get(section)
-    return ours.get((section, "type"), given.get("type") if isinstance(given, Mapping) else given)
+def _loss_of(below: Mapping[str, object]) -> object:
+    """The type of a config's loss, which may be written alone, without a table."""
+    return value_at(below, _LOSS) or below.get("loss")
 
 
 def _replaced(
     tool: Tool, settings: Sequence[Override], below: Mapping[str, object], second: Path | None
 ) -> Iterator[str]:
     """Tell which values of the second file the tool's take the place of."""
-    if second is None:
-        return
-    names = dict.fromkeys(dotted(one.key[:2]) for one in settings if _differs(value_at(below, one.key[:2]), one))
-    if value_at(below, ("train", "batch_tokens")):
-        names["train.batch_tokens"] = None
-    if names:
+    names = dict.fromkeys(_set_too(settings, below))
+    if second is not None and names:
         yield (
             f"{shown(second)} sets {', '.join(names)} too: {tool.name}'s values and defaults count; "
             f"change them by --{tool.section}.KEY."
         )
+
+
+def _set_too(settings: Sequence[Override], below: Mapping[str, object]) -> Iterator[str]:
+    """The keys that a config sets, and the tool in another way."""
+    for one in settings:
+        if _differs(value_at(below, one.key[:2]), one):
+            yield dotted(one.key[:2])
+    if value_at(below, _BATCH_TOKENS):
+        yield dotted(_BATCH_TOKENS)
 
 
 def _differs(value: object, one: Override) -> bool:
@@ -148,8 +153,7 @@ def _differs(value: object, one: Override) -> bool:
 
 def _explained(error: ConfigError, tool: Tool, file: Path, second: Path | None) -> ConfigError:
     """Say, where task or data are missing, who was to give them."""
-    missing = [problem for problem in error.problems if " is missing: " in problem]
-    if second is not None or not missing:
+    if second is not None or not any(" is missing: " in problem for problem in error.problems):
         return error
     said = (
         f"{shown(file)} gives only the training: name a config of Etude's with task, data and model behind it "

@@ -23,7 +23,7 @@ _SHOWN = 6
 class Foreign:
     """What a file and the command line say in another tool's words."""
 
-    given: dict[str, Given] = field(default_factory=dict)
+    given: dict[str, Given]
     """A value for every word, the tool's defaults included."""
     flags: list[Override] = field(default_factory=list)
     """The flags of the command line that are Etude's own."""
@@ -32,11 +32,16 @@ class Foreign:
     problems: list[str] = field(default_factory=list)
     """Mistakes, each in a sentence."""
 
+    @property
+    def ours(self) -> Mapping[tuple[str, ...], object]:
+        """What the flags that are Etude's own set."""
+        return {one.key: one.value for one in self.flags}
+
 
 def read_foreign(tool: Tool, path: Path, flags: Sequence[str]) -> Foreign:
     """Read a file of `tool`, and the flags that are given with it. Raises ConfigError with every problem at once."""
     source = read(path)
-    found = Foreign()
+    found = Foreign(_defaults(tool))
     for key, value in source.data.items():
         _take_section(tool, found, source, key, value)
     if tool.section not in source.data and not found.problems:
@@ -44,9 +49,13 @@ def read_foreign(tool: Tool, path: Path, flags: Sequence[str]) -> Foreign:
     _take(tool, found, _of_flags(tool, found, flags))
     if found.problems:
         raise ConfigError(found.problems)
-    for word in tool.words:
-        found.given.setdefault(word.name, Given(word.default, f"{tool.name}'s default", is_default=True))
     return found
+
+
+def _defaults(tool: Tool) -> dict[str, Given]:
+    """A value for every word, where nobody gives one."""
+    where = f"{tool.name}'s default"
+    return {word.name: Given(word.default, where, is_default=True) for word in tool.words}
 
 
 def _take_section(tool: Tool, found: Foreign, source: Source, key: str, value: object) -> None:
@@ -112,22 +121,24 @@ def _unknown_key(tool: Tool, name: str, where: str) -> str:
 
 
 def _advice(tool: Tool, name: str, key: str) -> str:
-    theirs = next((one.word for one in words_of(tool.name) if key in one.etude), None)
-    if theirs is not None:
-        return f"{tool.name} calls this {tool.section}.{theirs}"
+    for one in words_of(tool.name):
+        if key in one.etude:
+            return f"{tool.name} calls this {tool.section}.{one.word}"
     if name in TrainConfig.model_fields:
         return f"it is Etude's: give it as --{key} or in the second file"
-    names = [word.name for word in tool.words]
-    near = nearest(name, names)
-    return f"did you mean {tool.section}.{near}?" if near else f"it knows {', '.join(names)}"
+    return _nearest(name, [word.name for word in tool.words], f"{tool.section}.")
+
+
+def _nearest(name: str, known: Sequence[str], section: str = "") -> str:
+    """The name that may have been meant, in its section; all that are known where none is like it."""
+    near = nearest(name, known)
+    return f"did you mean {section}{near}?" if near else f"it knows {', '.join(known)}"
 
 
 def _unknown_section(tool: Tool, name: str, where: str) -> str:
     if name in fields_of(Config):
         return f"[{name}] is no section of {tool.name}'s but Etude's: put it into the second file ({where})."
-    known = [tool.section, *tool.left_out]
-    near = nearest(name, known)
-    advice = f"did you mean {near}?" if near else f"it knows {', '.join(known)}"
+    advice = _nearest(name, [tool.section, *tool.left_out])
     return f"{name} is not a section of {tool.name}; {advice} ({where})."
 
 

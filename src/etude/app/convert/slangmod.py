@@ -88,7 +88,11 @@ def _schedule(given: Mapping[str, Given]) -> Iterator[Override]:
     # A power law is measured in warm-ups: without one, in first steps.
     least = 1 if scaling == "inverse" else 0
     yield setting(f"{_RATE}.warmup", _counted(max(warmup, least), "batch"), given["warmup"])
-    own = given[_SHAPES[scaling]]
+    yield from _shape(scaling, given[_SHAPES[scaling]])
+
+
+def _shape(scaling: str, own: Given) -> Iterator[Override]:
+    """What a scaling has for itself."""
     value = _counted(own.value, "batch") if scaling == "cosine" else own.value
     yield setting(f"{_RATE}.{_SHAPES[scaling]}", value, own)
     if scaling == "exponential":
@@ -98,15 +102,20 @@ def _schedule(given: Mapping[str, Given]) -> Iterator[Override]:
 def _notes(given: Mapping[str, Given]) -> Iterator[str]:
     scaling = given["scaling"].value
     yield _FORMULAS[scaling]
-    for other, word in _SHAPES.items():
-        if other != scaling and not given[word].is_default:
-            where = given[word].where
-            yield f'{word} is left out: it belongs to scaling = "{other}", and this is "{scaling}" ({where}).'
+    yield from _of_other_scalings(scaling, given)
     if given["step_freq"].value > 1:
         yield (
             "step_freq: the gradient is clipped once a step, and the batches that are left at the end of an epoch take "
             "a step too, where slangmod clips after every batch and leaves these out; cb_freq counts steps."
         )
+
+
+def _of_other_scalings(scaling: str, given: Mapping[str, Given]) -> Iterator[str]:
+    """What was given for a scaling that was not chosen."""
+    for other, word in _SHAPES.items():
+        if other != scaling and not given[word].is_default:
+            where = given[word].where
+            yield f'{word} is left out: it belongs to scaling = "{other}", and this is "{scaling}" ({where}).'
 
 
 def _counted(count: int, unit: str) -> str:

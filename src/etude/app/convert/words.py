@@ -33,6 +33,11 @@ class Given:
     """`slang.toml, line 4`, a flag of the command line, or the tool's default."""
     is_default: bool = False
 
+    @property
+    def is_flag(self) -> bool:
+        """Whether it was given on the command line."""
+        return self.where.startswith("--")
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -109,26 +114,33 @@ def one_of(*names: str) -> Check:
 
     def check(value: object) -> str:
         word = value.strip().lower() if isinstance(value, str) else ""
-        if word in names:
-            return word
-        near = nearest(str(value), names) if word else ""
-        advice = f', but is {inline(value)}; did you mean "{near}"?' if near else ""
-        raise ValueError(f"one of {quoted(names)}{advice}")
+        if word not in names:
+            near = nearest(str(value), names) if word else ""
+            raise ValueError(f"one of {quoted(names)}{_meant(value, near)}")
+        return word
 
     return check
+
+
+def _meant(value: object, near: str) -> str:
+    return f', but is {inline(value)}; did you mean "{near}"?' if near else ""
 
 
 def or_off(check: Check) -> Check:
     """Let a setting be off: `false`, or in the shell `none`."""
 
     def optional(value: object) -> object:
-        said = value.lower() if isinstance(value, str) else value
         try:
-            return None if is_off(said) else check(value)
+            return None if _is_off(value) else check(value)
         except ValueError as error:
             raise ValueError(f"{error} or none") from None
 
     return optional
+
+
+def _is_off(value: object) -> bool:
+    """Whether a setting is switched off, in whatever case."""
+    return is_off(value.lower() if isinstance(value, str) else value)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

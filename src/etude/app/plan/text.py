@@ -67,12 +67,17 @@ def _cells(row: Row, names: Sequence[str]) -> list[str]:
 def chosen(plan: Plan) -> list[Row]:
     """The rows to show: begin and end, every turn, then epochs, validations and saves, and some between."""
     rows = {row.step: row for row in plan.rows}
-    epochs = [after.step for row, after in pairwise(plan.rows) if int(after.epoch) > int(row.epoch)]
+    validations, saves = (_among(rows, plan.moments[name]) for name in (VALIDATE, SAVE))
     steps = {1, plan.steps}
-    for wanted in (plan.turns, _among(rows, plan.moments[VALIDATE]), _among(rows, plan.moments[SAVE]), epochs):
+    for wanted in (plan.turns, validations, saves, _ends_of_epochs(plan.rows)):
         _add(steps, wanted, LINES)
     _add(steps, rows, BETWEEN)
     return [rows[step] for step in sorted(steps)]
+
+
+def _ends_of_epochs(rows: Iterable[Row]) -> list[int]:
+    """The first steps known to be past another whole epoch."""
+    return [after.step for row, after in pairwise(rows) if int(after.epoch) > int(row.epoch)]
 
 
 def _among(rows: Container[int], steps: Iterable[int]) -> list[int]:

@@ -1,10 +1,11 @@
 """The steps of a run, walked without taking any: how far it is after each of them, and when what is due."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple, cast, final
+from operator import itemgetter
+from typing import NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
+from etude.data.order.plan import Position
+from etude.train.learner import Group
 from etude.train.run import Run
 from etude.train.values import Value
 
@@ -45,6 +48,11 @@ class Epoch(NamedTuple):
 
     start: Progress
     shape: Shape
+
+    @property
+    def last(self) -> int:
+        """Its last step."""
+        return self.start.step + len(self.shape.done)
 
     def at(self, steps: int) -> Progress:
         """The progress after so many of its steps."""
@@ -94,17 +102,30 @@ class Course:
         if every.unit == "steps":
             yield from _multiples(every.amount, self.steps)
             return
-        step: int | None = 0
+        step = self._next(every, 0)
         while step is not None:
-            before = self.at(step)
-            step = first(lambda now, before=before: every.due(before, self.at(now)), step, self.steps)  # type: ignore[misc]
-            if step is not None:
-                yield step
+            yield step
+            step = self._next(every, step)
+
+    def _next(self, every: Duration, step: int) -> int | None:
+        """The first step after `step` after which `every` is due."""
+        before = self.at(step)
+        return first(lambda now: every.due(before, self.at(now)), step, self.steps)
+
+    def add(self, epoch: Epoch) -> Progress:
+        """Let an epoch come next; give where it ends, with the last step so far."""
+        self.starts.append(epoch.start.step)
+        self.epochs.append(epoch)
+        self.steps = epoch.last
+        return epoch.at(len(epoch.shape.done))
+
+    def cut(self, step: int, reason: str | None) -> None:
+        """Let it end with an earlier step."""
+        self.steps, self.reason = step, reason
 
     def ends_of_epochs(self) -> Iterator[int]:
         """The last step of each epoch that is completed."""
-        ends = (epoch.start.step + len(epoch.shape.done) for epoch in self.epochs)
-        return (end for end in ends if end <= self.steps)
+        return (epoch.last for epoch in self.epochs if epoch.last <= self.steps)
 
 
 def _multiples(amount: Fraction, last: int) -> Iterator[int]:
@@ -127,14 +148,19 @@ def first(holds: Callable[[int], bool], after: int, last: int) -> int | None:
     """
     if last <= after or not holds(last):
         return None
-    low, stride = after, 1
-    while low + stride < last and not holds(low + stride):
-        low, stride = low + stride, 2 * stride
-    high = min(low + stride, last)
+    low, high = _around(holds, after, last)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
+
+
+def _around(holds: Callable[[int], bool], after: int, last: int) -> tuple[int, int]:
+    """A number for which it does not hold and one for which it does, found in strides that double."""
+    low, stride = after, 1
+    while low + stride < last and not holds(low + stride):
+        low, stride = low + stride, 2 * stride
+    return low, min(low + stride, last)
 
 
 def walk(run: Run, *, most: int | None = None, epochs: int | None = None) -> Course:
@@ -143,67 +169,89 @@ def walk(run: Run, *, most: int | None = None, epochs: int | None = None) -> Cou
     No batch is made (except for truncated back-propagation, which splits it), and nothing is trained. The clock
     stands still, so that no duration in minutes is ever due.
     """
-    course = Course()
-    look = _Look(run.feed, run.learner.values.of_epochs)
-    run.feed = cast("Feed", look)  # the groups of batches are formed by the run itself, of this feed
-    until = run.moments.until
-    progress, shape = run.state.progress, None
-    while course.steps < min(most or STEPS, STEPS) and len(course.epochs) < (epochs or EPOCHS):
-        run.state.progress = progress
-        over = look.is_over
-        if shape is None or not over or look.varies(run):
-            shape = _shape(run, look)
-        course.starts.append(progress.step)
-        course.epochs.append(Epoch(progress, shape))
-        progress = course.epochs[-1].at(len(shape.done))
-        begin, course.steps = course.steps, progress.step
-        course.looked = course.looked if over else progress.step
-        reached = [first(lambda step, d=d: d.reached(course.at(step)), begin, course.steps) for d in until]  # type: ignore[misc]
-        ends = [step for step in reached if step is not None]
-        if ends:
-            course.steps = min(ends)
-            course.reason = f"max_duration reached: {until[reached.index(course.steps)]}"
-            break
+    walked = _Walk(run)
+    walked.go(min(most or STEPS, STEPS), epochs or EPOCHS)
+    course = walked.course
     if most is not None and most < course.steps:
-        course.steps, course.reason = most, None
+        course.cut(most, None)
     course.looked = min(course.looked, course.steps)
-    course.counted = look.counts
     return course
 
 
-def _shape(run: Run, look: "_Look") -> Shape:
-    """The steps of the epoch that comes, as `Run.groups` forms them and `Run.step` counts them."""
-    state = run.state
-    start = state.progress
-    rows: list[tuple[int, int, int, int]] = []
-    batches = samples = tokens = 0
-    state.position = None
-    for group in run.groups():
+class _Walk:
+    """A walk through a run, whose feed is looked at alone."""
+
+    def __init__(self, run: Run) -> None:
+        values = run.learner.values
+        self._run = run
+        self._look = _Look(run.feed, values.of_epochs)
+        run.feed = self._look  # the groups of batches are formed by the run itself, of this feed
+        self._varies = bool(values.of_epochs) or "accumulate" in values.row()
+        """Whether schedules decide what an epoch's steps are made of."""
+        self._shape: Shape | None = None
+        """That of the last epoch that was looked at."""
+        self.course = Course(counted=self._look.counts)
+
+    def go(self, steps: int, epochs: int) -> None:
+        """Walk until the run ends or so many steps or epochs are reached."""
+        course, progress = self.course, self._run.state.progress
+        while course.reason is None and course.steps < steps and len(course.epochs) < epochs:
+            begun = progress.step
+            progress = self._epoch(progress)
+            self._end(begun)
+
+    def _epoch(self, start: Progress) -> Progress:
+        """Walk through the epoch that begins there; give where it ends."""
+        looks = not self._look.is_over
+        if self._shape is None or looks or self._varies:
+            self._shape = self._shape_at(start)
+        end = self.course.add(Epoch(start, self._shape))
+        if looks:
+            self.course.looked = end.step
+        return end
+
+    def _shape_at(self, start: Progress) -> Shape:
+        """The steps of the epoch that begins there, as `Run.groups` forms them and `Run.step` counts them."""
+        run, state = self._run, self._run.state
+        rows: list[tuple[int, int, int, int]] = []
+        state.progress, state.position = start, None
+        for group in run.groups():
+            last = group[-1]
+            state.progress = now = self._after(state.progress, group)
+            state.position = None if last.last else last.position
+            rows.append((now.batch, now.samples, now.tokens, last.done))
+        counts = np.array(rows, dtype=np.int64).reshape(-1, 4) - (start.batch, start.samples, start.tokens, 0)
+        batches, samples, tokens, done = counts.T
+        return Shape(batches, samples, tokens, done, run.feed.epoch_total)
+
+    def _after(self, before: Progress, group: Group) -> Progress:
+        """The progress after the step of `group`."""
         last = group[-1]
-        batches += sum([delivery.ends for delivery in group])
-        samples += sum([delivery.samples for delivery in group])
-        tokens += sum([look.tokens_of(delivery) for delivery in group])
-        rows.append((batches, samples, tokens, last.done))
-        state.position = None if last.last else last.position
-        state.progress = Progress(
-            start.step + len(rows),
-            start.batch + batches,
-            start.epoch + last.last,
-            start.samples + samples,
-            start.tokens + tokens,
+        return Progress(
+            step=before.step + 1,
+            batch=before.batch + sum([delivery.ends for delivery in group]),
+            epoch=before.epoch + last.last,
+            samples=before.samples + sum([delivery.samples for delivery in group]),
+            tokens=before.tokens + sum([self._look.tokens_of(delivery) for delivery in group]),
             epoch_done=0 if last.last else last.done,
-            epoch_total=run.feed.epoch_total,
+            epoch_total=self._look.epoch_total,
         )
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    batches_done, samples_done, tokens_done, done = columns
-    return Shape(batches_done, samples_done, tokens_done, done, run.feed.epoch_total)
+
+    def _end(self, begun: int) -> None:
+        """Let the course end where a limit of the run is reached after that step; the first of several counts."""
+        reached = [(self._reached(limit, begun), limit) for limit in self._run.moments.until]
+        ends = [(step, limit) for step, limit in reached if step is not None]
+        if ends:
+            step, limit = min(ends, key=itemgetter(0))
+            self.course.cut(step, f"max_duration reached: {limit}")
+
+    def _reached(self, limit: Duration, begun: int) -> int | None:
+        return first(lambda step: limit.reached(self.course.at(step)), begun, self.course.steps)
 
 
-class _Look:
-    """A feed whose deliveries hold, in place of a batch, the targets in it; in the long run those of an epoch before.
-
-    Everything else is the feed's own.
-    """
+@final
+class _Look(Feed):
+    """A feed whose deliveries hold the targets of a batch in place of it; in the long run those of an epoch before."""
 
     def __init__(self, feed: Feed, values: Sequence[Value]) -> None:
         counted = feed.counted()
@@ -214,17 +262,30 @@ class _Look:
         self._kept: list[Delivery] = []
         self._kept_with: list[float] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._feed, name)
+    @property
+    def epoch_total(self) -> int:
+        """What the feed says."""
+        return self._feed.epoch_total
+
+    @property
+    def batches(self) -> int | None:
+        """What the feed says."""
+        return self._feed.batches
+
+    @property
+    def exact(self) -> bool:
+        """What the feed says."""
+        return self._feed.exact
+
+    @property
+    def samples(self) -> int | None:
+        """What the feed says."""
+        return self._feed.samples
 
     @property
     def is_over(self) -> bool:
         """Whether as much was looked up as should be."""
         return self._left <= 0
-
-    def varies(self, run: Run) -> bool:
-        """Whether schedules decide what an epoch's steps are made of."""
-        return bool(self._values) or "accumulate" in run.learner.values.row()
 
     def tokens_of(self, delivery: Delivery) -> int:
         """The targets of a batch: counted, or of pieces of one the mean."""
@@ -233,15 +294,23 @@ class _Look:
         targets, pieces = self._feed.targets, self._feed.pieces
         return round(targets / pieces) if targets and pieces else 0
 
-    def epoch(self, epoch: int, position: Mapping[str, Any] | None = None) -> Iterator[Delivery]:
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the deliveries of an epoch."""
-        if self.is_over:
-            now = [value.now for value in self._values]
-            if not self._kept or now != self._kept_with:
-                self._kept, self._kept_with = list(self._feed.epoch(epoch, position)), now
-            yield from self._kept
-            return
+        return self._as_before(epoch, position) if self.is_over else self._looked_up(epoch, position)
+
+    def _looked_up(self, epoch: int, position: Position | None) -> Iterator[Delivery]:
         self._left -= AN_EPOCH
         for delivery in self._feed.epoch(epoch, position):
             self._left -= self._cost + delivery.samples // SAMPLES_A_BATCH
             yield delivery
+
+    def _as_before(self, epoch: int, position: Position | None) -> Iterator[Delivery]:
+        """Those that were kept, unless a schedule has changed since then what an epoch holds."""
+        now = [value.now for value in self._values]
+        if not self._kept or now != self._kept_with:
+            self._kept, self._kept_with = list(self._feed.epoch(epoch, position)), now
+        yield from self._kept
+
+    def close(self) -> None:
+        """End what the feed has started."""
+        self._feed.close()
