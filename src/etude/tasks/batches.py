@@ -1,5 +1,6 @@
 """How a run's batches are made, as `[train]` says: how large, in which order, and of how much of a split."""
 
+from collections.abc import Mapping
 from typing import TypedDict
 
 from etude.base.says import Say
@@ -63,12 +64,16 @@ def evaluating(config: Config, split: str, say: Say) -> Batching:
     return Batching(seed=config.run.seed, **evaluation_size(train), evaluation=True, limit=limit, notice=say)
 
 
+def scheduled(values: Mapping[str, object]) -> dict[str, ScheduleSection]:
+    """Those of some values by key that follow a schedule."""
+    return {key: value for key, value in values.items() if isinstance(value, ScheduleSection)}
+
+
 def size_schedule(train: TrainConfig) -> dict[str, ScheduleSection]:
     """The size of training batches, by its key, where a schedule drives it."""
-    key, size = "train.batch_size", train.batch_size
     if train.batch_tokens is not None:
-        key, size = "train.batch_tokens", train.batch_tokens
-    return {key: size} if isinstance(size, ScheduleSection) else {}
+        return scheduled({"train.batch_tokens": train.batch_tokens})
+    return scheduled({"train.batch_size": train.batch_size})
 
 
 def _rows(train: TrainConfig) -> int:

@@ -71,8 +71,7 @@ class DataSection(Section):
 
     def split_of(self, name: str) -> object:
         """What the config says of the split `name`; None where it is not set."""
-        found: object = getattr(self, name)
-        return found
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     def without_workers(self) -> Self:
         """The same data, loaded in the training process."""
@@ -82,6 +81,11 @@ class DataSection(Section):
 OTHER_TASK = means(shared="never", why="the weights belong to the task they were trained for")
 OTHER_OPTIMIZER = means(shared="never", why="an optimizer cannot go on from the state of another kind")
 CallbackField = Annotated[Imported, component({})]
+
+
+def _marks(field: FieldInfo) -> list[Mark]:
+    """What a field says of its meaning."""
+    return [mark for mark in field.metadata if isinstance(mark, Mark)]
 
 
 class Config(Section):
@@ -120,8 +124,8 @@ class Config(Section):
         """Let the sections that a task declares anew mean what they mean here."""
         for name in OWN_SECTIONS:
             field = cls.model_fields[name]
-            if not any(isinstance(mark, Mark) for mark in field.metadata):
-                field.metadata.extend(mark for mark in Config.model_fields[name].metadata if isinstance(mark, Mark))
+            if not _marks(field):
+                field.metadata.extend(_marks(Config.model_fields[name]))
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
@@ -193,10 +197,9 @@ def _misnamed() -> type[Config]:
 def _either(fields: list[FieldInfo]) -> object:
     """One field that holds what any of several may; where they are components, one component of all their types."""
     default = ... if fields[0].is_required() else fields[0].default
-    marks = [mark for mark in fields[0].metadata if isinstance(mark, Mark)]
     parts = [part for part in map(component_of, map(annotated, fields)) if part is not None]
     union = reduce(or_, [field.annotation for field in fields])
-    return Annotated[(union, *([_joined(parts)] if parts else []), *marks)], default
+    return Annotated[(union, *([_joined(parts)] if parts else []), *_marks(fields[0]))], default
 
 
 def _joined(parts: list[Component]) -> Component:

@@ -129,11 +129,20 @@ def _is_factory(function: Callable[..., object], arguments: Mapping[str, object]
     return all(name in arguments or name == "ignore_index" for name in needed)
 
 
-def plain_loss(loss: LossFunction, ignored: int) -> CrossEntropy | CrossEntropyWithZ:
-    """What evaluation reports beside a training loss: the cross entropy without smoothing, in as many terms."""
-    if isinstance(loss, CrossEntropyWithZ):
-        return CrossEntropyWithZ(z_loss=0.0, ignore_index=ignored)
-    return CrossEntropy(ignore_index=ignored)
+def plain_loss(loss: LossFunction, ignored: int) -> LossFunction:
+    """What evaluation reports: the cross entropy without smoothing, in as many terms; a loss of the user's as it is."""
+    match loss:
+        case CrossEntropyWithZ():
+            return CrossEntropyWithZ(z_loss=0.0, ignore_index=ignored)
+        case CrossEntropy():
+            return CrossEntropy(ignore_index=ignored)
+        case own:
+            return own
+
+
+def is_own_loss(config: Config) -> bool:
+    """Whether the loss is Etude's cross entropy, which counts every target."""
+    return isinstance(config.loss, LossConfig)
 
 
 def term_counts(loss: LossFunction, targets: int) -> Mapping[str, int] | None:
@@ -146,8 +155,11 @@ def loss_of(loss: LossFunction, logits: Tensor, targets: Tensor, count: int) -> 
 
     Torch's own losses want classes in the second place, so they are given logits [N, V] in float32 and targets [N].
     """
-    if isinstance(loss, nn.modules.loss._Loss):  # noqa: SLF001 - the only base that torch's losses share
-        logits, targets = logits.flatten(0, 1).float(), targets.flatten()
+    match loss:
+        case CrossEntropy() | CrossEntropyWithZ():
+            return loss(logits, targets, count=count)
+        case nn.modules.loss._Loss():  # noqa: SLF001 - the only base that torch's losses share
+            logits, targets = logits.flatten(0, 1).float(), targets.flatten()
     value = loss(logits, targets)
     return Loss.mean(value, count) if isinstance(value, Tensor) else value
 

@@ -57,7 +57,16 @@ class HfConfig(TaskSection):
     @property
     def options(self) -> Options:
         """How predictions are chosen."""
-        return Options(**{name: getattr(self, name) for name in Options._fields})
+        return Options(
+            self.max_tokens,
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.repetition_penalty,
+            self.beam_size,
+            self.length_penalty,
+            self.seed,
+        )
 
 
 class HfDataConfig(DataSection):

@@ -3,7 +3,7 @@
 Shapes: B prompts, P the longest prompt, N the longest continuation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,9 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.tasks.hf.folder import longest
 from etude.tasks.transformers_library import quiet, transformers
+
+STARTS = ("decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "forced_eos_token_id")
+"""What a model's own generation config says of how a continuation begins and is forced to end."""
 
 
 class Options(NamedTuple):
@@ -85,9 +88,20 @@ def pad_id(tokenizer: Any) -> int:
 
 def ends(model: Any, tokenizer: Any) -> set[int]:
     """The ids that end a continuation: the tokenizer's, and those of the model's own generation config."""
-    own = getattr(model.generation_config, "eos_token_id", None)
-    listed = own if isinstance(own, list) else [] if own is None else [own]
+    own = _stored(model).get("eos_token_id")
+    match own:
+        case None:
+            listed = []
+        case list():
+            listed = own
+        case _:
+            listed = [own]
     return {int(tokenizer.eos_token_id), *map(int, listed)}
+
+
+def _stored(model: Any) -> Mapping[str, Any]:
+    """What the model's own generation config sets."""
+    return dict(vars(model.generation_config))
 
 
 def _config(model: Any, tokenizer: Any, options: Options, room: int) -> Any:
@@ -95,11 +109,8 @@ def _config(model: Any, tokenizer: Any, options: Options, room: int) -> Any:
     sampling = (
         {"temperature": options.temperature, "top_k": options.top_k or 0, "top_p": options.top_p} if draws else {}
     )
-    started = {
-        name: value
-        for name in ("decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "forced_eos_token_id")
-        if (value := getattr(model.generation_config, name, None)) is not None
-    }
+    stored = _stored(model)
+    started = {name: stored[name] for name in STARTS if stored.get(name) is not None}
     return transformers().GenerationConfig(
         max_new_tokens=room,
         do_sample=draws,

@@ -58,21 +58,23 @@ def _encoded(
 ) -> Iterator[tuple[int, Row | Flaw]]:
     """Give the rows of every sample, or why it cannot be used, with its number."""
     for sample, read in enumerate(source.samples()):
-        if isinstance(read, Flaw):
-            yield sample, read
-        else:
-            yield from ((sample, row) for row in _rows(read, encoder, limit, length))
+        match read:
+            case Flaw():
+                yield sample, read
+            case _:
+                yield from ((sample, row) for row in _rows(read, encoder, limit, length))
 
 
 def _chunks(rows: Iterator[tuple[int, Row | Flaw]]) -> Generator[Chunk, None, None]:
     """Gather rows; a flaw ends a chunk, so that it is heard of at once."""
     held: list[Row] = []
     for sample, row in rows:
-        if isinstance(row, Flaw):
-            yield _chunk(held, [(sample, row)])
-            held = []
-        else:
-            held.append(row)
+        match row:
+            case Flaw():
+                yield _chunk(held, [(sample, row)])
+                held = []
+            case _:
+                held.append(row)
         if len(held) == CHUNK_ROWS:
             yield _chunk(held)
             held = []
@@ -107,8 +109,9 @@ def _rows(sample: Sample, encoder: Encoder, limit: int | None, length: int) -> I
 
 
 def _within(row: Row | Flaw, limit: int | None) -> Row | Flaw:
-    if isinstance(row, Flaw):
-        return row
+    match row:
+        case Flaw():
+            return row
     longest = max(len(row.ids), len(row.source))
     if limit is not None and longest > limit:
         return Flaw(f"the sample has {longest} tokens, more than data.max_length = {limit}")

@@ -138,7 +138,11 @@ class JsonSamples:
         """Read them all in order, or why one cannot be used."""
         for file in self._files:
             for line in file.decoded(0, len(file)):
-                yield line if isinstance(line, Flaw) else self._layout.read(line)
+                match line:
+                    case Flaw():
+                        yield line
+                    case _:
+                        yield self._layout.read(line)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line of a sample."""
@@ -167,7 +171,11 @@ class PairSamples:
     def samples(self) -> Iterator[Sample | Flaw]:
         """Read them all in order, or why one cannot be used."""
         for row in self._pairs.rows(0, len(self._pairs)):
-            yield row if isinstance(row, Flaw) else Asked(row.source, row.target)
+            match row:
+                case Flaw():
+                    yield row
+                case _:
+                    yield Asked(row.source, row.target)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line of a sample."""
@@ -187,8 +195,9 @@ class Layout(NamedTuple):
     def read(self, line: str) -> Sample | Flaw:
         """Read one line."""
         value = json_object(line)
-        if isinstance(value, Flaw):
-            return value
+        match value:
+            case Flaw():
+                return value
         flaw = next(filter(None, (self._why_not(value, name) for name in self.names)), None)
         if flaw is not None:
             return flaw

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import final
 
 from etude.base.says import Say
-from etude.model.losses import LossConfig
 from etude.tasks.best_lines import BestLines, check_best
 from etude.tasks.hf.build import build_task
 from etude.tasks.hf.config import HfRun
@@ -13,6 +12,7 @@ from etude.tasks.hf.data import Samples, prepare
 from etude.tasks.hf.flags import FLAGS
 from etude.tasks.hf.folder import HfParts, stored_parts
 from etude.tasks.hf.task import HfTask
+from etude.tasks.parts import is_own_loss
 from etude.tasks.task_type import Kept, Predictor, TaskType
 from etude.tasks.transformers_library import write_model
 from etude.train.task import Task
@@ -39,7 +39,7 @@ class HfType(TaskType[HfRun, HfParts]):
 
     def counts_all_targets(self, config: HfRun) -> bool:
         """Whether the loss is Etude's own."""
-        return isinstance(config.loss, LossConfig)
+        return is_own_loss(config)
 
     def check_flags(self, given: Mapping[str, object]) -> None:
         """Refuse a number of predictions that no beam gives."""
@@ -47,14 +47,17 @@ class HfType(TaskType[HfRun, HfParts]):
 
     def predictor(self, task: Task) -> Predictor:
         """Answers lines."""
-        assert isinstance(task, HfTask)
-        return BestLines(task, widen=task.widen)
+        return BestLines(task, widen=_own(task).widen)
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write what the library's `from_pretrained` reads."""
         del kept
-        assert isinstance(task, HfTask)
-        return write_model(task.model, task.tokenizer, folder)
+        return write_model(_own(task).model, _own(task).tokenizer, folder)
+
+
+def _own(task: Task) -> HfTask:
+    assert isinstance(task, HfTask)  # no other is made of such a config
+    return task
 
 
 HF = HfType()

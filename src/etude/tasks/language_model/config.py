@@ -1,7 +1,7 @@
 """What a config says of a language model: how it completes, what text it learns from, and how that comes in batches."""
 
 import math
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self, cast, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -162,9 +162,9 @@ class TextDataConfig(DataSection):
     @field_validator("train")
     @classmethod
     def _is_drawn_from(cls, value: object) -> object:
-        parts = [part for part in value if isinstance(part, WeighedText)] if isinstance(value, tuple) else []
-        if parts and all(part.weight == 0 for part in parts):
-            raise ValueError("must have a part whose weight is more than 0")
+        match value:
+            case (WeighedText(), *_) if all(part.weight == 0 for part in cast("tuple[WeighedText, ...]", value)):
+                raise ValueError("must have a part whose weight is more than 0")
         return value
 
     @property
@@ -191,9 +191,9 @@ class TextRun(TokensConfig):
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
-        several = isinstance(self.tokenizer, TokenizerPair)
-        if several:
-            raise ValueError("tokenizer must be one for all text, but has a source and a target")
+        match self.tokenizer:
+            case TokenizerPair():
+                raise ValueError("tokenizer must be one for all text, but has a source and a target")
         return self
 
     @model_validator(mode="after")

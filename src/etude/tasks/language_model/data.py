@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
@@ -104,7 +104,7 @@ class Texts(Data[TextProcessor]):
         return self._feed(
             _weighed(self.splits[split].tables, weights),
             batches.training(config, config.data.workers, say),
-            varying_block=isinstance(config.data.block_size, ScheduleSection),
+            varying_block="data.block_size" in self._planned(),
         )
 
     def _evaluation_feed(self, split: str, say: Say) -> TextFeed:
@@ -132,10 +132,10 @@ class Texts(Data[TextProcessor]):
     def _planned(self) -> dict[str, ScheduleSection]:
         """What the batches of an epoch are planned by and a schedule drives, by key."""
         train, data = self.config.train, self.config.data
-        found: dict[str, object] = {**batches.size_schedule(train), "data.block_size": data.block_size}
+        found: dict[str, object] = {"data.block_size": data.block_size}
         if train.overfit is None:
             found |= {f"data.train.{number}.weight": weight for number, (_, weight) in enumerate(entries(self.config))}
-        return {key: value for key, value in found.items() if isinstance(value, ScheduleSection)}
+        return batches.size_schedule(train) | batches.scheduled(found)
 
 
 def _weighed(tables: list[TextTable], weights: Sequence[float]) -> TextTable | list[Weighed]:
@@ -155,10 +155,11 @@ def _scheduled(feed: TextFeed, key: str, spec: ScheduleSection) -> ScheduledValu
 
 def entries(config: TextRun) -> list[tuple[TextField | None, Weight]]:
     """What is trained on: one corpus, or the paths and weights of a mixture."""
-    train = config.data.train
-    if isinstance(train, tuple) and isinstance(train[0], WeighedText):
-        return [(part.path, part.weight) for part in train if isinstance(part, WeighedText)]
-    return [(train, 1.0)]
+    match config.data.train:
+        case (WeighedText(), *_) as parts:
+            return [(part.path, part.weight) for part in cast("tuple[WeighedText, ...]", parts)]
+        case paths:
+            return [(paths, 1.0)]
 
 
 def prepare(config: TextRun, splits: Sequence[str], say: Say, processor: TextProcessor | None = None) -> Texts:
@@ -235,11 +236,12 @@ class _Preparation:
         """The documents that a key names. Raises ConfigError where it names none."""
         if paths is None:
             raise ConfigError(f"{key} is not set: name a file or folder of text, as in --{key} texts/.")
-        if isinstance(paths, tuple) and isinstance(paths[0], WeighedText):
-            raise ConfigError(f"{key} must be files or folders: a mixture is for data.train.")
+        match paths:
+            case (WeighedText(), *_):
+                raise ConfigError(f"{key} must be files or folders: a mixture is for data.train.")
         data = self._config.data
         return open_texts(
-            paths,
+            cast("Path | str | tuple[Path, ...]", paths),
             field=data.text,
             separator=data.document_separator,
             cache=self._cache,
@@ -250,4 +252,8 @@ class _Preparation:
 
 def _constant(value: Weight, otherwise: float) -> float:
     """A number, or what stands for a schedule until its first epoch begins."""
-    return otherwise if isinstance(value, ScheduleSection) else float(value)
+    match value:
+        case ScheduleSection():
+            return otherwise
+        case number:
+            return float(number)

@@ -147,13 +147,14 @@ def _llama(model: Decoder, weights: Mapping[str, Tensor], order: list[int]) -> A
     return _made(library.LlamaForCausalLM, shape, names | _head(config, weights, order))
 
 
-def _expressible(config: DecoderConfig, family: str, needed: Mapping[str, Any]) -> None:
+def _expressible(config: DecoderConfig, family: str, needed: Mapping[str, object]) -> None:
     for key, value in needed.items():
-        if getattr(config, key) != value:
-            raise _refused(key, getattr(config, key), family, value)
+        given = vars(config)[key]
+        if given != value:
+            raise _refused(key, given, family, value)
 
 
-def _refused(key: str, value: Any, family: str, needed: Any) -> ConfigError:
+def _refused(key: str, value: object, family: str, needed: object) -> ConfigError:
     given, wanted = (json.dumps(one) for one in (value, needed))
     return ConfigError(
         f"model.{key} = {given} cannot be exported: its positions make it a {family} of transformers, which has "

@@ -98,13 +98,17 @@ class LanguageModelTask(Task):
         self.model = model
         self.config = config or LanguageModelConfig()
         self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=IGNORED)
-        self.plain_loss = plain_loss(self.loss, IGNORED)
         self.tokenizer = tokenizer
         self.start = start
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """What the configs of model and loss give as schedules."""
         return scheduled_values(self.model, self.loss)
+
+    @property
+    def plain_loss(self) -> LossFunction:
+        """What evaluation reports."""
+        return plain_loss(self.loss, IGNORED)
 
     def rate_multipliers(self) -> dict[str, float]:
         """Factors of the learning rate by the task's parameter names, where the model has some (mup)."""
@@ -113,7 +117,11 @@ class LanguageModelTask(Task):
 
     def parameters_told(self) -> str:
         """How large the model is, and what it costs to train where that is known, as a run begins with it."""
-        operations = flops_per_token(self.model, getattr(self.model, "window", 1))
+        match self.model:
+            case Decoder() as decoder:
+                operations = flops_per_token(decoder, decoder.window)
+            case other:
+                operations = flops_per_token(other, 1)
         cost = "" if operations is None else f", {operations / 1e6:,.3g} MFLOP to train on a token"
         return f"{count_parameters(self.model)}{cost}"
 
@@ -160,8 +168,7 @@ class LanguageModelTask(Task):
     def validation_step(self, batch: TextBatch, *, hiddens: Any = None) -> StepOutput:
         """The plain cross entropy, and the metrics."""
         hidden, state = self._hidden(batch, hiddens)
-        plain = isinstance(self.loss, CrossEntropy | CrossEntropyWithZ)
-        loss = self._loss(self.plain_loss if plain else self.loss, hidden, batch, padded=False)
+        loss = self._loss(self.plain_loss, hidden, batch, padded=False)
         first = first_term(loss)
         if "perplexity" in self.metrics:
             self.metrics["perplexity"].update(first.sum, first.count)
@@ -177,42 +184,32 @@ class LanguageModelTask(Task):
 
     def _hidden(self, batch: TextBatch, hiddens: Any) -> tuple[Tensor, Any]:
         """The last hidden layer, or the logits of a model of the user's own, and the state to hand on."""
-        if isinstance(self.model, Decoder):
-            return self.model.hidden(batch.inputs, batch.documents, batch.positions), None
-        if isinstance(self.model, Recurrent):
-            hidden, state = self.model.hidden(batch.inputs, hiddens, documents_BT=batch.documents)
-            return hidden, None if batch.documents is not None else state
-        return self.model(batch.inputs), None
+        match self.model:
+            case Decoder() as decoder:
+                return decoder.hidden(batch.inputs, batch.documents, batch.positions), None
+            case Recurrent() as recurrent:
+                hidden, state = recurrent.hidden(batch.inputs, hiddens, documents_BT=batch.documents)
+                return hidden, None if batch.documents is not None else state
+            case own:
+                return own(batch.inputs), None
 
     def _loss(self, loss: LossFunction, hidden: Tensor, batch: TextBatch, *, padded: bool) -> Terms:
-        targets_BT = batch.targets
-        if isinstance(self.model, Decoder | Recurrent):
-            weight_VM = self._output(padded=padded)
-            if isinstance(loss, CrossEntropy | CrossEntropyWithZ):
-                return loss.from_hidden(hidden, weight_VM, targets_BT, count=batch.tokens)
-            hidden = nn.functional.linear(hidden, weight_VM)
-        elif isinstance(loss, CrossEntropy | CrossEntropyWithZ):
-            return loss(hidden, targets_BT, count=batch.tokens)
-        return loss_of(loss, hidden, targets_BT, batch.tokens)
-
-    def _output(self, *, padded: bool) -> Tensor:
-        """The output matrix; `padded` with the rows that `model.vocabulary_multiple` added."""
-        model: Any = self.model
-        weight: Tensor = model.output_weight
-        return weight if padded or weight.size(0) == model.vocabulary else weight[: model.vocabulary]
+        match self.model, loss:
+            case ((Decoder() | Recurrent() as model), (CrossEntropy() | CrossEntropyWithZ() as fused)):
+                weight_VM = _output(model, padded=padded)
+                return fused.from_hidden(hidden, weight_VM, batch.targets, count=batch.tokens)
+            case ((Decoder() | Recurrent() as model), _):
+                hidden = nn.functional.linear(hidden, _output(model, padded=padded))
+        return loss_of(loss, hidden, batch.targets, batch.tokens)
 
     def _right(self, hidden: Tensor, batch: TextBatch) -> Tensor:
         """How many targets are the likeliest token."""
         targets_N = batch.targets.flatten()
-        if not isinstance(self.model, Decoder | Recurrent):
-            return (hidden.flatten(0, 1).argmax(-1) == targets_N).sum()
-        weight_VM = self._output(padded=False)
-        rows = max(1, LOGITS_AT_A_TIME // weight_VM.size(0))
-        right = targets_N.new_zeros(())
-        parts = zip(torch.split(hidden.flatten(0, 1), rows), torch.split(targets_N, rows), strict=True)
-        for part_NM, some_N in parts:
-            right += (nn.functional.linear(part_NM, weight_VM).argmax(-1) == some_N).sum()
-        return right
+        match self.model:
+            case Decoder() | Recurrent() as model:
+                return _right_of(hidden, _output(model, padded=False), targets_N)
+            case _:
+                return (hidden.flatten(0, 1).argmax(-1) == targets_N).sum()
 
     def predict_step(self, batch: TextBatch) -> list[list[Generated]]:
         """Completions of the rows of `batch`, as they stand."""
@@ -283,3 +280,19 @@ class LanguageModelTask(Task):
             yield
         finally:
             self.train(was_training)
+
+
+def _output(model: Decoder | Recurrent, *, padded: bool) -> Tensor:
+    """The output matrix; `padded` with the rows that `model.vocabulary_multiple` added."""
+    weight_VM = model.output_weight
+    return weight_VM if padded or weight_VM.size(0) == model.vocabulary else weight_VM[: model.vocabulary]
+
+
+def _right_of(hidden_BTM: Tensor, weight_VM: Tensor, targets_N: Tensor) -> Tensor:
+    """How many targets are the likeliest token, with few logits at a time."""
+    rows = max(1, LOGITS_AT_A_TIME // weight_VM.size(0))
+    right = targets_N.new_zeros(())
+    parts = zip(torch.split(hidden_BTM.flatten(0, 1), rows), torch.split(targets_N, rows), strict=True)
+    for part_NM, some_N in parts:
+        right += (nn.functional.linear(part_NM, weight_VM).argmax(-1) == some_N).sum()
+    return right

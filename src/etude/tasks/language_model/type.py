@@ -7,7 +7,6 @@ from typing import Any, final
 from etude.base.errors import ConfigError
 from etude.base.says import Say
 from etude.model.decoder import Decoder
-from etude.model.losses import LossConfig
 from etude.tasks.best_lines import BestLines
 from etude.tasks.language_model.build import build_task
 from etude.tasks.language_model.config import MODELS, TextRun
@@ -17,6 +16,7 @@ from etude.tasks.language_model.predictor import Completions, check_together
 from etude.tasks.language_model.processor import TextProcessor
 from etude.tasks.language_model.task import LanguageModelTask
 from etude.tasks.own_form import write_own_form
+from etude.tasks.parts import is_own_loss
 from etude.tasks.task_type import Kept, Predictor, TaskType
 from etude.tasks.transformers_library import write_model
 from etude.train.task import Task
@@ -53,7 +53,7 @@ class LanguageModelType(TaskType[TextRun, TextProcessor]):
 
     def counts_all_targets(self, config: TextRun) -> bool:
         """Whether the loss is Etude's own."""
-        return isinstance(config.loss, LossConfig)
+        return is_own_loss(config)
 
     def check_flags(self, given: Mapping[str, object]) -> None:
         """Refuse flags that contradict each other."""

@@ -130,8 +130,7 @@ class Pairs(Data[PairProcessor]):
         train, data = self.config.train, self.config.data
         found = batches.size_schedule(train)
         if train.overfit is None:
-            limits = {"data.max_difficulty": data.max_difficulty, "data.max_length": data.max_length}
-            found |= {key: limit for key, limit in limits.items() if isinstance(limit, ScheduleSection)}
+            found |= batches.scheduled({"data.max_difficulty": data.max_difficulty, "data.max_length": data.max_length})
         return found
 
     def _cut_by_difficulty(self) -> bool:
@@ -143,18 +142,17 @@ class Pairs(Data[PairProcessor]):
     def _curriculum(self, split: PairSplit) -> Curriculum | None:
         """Which pairs an epoch takes, and in which order; None where it is all of them, shuffled."""
         data, table = self.config.data, split.table
-        limits = {"max_difficulty": data.max_difficulty} if data.max_difficulty is not None else {}
-        if isinstance(data.max_length, ScheduleSection):
-            limits["max_length"] = data.max_length
+        moving = batches.scheduled({"max_difficulty": data.max_difficulty, "max_length": data.max_length})
         longer, ease = pair_measures(table)
         measures: dict[str, Measure] = {"max_length": longer}
         if data.difficulty is not None:  # also where nothing goes by it yet: a wrong column is found at once
             numbers = difficulties(split.source, data.difficulty, table, self.config.run.dir / CACHE)
             ease = measures["max_difficulty"] = numbers.view(np.ndarray).__getitem__
-        if not limits and data.order == "shuffled":
+        # What a schedule drives begins as wide as it comes; a constant length has left its samples out already.
+        first = {} if data.max_difficulty is None else {"max_difficulty": data.max_difficulty}
+        first |= {name: inf if name == "max_difficulty" else data.longest or inf for name in moving}
+        if not first and data.order == "shuffled":
             return None
-        widest = {"max_length": data.longest or inf, "max_difficulty": inf}
-        first = {name: widest[name] if isinstance(limit, ScheduleSection) else limit for name, limit in limits.items()}
         return Curriculum(
             len(table),
             seed=self.config.run.seed,
@@ -163,19 +161,24 @@ class Pairs(Data[PairProcessor]):
             ease=ease,
             kind=data.order,
             easy_epochs=data.easy_first_epochs,
-            varying=any(isinstance(limit, ScheduleSection) for limit in limits.values()),
+            varying=bool(moving),
         )
 
     # -- what stands beside them ---------------------------------------------------------------------------------------
 
     def attend(self, task: Task, *, judged: str = "val") -> None:
         """Let evaluation compare with the raw texts, and find now the sample that a model has no position for."""
-        if isinstance(self.config.model, TransformerConfig):
-            self._check_lengths(self.config.model)
-        if isinstance(task, TranslationTask):
-            for name, split in {"val": judged, "test": "test"}.items():
-                if "train" in self.splits or split in self.splits:
-                    task.use_references(name, self._held(split).references)
+        match self.config.model:
+            case TransformerConfig() as model:
+                self._check_lengths(model)
+        match task:
+            case TranslationTask():
+                self._give_references(task, judged)
+
+    def _give_references(self, task: TranslationTask, judged: str) -> None:
+        for name, split in {"val": judged, "test": "test"}.items():
+            if "train" in self.splits or split in self.splits:
+                task.use_references(name, self._held(split).references)
 
     def beside(self, split: str, batch: object) -> Columns:
         """Each sample's number in its files, and its raw texts."""

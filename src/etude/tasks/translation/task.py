@@ -75,7 +75,6 @@ class TranslationTask(Task):
         self.model = model
         self.config = config or TranslationConfig()
         self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=PAD)
-        self.plain_loss = plain_loss(self.loss, PAD)
         self.source_tokenizer = source_tokenizer
         self.target_tokenizer = target_tokenizer
         self._references: dict[str, References] = {}
@@ -98,6 +97,11 @@ class TranslationTask(Task):
     def scheduled_values(self) -> list[ScheduledValue]:
         """What the configs of model and loss give as schedules."""
         return scheduled_values(self.model, self.loss)
+
+    @property
+    def plain_loss(self) -> LossFunction:
+        """What evaluation reports."""
+        return plain_loss(self.loss, PAD)
 
     @property
     def searches(self) -> bool:
@@ -214,16 +218,15 @@ class TranslationTask(Task):
 
     def _loss(self, loss: LossFunction, batch: PairBatch) -> Terms:
         inputs_BT, targets_BT = batch.target[:, :-1], batch.target[:, 1:]
-        if isinstance(loss, (CrossEntropy, CrossEntropyWithZ)):
-            if isinstance(self.model, Transformer):
-                hidden_BTM = self.model.hidden(batch.source, inputs_BT)
-                return loss.from_hidden(hidden_BTM, self.model.output_weight, targets_BT, count=batch.tokens)
-            return loss(self.model(batch.source, inputs_BT), targets_BT, count=batch.tokens)
-        return loss_of(loss, self.model(batch.source, inputs_BT), targets_BT, batch.tokens)
+        match self.model, loss:
+            case Transformer() as model, CrossEntropy() | CrossEntropyWithZ() as fused:
+                hidden_BTM = model.hidden(batch.source, inputs_BT)
+                return fused.from_hidden(hidden_BTM, model.output_weight, targets_BT, count=batch.tokens)
+            case model, _:
+                return loss_of(loss, model(batch.source, inputs_BT), targets_BT, batch.tokens)
 
     def _evaluated(self, batch: PairBatch) -> Terms:
-        plain = isinstance(self.loss, (CrossEntropy, CrossEntropyWithZ))
-        loss = self._loss(self.plain_loss if plain else self.loss, batch)
+        loss = self._loss(self.plain_loss, batch)
         if "perplexity" in self.metrics:
             first = first_term(loss)
             self.metrics["perplexity"].update(first.sum, first.count)

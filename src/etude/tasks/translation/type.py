@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import final
 
 from etude.base.says import Say
-from etude.model.losses import LossConfig
 from etude.tasks.best_lines import BestLines, check_best
 from etude.tasks.own_form import write_own_form
+from etude.tasks.parts import is_own_loss
 from etude.tasks.task_type import Kept, Predictor, TaskType
 from etude.tasks.translation.build import build_task
 from etude.tasks.translation.config import TranslationRun
@@ -43,7 +43,7 @@ class TranslationType(TaskType[TranslationRun, PairProcessor]):
 
     def counts_all_targets(self, config: TranslationRun) -> bool:
         """Whether the loss is Etude's own."""
-        return isinstance(config.loss, LossConfig)
+        return is_own_loss(config)
 
     def check_flags(self, given: Mapping[str, object]) -> None:
         """Refuse a number of predictions that no beam gives."""
