@@ -68,7 +68,7 @@ def test_the_shell_works_without_home_and_in_the_c_locale():
     done = subprocess.run(words, env={"LC_ALL": "C", "PATH": os.environ["PATH"]}, capture_output=True, check=False)
 
     assert done.returncode == 5
-    assert done.stderr == b"etude: nirgends-\\udcff is no folder; etude runs DIR lists the runs in DIR.\n"
+    assert done.stderr == b"etude: nirgends-\\udcff is not a folder; etude runs DIR lists the runs in DIR.\n"
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
@@ -129,7 +129,7 @@ def test_a_word_of_the_design_that_is_not_there_yet_is_told_of_in_one_line(word,
     assert code == 2
     assert (
         capsys.readouterr().err
-        == f'etude: "etude {word}" is planned, and not in this version; etude --help lists what is.\n'
+        == f'etude: "etude {word}" is planned, but not in this version; etude --help lists the verbs.\n'
     )
 
 
@@ -189,7 +189,7 @@ def test_control_characters_in_an_error_are_escaped(ended_by):
 def test_what_nobody_foresaw_is_one_line_without_a_traceback(ended_by):
     code, out, told = ended_by(ZeroDivisionError("division\nby zero"))
 
-    assert (code, out, told) == (1, "", "etude: ZeroDivisionError: division by zero (--debug shows where)\n")
+    assert (code, out, told) == (1, "", "etude: ZeroDivisionError: division by zero (--debug shows the traceback)\n")
 
 
 def test_debug_shows_the_traceback(ended_by):

@@ -133,7 +133,7 @@ def test_the_start_tells_parameters_and_operations(changes, told, place, capsys)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Data:"))
     assert "parameters, " in line
     assert "without embeddings" in line
-    assert f"{told(vocabulary) / 1e6:,.3g} MFLOP to train on a token" in line
+    assert f"{told(vocabulary) / 1e6:,.3g} MFLOP per training token" in line
 
 
 RESUMED = {

@@ -163,5 +163,5 @@ def test_more_of_a_metric_that_is_known_for_it_is_better_unless_the_mode_is_give
 
 
 def test_a_whole_number_follows_no_validation():
-    with pytest.raises(ConfigError, match="x must be a schedule that follows no validation, but is plateau"):
+    with pytest.raises(ConfigError, match="x must be a schedule that does not follow validations, but is plateau"):
         bind_whole(ADAPTER.validate_python({"schedule": "plateau", "peak": 4.0}), RUN, key="x")

@@ -22,10 +22,10 @@ BAD_LINES = [
     ("a.tsv", HEAD + b" \xc2\xa0\ta\n", 2, "the source is empty"),
     ("a.jsonl", b'{"source": "a", "target": "b"}\n{"source"\n', 2, "invalid JSON (Expecting ':' delimiter)"),
     ("a.jsonl", b"[" * 100_000, 1, "invalid JSON (nested too deeply or a number too long)"),
-    ("a.jsonl", b'["a", "b"]\n', 1, "the line is no JSON object"),
+    ("a.jsonl", b'["a", "b"]\n', 1, "the line is not a JSON object"),
     ("a.jsonl", b'{"source": "a"}\n', 1, 'there is no field "target"'),
-    ("a.jsonl", b'{"source": "a", "target": 3}\n', 1, 'the field "target" is no string'),
-    ("a.jsonl", b'{"source": null, "target": "a"}\n', 1, 'the field "source" is no string'),
+    ("a.jsonl", b'{"source": "a", "target": 3}\n', 1, 'the field "target" is not a string'),
+    ("a.jsonl", b'{"source": null, "target": "a"}\n', 1, 'the field "source" is not a string'),
     ("a.jsonl", b'{"source": "\\ud800", "target": "a"}\n', 1, 'the field "source" holds half a surrogate pair'),
     ("a.jsonl", b"\n", 1, "invalid JSON (Expecting value)"),
 ]

@@ -98,7 +98,7 @@ def test_a_damaged_or_foreign_table_is_made_again_and_said(tmp_path, damage):
     again = prepare_pairs(source, BYTES, tmp_path / "cache", notice=heard.append)
 
     assert content_of(again.folder) == whole
-    assert heard == [f"The prepared data in {table.folder} is damaged or foreign: it is prepared again."]
+    assert heard == [f"The prepared data in {table.folder} is damaged or foreign: Etude prepares it again."]
 
 
 PROGRAM = """

@@ -41,7 +41,7 @@ def test_a_damaged_table_is_made_again_and_said(tmp_path, damage):
     again = prepare_texts(corpus, BYTES, tmp_path / "cache", notice=heard.append)
 
     assert content_of(again.folder) == whole
-    assert heard == [f"The prepared data in {tables.folder} is damaged or foreign: it is prepared again."]
+    assert heard == [f"The prepared data in {tables.folder} is damaged or foreign: Etude prepares it again."]
 
 
 PROGRAM = """

@@ -25,7 +25,7 @@ def test_a_folder_is_read_recursively_in_the_order_of_its_paths_and_without_what
     documents = read(open_texts(tmp_path, notice=heard.append))
 
     assert [text for _, _, text in documents] == [f"text of {name}" for name in ("a/y.md", "a/z.py", "a.rst", "b.txt")]
-    assert heard == [f"1 files in {tmp_path} are no text and are left out (.png)."]
+    assert heard == [f"1 files in {tmp_path} are not text and are left out (.png)."]
 
 
 def test_a_list_is_read_in_its_order_and_a_named_file_may_be_called_anything(tmp_path):
@@ -124,9 +124,9 @@ GOOD = '{"text": "good"}\n'
             "the compressed file is cut short",
         ),
         ("t.txt.gz", b"no gzip", 1, "the compressed file is damaged"),
-        ("t.jsonl", f"{GOOD}{GOOD}[1]\n".encode(), 3, "the line is no JSON object"),
+        ("t.jsonl", f"{GOOD}{GOOD}[1]\n".encode(), 3, "the line is not a JSON object"),
         ("t.jsonl", f'{GOOD}{{"body": "x"}}\n'.encode(), 2, 'there is no field "text"'),
-        ("t.jsonl", f'{GOOD}{{"text": 1}}\n'.encode(), 2, 'the field "text" is no string'),
+        ("t.jsonl", f'{GOOD}{{"text": 1}}\n'.encode(), 2, 'the field "text" is not a string'),
         ("t.jsonl", f'{GOOD}{{"text": ""}}\n'.encode(), 2, "the document is empty"),
         ("t.jsonl", f'{GOOD}{{"text": "\\ud800"}}\n'.encode(), 2, 'the field "text" holds half a surrogate pair'),
         ("t.jsonl", f"{GOOD}\n".encode(), 2, "invalid JSON (Expecting value)"),

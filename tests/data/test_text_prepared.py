@@ -209,7 +209,9 @@ def test_a_tokenizer_learns_from_an_even_sample_of_a_huge_corpus_and_says_so(tmp
         CharConfig(), open_texts(tmp_path / "texts"), tmp_path / "cache", notice=heard.append
     )
 
-    assert heard == [f"The tokenizer learns from every 3rd piece of {tmp_path}/texts/0.txt and 9 more, evenly spread."]
+    assert heard == [
+        f"The tokenizer is trained on every 3rd piece of {tmp_path}/texts/0.txt and 9 more, evenly spread."
+    ]
     assert [bool(tokenizer.encode(letter) != [1]) for letter in "abcdefghij"] == [n % 3 == 0 for n in range(10)]
 
 

@@ -106,7 +106,7 @@ BAD = {
     "no json": (b"{", "invalid JSON"),
     "no object": (b"[]", "no JSON object"),
     "no field": (b'{"prompt": "a"}', 'there is no field "answer"'),
-    "a number": (b'{"prompt": "a", "answer": 3}', 'the field "answer" is no string'),
+    "a number": (b'{"prompt": "a", "answer": 3}', 'the field "answer" is not a string'),
     "empty": (b'{"prompt": "a", "answer": " "}', "the answer is empty"),
     "half a character": (b'{"prompt": "a", "answer": "\\ud800"}', "half a surrogate pair"),
     "no text": (b'{"prompt": "\xff", "answer": "b"}', "invalid UTF-8"),

@@ -235,7 +235,7 @@ def _standing(loaded: Loaded[Config], folder: Path) -> str:
     """Whether the run is new, goes on, or cannot be written."""
     if (folder / CONFIG).is_file():
         notes = " ".join(compare(loaded, folder))
-        return "which is there already: training goes on" + (f" ({notes})" if notes else "")
+        return "which exists: training resumes" + (f" ({notes})" if notes else "")
     _check_writable(folder)
     return "which is new"
 
@@ -244,7 +244,7 @@ def _check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made."""
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise StorageError(f"The run folder {folder} cannot be made: {above} is no folder that can be written.")
+        raise StorageError(f"The run folder {folder} cannot be created: {above} is not a writable folder.")
 
 
 def _wait_for(device: torch.device) -> None:

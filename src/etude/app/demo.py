@@ -35,7 +35,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         remove(folder)
     train = [sys.executable, "-m", "etude", "train", str(CONFIG), "--run.name", NAME, "--run.dir", arguments.dir]
     if is_finished(folder) and not overrides:
-        say(f"The demo's run in {folder} is finished; --fresh removes it and begins again.")
+        say(f"The demo's run in {folder} is finished; --fresh removes it and starts over.")
     elif code := trained([*train, *overrides], folder):
         return code
     metrics = measured(folder)
@@ -55,9 +55,9 @@ def remove(folder: Path) -> None:
     if not folder.exists():
         return
     if not (folder / "config.toml").is_file():
-        raise RefusedError(f"{folder} is no run folder, and is left alone; give another --dir.")
+        raise RefusedError(f"{folder} is not a run folder, so it stays; give another --dir.")
     if state(folder) == RUNNING:
-        raise RefusedError(f"The run in {folder} is going on; stop it first.")
+        raise RefusedError(f"The run in {folder} is running; stop it first.")
     from etude.app.runs.folder import remove_tree
 
     remove_tree(folder)
@@ -81,8 +81,8 @@ def tell_of_death(folder: Path) -> None:
     if is_terminal(sys.stderr):
         sys.stderr.write(f"\n{SHOW_CURSOR}")
     say(
-        f"\n*** kill -9: the training process is dead, somewhere behind step {step:,}. ***\n"
-        f"*** The same command goes on from its newest checkpoint, of step {kept:,}. ***\n"
+        f"\n*** kill -9: the training process died somewhere after step {step:,}. ***\n"
+        f"*** The same command resumes from the newest checkpoint, step {kept:,}. ***\n"
     )
 
 
@@ -132,7 +132,7 @@ def measured(folder: Path) -> Mapping[str, Any]:
     row = last_row(folder / METRICS)
     if "test/bleu" in row and (folder / "outputs" / "test.txt").is_file():
         return row
-    say("\nTesting on values that training never saw ...")
+    say("\nTesting on values never seen in training ...")
     from etude.app.runs.run import Run
 
     return Run(folder, say=say).test()
@@ -143,7 +143,7 @@ def scores(metrics: Mapping[str, float | None]) -> str:
     names = {"test/bleu": "BLEU", "test/chrf": "chrF"}
     values = {name: metrics.get(key) for key, name in names.items()}
     found = ", ".join(f"test {name} {value:.1f}" for name, value in values.items() if value is not None)
-    return f"On values that training never saw: {found}."
+    return f"On values never seen in training: {found}."
 
 
 def translations(folder: Path) -> str:
@@ -166,7 +166,7 @@ def farewell(folder: Path) -> str:
     """Where the run lies, and what to do next."""
     etude, place, parent = command(), shell_word(folder), shell_word(folder.parent)
     return (
-        f"The run lies in {folder}. Next:\n"
+        f"The run is in {folder}. Next:\n"
         f'  echo "The train to Lima leaves at 7:45 p.m." | {etude} predict {place}\n'
         f"  {etude} train {shell_word(CONFIG)} --data.train MY.tsv --data.val MY_VAL.tsv --run.name mine\n"
         f"  {etude} runs {parent}"

@@ -24,7 +24,7 @@ def export(run: str | Path, folder: str | Path, *, weights: str = BEST, allow_co
 def check_place(folder: Path) -> None:
     """Refuse a folder that holds something. Raises ConfigError."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already and not empty: give a new folder.")
+        raise ConfigError(f"{folder} exists and is not empty: give a new folder.")
 
 
 def whole(folder: Path, write: Callable[[Path], str]) -> str:

@@ -16,9 +16,11 @@ from etude.app.stages.table import stages_of
 from etude.base.config.loading import Loaded
 from etude.base.says import Say
 from etude.callbacks.config import build_loggers, build_progress
+from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.tasks.own import task_type
 from etude.tasks.task_type import SKIPPED, TOKENIZERS
+from etude.train.config import TrainConfig
 from etude.train.fit import Job, Result, as_durations
 from etude.train.length import expect
 from etude.train.lock import claimed
@@ -58,16 +60,17 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     validated = "train" if config.train.overfit is not None else "val"
     val = data.feed(validated, say=say) if validated in data.splits else None
     say(f"Run folder: {folder}")
-    say(f"Data: {data.told()}; {task.parameters_told()}; {feed.batches:,} batches an epoch.")
+    say(f"Data: {data.told()}; {task.parameters_told()}; {feed.batches:,} batches per epoch.")
+    say(_tokens_told(config.train, feed))
     if data.skipped:
-        say(f"{data.skipped} bad samples are left out; skipped.jsonl lists them.")
+        say(f"{data.skipped} bad samples were left out; skipped.jsonl lists them.")
     terms = build_terms(config, task)
     planned = data.scheduled_values(feed)
     if planned:
         expect(feed, planned, as_durations(config.train.max_duration), config.train.accumulate)
         say(
-            f"Epochs differ with {' and '.join(value.key for value in planned)}: an average one has {feed.batches:,} "
-            f"batches and {feed.samples:,} samples. What reaches to the end of the run follows this estimate."
+            f"Epochs differ with {' and '.join(value.key for value in planned)}: on average {feed.batches:,} "
+            f"batches and {feed.samples:,} samples. Schedules to the end of the run use this estimate."
         )
     job = Job(
         task=task,
@@ -92,3 +95,14 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         feeds["val"] = lambda: data.feed(validated, say=say)
     job.after = lambda result: save_rest(job, result, feeds, data)
     return job
+
+
+def _tokens_told(train: TrainConfig, feed: Feed) -> str:
+    """What "tokens" means in durations and metrics, and what in `batch_tokens`."""
+    counted = "" if feed.targets is None else f", {feed.targets:,.0f} per epoch"
+    held = "" if train.batch_tokens is None else f"; train.batch_tokens ({_shown_size(train)}) includes padding"
+    return f"Tokens: durations and metrics count targets, without padding{counted}{held}."
+
+
+def _shown_size(train: TrainConfig) -> str:
+    return f"{train.batch_tokens:,}" if isinstance(train.batch_tokens, int) else "by schedule"

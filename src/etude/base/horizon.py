@@ -53,5 +53,5 @@ class Horizon:
 
 def _known(count: float | None, what: str, duration: Duration, key: str) -> float:
     if not count:
-        raise ConfigError(f"{key} is {duration}, but {what} is not known ahead here; give {key} in steps.")
+        raise ConfigError(f"{key} is {duration}, but {what} is unknown here; give {key} in steps.")
     return count

@@ -37,7 +37,7 @@ def columns_of(task: Task, batch: object, outputs: object, first: int) -> dict[s
     for name, values in columns.items():
         if len(values) != count:
             raise ConfigError(
-                f"The outputs of {type(task).__name__} must hold one value a sample in every column, but {name!r} "
+                f"The outputs of {type(task).__name__} must hold one value per sample in every column, but {name!r} "
                 f"holds {len(values)} for {count} samples."
             )
     for name in ALWAYS:
@@ -61,7 +61,7 @@ def _count(task: Task, batch: object, columns: dict[str, list[object]]) -> int:
     count = task.batch_size(batch)
     if count is None:
         raise ConfigError(
-            f"The outputs of {type(task).__name__} cannot be saved: they do not tell how many samples a batch holds. "
+            f"The outputs of {type(task).__name__} cannot be saved: the number of samples in a batch is unknown. "
             f"Return StepOutput(loss, outputs=...), or define batch_size(batch)."
         )
     return count

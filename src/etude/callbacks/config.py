@@ -23,12 +23,12 @@ LOGGERS: dict[str, type[Section]] = {"mlflow": MlflowConfig, "wandb": WandbConfi
 
 
 class LogConfig(Section):
-    """How a run is shown while it goes, and where its scalars go beside `metrics.jsonl`."""
+    """How a run shows its progress, and where its scalars go besides `metrics.jsonl`."""
 
     progress: bool = True
     """Show progress: one live display on a terminal, plain lines elsewhere."""
     tensorboard: bool | Literal["auto"] = "auto"
-    """Write event files for TensorBoard; auto: where it is installed."""
+    """Write event files for TensorBoard; auto: if it is installed."""
     loggers: list[Annotated[MlflowConfig | WandbConfig | Imported, component(LOGGERS)]] = Field(default_factory=list)
     """Further loggers: "mlflow", "wandb", or a class by import path with `log(row)`, which may take the run folder as
     `folder`."""

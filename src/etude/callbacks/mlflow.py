@@ -23,11 +23,11 @@ class MlflowConfig(Section):
 
     type: Literal["mlflow"] = "mlflow"
     tracking_uri: Switch[str] = None
-    """Where runs are kept; unless given here or in MLFLOW_TRACKING_URI, a database in the run folder."""
+    """Where MLflow keeps runs; default: MLFLOW_TRACKING_URI, else a database in the run folder."""
     experiment: str = "etude"
-    """The experiment that the run belongs to; made where it is not there."""
+    """The experiment that the run belongs to; created if it does not exist."""
     run_name: Switch[str] = None
-    """What MLflow calls the run; the name of the run folder unless given."""
+    """Name of the run in MLflow; default: the name of the run folder."""
 
     def build(self, folder: Path | None) -> "MlflowLogger":
         """Make the logger. Raises ConfigError without a run folder."""

@@ -207,7 +207,7 @@ class SavedOutputs(Callback):
             self._table = None
             if not isinstance(error, StorageError):
                 raise
-            self._say(f"{error} The outputs of this pass are not saved; the run goes on.")
+            self._say(f"{error} The outputs of this pass are not saved; training continues.")
 
 
 Pass = Callable[[str, Feed, Callable[[object, object], None]], object]

@@ -20,11 +20,11 @@ class WandbConfig(Section):
     project: str = "etude"
     """The project that the run belongs to."""
     entity: Switch[str] = None
-    """Whose project it is."""
+    """Owner of the project."""
     run_name: Switch[str] = None
-    """What the run is called there; the name of the run folder unless given."""
+    """Name of the run there; default: the name of the run folder."""
     mode: Switch[Literal["online", "offline", "disabled"]] = None
-    """Unless given here or in WANDB_MODE, offline: files in the run folder, for `wandb sync`."""
+    """Default: WANDB_MODE, else offline: files in the run folder, for `wandb sync`."""
 
     def build(self, folder: Path | None) -> "WandbLogger":
         """Make the logger. Raises ConfigError without a run folder."""

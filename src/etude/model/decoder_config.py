@@ -78,22 +78,22 @@ class DecoderConfig(Section):
     heads: int = Field(4, ge=1)
     """Attention heads; they divide `d_model`."""
     kv_heads: int = Field(4, ge=1)
-    """Heads of keys and values, which divide `heads`; as many as those where not given (Ainslie et al. 2023)."""
+    """Heads of keys and values, which divide `heads`; default: `heads` (Ainslie et al. 2023)."""
     d_model: int = Field(256, ge=1)
     """Width of the residual stream."""
     feedforward: int = Field(704, ge=1)
-    """Width inside the feed-forward layers; where not given 4 x d_model, or 8/3 of it, up to a multiple of 64, where
+    """Width inside the feed-forward layers; default: 4 x d_model, or 8/3 of it, rounded up to a multiple of 64, if
     it is gated."""
     positions: Literal["learned", "rotary", "sinusoidal", "none"] = "rotary"
-    """Where a token stands: added learned vectors, rotated queries and keys, added sinusoids, or nothing told."""
+    """Position encoding: added learned vectors, rotated queries and keys, added sinusoids, or none."""
     max_positions: int = Field(1024, ge=1)
-    """Longest sequence of `learned` positions; generation looks back so many tokens."""
+    """Longest sequence of `learned` positions, and the window of generation in tokens."""
     rotary_base: float = Field(10_000.0, gt=1, allow_inf_nan=False)
-    """Of rotary positions: the slowest turn takes 2 pi times about so many tokens."""
+    """Base of rotary positions: the longest wavelength is about 2 pi times this, in tokens."""
     normalisation: Normalisation = "rms"
     """Layer norm, or rms, its form without mean and bias (Zhang and Sennrich 2019)."""
     norm: Literal["pre", "post"] = "pre"
-    """Normalise before each sublayer and at the end, or behind each sum."""
+    """Normalise before each sublayer and at the end, or after each sum."""
     activation: Activation = "swiglu"
     """Inside the feed-forward layers; swiglu is gated (Shazeer 2020), gelu_tanh GPT-2's approximation."""
     bias: bool = False
@@ -104,17 +104,17 @@ class DecoderConfig(Section):
     """Normalise queries and keys, which keeps scores small at high learning rates (Henry et al. 2020)."""
     vocabulary_multiple: int = Field(1, ge=1)
     """Round the rows of embedding and output up to a multiple, such as 64, for faster products on a GPU. The added
-    ones have a share in the training loss, none in evaluation, and are never predicted."""
+    rows take part in the training loss but not in evaluation, and are never predicted."""
     dropout: Rate = 0.0
-    """On embeddings and on what every sublayer adds."""
+    """Dropout on embeddings and on the output of every sublayer."""
     attention_dropout: Rate = 0.0
-    """On attention weights."""
+    """Dropout on attention weights."""
     activation_dropout: Rate = 0.0
-    """Inside the feed-forward layers."""
+    """Dropout inside the feed-forward layers."""
     embedding_dropout: Switch[Rate] = None
-    """On embeddings; as `dropout` where not given."""
+    """Dropout on embeddings; default: `dropout`."""
     layer_drop: Rate = 0.0
-    """Leave out each layer, whole, with this probability, batch by batch (Fan et al. 2020)."""
+    """Probability of leaving out each whole layer, per batch (Fan et al. 2020)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -25,10 +25,10 @@ Initialiser = Callable[[Tensor], object]
 
 
 class InitConfig(Section):
-    """`[init]`: how parameters begin."""
+    """`[init]`: initial values of parameters."""
 
     scheme: Scheme = "default"
-    """Each model's own; depth_scaled: what is added to the residual stream begins smaller in deeper models, as GPT-2's
+    """Each model's own; depth_scaled: what adds to the residual stream starts smaller in deeper models, as GPT-2's
     does (a decoder's own is that already); mup: a decoder whose best learning rate stays as its width grows (Yang et
     al. 2022)."""
     base_width: int = Field(128, ge=1)
@@ -118,7 +118,7 @@ def initialiser(spec: str | float, key: str = "init.weights") -> Initialiser:
         return _imported(spec, key)
     call = _CALL.fullmatch(spec.strip())
     if call is None or call[1] not in NAMED:
-        raise ConfigError(f"{key} names no initialiser: {spec!r}; {_known(call[1] if call else spec)}")
+        raise ConfigError(f"{key} is not an initialiser: {spec!r}; {_known(call[1] if call else spec)}")
     fill, arguments = NAMED[call[1]]
     if call[2] is not None:
         arguments = _arguments(call[2], len(arguments), spec, key)
@@ -183,7 +183,7 @@ def initialise(
 def _check_scheme(module: nn.Module, scheme: Scheme) -> None:
     if scheme == "mup" and not hasattr(module, "rate_multipliers"):
         raise ConfigError(
-            f'init.scheme = "mup" is known to decoders alone, but the model is a {type(module).__name__}; '
+            f'init.scheme = "mup" works only for decoders, but the model is a {type(module).__name__}; '
             'take "default", or model.type = "decoder".'
         )
     if scheme == "depth_scaled" and not (hasattr(module, "rate_multipliers") or any(_stacks(module))):

@@ -42,19 +42,19 @@ class RecurrentConfig(Section):
     d_model: int = Field(256, ge=1)
     """Width of the recurrent layers."""
     embedding_width: int = Field(256, ge=1)
-    """Width of the embeddings; as `d_model` where not given."""
+    """Width of the embeddings; default: `d_model`."""
     tie_output: bool = True
-    """The output layer is the embedding; where widths differ, a linear layer stands between."""
+    """The output layer shares the embedding; if widths differ, a linear layer connects them."""
     dropout: Rate = 0.0
-    """Between the layers, and before and behind them where these have no rate of their own."""
+    """Dropout between the layers, and before and after them unless set below."""
     embedding_dropout: Switch[Rate] = None
-    """On embeddings; as `dropout` where not given."""
+    """Dropout on embeddings; default: `dropout`."""
     output_dropout: Switch[Rate] = None
-    """On what the last layer gives; as `dropout` where not given."""
+    """Dropout on the output of the last layer; default: `dropout`."""
     variational: bool = False
-    """One dropout mask for all time steps of a row (Gal and Ghahramani 2016), instead of one for each."""
+    """One dropout mask for all time steps of a row (Gal and Ghahramani 2016), instead of one per step."""
     weight_drop: Rate = 0.0
-    """Dropout of the weights from state to state, one mask a batch (Merity et al. 2018)."""
+    """Dropout on the hidden-to-hidden weights, one mask per batch (Merity et al. 2018)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -190,7 +190,7 @@ class Recurrent(nn.Module):
             return self._through(embedded_BTE, state, lengths_B)
         if state is not None:
             raise DataError(
-                "A recurrent state cannot be carried into rows of packed documents, each of which begins anew: lay the "
+                "Hidden states cannot be carried into rows of packed documents, each of which starts empty: lay the "
                 "text out as contiguous streams, or set train.carry_hiddens = false and no train.tbptt_steps."
             )
         lengths_S = _segments(documents_BT)

@@ -47,23 +47,23 @@ class TransformerConfig(Section):
     feedforward: int = Field(1024, ge=1)
     """Width inside the feed-forward layers."""
     dropout: Rate = 0.1
-    """On embeddings and on what every sublayer adds."""
+    """Dropout on embeddings and on the output of every sublayer."""
     attention_dropout: Rate = 0.0
-    """On attention weights."""
+    """Dropout on attention weights."""
     activation_dropout: Rate = 0.0
-    """Inside the feed-forward layers."""
+    """Dropout inside the feed-forward layers."""
     embedding_dropout: Switch[Rate] = None
-    """On embeddings; as `dropout` where not given."""
+    """Dropout on embeddings; default: `dropout`."""
     layer_drop: Rate = 0.0
-    """Leave out each layer of encoder and decoder, whole, with this probability, batch by batch (Fan et al. 2020)."""
+    """Probability of leaving out each whole layer of encoder and decoder, per batch (Fan et al. 2020)."""
     activation: Literal["relu", "gelu", "swiglu"] = "relu"
-    """Inside the feed-forward layers; swiglu is gated (Shazeer 2020)."""
+    """Activation of the feed-forward layers; swiglu is gated (Shazeer 2020)."""
     norm: Literal["pre", "post"] = "pre"
-    """Normalise before each sublayer, or behind each sum as in 2017."""
+    """Normalise before each sublayer, or after each sum as in 2017."""
     normalisation: Normalisation = "layer"
     """Layer norm, or rms, its form without mean and bias (Zhang and Sennrich 2019)."""
     positions: Positions = "sinusoidal"
-    """Where a token stands: added sinusoids, added learned vectors, or rotated queries and keys (Su et al. 2021)."""
+    """Position encoding: added sinusoids, added learned vectors, or rotated queries and keys (Su et al. 2021)."""
     max_positions: int = Field(512, ge=1)
     """Longest sequence of `learned` positions; the others have no limit."""
     bias: bool = True

@@ -33,14 +33,14 @@ OWN_SECTIONS = ("task", "data", "model")
 
 
 class RunConfig(Section):
-    """What the run is called, where it lies, and the seed of all its randomness."""
+    """The run's name, its folder, and the seed of all its randomness."""
 
     name: Annotated[str, means("none", place=True)] = ""
-    """The run's folder below `dir`; the config file's stem unless given."""
+    """Name of the run, and of its folder in `dir`; default: the stem of the config file."""
     dir: Annotated[PathField, means("none", place=True)] = Path("runs")
-    """Where runs lie."""
+    """Folder of the runs."""
     seed: Annotated[int, Field(ge=0, lt=2**63), means(shared="epoch")] = 1
-    """Everything random is computed from it."""
+    """Seed from which everything random is computed."""
 
     @field_validator("name")
     @classmethod
@@ -79,7 +79,7 @@ class DataSection(Section):
 
 
 OTHER_TASK = means(shared="never", why="the weights belong to the task they were trained for")
-OTHER_OPTIMIZER = means(shared="never", why="an optimizer cannot go on from the state of another kind")
+OTHER_OPTIMIZER = means(shared="never", why="an optimizer cannot use the state of another type")
 CallbackField = Annotated[Imported, component({})]
 
 
@@ -101,7 +101,7 @@ class Config(Section):
         TokenizerField, means(shared="never", why="the weights belong to the tokens they were trained on")
     ] = BpeConfig()
     model: Annotated[Section, means(governs=("weights",))]
-    init: Annotated[InitConfig, means(shared="never", why="weights are initialised before the first step alone")] = (
+    init: Annotated[InitConfig, means(shared="never", why="weights are initialised only before the first step")] = (
         InitConfig()
     )
     loss: Annotated[
@@ -116,7 +116,7 @@ class Config(Section):
     ] = AdamWConfig()
     train: TrainConfig = TrainConfig()
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
-    """The user's own, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
+    """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()
 
     @classmethod
@@ -235,7 +235,7 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
         config = config.model_copy(update={"data": config.data.model_copy(update=off)})
         data = {**data, "data": {**data["data"], **dict.fromkeys(left_out, False)}}
     notes = tuple(
-        f"data.{split} is left out: the recipe's generated corpus is no match for your data.train; set --data.{split}."
+        f"data.{split} is ignored: the recipe's generated corpus does not match your data.train; set --data.{split}."
         for split in left_out
     )
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)

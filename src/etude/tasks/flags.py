@@ -66,24 +66,24 @@ N_BEST = Flag(
     default=1,
     refused="--n-best is for translations, but this run's task is {type}.",
 )
-BEAM_SIZE = Flag("beam-size", "width of the beam; 1 searches greedily", "N", int, key="task.beam_size")
+BEAM_SIZE = Flag("beam-size", "width of the beam; 1 is greedy search", "N", int, key="task.beam_size")
 LENGTH_PENALTY = Flag("length-penalty", "above 0 favours longer predictions", "X", float, key="task.length_penalty")
 BEST_LINES = (N_BEST, BEAM_SIZE, LENGTH_PENALTY)
 """Flags of what answers lines with the best that a beam finds."""
 
-MAX_TOKENS = Flag("max-tokens", "tokens of a completion at most", "N", int, key="task.max_tokens", refused=ELSEWHERE)
+MAX_TOKENS = Flag("max-tokens", "most tokens of a completion", "N", int, key="task.max_tokens", refused=ELSEWHERE)
 TEMPERATURE = Flag(
     "temperature",
-    "0 takes the likeliest token, 1 draws as the model says",
+    "0 takes the likeliest token, 1 samples as the model says",
     "X",
     float,
     key="task.temperature",
     refused=ELSEWHERE,
 )
-TOP_K = Flag("top-k", "draw among the N likeliest tokens", "N", int, key="task.top_k", refused=ELSEWHERE)
+TOP_K = Flag("top-k", "sample from the N most likely tokens", "N", int, key="task.top_k", refused=ELSEWHERE)
 TOP_P = Flag(
     "top-p",
-    "draw among the likeliest tokens of probability P together",
+    "sample from the likeliest tokens of total probability P",
     "P",
     float,
     key="task.top_p",
@@ -91,7 +91,7 @@ TOP_P = Flag(
 )
 REPETITION_PENALTY = Flag(
     "repetition-penalty",
-    "above 1 avoids tokens that were there already",
+    "above 1 avoids tokens that have occurred",
     "X",
     float,
     key="task.repetition_penalty",
@@ -99,7 +99,7 @@ REPETITION_PENALTY = Flag(
 )
 SEED = Flag(
     "seed",
-    "of the draws: the same seed gives the same completions",
+    "seed of the sampling: the same seed gives the same completions",
     "N",
     int,
     key="task.seed",

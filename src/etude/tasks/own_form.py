@@ -27,7 +27,7 @@ def write_own_form(task: Task, kept: Kept, folder: Path) -> str:
     foreign = [path for path in paths if is_import_path(path)]
     if foreign:
         raise ConfigError(
-            f"Code of your own ({foreign[0]}) is no part of an export: the weights alone are {kept.weights}."
+            f"Code of your own ({foreign[0]}) is not part of an export: only the weights are {kept.weights}."
         )
     tensors, aliases = snapshot(task.state_dict())
     write_tensors(folder / MODEL, tensors)

@@ -68,7 +68,7 @@ OBJECTS = [
     objects("no JSON", "{", "invalid JSON"),
     objects("no object", '["one", "ONE"]', "no JSON object"),
     objects("a field that is missing", '{"source": "two"}', 'no field "target"'),
-    objects("a field that is a number", '{"source": 2, "target": "TWO"}', 'the field "source" is no string'),
+    objects("a field that is a number", '{"source": 2, "target": "TWO"}', 'the field "source" is not a string'),
     objects("a field that is empty", '{"source": "", "target": "TWO"}', "the source is empty"),
     objects("half a surrogate pair", '{"source": "\\ud800", "target": "TWO"}', "surrogate"),
     aligned("a line too few", "one\ntwo\n", "ONE\n", "train.en has 2 lines", "train.de has 1"),

@@ -191,7 +191,7 @@ def test_an_optional_setting_is_switched_off(loaded, off):
 def test_what_the_command_line_gives_for_data_replaces_the_whole(problems):
     found = problems("[data]\ntrain = { source = 'a', target = 'b' }\n", "--data.train.source", "c")
 
-    assert found == ["data.train.target is missing: give it in [data.train] (--data.train.source on the command line)."]
+    assert found == ["data.train.target is missing: set it in [data.train] (--data.train.source on the command line)."]
 
 
 def test_paths_are_relative_to_their_file_and_names_are_left_alone(loaded, tmp_path, monkeypatch, root):

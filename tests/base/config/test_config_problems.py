@@ -57,7 +57,7 @@ TABLE = [
     ("[data]\ntrain = 3", "data.train must be a path or a list or a table, but is 3 (run.toml, line 2)."),
     ("[data]\ntrain = ['a', 3]", "data.train[1] must be a path, but is 3 (run.toml, line 2)."),
     ("[data]\ntrain = ['a',\n'']", 'data.train[1] must be a path, but is "" (run.toml, line 3).'),
-    ("[data]\ntrain = { source = 'a' }", "data.train.target is missing: give it in [data.train] (run.toml, line 2)."),
+    ("[data]\ntrain = { source = 'a' }", "data.train.target is missing: set it in [data.train] (run.toml, line 2)."),
     (
         "[data]\ntrain = { source = 'a', target = 'b', sorce = 1 }",
         "data.train.sorce is not a key of [data.train]; did you mean data.train.source? (run.toml, line 2).",
@@ -100,7 +100,7 @@ TABLE = [
     ),
     (
         "[optimizer]\nlearning_rate = { schedule = 'cosine' }",
-        "optimizer.learning_rate.peak is missing: give it in [optimizer.learning_rate] (run.toml, line 2).",
+        "optimizer.learning_rate.peak is missing: set it in [optimizer.learning_rate] (run.toml, line 2).",
     ),
     (
         "[optimizer]\nlearning_rate = { schedule = 'linear', form = 1.0 }",
@@ -134,7 +134,7 @@ TABLE = [
     (
         "load_best_model_at_end = true",
         (
-            "load_best_model_at_end is not a section of the config; the best weights are always kept and handed on "
+            "load_best_model_at_end is not a section of the config; the best weights are always kept and used "
             "(run.toml, line 1)."
         ),
     ),

@@ -49,7 +49,7 @@ def _refuse_second(arguments: Namespace) -> None:
         word = arguments.second
         raise ConfigError(f'"{word}" is one word too many for etude train; etude train --help shows how.')
     if arguments.beside is not None:
-        raise ConfigError("--with goes with --from: it names the config beside another tool's file.")
+        raise ConfigError("--with needs --from: it names a config of Etude to go with the other tool's file.")
 
 
 def _second(arguments: Namespace) -> Path | None:

@@ -18,10 +18,10 @@ DIGEST = 64
 
 CAUSES = {
     "config": "Likely because of the config: {}.",
-    "data": "The configs agree, but the data does not: {}.",
-    "code": "Configs and data agree, but the code does not: {}.",
-    "arithmetic": "Config, data and code agree, so it is the arithmetic: {}.",
-    "unknown": "Nothing that is recorded differs: an operation that is not deterministic, or a file changed by hand.",
+    "data": "The configs are equal, but the data differs: {}.",
+    "code": "Configs and data are equal, but the code differs: {}.",
+    "arithmetic": "Config, data and code are equal, so the cause is the arithmetic: {}.",
+    "unknown": "Nothing in the records differs: an operation is not deterministic, or a file was changed by hand.",
 }
 
 
@@ -63,13 +63,13 @@ def _section(title: str, pairs: Sequence[Pair], most: int = SHOWN) -> Iterator[s
 
 def _steps(found: Comparison) -> str:
     """Up to which step they were seen to be equal, and where they part."""
-    compared = f"{found.logged:,} logged steps and {len(found.saved):,} checkpoints of both were compared"
+    compared = f"{found.logged:,} logged steps and {len(found.saved):,} checkpoints were compared"
     step = found.parts_at
     equal = None if found.equal_to is None else f"equal to step {found.equal_to:,}"
     if step is not None:
         return f"they part at step {step:,}; {equal or 'no earlier step to compare'} ({compared})."
     if equal is not None:
-        return f"{equal}, the last that both have ({compared})."
+        return f"{equal}, the last that both runs have ({compared})."
     return "nothing to compare; they have no logged step and no checkpoint in common."
 
 
@@ -81,7 +81,7 @@ def _weights(apart: Weights) -> Iterator[str]:
 
 
 def _far(far: float | None) -> str:
-    return "of another shape, or in one alone" if far is None else f"by {far:.3g} at most"
+    return "another shape, or only in one run" if far is None else f"by {far:.3g} at most"
 
 
 def _reasons(found: Comparison) -> list[str]:

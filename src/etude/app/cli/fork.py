@@ -1,4 +1,4 @@
-"""`etude fork`: a new run that shares the first steps of another, to the bit."""
+"""`etude fork`: a new run that shares the first steps of another, bit for bit."""
 
 from argparse import Namespace
 from pathlib import Path

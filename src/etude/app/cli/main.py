@@ -60,7 +60,7 @@ def _run_or_say(words: Sequence[str], *, debug: bool) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
         _trace(debug=debug)
         said = " ".join(str(error).split()) or "no message"
-        say(f"etude: {type(error).__name__}: {said}" + ("" if debug else " (--debug shows where)"))
+        say(f"etude: {type(error).__name__}: {said}" + ("" if debug else " (--debug shows the traceback)"))
         return 1
     return code
 

@@ -21,12 +21,12 @@ def overview() -> str:
     width = max(len(verb.name) for verb in VERBS)
     verbs = "\n".join(f"  {verb.name:<{width}}  {verb.summary}" for verb in VERBS)
     return (
-        "Etude trains sequence models from one config; every run can be killed, continued and repeated.\n\n"
+        "Etude trains sequence models from one config; every run is deterministic, and resumes after a kill.\n\n"
         f"usage: etude VERB ...   (or python -m etude VERB ...)\n\n{verbs}\n\n"
         "  etude VERB --help  explains a verb, with an example\n"
-        "  --debug            shows where an error was raised\n"
-        "  --version          tells the version\n\n"
-        "Any value of a config can be given behind it: --section.key VALUE.\n\n"
+        "  --debug            shows the traceback of an error\n"
+        "  --version          prints the version\n\n"
+        "To set any value of a config, add --section.key VALUE.\n\n"
         "example:\n  etude demo\n"
     )
 
@@ -36,7 +36,7 @@ def choose(word: str) -> Verb:
     if word in BY_NAME:
         return BY_NAME[word]
     if word in LATER:
-        raise ConfigError(f'"etude {word}" is planned, and not in this version; etude --help lists what is.')
+        raise ConfigError(f'"etude {word}" is planned, but not in this version; etude --help lists the verbs.')
     if word.startswith("-"):
         raise ConfigError(f"{word} is not a flag of etude itself; the verb comes first, as in etude train CONFIG.")
     raise ConfigError(f'"{word}" is not a verb of etude{_advice(word, BY_NAME, "etude")}')
@@ -101,7 +101,7 @@ class Parser(ArgumentParser):
 
 def parser(verb: Verb) -> Parser:
     """The parser of one verb."""
-    takes = "\n\nAny value of the config can be given here too: --section.key VALUE." if verb.overrides else ""
+    takes = "\n\nTo set any value of the config, add --section.key VALUE." if verb.overrides else ""
     made = Parser(
         prog=f"etude {verb.name}",
         description=f"{verb.summary[:1].upper()}{verb.summary[1:]}." + (f"\n\n{verb.about}" if verb.about else ""),
@@ -111,7 +111,7 @@ def parser(verb: Verb) -> Parser:
     )
     for one in verb.arguments:
         one.add_to(made)
-    made.add_argument("--debug", action="store_true", help="show where an error was raised")
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
 
 

@@ -78,7 +78,7 @@ def _check_picture(name: str) -> None:
     """Refuse a picture of another kind."""
     if Path(name).suffix.lower() != ".svg":
         raise ConfigError(
-            f"--output draws SVG, so it must end in .svg, but is {name}; browsers show SVG and turn it into others."
+            f"--output draws SVG, so it must end in .svg, but is {name}; a browser shows SVG and converts it."
         )
 
 
@@ -86,7 +86,7 @@ def _check(name: str, flag: str) -> None:
     """Refuse, before anything is built, a file that could not be written."""
     path = Path(name)
     if path.is_dir() or not path.parent.is_dir():
-        where = f"{path} is a folder" if path.is_dir() else f"{path.parent} is no folder"
+        where = f"{path} is a folder" if path.is_dir() else f"{path.parent} is not a folder"
         raise StorageError(f"--{flag} {name} cannot be written: {where}.")
 
 

@@ -91,7 +91,7 @@ class Input(Questions):
         """All of it as one text."""
         content = self._stream.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise DataError(f"{self._name} is larger than {LARGEST >> 20} MiB, which is no prompt.")
+            raise DataError(f"{self._name} is larger than {LARGEST >> 20} MiB, too large for a prompt.")
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:

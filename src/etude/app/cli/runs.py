@@ -50,7 +50,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     del overrides
     folder = Path(arguments.folder)
     if not folder.is_dir():
-        raise StorageError(f"{folder} is no folder; etude runs DIR lists the runs in DIR.")
+        raise StorageError(f"{folder} is not a folder; etude runs DIR lists the runs in DIR.")
     found = sorted(summaries(folder), key=lambda one: one.changed_seconds)
     if arguments.json:
         for one in found:

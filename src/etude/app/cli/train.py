@@ -40,9 +40,9 @@ def plan(config: Config) -> str:
     device = choose_device(config.train.device)
     precision = Precision(config.train.precision, device)
     samples, tokens = config.train.batch_size, config.train.batch_tokens
-    size, unit = (samples, "samples") if tokens is None else (tokens, "tokens")
+    size, unit = (samples, "samples") if tokens is None else (tokens, "tokens with padding")
     share = f"{size:,} {unit} at most" if isinstance(size, int) else f"{unit} by schedule"
-    return f"Device: {device}, {precision.name}; 1 rank, which takes each batch whole ({share})."
+    return f"Device: {device}, {precision.name}; 1 rank, whole batches ({share})."
 
 
 def summary(result: Result, folder: Path) -> str:
@@ -61,12 +61,12 @@ def summary(result: Result, folder: Path) -> str:
 def interrupted(result: Result | None, folder: Path) -> str:
     """Where an interrupted run stands, and how it goes on."""
     if result is None:
-        return f"Interrupted. The same command goes on with {folder}."
+        return f"Interrupted. Run the same command again to resume {folder}."
     if result.last is None:
-        return f"{result.reason[:1].upper()}{result.reason[1:]} before the first step; the same command begins anew."
+        return f"{result.reason[:1].upper()}{result.reason[1:]} before the first step; the same command starts over."
     return (
         f"{result.reason[:1].upper()}{result.reason[1:]} and saved at step {result.progress.step:,} in {folder}.\n"
-        "The same command goes on from there."
+        "Run the same command again to resume."
     )
 
 

@@ -59,41 +59,41 @@ RUN = argument("run", metavar="RUN", help="a run folder, such as runs/numbers")
 CHECKPOINT = argument(
     "--checkpoint", metavar="WHICH", default="best", help="best (the default), last, a step, or a checkpoint's folder"
 )
-DEVICE = argument("--device", metavar="NAME", default="auto", help="cuda, mps or cpu (default: the first there is)")
-BATCH_SIZE = argument("--batch-size", metavar="N", type=int, help="samples computed together (changes no result)")
-ALLOW_CODE = argument("--allow-code", action="store_true", help="run the user's own code that the run's config names")
-JSON = argument("--json", action="store_true", help="one JSON object a line")
+DEVICE = argument("--device", metavar="NAME", default="auto", help="cuda, mps or cpu (default: the first available)")
+BATCH_SIZE = argument("--batch-size", metavar="N", type=int, help="samples per batch (does not change the result)")
+ALLOW_CODE = argument("--allow-code", action="store_true", help="run the custom code that the run's config names")
+JSON = argument("--json", action="store_true", help="one JSON object per line")
 
 _EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
 
 VERBS: tuple[Verb, ...] = (
     Verb(
         "train",
-        "train a run; the same command again continues or finishes it",
+        "train a run; the same command again resumes it",
         'etude train recipes/translation.toml --train.max_duration "300 steps"',
         "etude.app.cli.train:run",
-        "Trains the run that CONFIG describes. Stopped at any moment, even by kill -9, it goes on from its newest\n"
-        "checkpoint when the same command is given again, and ends in the same weights.\n\n"
-        "With --from slangmod, CONFIG is a file of slangmod's, of which [train] counts; --train.KEY VALUE may be in\n"
+        "Trains the run that CONFIG describes. After a stop, even kill -9, run the same command again: it resumes\n"
+        "from the newest intact checkpoint and ends with the same weights.\n\n"
+        "With --from slangmod, CONFIG is a file of slangmod, whose [train] is used; --train.KEY VALUE may use\n"
         "slangmod's words, and task, data and model come from SECOND or from flags. The composed config is printed.",
         (CONFIG, SECOND, FROM, WITH),
     ),
     Verb(
         "check",
-        "everything that can be known without training: config, files, shapes, memory, time",
+        "a dry run: config, files, shapes, a few batches, memory, time per epoch",
         "etude check recipes/translation.toml",
         "etude.app.cli.check:run",
-        "Reads config and data, builds the model, takes a few steps and validates a little, to say what a run would\n"
-        "need; leaves nothing behind.",
+        "Validates the config, checks the files, builds the model, runs a few training and validation batches, and\n"
+        "reports memory and time per epoch. Leaves nothing behind.",
         (CONFIG,),
     ),
     Verb(
         "plan",
-        "every scheduled value, evaluation, save and the end of a run, without training it",
+        "every scheduled value, validation and save of a run, without training it",
         "etude plan recipes/translation.toml --output plan.svg",
         "etude.app.cli.plan:run",
-        "Reads data and builds every part as training does, and walks through the steps without taking them. Each row\n"
-        "holds the values of one step as metrics.jsonl will; leaves nothing behind.",
+        "Reads the data and builds the run as training does, then walks through the steps without training. Each row\n"
+        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.",
         (
             CONFIG,
             argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
@@ -108,7 +108,7 @@ VERBS: tuple[Verb, ...] = (
         "metrics of a run's best weights on its validation split",
         "etude validate runs/translation",
         "etude.app.cli.evaluate:validate",
-        "The split can be another: --data.val FILE.",
+        "To use another file: --data.val FILE.",
         _EVALUATE,
     ),
     Verb(
@@ -116,7 +116,7 @@ VERBS: tuple[Verb, ...] = (
         "metrics of a run's best weights on its test split",
         "etude test runs/translation --data.test pairs.tsv",
         "etude.app.cli.evaluate:test",
-        "The split can be another: --data.test FILE. The predictions are written to the run's outputs/, the metrics\n"
+        "To use another file: --data.test FILE. The predictions are written to the run's outputs/, the metrics\n"
         "appended to its metrics.jsonl.",
         _EVALUATE,
     ),
@@ -126,17 +126,17 @@ VERBS: tuple[Verb, ...] = (
         'echo "Two dogs are playing." | etude predict runs/translation',
         "etude.app.cli.predict:run",
         "Each line of FILE (standard input without one) gives one line of output, in the same order; an empty line\n"
-        "gives an empty one. Answers are written as soon as lines are there. With --n-best N above 1, each line\n"
+        "gives an empty one. Each answer is written as soon as its line is there. With --n-best N above 1, each line\n"
         "gives up to N lines of its number, a score and a text, separated by tabs, best first. With --json, each\n"
         "line gives one object with source, prediction, score and predictions.\n\n"
-        "A language model completes each line as a prompt, an empty one with a text from nothing: on a terminal\n"
-        "token by token, elsewhere one line a completion, in which a line break is written as \\n. With --score it\n"
+        "A language model completes each line as a prompt, even an empty one: on a terminal\n"
+        "token by token, elsewhere one line per completion, in which \\n stands for a line break. With --score it\n"
         "gives, for each line, its log-probability in nats, bits per byte and the line, separated by tabs. With\n"
         "--json each prompt gives one object with prompt, prediction and predictions.",
         (
             RUN,
             argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),
-            argument("--output", metavar="FILE", help="write there instead of standard output, whole or not at all"),
+            argument("--output", metavar="FILE", help="write there instead of standard output, all or nothing"),
             JSON,
             *(argument(f"--{flag.name}", **flag.options) for flag in predict_flags()),
             CHECKPOINT,
@@ -147,7 +147,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "show",
-        "the composed config, with where each value came from",
+        "the composed config, with the origin of each value",
         "etude show recipes/translation.toml --train.clip_grad 1.0",
         "etude.app.cli.show:show",
         "",
@@ -155,11 +155,11 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "convert",
-        "a config of another tool, in Etude's words, with what has no counterpart",
+        "a config of another tool as a config of Etude, and what has no counterpart",
         "etude convert --from slangmod slang.toml --output train.toml",
         "etude.app.cli.convert:run",
-        "Prints what the file says as a config of Etude's, which another may extend; with SECOND, or with a task\n"
-        "among the flags, the whole composed config. What is left out or not quite the same is told on standard error.",
+        "Prints the file as a config of Etude, which another can extend; with SECOND, or with a task\n"
+        "among the flags, the whole composed config. Standard error lists what is left out or not quite the same.",
         (
             argument("config", metavar="FILE", help="a file of the other tool"),
             SECOND,
@@ -173,36 +173,36 @@ VERBS: tuple[Verb, ...] = (
         "a run's best model as a folder that others can load",
         "etude export runs/language_model exported",
         "etude.app.cli.export:run",
-        "A language model becomes a GPT-2 or a Llama of the transformers library, and a tuned model of that library\n"
-        "what it was; both with their tokenizer. Any other model is written in Etude's own form, which predict reads.\n"
-        "The averaged weights are taken, where an average was kept. DIR must be new or empty; it appears whole or not\n"
+        "A language model becomes a GPT-2 or a Llama of the transformers library; a fine-tuned model of that library\n"
+        "stays what it was. Both include their tokenizer. Other models are written in Etude's own form, for predict.\n"
+        "If an average was kept, the averaged weights are used. DIR must be new or empty; it appears whole or not\n"
         "at all.",
         (RUN, argument("folder", metavar="DIR", help="the folder to write"), CHECKPOINT, ALLOW_CODE),
         overrides=False,
     ),
     Verb(
         "fork",
-        "a new run that shares the first steps of another, to the bit",
+        "a new run that shares the first steps of another, bit for bit",
         'etude fork runs/translation --at "5000 steps" --optimizer.learning_rate 3e-4',
         "etude.app.cli.fork:run",
-        "The new run lies beside RUN, as RUN-fork-5000 unless --run.name is given, and trains on to its end with the\n"
-        "values that are changed here. Steps of which RUN keeps no checkpoint are taken again with RUN's config.\n"
-        "Stopped at any moment, the fork goes on when the same command is given again. Nothing in RUN is changed.",
+        "Writes the new run beside RUN, as RUN-fork-5000 unless --run.name is given, and trains it to its end with\n"
+        "the values changed here. Steps for which RUN has no checkpoint are recomputed with RUN's config.\n"
+        "To resume a stopped fork, run the same command again. Nothing in RUN changes.",
         (
             RUN,
             argument(
-                "--at", metavar="WHEN", required=True, help='where it leaves RUN: "500 steps", "2 epochs", "5 %%"'
+                "--at", metavar="WHEN", required=True, help='where the fork leaves RUN: "500 steps", "2 epochs", "5 %%"'
             ),
-            argument("--no-train", action="store_true", help="make the fork, and do not train it on"),
+            argument("--no-train", action="store_true", help="create the fork, but do not train it"),
         ),
     ),
     Verb(
         "diff",
-        "how two runs differ, and the first step at which they part",
+        "how two runs differ, and the first step at which they do",
         "etude diff runs/translation runs/translation-fork-5000",
         "etude.app.cli.diff:run",
-        "Compares config, data, code and environment, then the rows that both logged and the checkpoints that both\n"
-        "keep, aside from what depends on the clock. The exit code is 0 whether or not they differ.",
+        "Compares config, data, code and environment, then the rows and the checkpoints that both runs\n"
+        "have, except what depends on the clock. The exit code is 0 whether or not they differ.",
         (
             argument("first", metavar="A", help="a run folder"),
             argument("second", metavar="B", help="another"),
@@ -215,9 +215,9 @@ VERBS: tuple[Verb, ...] = (
         "list runs: state, steps, best metric, age",
         "etude runs runs/",
         "etude.app.cli.runs:run",
-        "A run is running, finished, interrupted (it saved, and goes on when trained again) or failed (it ended\n"
-        "without saying so; it goes on all the same).",
-        (argument("folder", metavar="DIR", nargs="?", default="runs", help="where the runs lie (default: runs)"), JSON),
+        "A run is running, finished, interrupted (it saved, and resumes when trained again) or failed (it ended\n"
+        "without a final save; it resumes as well).",
+        (argument("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
         overrides=False,
     ),
     Verb(
@@ -229,14 +229,14 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "demo",
-        "the first run: train, be killed, go on, test and translate, in a few minutes",
+        "the first run: train, be killed, resume, test and translate, in a few minutes",
         "etude demo",
         "etude.app.demo:run",
         "Trains a translator of English numbers, dates, times and money into Spanish on a generated corpus, kills its\n"
-        "own training with kill -9 on the way, goes on, tests, and translates.",
+        "own training with kill -9 halfway, resumes it, tests, and translates.",
         (
             argument("--dir", metavar="DIR", default="runs", help="where the run is kept (default: runs)"),
-            argument("--fresh", action="store_true", help="remove the demo's earlier run and begin again"),
+            argument("--fresh", action="store_true", help="remove the demo's earlier run and start over"),
         ),
     ),
 )

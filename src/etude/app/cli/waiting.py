@@ -33,7 +33,7 @@ def settle_waiting(look: Callable[[], float | None] | None = None) -> None:
     if busy is not None and busy > BUSY:
         os.environ[POLICY] = "passive"
         NOTES.append(
-            f"Other programs use {busy:.1f} of this machine's cores, so threads will sleep while they wait "
+            f"Other programs use {busy:.1f} of this machine's cores, so waiting threads will sleep "
             f"({POLICY}=active says otherwise)."
         )
 

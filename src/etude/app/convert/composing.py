@@ -44,7 +44,7 @@ def tool_named(name: str) -> Tool:
 def _advice(name: str) -> str:
     """End the refusal of a tool."""
     if name in {word.tool.lower() for word in words()}:
-        return ": the words of this tool are known, but its files are not read yet."
+        return ": Etude knows the words of this tool, but does not read its files yet."
     near = nearest(name, TOOLS)
     return f'; did you mean "{near}"?' if near else "."
 
@@ -156,7 +156,7 @@ def _explained(error: ConfigError, tool: Tool, file: Path, second: Path | None) 
     if second is not None or not any(" is missing: " in problem for problem in error.problems):
         return error
     said = (
-        f"{shown(file)} gives only the training: name a config of Etude's with task, data and model behind it "
+        f"{shown(file)} gives only the training: add a config of Etude with task, data and model "
         f"(etude train {shown(file)} CONFIG --from {tool.name}), or give flags."
     )
     return ConfigError([*error.problems, said])

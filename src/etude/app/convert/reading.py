@@ -137,7 +137,7 @@ def _nearest(name: str, known: Sequence[str], section: str = "") -> str:
 
 def _unknown_section(tool: Tool, name: str, where: str) -> str:
     if name in fields_of(Config):
-        return f"[{name}] is no section of {tool.name}'s but Etude's: put it into the second file ({where})."
+        return f"[{name}] is not a section of {tool.name} but of Etude: put it into the second file ({where})."
     advice = _nearest(name, [tool.section, *tool.left_out])
     return f"{name} is not a section of {tool.name}; {advice} ({where})."
 

@@ -25,7 +25,7 @@ def judge(changes: Sequence[Change], *, at_an_epochs_end: bool, at: Duration) ->
             problems.append(f"{_told(change)}, but {change.meaning.why}: a fork cannot change it, a new run can.")
         elif change.meaning.shared == "epoch" and not at_an_epochs_end:
             problems.append(
-                f"{_told(change)}, but an epoch ends with the data and batches that it began with: give --at in "
+                f"{_told(change)}, but an epoch keeps the data and batches that it began with: give --at in "
                 f"whole epochs instead of {at}."
             )
     if problems:

@@ -72,7 +72,7 @@ class _Leave:
         rows = (way.shared / METRICS).read_bytes()[: None if is_over else Kept(state).rows]
         self._publish(content, best, rows)
         remove_tree(way.shared)
-        self._say(f"The fork goes its own way from step {content.step:,} on.")
+        self._say(f"The fork trains with its own config from step {content.step:,} on.")
 
     def _judge_data(self) -> None:
         """Refuse other data in the middle of an epoch."""
@@ -80,7 +80,7 @@ class _Leave:
         is_other = self._is_other("train")
         if Kept(self._state).is_between_epochs:
             if is_other:
-                self._say("data.train holds other samples than the parent's: the next epoch has their order.")
+                self._say("data.train holds other samples than the parent's: the next epoch uses them.")
             return
         judge(way.changes, at_an_epochs_end=False, at=way.until)
         if is_other:
@@ -105,10 +105,7 @@ class _Leave:
         self._forget_the_end(run)
         self._keep_a_best()
         if self._anew:
-            self._say(
-                f"Begun anew at the fork, since the parent has nothing that they could go on from: "
-                f"{', '.join(self._anew)}."
-            )
+            self._say(f"Without state in the parent, these start empty at the fork: {', '.join(self._anew)}.")
 
     def _begin_parts_anew(self, run: Run) -> None:
         other_validation = self._is_other("val")
@@ -158,7 +155,7 @@ class _Leave:
         if best is None or self._kept_checkpoint(best).is_dir():
             return
         self._say(
-            f"The parent does not keep the checkpoint of step {best:,} any more, the best of the shared steps: until a "
+            f"The parent no longer has the checkpoint of step {best:,}, the best of the shared steps: until a "
             f"validation beats it, best is the one of step {step:,}."
         )
         self._state["part stopping"] = {**self._state["part stopping"], "best_step": step}

@@ -51,7 +51,7 @@ def plan_fork(run: Path, at: str, overrides: Sequence[str]) -> Plan:
     """
     duration = read_moment(at)
     if not (run / CONFIG).is_file():
-        raise StorageError(f"{run} is no run folder: it has no {CONFIG}.")
+        raise StorageError(f"{run} is not a run folder: it has no {CONFIG}.")
     if "task" not in read(run / CONFIG).data:
         raise ConfigError(
             f"The run in {run} was trained from Python, so its data and task are not in its config; start the script "
@@ -106,7 +106,7 @@ def _resolved(at: Duration, newest: Kept, run: Path) -> Duration:
     if at.unit != "percent":
         return at
     if not newest.horizon:
-        raise ConfigError(f"--at is {at}, but {run} has no checkpoint that tells how long it is; give --at in steps.")
+        raise ConfigError(f"--at is {at}, but {run} has no checkpoint that holds its length; give --at in steps.")
     return Duration(ceil(at.amount * Fraction(newest.horizon) / 100), "steps")
 
 
@@ -121,8 +121,8 @@ def _refuse_past_its_end(newest: Kept, until: Duration, run: Path) -> None:
     end = newest.end
     if end is not None and not end.goes_on and not newest.has_come_to(until):
         raise RefusedError(
-            f"{run} ended at step {newest.progress.step:,} ({end.says}), before {until}: there is nothing that a fork "
-            f"could share. Give an earlier --at, or train it further."
+            f"{run} ended at step {newest.progress.step:,} ({end.says}), before {until}: a fork has nothing to share. "
+            f"Give an earlier --at, or train it further."
         )
 
 
@@ -143,8 +143,8 @@ def _named(parent: Path, at: Duration, before: LoadedConfig, overrides: Sequence
         if not _is_taken(after, parent, at, changed(before, after)):
             return after
     raise RefusedError(
-        f"{after.config.folder} is there already, and is not this fork; give another --run.name (etude train goes on "
-        f"with a run that is there)."
+        f"{after.config.folder} exists, and is not this fork; give another --run.name (etude train resumes "
+        f"an existing run)."
     )
 
 

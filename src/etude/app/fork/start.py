@@ -71,7 +71,7 @@ def _base(plan: Plan, say: Say) -> Path | None:
                 continue
             verify(path)
         except StorageError as error:
-            say(f"{error} An earlier checkpoint is taken.")
+            say(f"{error} Etude uses an earlier checkpoint.")
             continue
         return path
     return None
@@ -87,7 +87,7 @@ def _refuse_a_fork_without_its_begin(plan: Plan) -> None:
     told = read_about(plan.parent)
     raise RefusedError(
         f"{plan.parent} is itself a fork, of {told.parent} at {told.at}, and keeps no checkpoint up to {plan.at} from "
-        f"which its steps could be taken again; give a later --at, or fork {told.parent}."
+        f"which its steps could be recomputed; give a later --at, or fork {told.parent}."
     )
 
 
@@ -161,15 +161,15 @@ def _about(plan: Plan, base: int) -> About:
 def _tell(plan: Plan, base: Kept, say: Say) -> None:
     step = base.progress.step
     if base.is_exactly(plan.until):
-        said = f"taken over from its checkpoint of step {step:,}"
+        said = f"copied from its checkpoint of step {step:,}"
     else:
         begin = f"from its checkpoint of step {step:,}" if step else "from its first step"
-        said = f"which are taken again with its config, {begin} on"
+        said = f"which are recomputed with its config, {begin} on"
     say(f"A fork of {plan.parent}, {plan.folder.name}, shares its first {plan.at}, {said}.")
     if not plan.until.reached(plan.reached):
         say(
-            f"{plan.parent} itself has only come to step {plan.reached.step:,} so far; the fork takes the rest of the "
-            f"way with its config."
+            f"{plan.parent} has only reached step {plan.reached.step:,} so far; the fork trains the remaining "
+            f"steps with its config."
         )
     if not plan.changes:
-        say("No value is changed: the fork will be its parent, step for step.")
+        say("No value is changed: the fork will equal its parent, bit for bit.")

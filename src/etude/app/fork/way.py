@@ -81,7 +81,7 @@ def find_way(loaded: Loaded[Config], folder: Path, build: Build) -> Way:
     """The way of the fork in `folder`. Raises StorageError where there is none."""
     about = read_about(folder)
     if not (folder / SHARED / CONFIG).is_file():
-        raise StorageError(f"{folder} is a fork without a checkpoint or the way to one; remove it and fork again.")
+        raise StorageError(f"{folder} is an incomplete fork, without a checkpoint; remove it and fork again.")
     before = load_config(folder / SHARED / CONFIG, {"run.dir": str(loaded.config.run.dir)})
     changes = changed(before, LoadedConfig(loaded.config, loaded.data))
     return Way(loaded, before, folder, about, changes, build)

@@ -21,13 +21,13 @@ def standing(loaded: LoadedConfig) -> Iterator[str]:
         return
     last = Store(folder / "checkpoints").link(LAST)
     if last is None:
-        yield f"{folder} is there, and has saved nothing yet."
+        yield f"{folder} exists, but has not saved yet."
         return
-    yield f"{folder} stands at step {checkpoint_step(last):,}; the plan is that of the config from its first step."
+    yield f"{folder} is at step {checkpoint_step(last):,}; the plan starts at the first step."
     try:
         yield from compare(loaded, folder)
     except RefusedError as error:
-        yield f"It cannot go on with this config: {error}"
+        yield f"It cannot resume with this config: {error}"
 
 
 def notes_of(run: Run, train: TrainConfig, most: int | None) -> Iterator[str]:
@@ -47,19 +47,19 @@ def _ends_by_the_clock(until: Sequence[Duration], most: int | None) -> Iterator[
 
 def _alone(most: int | None) -> str:
     more = "; --steps N plans further than the first epoch" if most is None else ""
-    return f"alone bounds the run, which has no length that a plan could know{more}"
+    return f"alone bounds the run, so its length is unknown{more}"
 
 
 def _moments_by_the_clock(when: Moments) -> Iterator[str]:
     for key, every in (("log_every", when.log), ("eval_every", when.validate), ("save_every", when.save)):
         if every.unit == "seconds":
-            yield f"train.{key} = {every} follows the clock: no such moment is in the plan."
+            yield f"train.{key} = {every} is a time: the plan does not contain it."
 
 
 def _of_validations(train: TrainConfig) -> Iterator[str]:
     if train.patience is not None:
         least = "" if train.min_duration is None else f", though not before {train.min_duration}"
-        yield f"The run ends earlier where {train.monitor} has not improved for {_waited(train.patience)}{least}."
+        yield f"The run ends earlier if {train.monitor} has not improved for {_waited(train.patience)}{least}."
     yield "A validation that is the best so far saves too."
 
 

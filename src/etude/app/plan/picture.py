@@ -67,7 +67,7 @@ def _ends_an_epoch(row: Row) -> bool:
 def _panel(plan: Plan, name: str, top: float) -> Iterator[str]:
     """One value over the steps."""
     points = finite(plan, name)
-    follows = " (follows validations; shown without any fall)" if name in plan.following else ""
+    follows = " (follows validations; shown without a reduction)" if name in plan.following else ""
     yield _text(LEFT, top - 6, short(name) + follows)
     yield (f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}" fill="none" stroke="{GRID}"/>')
     if points:

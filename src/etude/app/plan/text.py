@@ -34,11 +34,11 @@ def text(plan: Plan, *, width: int = 80, plain: bool = False) -> Iterator[str]:
 def facts(plan: Plan) -> Iterator[str]:
     """How long the run is, what ends it, and when it validates, saves and logs."""
     yield f"{plan.run}: {_length(plan)}"
-    yield f"ends      {plan.reason or f'not with step {plan.steps:,}, where this plan stops'}"
+    yield f"ends      {plan.reason or f'after step {plan.steps:,}, where this plan stops'}"
     if plan.horizon.steps not in {None, plan.steps}:
-        yield f"horizon   {plan.horizon.steps:,.0f} steps: what schedules that reach to the end of the run are drawn to"
+        yield f"horizon   {plan.horizon.steps:,.0f} steps: the length that schedules to the end of the run use"
     yield from (f"{name:<8}  {_listed(steps)}" for name, steps in plan.moments.items())
-    follows = [f"{short(name)} follows validations: shown without any fall." for name in plan.following]
+    follows = [f"{short(name)} follows validations: shown without a reduction." for name in plan.following]
     yield from (f"note      {note}" for note in (*follows, *plan.notes))
 
 

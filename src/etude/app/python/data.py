@@ -123,7 +123,7 @@ def _refuse_iterator(data: object) -> None:
     match data:
         case Iterator():
             raise ConfigError(
-                f"The validation data is a {type(data).__name__}, which can be read once only, but every validation "
+                f"The validation data is a {type(data).__name__}, which can be read only once, but every validation "
                 f"reads it; give a list, a DataLoader, or a function that returns a new iterator."
             )
 

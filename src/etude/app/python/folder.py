@@ -23,7 +23,7 @@ def compare(data: Mapping[str, object], folder: Path) -> list[str]:
     except (OSError, ValueError) as error:
         raise StorageError(f"{path} is damaged: {error}.") from error
     changes = changes_between(before, tomllib.loads(toml(data)), TrainerOptions)
-    return judged(changes, f"The run in {folder} was begun with other options", "Give another run_dir.")
+    return judged(changes, f"The run in {folder} began with other options", "Give another run_dir.")
 
 
 def describe(data: Mapping[str, object], folder: Path) -> list[str]:

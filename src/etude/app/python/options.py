@@ -95,7 +95,7 @@ def check_resume(resume: str, *, folder: object) -> None:
     if resume not in {"auto", "never", "must"}:
         raise ConfigError(f'resume must be "auto", "never" or "must", but is {resume!r}.')
     if resume == "must" and folder is None:
-        raise ConfigError('resume="must" needs a run_dir: without one nothing is kept that could be resumed.')
+        raise ConfigError('resume="must" needs a run_dir: without one there is nothing to resume.')
 
 
 def read_callbacks(callbacks: object) -> list[object]:

@@ -45,7 +45,7 @@ def summary(result: Result, monitor: str) -> str:
     where = "in memory" if result.best is None else f"in {result.best}"
     return (
         f"{result.reason}. The task holds the last weights{at(result.progress.step)}; the best{at(best)}"
-        f"{_judged(result, best, monitor)} are {where} and come by result.load_best(task); test() uses them."
+        f"{_judged(result, best, monitor)} are {where} and load with result.load_best(task); test() uses them."
     )
 
 

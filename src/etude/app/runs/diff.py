@@ -97,7 +97,7 @@ def compare_runs(first: Path, second: Path) -> Comparison:
 def _refuse_other_folders(*folders: Path) -> None:
     for folder in folders:
         if not (folder / CONFIG).is_file():
-            raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
+            raise StorageError(f"{folder} is not a run folder: it has no {CONFIG}.")
 
 
 # -- what they were made from ------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     try:
         before = load_config(path)
     except ConfigError as error:
-        raise RefusedError(f"{path} cannot be read any more: {error} Give --run.name for a new run.") from error
+        raise RefusedError(f"{path} can no longer be read: {error} Give --run.name for a new run.") from error
     changes = changes_between(before.data, loaded.data, type(loaded.config))
-    return judged(changes, f"The run in {folder} was begun with another config", "Give --run.name for a new run.")
+    return judged(changes, f"The run in {folder} began with another config", "Give --run.name for a new run.")
 
 
 def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, object]) -> None:
@@ -44,8 +44,8 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     for name, content in fingerprints.items():
         if before.get(name, content) != content:
             raise RefusedError(
-                f"The content of data.{name} (or how it is tokenised) has changed since the run in {folder} began. "
-                f"Put it back, or give --run.name for a new run."
+                f"The content of data.{name} (or its tokenization) has changed since the run in {folder} began. "
+                f"Restore it, or give --run.name for a new run."
             )
     if before != {**before, **fingerprints}:
         write_json(path, {**before, **fingerprints})

@@ -42,7 +42,7 @@ class Run:
     >>> Run("nowhere")
     Traceback (most recent call last):
     ...
-    etude.base.errors.StorageError: nowhere is no run folder: it has no config.toml.
+    etude.base.errors.StorageError: nowhere is not a run folder: it has no config.toml.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Run:
         """The composed config, checked. Raises ConfigError for a run that a Python trainer made, which has no task."""
         if self._from_python:
             raise ConfigError(
-                f"The run in {self.folder} was trained from Python: its task is loaded by the task's own class, as in "
+                f"The run in {self.folder} was trained from Python: load its task with the task's own class, as in "
                 f'MyTask.load("{self.folder}/checkpoints/best").'
             )
         return load_config(self.folder / CONFIG, self._overrides)

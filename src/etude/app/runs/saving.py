@@ -33,7 +33,7 @@ def build_outputs(
     if folder is None:
         raise ConfigError("train.save_outputs needs a run folder to write to: give run_dir.")
     if config.tbptt_steps is not None:
-        raise ConfigError("train.save_outputs cannot be used with train.tbptt_steps, which takes samples in pieces.")
+        raise ConfigError("train.save_outputs cannot be used with train.tbptt_steps, which splits samples into pieces.")
     beside: Beside = (lambda _split, _batch: {}) if data is None else data.beside
     return [SavedOutputs(folder, config.save_outputs, every=config.save_outputs_every, say=say, beside=beside)]
 

@@ -23,7 +23,7 @@ def stored_config(folder: Path, overrides: Overrides = ()) -> Mapping[str, Any]:
     Raises StorageError where there is none.
     """
     if not (folder / CONFIG).exists():
-        raise StorageError(f"{folder} is no run folder: it has no {CONFIG}.")
+        raise StorageError(f"{folder} is not a run folder: it has no {CONFIG}.")
     return compose(Config, folder / CONFIG, parse(overrides)).data
 
 

@@ -79,8 +79,8 @@ def _refuse_other_code(way: Way) -> None:
     for file in imported_files(way.before.config):
         if way.about.code.get(str(file), digest := sha256_of(file)) != digest:
             raise RefusedError(
-                f"{file} has changed since {way.about.parent} was trained with it, so its steps cannot be taken again; "
-                f"put it back, or give --at a step of which it has a checkpoint."
+                f"{file} has changed since {way.about.parent} was trained with it, so its steps cannot be recomputed; "
+                f"restore it, or give --at a step of which it has a checkpoint."
             )
 
 
@@ -89,7 +89,7 @@ def _refuse_other_data(way: Way) -> None:
         if way.about.data.get(name, content) != content:
             raise RefusedError(
                 f"The content of data.{name} (or how it is tokenised) has changed since {way.about.parent} was trained "
-                f"on it, so its steps cannot be taken again; put it back, or give --at a step of which it has a "
+                f"on it, so its steps cannot be recomputed; restore it, or give --at a step of which it has a "
                 f"checkpoint."
             )
 
@@ -104,9 +104,9 @@ def _compare(way: Way, say: Say) -> None:
     if apart is not None:
         key, old, new = apart.values[0]
         say(
-            f"The steps could not be repeated to the bit: at step {apart.step:,} {key} is {new} and was {old}. The "
-            f"parent took them on another machine, with other versions, or when max_duration was another; the fork "
-            f"shares its steps to {begun:,}, and goes on from here with its own."
+            f"The recomputed steps differ: at step {apart.step:,} {key} is {new} and was {old}. The "
+            f"parent computed them on another machine, with other versions, or with another max_duration; the fork "
+            f"shares its steps up to {begun:,}, and continues with its own."
         )
 
 

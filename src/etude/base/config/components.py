@@ -13,7 +13,7 @@ from etude.base.config.section import Section
 
 
 class Imported(Section):
-    """A component of the user's: where it is imported from, and its own arguments (checked against its signature)."""
+    """A custom component: its import path, and its own arguments (checked against its signature)."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -145,7 +145,7 @@ def _run(path: Path, name: str, spec: str) -> ModuleType:
         raise ConfigError(f'"{spec}" cannot be imported: {shown(path)} is not a file.')
     plan = importlib.util.spec_from_file_location(name, path)
     if plan is None or plan.loader is None:
-        raise ConfigError(f'"{spec}" cannot be imported: {shown(path)} is no Python file.')
+        raise ConfigError(f'"{spec}" cannot be imported: {shown(path)} is not a Python file.')
     module = importlib.util.module_from_spec(plan)
     sys.modules[name] = module
     if str(path.parent) not in sys.path:

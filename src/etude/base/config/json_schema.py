@@ -13,7 +13,7 @@ from etude.base.durations import Duration
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 EXTENDS: dict[str, Any] = {
-    "description": "The config file, or the list of them, that this one changes; the later wins.",
+    "description": "The config file, or list of files, that this one extends; later wins.",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
 

@@ -81,7 +81,7 @@ class _Speaker:
         if kind is not None and kind.default is None:
             return self.no_type(mistake.key, quoted(kind.table))
         section = f" in [{dotted(place)}]" if place else ""
-        return f"{dotted(mistake.key)} is missing: give it{section} ({self.where(place)})."
+        return f"{dotted(mistake.key)} is missing: set it{section} ({self.where(place)})."
 
     def unknown(self, mistake: Mistake) -> str:
         """A key that nobody reads."""
@@ -185,7 +185,7 @@ class _Speaker:
         origin = self.layer.origin_of(key)
         if origin is not None:
             return str(origin)
-        return shown(self.path) if self.path else "no file or flag gives it"
+        return shown(self.path) if self.path else "no file or flag sets it"
 
     def line(self, key: Key) -> tuple[bool, str, int]:
         """Order mistakes as a reader meets them."""

@@ -65,7 +65,7 @@ def _text(path: Path) -> str:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ConfigError(f"{name} cannot be read: {reason}.") from None
     if len(content) > LARGEST:
-        raise ConfigError(f"{name} is larger than {LARGEST // 2**20} MiB: that is no config file.")
+        raise ConfigError(f"{name} is larger than {LARGEST // 2**20} MiB: too large for a config file.")
     return _decoded(name, content)
 
 

@@ -35,7 +35,7 @@ def bind_whole(
         return lambda _progress: constant
     schedule = bind(spec, horizon, key=key, d_model=d_model)
     if hasattr(schedule, "follow_validation"):
-        raise ConfigError(f"{key} must be a schedule that follows no validation, but is {spec.schedule}.")
+        raise ConfigError(f"{key} must be a schedule that does not follow validations, but is {spec.schedule}.")
     return lambda progress: rounded(schedule(progress))
 
 

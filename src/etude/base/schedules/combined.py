@@ -32,9 +32,9 @@ IMPORTED = "package.module:function"
 class Chain(ScheduleSection):
     """One schedule after the other.
 
-    Part p is in force from moment `at[p]` of the run; without `at`, once part p - 1 has run its course: W - 1 steps of
+    Part p begins at moment `at[p]` of the run; without `at`, when part p - 1 has finished: W - 1 steps of
     warm-up and then its `over`, `cooldown`, last point, or `every` times its values. So a warm-up to a peak, followed
-    by a part that begins at that peak, equals one schedule with that warm-up. The last part goes on to the end of the
+    by a part that begins at that peak, equals one schedule with that warm-up. The last part lasts to the end of the
     run. Each part counts steps from its own beginning, all its durations are translated into steps, and "the run" is
     for it as long as the part; a value therefore arrives at its end on the first step of the next part.
     """
@@ -49,7 +49,7 @@ class Chain(ScheduleSection):
     def _the_parts_fit_together(self) -> Self:
         for number, part in enumerate(self.parts):
             if part.schedule in {"plateau", "newbob"}:
-                raise ValueError(f"must have parts that follow no validation, but is {part.schedule} in parts.{number}")
+                raise ValueError(f"must have no part that follows validations: it is {part.schedule} in parts.{number}")
         if self.at is None:
             self._check_lengths()
         else:
@@ -60,9 +60,7 @@ class Chain(ScheduleSection):
         """Refuse a part that does not tell when the next begins."""
         for number, part in enumerate(self.parts[:-1]):
             if part.course(_ANY) is None:
-                raise ValueError(
-                    f"must give at, but is without, and parts.{number} ({part.schedule}) does not tell its length"
-                )
+                raise ValueError(f"must give at, because parts.{number} ({part.schedule}) has no known length")
 
     def bind(self, binding: Binding) -> Schedule:
         """Bind every part to its own stretch of the run."""
@@ -105,7 +103,7 @@ def _anchored(value: object) -> object:
 
 
 class Function(ScheduleSection):
-    """A schedule of the user's: a function of progress by import path; further keys are its keyword arguments."""
+    """A custom schedule: a function of the progress by import path; further keys are its keyword arguments."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -16,7 +16,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class OneCycle(ScheduleSection):
     """Up to the peak and down far below the start (Smith and Topin 2018), step by step as torch's OneCycleLR.
 
-    From peak / div_factor to the peak, then down to peak / div_factor / final_div_factor, which is held after the
+    From peak / div_factor to the peak, then down to peak / div_factor / final_div_factor, which stays after the
     cycle. With three phases the way down first mirrors the way up.
     """
 
@@ -26,9 +26,9 @@ class OneCycle(ScheduleSection):
     peak: Finite = Field(validation_alias=AliasChoices("peak", "max_lr"))
     """The highest value; also called `max_lr`."""
     over: Switch[Length] = None
-    """How long the cycle is; unset, the run (torch: `total_steps`)."""
+    """Length of the cycle; default: the run (torch: `total_steps`)."""
     pct_start: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """The share of the cycle that is spent going up."""
+    """Share of the cycle that rises."""
     anneal_strategy: Literal["cos", "linear"] = "cos"
     """The shape of each phase."""
     div_factor: Positive = 25.0
@@ -36,7 +36,7 @@ class OneCycle(ScheduleSection):
     final_div_factor: Positive = 1e4
     """The cycle ends at its first value divided by this."""
     three_phase: bool = False
-    """Come down to the first value as slowly as up, then to the last."""
+    """Fall back to the first value as slowly as it rose, then to the last value."""
 
     def bind(self, binding: Binding) -> Schedule:
         """Lay the phases out over the cycle."""

@@ -82,7 +82,7 @@ class Binding:
         """Give the steps of the run. Raises ConfigError saying that `option` is needed where they are not known."""
         if self.horizon.steps is None:
             raise ConfigError(
-                f"{self.key}.{option} must be given, because the length of this run is not known ahead "
+                f"{self.key}.{option} must be given, because the length of this run is unknown "
                 "(only time bounds it, or its data have no known length)."
             )
         return self.horizon.steps
@@ -175,13 +175,13 @@ def _exponentially(steps: int, peak: float, after: Callable[[int, Progress], flo
 class Warmed(ScheduleSection):
     """A schedule that begins with a warm-up: over W steps the value rises to `peak`, which step W - 1 has.
 
-    After it, j = k + 1 - W counts on from 0 at the peak; no warm-up counts as W = 1.
+    After it, j = k + 1 - W counts from 0 at the peak. Without a warm-up, W = 1.
     """
 
     warmup: Moment = NOTHING
     """How long to warm up: step k of W uses peak * (k + 1) / W."""
     warmup_shape: Literal["linear", "exponential"] = "linear"
-    """linear, or exponential: from the same first value to the same peak, by the same factor every step."""
+    """linear, or exponential: from the same first value to the same peak, with a constant factor per step."""
 
     def bind(self, binding: Binding) -> Schedule:
         """Join warm-up and what follows it."""

@@ -14,7 +14,7 @@ from etude.base.schedules.spec import Binding, Extreme, Finite, Length, Moment, 
 
 
 class Stairs(ScheduleSection):
-    """values[i], the last held: i counts `every` from the start of the run, or the moments `at` that have come."""
+    """values[i]; the last one stays. i counts intervals `every` since the start of the run, or moments `at` so far."""
 
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (("every", "at"),)
 
@@ -22,7 +22,7 @@ class Stairs(ScheduleSection):
     values: Annotated[tuple[Finite, ...], Field(min_length=1)]
     """The values, one after the other."""
     every: Switch[Length] = None
-    """How long each value stays."""
+    """Length of each value."""
     at: Switch[tuple[Moment, ...]] = None
     """When each value begins: as many moments as values, the first of them 0."""
 
@@ -31,7 +31,7 @@ class Stairs(ScheduleSection):
         if self.at is not None:
             check_moments(self.at, "at", len(self.values), "values")
         elif self.every is None:
-            raise ValueError("must give every or at, but is without both")
+            raise ValueError("must give every or at, but has neither")
         return self
 
     def bind(self, binding: Binding) -> Schedule:
@@ -62,7 +62,7 @@ class Stairs(ScheduleSection):
 
 
 class Piecewise(ScheduleSection):
-    """Straight lines between points of (moment, value); the first and the last value are held outside."""
+    """Straight lines between points of (moment, value); outside of them, the first and the last value stay."""
 
     schedule: Literal["piecewise"] = "piecewise"
     points: Annotated[tuple[tuple[Moment, Finite], ...], Field(min_length=1)]

@@ -57,7 +57,7 @@ def text_corpus(name: str, folder: Path, *, notice: Say = unheard) -> Path:
     notice(f"Collecting the corpus {name} from Python's own library in {folder}.")
     found = list(documents(name))
     if not any(title.endswith(".py") for title, _ in found):
-        raise DataError("This Python has no sources of its standard library; name files of your own in data.train.")
+        raise DataError("This Python has no sources of its standard library; name your own files in data.train.")
     lines = [json.dumps({"text": text, "name": title}, ensure_ascii=False) for title, text in found]
     make_folder(folder)
     write_text(path, "\n".join(lines) + "\n")

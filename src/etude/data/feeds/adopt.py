@@ -30,8 +30,8 @@ from etude.data.order.plan import CountPlan, Plan, Share
 from etude.data.order.sampled import SamplerPlan
 
 DEFAULT_BATCH_SIZE = 64
-LEFT_OUT = "The loader's random sampler is left out here: the samples are taken in their own order."
-REPLACED = "The loader's random sampler is replaced by Etude's order, a function of (seed, epoch)."
+LEFT_OUT = "The loader's random sampler is ignored here: samples come in their own order."
+REPLACED = "Etude's order, a function of (seed, epoch), replaces the loader's random sampler."
 
 
 def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
@@ -154,7 +154,7 @@ def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share:
     if shuffled is None:
         named = type(sampler if standard else batches).__name__
         notice(
-            f"The loader's {named} is seeded for every epoch; to go on in the middle of one, its numbers are drawn "
+            f"The loader's {named} is seeded for every epoch; to resume in the middle of one, its numbers are drawn "
             "again."
         )
         drawn = loader.sampler if batches is None else batches

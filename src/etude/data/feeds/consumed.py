@@ -119,7 +119,7 @@ class IterableFeed(Feed):
     def _refuse_a_second_pass(self) -> None:
         if self._begun and not self.repeatable:
             raise DataError(
-                "The data is an iterator, which can be read once only, and a second epoch asks for it again; give a "
+                "The data is an iterator, which can be read only once, but a second epoch needs it again; give a "
                 "list, a DataLoader, or a function that returns a new iterator."
             )
         self._begun = True
@@ -132,7 +132,7 @@ class IterableFeed(Feed):
             next(items, None)
         if not self._stored:
             took = time.monotonic() - begin
-            self._notice(f"The data cannot seek: {done} batches were read again in {took:.1f} s to go on after them.")
+            self._notice(f"The data cannot seek: {done} batches were read again in {took:.1f} s to resume after them.")
 
     def _length(self) -> int | None:
         try:

@@ -115,7 +115,7 @@ class PlannedFeed(Feed):
                 careful = AHEAD
                 if deaths == ENOUGH:
                     raise self._beyond_help(epoch, position, death) from None
-                self._notice(f"A loader worker died ({death}); new ones go on with the same order.")
+                self._notice(f"A loader worker died ({death}); new ones continue in the same order.")
 
     @property
     def resizable(self) -> bool:

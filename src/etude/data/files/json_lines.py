@@ -16,7 +16,7 @@ def json_object(line: str) -> dict[str, Any] | Flaw:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         return Flaw(why_invalid(error))
-    return value if isinstance(value, dict) else Flaw("the line is no JSON object")
+    return value if isinstance(value, dict) else Flaw("the line is not a JSON object")
 
 
 def why_invalid(error: Exception) -> str:

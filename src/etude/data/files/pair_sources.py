@@ -362,7 +362,7 @@ def _why_not(value: Mapping[str, object], field: str) -> Flaw | None:
     match value[field]:
         case str() as text:
             return None if is_text(text) else Flaw(f'the field "{shown(field)}" holds half a surrogate pair')
-    return Flaw(f'the field "{shown(field)}" is no string')
+    return Flaw(f'the field "{shown(field)}" is not a string')
 
 
 def _digest(*parts: object) -> str:

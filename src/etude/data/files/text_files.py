@@ -184,7 +184,7 @@ def _say_left_out(folder: Path, others: Sequence[Path], notice: Say) -> None:
     counts = Counter(path.suffix or path.name for path in others)
     kinds = [shown(kind, 30) for kind, _ in counts.most_common(NAMED)]
     more = ", ..." if len(counts) > NAMED else ""
-    notice(f"{len(others)} files in {folder} are no text and are left out ({', '.join(kinds)}{more}).")
+    notice(f"{len(others)} files in {folder} are not text and are left out ({', '.join(kinds)}{more}).")
 
 
 def _first_time(root: str, name: str, seen: set[str]) -> bool:

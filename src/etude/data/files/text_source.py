@@ -272,7 +272,7 @@ def _why_not(value: object, field: str) -> str:
     match value:
         case dict():
             return _why_no_text(value[field], field) if field in value else _no_field(value, field)
-    return "the line is no JSON object"
+    return "the line is not a JSON object"
 
 
 def _no_field(value: Mapping[object, object], field: str) -> str:
@@ -286,7 +286,7 @@ def _why_no_text(text: object, field: str) -> str:
             if not text or text.isspace():
                 return "the document is empty"
             return "" if is_text(text) else f'the field "{shown(field)}" holds half a surrogate pair'
-    return f'the field "{shown(field)}" is no string'
+    return f'the field "{shown(field)}" is not a string'
 
 
 def _column(path: Path, field: str) -> Iterator[object]:

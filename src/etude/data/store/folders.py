@@ -35,7 +35,7 @@ def locked(place: Path, notice: Say) -> Iterator[None]:
         except OSError as error:
             if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}:
                 raise
-            notice(f"{path.parent} cannot be locked: no other process must prepare the same data now.")
+            notice(f"{path.parent} cannot be locked: make sure that no other process prepares the same data now.")
         yield
 
 
@@ -59,7 +59,7 @@ def prepared(place: Path, opened: Callable[[Path], T | None], write: Callable[[P
         if found is not None:
             return found
         if place.exists():
-            notice(f"The prepared data in {place} is damaged or foreign: it is prepared again.")
+            notice(f"The prepared data in {place} is damaged or foreign: Etude prepares it again.")
         with whole_folder(place, "write the prepared data in", replace=True) as part:
             write(part)
         found = opened(place)

@@ -54,7 +54,7 @@ def _trained(
     every = max(1, -(-size // SAMPLE_BYTES))
     if every > 1:
         name = corpora[0].name if len(corpora) == 1 else f"{len(corpora)} corpora"
-        notice(f"The tokenizer learns from every {_ordinal(every)} piece of {name}, evenly spread.")
+        notice(f"The tokenizer is trained on every {_ordinal(every)} piece of {name}, evenly spread.")
     pieces = _training_pieces(corpora, rule, policy, lambda done: report(done, size))
     tokenizer = train_tokenizer(config, itertools.islice(pieces, 0, None, every))
     for corpus in corpora:

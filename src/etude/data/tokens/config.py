@@ -18,10 +18,10 @@ class Trained(Section):
     """What every kind that Etude makes has in common."""
 
     lowercase: bool = False
-    """Whether text is put into lower case first; decoding does not bring capitals back."""
+    """Convert text to lower case first; decoding does not restore capitals."""
 
     normalize: Literal["nfc", "nfkc", False] = False
-    """The Unicode form that text is brought into first; by default text stays as it is written."""
+    """Unicode form to normalise text to first; by default text stays unchanged."""
 
 
 class BpeConfig(Trained):

@@ -58,7 +58,7 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     remaining = iter(texts)
     first = next(filter(str.strip, remaining), None)
     if first is None:
-        raise DataError(f"A {config.type} tokenizer cannot be trained: there is no text to learn from.")
+        raise DataError(f"A {config.type} tokenizer cannot be trained: there is no text.")
     try:
         library.train_from_iterator(_pieces_of(chain([first], remaining)), trainer=trainer)
     except EtudeError:

@@ -30,7 +30,7 @@ class LossSection(Section):
     terms: dict[Annotated[str, AfterValidator(_is_a_name)], TermConfig] = Field(default_factory=dict)
     """Further terms by name, `[loss.terms.NAME]`: l2, l1, or a function of the task by import path."""
     weights: dict[str, Weight] = Field(default_factory=dict)
-    """Weights by name for the terms that the task's step returns, in the place of their own."""
+    """Weights by name, which replace those of the terms that the task's step returns."""
 
     @model_validator(mode="after")
     def _weights_are_of_the_step(self) -> Self:
@@ -57,4 +57,4 @@ class MeanSquaredErrorConfig(LossSection):
 
 
 class ImportedLoss(LossSection, Imported):
-    """A loss of the user's, by import path, and its own arguments."""
+    """A custom loss, by import path, and its own arguments."""

@@ -153,7 +153,7 @@ class Encoder:
     def _flaw_of(self, messages: Any) -> Flaw | None:
         """What is wrong with a conversation before any template has seen it."""
         if not isinstance(messages, list) or not messages:
-            return Flaw("the messages are no list, or an empty one")
+            return Flaw("the messages are not a list, or the list is empty")
         for message in messages:
             if not isinstance(message, Mapping) or not all(
                 isinstance(message.get(k), str) for k in ("role", "content")

@@ -22,25 +22,25 @@ class HfConfig(TaskSection):
 
     type: Literal["hf"] = "hf"
     chat_template: bool = True
-    """Put prompts through the tokenizer's chat template, where it has one; else the answer follows the prompt as is."""
+    """Put prompts through the tokenizer's chat template, if it has one; else the answer directly follows the prompt."""
     system: str = ""
-    """What the system says before a prompt, in the chat template."""
+    """System message before a prompt, in the chat template."""
     max_tokens: int = Field(256, ge=1)
-    """The longest prediction."""
+    """Most tokens of a prediction."""
     temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
-    """Of prediction; 0 takes the likeliest token each time."""
+    """Temperature of prediction; 0 takes the most likely token each time."""
     top_k: Switch[int] = Field(None, ge=1)
-    """With a temperature, draw from so many of the likeliest tokens."""
+    """With a temperature, sample from this many most likely tokens."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """With a temperature, draw from the likeliest tokens that together have this probability."""
+    """With a temperature, sample from the most likely tokens with this total probability."""
     repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Divides the scores of tokens that are there already (Keskar et al. 2019)."""
+    """Divides the scores of tokens that have occurred (Keskar et al. 2019)."""
     beam_size: Annotated[int, means("validation", resumable=True)] = Field(1, ge=1)
-    """Width of the beam in prediction; 1 searches greedily."""
+    """Width of the beam in prediction; 1 is greedy search."""
     length_penalty: Annotated[float, means("validation", resumable=True)] = Field(1.0, allow_inf_nan=False)
     """With a beam, predictions are ranked by log-probability / length^length_penalty."""
     seed: int = Field(1, ge=0)
-    """Of what a temperature draws."""
+    """Seed of the sampling with a temperature."""
 
     @field_validator("top_k", mode="before")
     @classmethod
@@ -70,17 +70,17 @@ class HfConfig(TaskSection):
 
 
 class HfDataConfig(DataSection):
-    """What a model of the transformers library is tuned on."""
+    """Data to fine-tune a model of the transformers library on."""
 
     train: Switch[SplitField] = None
-    """What is trained on: text files (each a document), JSON lines (texts, prompts with answers, or conversations), a
+    """Training data: text files (each a document), JSON lines (texts, prompts with answers, or conversations), a
     folder or a list of them, a .tsv file or two aligned files (prompts and answers), or a generated corpus by name."""
 
     val: Annotated[Switch[SplitField], means("validation", shared="always", governs=("stopping",))] = None
-    """What training is judged by, given like `train`."""
+    """Validation data, given like `train`."""
 
     test: Annotated[Switch[SplitField], means("none", shared="always")] = None
-    """What is looked at once training is over, given like `train`."""
+    """Test data, given like `train`."""
 
     text: Name = "text"
     """The field of JSON lines that holds a text."""
@@ -89,7 +89,7 @@ class HfDataConfig(DataSection):
     """The field that holds a prompt, ..."""
 
     answer: Name = "answer"
-    """... and the one of its answer, on which alone the loss is."""
+    """... and the field of its answer; only the answer counts in the loss."""
 
     messages: Name = "messages"
     """The field that holds a conversation: a list of messages with role and content; the loss is on the assistant's."""
@@ -101,20 +101,20 @@ class HfDataConfig(DataSection):
     """The column or field of the answer there."""
 
     block_size: Switch[int] = Field(None, ge=1)
-    """Tokens of a row of text; longer texts are cut. Unless given 1024, or the model's positions where it has fewer."""
+    """Tokens of a row of text; longer texts are cut. Default: 1024, or the model's positions if it has fewer."""
 
     packing: Switch[Literal["documents"]] = None
     """Whether a row holds several texts, conversations or prompts up to `block_size` tokens, none of which sees
     another; a row then counts as one sample."""
 
     max_length: Switch[int] = Field(None, ge=1)
-    """The longest prompt with its answer, and the longest conversation, in tokens, that is no bad sample."""
+    """Most tokens of a prompt with its answer, or of a conversation; a longer one is a bad sample."""
 
     workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
-    """How many processes load batches beside training; 0 loads in the training process."""
+    """Processes that load batches in parallel with training; 0 loads in the training process."""
 
     on_bad_sample: Literal["error", "skip"] = "error"
-    """What a sample that cannot be used does: end the run with its place and reason, or be left out and listed."""
+    """What to do with a bad sample: end the run with its place and reason, or leave it out and list it."""
 
     max_skipped: AllowanceField = "1%"
     """How many samples may be left out, as a number or as a share of the data; more are an error."""
@@ -131,7 +131,7 @@ class HfDataConfig(DataSection):
 
 
 class HfRun(TokensConfig):
-    """A run that tunes a model of the transformers library; the model brings its tokenizer."""
+    """A run that fine-tunes a model of the transformers library; the model brings its tokenizer."""
 
     kind = "hf"
 

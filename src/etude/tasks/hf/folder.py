@@ -32,7 +32,7 @@ class HfModelConfig(Section):
     path: PathField
     """The folder that the library's `save_pretrained` wrote: config.json, weights in safetensors, a tokenizer."""
     kind: Kind = "auto"
-    """What is made of it: a causal language model, a sequence-to-sequence one, or what its config says."""
+    """How to load it: as a causal language model, as a sequence-to-sequence model, or as its config says."""
     from_scratch: bool = False
     """Draw new weights from the folder's config and the seed, instead of reading its weights."""
 
@@ -90,7 +90,7 @@ def read_config(folder: Path) -> Any:
     if kind not in library.CONFIG_MAPPING:
         if "auto_map" in plain:
             raise RefusedError(
-                f"{folder} needs code of its own (auto_map in {CONFIG}), which Etude never runs: take a model that "
+                f"{folder} needs its own code (auto_map in {CONFIG}), which Etude never runs: take a model that "
                 "transformers itself knows."
             )
         raise ConfigError(f'model.path {folder} is of model_type "{kind}", which transformers does not know.')
@@ -98,7 +98,7 @@ def read_config(folder: Path) -> Any:
         raise ConfigError(f"model.path {folder} holds quantised weights, which cannot be trained: take the full ones.")
     for hidden in ("_attn_implementation", "attn_implementation", "_attn_implementation_internal"):
         if "/" in str(plain.get(hidden, "")):
-            raise RefusedError(f"{folder} asks for foreign code in {CONFIG} ({hidden}), which Etude never fetches.")
+            raise RefusedError(f"{folder} needs foreign code in {CONFIG} ({hidden}), which Etude never fetches.")
     with quiet(), _sentence(folder, CONFIG):
         return library.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
@@ -165,7 +165,7 @@ def _check_weights(folder: Path) -> None:
         named = _json(folder, INDEX).get("weight_map")
         for file in sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []:
             if Path(file).name != file or file == ".." or not file.endswith(".safetensors"):
-                raise RefusedError(f"{folder / INDEX} names {file!r}, which is no safetensors file of the folder.")
+                raise RefusedError(f"{folder / INDEX} names {file!r}, which is not a safetensors file of the folder.")
         return
     pickles = sorted(
         path.name for ending in ("bin", "pt", "pth", "ckpt", "h5", "msgpack") for path in folder.glob(f"*.{ending}")
@@ -196,7 +196,7 @@ def _loaded(folder: Path, config: Any, *, seq2seq: bool) -> Any:
     missing = sorted(map(str, info["missing_keys"]))
     if missing:
         raise StorageError(
-            f"The weights in {folder} lack {missing[0]} ({len(missing)} in all), which would be drawn anew: take a "
+            f"The weights in {folder} lack {missing[0]} ({len(missing)} in all), which would be drawn again: take a "
             "folder of the whole model, or set model.from_scratch = true."
         )
     return model.float()
@@ -230,14 +230,14 @@ def _json(folder: Path, name: str) -> Mapping[str, Any]:
             value = json.loads(file.read(LARGEST_JSON).decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"model.path {folder} is no folder of a transformers model: it has no {name}."
+            f"model.path {folder} is not a folder of a transformers model: it has no {name}."
             if folder.is_dir()
-            else f"model.path {folder} is no folder."
+            else f"model.path {folder} is not a folder."
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"{path} cannot be read: {_said(error)}.") from error
     if not isinstance(value, dict):
-        raise StorageError(f"{path} cannot be read: it is no JSON object.")
+        raise StorageError(f"{path} cannot be read: it is not a JSON object.")
     return value
 
 

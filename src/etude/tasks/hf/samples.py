@@ -211,7 +211,7 @@ class Layout(NamedTuple):
         if name not in value:
             return missing_field(name)
         if self.kind != "messages" and not isinstance(value[name], str):
-            return Flaw(f'the field "{shown(name)}" is no string')
+            return Flaw(f'the field "{shown(name)}" is not a string')
         return None
 
     def _sample(self, parts: list[Any]) -> Sample | Flaw:
@@ -252,7 +252,7 @@ def _files(paths: Sequence[Path], key: str) -> list[Path]:
     found = [file for path in paths for file in _held(path, key)]
     if len(set(map(_kind, found))) > 1:
         odd = next(path for path in found if path.suffix != found[0].suffix)
-        raise DataError(f"{key}: {shown(found[0])} and {shown(odd)} are of two kinds: give files of one.")
+        raise DataError(f"{key}: {shown(found[0])} and {shown(odd)} are of two kinds: give files of one kind.")
     return found
 
 
@@ -280,7 +280,7 @@ def _hidden(path: Path) -> bool:
 def _bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > LARGEST_TEXT:
-            raise DataError(f"{shown(path)} is no one document: it has {path.stat().st_size:,} bytes; split it.")
+            raise DataError(f"{shown(path)} is too large for a sample: it has {path.stat().st_size:,} bytes; split it.")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be read: {os.strerror(error.errno or 0)}.") from error

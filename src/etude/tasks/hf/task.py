@@ -184,7 +184,7 @@ class HfTask(Task):
         A text longer than the model's positions is scored in pieces.
         """
         if self.seq2seq:
-            raise ConfigError("A sequence-to-sequence model scores no text alone.")
+            raise ConfigError("A sequence-to-sequence model cannot score a text alone.")
         was_training = self.training
         self.eval()
         try:

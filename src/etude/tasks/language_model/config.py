@@ -41,7 +41,7 @@ class WeighedText(Section):
     """A file, a folder, a list of them, or a corpus by name."""
 
     weight: scheduled(ge=0) = 1.0  # type: ignore[valid-type]
-    """What share of all rows is drawn from it, against the weights of the others; taken up where an epoch begins."""
+    """Share of all rows drawn from it, relative to the other weights; read at the beginning of an epoch."""
 
 
 def _adds_up(shares: tuple[float, ...]) -> bool:
@@ -60,29 +60,29 @@ class LanguageModelConfig(TaskSection):
 
     type: Literal["language_model"] = "language_model"
     max_tokens: int = Field(256, ge=1)
-    """Tokens that a completion has at most."""
+    """Most tokens of a completion."""
     temperature: float = Field(0.8, ge=0, allow_inf_nan=False)
-    """Of the choice of the next token: 1 is the model's own, lower is bolder, 0 always takes the likeliest."""
+    """Temperature of sampling: 1 is the model's own, lower is sharper, 0 always takes the most likely token."""
     top_k: Switch[int] = Field(None, ge=1)
-    """Choose among so many likeliest tokens (Fan et al. 2018)."""
+    """Sample from this many most likely tokens (Fan et al. 2018)."""
     top_p: float = Field(1.0, gt=0, le=1)
-    """Choose among the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
+    """Sample from the most likely tokens with this total probability (Holtzman et al. 2020)."""
     min_p: float = Field(0.0, ge=0, le=1)
-    """Choose among tokens at least so many times as likely as the likeliest (Nguyen et al. 2024)."""
+    """Sample from tokens at least this many times as likely as the most likely one (Nguyen et al. 2024)."""
     repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Above 1: make tokens that were there already less likely (Keskar et al. 2019)."""
+    """Above 1: make tokens that have occurred less likely (Keskar et al. 2019)."""
     stop: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default_factory=list)
     """End a completion before the first of these texts."""
     samples: int = Field(1, ge=1)
-    """Completions of each prompt."""
+    """Completions per prompt."""
     seed: int = Field(1, ge=0)
-    """Of the choices: the same seed, prompt and place give the same completion."""
+    """Seed of the sampling: the same seed, prompt and place give the same completion."""
     prompt: Literal["beginning", "middle"] = "beginning"
     """Whether a prompt is the beginning of a text, or from somewhere in one; an empty one is always a beginning."""
     metrics: Annotated[list[LanguageMetric], means("validation")] = Field(
         default_factory=lambda: list(get_args(LanguageMetric)[:2])
     )
-    """Of evaluation, beside the loss; accuracy, the share of tokens guessed right, costs the logits once more."""
+    """Metrics besides the loss; accuracy, the share of tokens predicted correctly, computes the logits once more."""
 
     def options(self) -> Options:
         """How completions are searched."""
@@ -102,7 +102,7 @@ class LanguageModelConfig(TaskSection):
 
 
 class TextDataConfig(DataSection):
-    """What text is learned from, and how it comes in batches."""
+    """Text to train on, and how it forms batches."""
 
     foreign = dict.fromkeys(
         ("source", "target", "difficulty", "max_difficulty", "easy_first_epochs"),
@@ -110,14 +110,14 @@ class TextDataConfig(DataSection):
     ) | {"max_length": "the length of a row of text is data.block_size"}
 
     train: Switch[TextField] = None
-    """What is trained on: a file or folder of text, a list of them, a corpus by name (`python`, `python_docs`), or a
+    """Training data: a file or folder of text, a list of them, a corpus by name (`python`, `python_docs`), or a
     mixture `[{ path = "a/", weight = 3 }, { path = "b.jsonl" }]`."""
 
     val: Annotated[Switch[TextField], means("validation", shared="always", governs=("stopping",))] = None
-    """What training is judged by, given like `train`; a part of `train` unless given."""
+    """Validation data, given like `train`; default: a part of `train`."""
 
     test: Annotated[Switch[TextField], means("none", shared="always")] = None
-    """What is looked at once training is over, given like `train`."""
+    """Test data, given like `train`."""
 
     text: Annotated[str, Field(min_length=1)] = "text"
     """The field of JSON lines, and the column of Parquet, that holds the text."""
@@ -134,20 +134,20 @@ class TextDataConfig(DataSection):
     and test; `auto` is by document where the smallest part gets one."""
 
     block_size: scheduled(ge=1, whole=True) = 256  # type: ignore[valid-type]
-    """How many tokens a row of a batch has; a schedule is taken up where an epoch begins."""
+    """Tokens per row of a batch; a schedule is read at the beginning of an epoch."""
 
     packing: Literal["stream", "documents"] = "stream"
-    """What a row holds: a stretch of all documents in a row, or whole documents, none of which sees another."""
+    """Content of a row: a section of the stream of all documents, or whole documents that do not see each other."""
 
     order: Literal["auto", "shuffled", "contiguous"] = "auto"
-    """Whether rows are shuffled, or each goes on where that of the batch before ended, as a carried state needs;
+    """Whether rows are shuffled, or each continues the same row of the previous batch, as carried hidden states need;
     `auto` is contiguous with `train.carry_hiddens`, else shuffled."""
 
     workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
-    """How many processes load batches beside training; 0 loads in the training process."""
+    """Processes that load batches in parallel with training; 0 loads in the training process."""
 
     on_bad_sample: Literal["error", "skip"] = "error"
-    """What a document that cannot be used does: end the run with its place and reason, or be left out and listed."""
+    """What to do with a bad document: end the run with its place and reason, or leave it out and list it."""
 
     max_skipped: AllowanceField = "1%"
     """How many documents may be left out, as a number or as a share of all; more are an error."""
@@ -202,7 +202,7 @@ class TextRun(TokensConfig):
         key = next((key for key, value in asked.items() if value), "")
         if key and isinstance(self.model, DecoderConfig):
             raise ValueError(
-                f"train.{key} is for a model that hands a state on, but a decoder has none: take "
+                f"train.{key} needs a model with hidden states, but a decoder has none: take "
                 'model.type = "lstm" or "gru", or switch it off'
             )
         return self
@@ -213,12 +213,12 @@ class TextRun(TokensConfig):
             return self
         if self.data.order == "shuffled":
             raise ValueError(
-                "train.carry_hiddens hands a state on to the next batch, but data.order is shuffled: take "
+                "train.carry_hiddens carries hidden states to the next batch, but data.order is shuffled: take "
                 '"contiguous", or leave it out'
             )
         if self.data.packing == "documents":
             raise ValueError(
-                "train.carry_hiddens hands a state on to the next batch, but with data.packing = "
+                "train.carry_hiddens carries hidden states to the next batch, but with data.packing = "
                 '"documents" each document begins with none: take "stream"'
             )
         return self

@@ -2,14 +2,14 @@
 
 from etude.tasks.flags import ELSEWHERE, MAX_TOKENS, REPETITION_PENALTY, SEED, TEMPERATURE, TOP_K, TOP_P, Flag
 
-PROMPT = Flag("prompt", "complete this, in the place of an input; repeatable", "TEXT", repeats=True, refused=ELSEWHERE)
+PROMPT = Flag("prompt", "complete this text instead of an input; repeatable", "TEXT", repeats=True, refused=ELSEWHERE)
 WHOLE = Flag("whole", "the whole input is one prompt", refused=ELSEWHERE)
-RAW = Flag("raw", "write completions as they are, line breaks and all", refused=ELSEWHERE)
-SCORE = Flag("score", "tell how likely each line is, in the place of completing it", refused=ELSEWHERE)
-SAMPLES = Flag("samples", "completions of each prompt", "N", int, key="task.samples", refused=ELSEWHERE)
+RAW = Flag("raw", "write completions unescaped, with their line breaks", refused=ELSEWHERE)
+SCORE = Flag("score", "report how likely each line is instead of completing it", refused=ELSEWHERE)
+SAMPLES = Flag("samples", "completions per prompt", "N", int, key="task.samples", refused=ELSEWHERE)
 MIN_P = Flag(
     "min-p",
-    "draw among tokens at least P times as likely as the likeliest",
+    "sample from tokens at least P times as likely as the top one",
     "P",
     float,
     key="task.min_p",

@@ -122,7 +122,7 @@ class LanguageModelTask(Task):
                 operations = flops_per_token(decoder, decoder.window)
             case other:
                 operations = flops_per_token(other, 1)
-        cost = "" if operations is None else f", {operations / 1e6:,.3g} MFLOP to train on a token"
+        cost = "" if operations is None else f", {operations / 1e6:,.3g} MFLOP per training token"
         return f"{count_parameters(self.model)}{cost}"
 
     def flops_per_token(self, batch: TextBatch) -> float | None:
@@ -145,7 +145,7 @@ class LanguageModelTask(Task):
         """
         if isinstance(self.model, Decoder):
             raise ConfigError(
-                "train.tbptt_steps is for a model that hands a state on, but a decoder has none; take "
+                "train.tbptt_steps needs a model with hidden states, but a decoder has none; take "
                 'model.type = "lstm" or "gru", or switch it off.'
             )
         if not isinstance(batch, TextBatch):

@@ -25,7 +25,7 @@ class TranslationConfig(TaskSection):
 
     type: Literal["translation"] = "translation"
     beam_size: Annotated[int, means("validation", resumable=True)] = Field(4, ge=1)
-    """Width of the beam in test and predict; 1 searches greedily."""
+    """Width of the beam in test and predict; 1 is greedy search."""
     length_penalty: Annotated[float, means("validation", resumable=True)] = Field(1.0, ge=0, allow_inf_nan=False)
     """Hypotheses are ranked by log-probability / ((5 + length) / 6)^length_penalty; 0 prefers short ones."""
     max_target_ratio: float = Field(2.0, gt=0, allow_inf_nan=False)
@@ -35,7 +35,7 @@ class TranslationConfig(TaskSection):
     max_target_length: int = Field(512, ge=1)
     """... and never more than this."""
     eval_search_samples: Annotated[int, means("validation")] = Field(500, ge=0)
-    """Validation translates the first so many samples of the file, greedily; test translates all."""
+    """Validation translates this many first samples of the file, greedily; test translates all."""
     metrics: Annotated[list[TextMetric], means("validation")] = Field(
         default_factory=lambda: list(get_args(TextMetric))
     )
@@ -43,7 +43,7 @@ class TranslationConfig(TaskSection):
 
 
 class DataConfig(DataSection):
-    """Which files hold the pairs, and what is done about bad ones."""
+    """Files of pairs, and what to do about bad samples."""
 
     foreign = dict.fromkeys(
         ("text", "document_separator", "split", "split_by", "block_size", "packing"),
@@ -51,14 +51,14 @@ class DataConfig(DataSection):
     )
 
     train: Switch[SplitField] = None
-    """What is trained on: a .tsv, .txt, .jsonl or .ndjson file, a list of them, two aligned files
+    """Training data: a .tsv, .txt, .jsonl or .ndjson file, a list of them, two aligned files
     `{ source = "train.en", target = "train.de" }`, or a generated corpus by name."""
 
     val: Annotated[Switch[SplitField], means("validation", shared="always", governs=("stopping",))] = None
-    """What training is judged by, given like `train`."""
+    """Validation data, given like `train`."""
 
     test: Annotated[Switch[SplitField], means("none", shared="always")] = None
-    """What is looked at once training is over, given like `train`."""
+    """Test data, given like `train`."""
 
     source: ColumnField = "source"
     """The column or field of the source text; a number counts columns from 1 and says that the file names none."""
@@ -67,14 +67,14 @@ class DataConfig(DataSection):
     """The column or field of the target text."""
 
     workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
-    """How many processes load batches beside training; 0 loads in the training process."""
+    """Processes that load batches in parallel with training; 0 loads in the training process."""
 
     max_length: Switch[scheduled(ge=1, whole=True)] = None  # type: ignore[valid-type]
-    """The longest text, in tokens of either side (the end not counted), that is no bad sample. As a schedule: the
-    longest that takes part in an epoch, taken up where it begins; longer ones wait."""
+    """Most tokens of either side (the end not counted); a longer sample is a bad sample. As a schedule: the
+    most of an epoch, read at its beginning; longer samples wait."""
 
     order: Literal["shuffled", "sorted", "easy_first"] = "shuffled"
-    """How an epoch goes through its samples: shuffled; sorted, the easiest first; easy_first does so at first, then
+    """Order of the samples in an epoch: shuffled; sorted, the easiest first; easy_first sorts at first, then
     shuffles. Easy is short or, with `difficulty`, what that says."""
 
     easy_first_epochs: Annotated[int, Field(ge=1)] = 1
@@ -84,10 +84,10 @@ class DataConfig(DataSection):
     """The column or field of a number that says how difficult a sample is to learn."""
 
     max_difficulty: Switch[scheduled()] = None  # type: ignore[valid-type]
-    """The greatest `difficulty` that takes part in training; a schedule is taken up where an epoch begins."""
+    """The greatest `difficulty` that takes part in training; a schedule is read at the beginning of an epoch."""
 
     on_bad_sample: Literal["error", "skip"] = "error"
-    """What a sample that cannot be used does: end the run with its place and reason, or be left out and listed."""
+    """What to do with a bad sample: end the run with its place and reason, or leave it out and list it."""
 
     max_skipped: AllowanceField = "1%"
     """How many samples may be left out, as a number or as a share of the data; more are an error."""
