@@ -35,15 +35,17 @@ def type_of(config: Mapping[str, object]) -> TaskType[Any, Any] | None:
     """
     match config:
         case {"task": {"type": str() as name}} | {"task": str() as name}:
-            pass
-        case _:
-            name = None
+            return _named_or_imported(name, config)
+    return None
+
+
+def _named_or_imported(name: str, config: Mapping[str, object]) -> TaskType[Any, Any] | None:
     if not is_import_path(name):
-        return named(str(name)) if name in TASK_TYPES else None
+        return named(name) if name in TASK_TYPES else None
     types = built_in().values()
     base = next((one for one in types if one.recognises(config)), next(iter(types)))
     try:
-        return imported_type(str(name), base)
+        return imported_type(name, base)
     except ConfigError:
         return OwnTask(base, None)
 
