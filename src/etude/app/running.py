@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from etude.app.build import (
     build_callbacks,
@@ -26,7 +25,7 @@ from etude.train.length import expect
 from etude.train.lock import claimed
 
 
-def train(config: str | Path, overrides: Mapping[str, Any] | None = None) -> Result:
+def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> Result:
     """Train the run that a config file describes, as `etude train` does; the same call again goes on with it.
 
     `overrides` maps dotted keys to values: `{"optimizer.learning_rate": 3e-4}`. Raises ConfigError, DataError and

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from etude.base.errors import ConfigError
 from etude.tasks.task_type import Asked, Predictor, Questions
@@ -49,7 +49,7 @@ class BestLines(Predictor):
         """The best prediction of each text, in order."""
         return (found[0].text for found in self.candidates(texts))
 
-    def candidates(self, texts: Iterable[str], **options: Any) -> Iterator[Sequence[Candidate]]:
+    def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Sequence[Candidate]]:
         """For each text its predictions with their scores, best first."""
         return self._known("does not predict from text; use its predict_step.")(texts, **options)
 

@@ -28,19 +28,24 @@ def task_type(config: "Config") -> TaskType[Any, Any]:
     return named(name) if name in TASK_TYPES else imported_type(name, named(config.kind or next(iter(TASK_TYPES))))
 
 
-def type_of(config: Mapping[str, Any]) -> TaskType[Any, Any] | None:
+def type_of(config: Mapping[str, object]) -> TaskType[Any, Any] | None:
     """The task that a composed config, as plain values, names; None where it names none that there is.
 
     One of the user's own is imported; where that fails it is taken by its data, and told when the run is built.
     """
-    task = config.get("task")
-    name = task.get("type") if isinstance(task, Mapping) else task
+    match config:
+        case {"task": {"type": str() as name}} | {"task": str() as name}:
+            return _named_or_imported(name, config)
+    return None
+
+
+def _named_or_imported(name: str, config: Mapping[str, object]) -> TaskType[Any, Any] | None:
     if not is_import_path(name):
-        return named(str(name)) if name in TASK_TYPES else None
+        return named(name) if name in TASK_TYPES else None
     types = built_in().values()
     base = next((one for one in types if one.recognises(config)), next(iter(types)))
     try:
-        return imported_type(str(name), base)
+        return imported_type(name, base)
     except ConfigError:
         return OwnTask(base, None)
 

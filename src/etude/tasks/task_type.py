@@ -133,7 +133,7 @@ class Predictor(Protocol):
     def best(self, texts: Iterable[str]) -> Iterator[str]:
         """The best prediction of each text, in order."""
 
-    def candidates(self, texts: Iterable[str], **options: Any) -> Iterator[Any]:
+    def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Any]:
         """For each text its predictions with their scores, best first."""
 
     def tested(self, outputs: object) -> Sequence[str] | None:
@@ -165,7 +165,7 @@ class TaskType(Protocol[C_contra, P]):
     flags: Sequence[Flag] = ()
     """Those of `etude predict` that it takes."""
 
-    def recognises(self, config: Mapping[str, Any]) -> bool:
+    def recognises(self, config: Mapping[str, object]) -> bool:
         """Whether a config, as plain values, whose task is the user's own names data of this kind."""
         del config
         return False

@@ -1,12 +1,51 @@
 """The `transformers` library, where it is installed: asked for quietly, and never to run code or fetch anything."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import torch
 
 from etude.base.errors import ConfigError
 from etude.base.files import fsync_file, fsync_folder
+
+
+class LibraryTokenizer(Protocol):
+    """What is asked of a tokenizer of the library."""
+
+    eos_token_id: int
+    pad_token_id: int | None
+    chat_template: object
+    added_tokens_encoder: Mapping[str, int]
+    backend_tokenizer: Any
+    special_tokens_map: object
+
+    def __call__(self, *texts: str, **options: object) -> Any:
+        """The ids of a text, and what else is asked for, by name."""
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]], **options: object) -> Any:
+        """A conversation as text, or as ids."""
+
+    def convert_ids_to_tokens(self, ids: int) -> str:
+        """A token as text."""
+
+    def save_pretrained(self, folder: Path) -> object:
+        """Write it."""
+
+
+class LibraryModel(Protocol):
+    """What is asked of a model of the library."""
+
+    config: Any
+    generation_config: Any
+    device: torch.device
+
+    def generate(self, **options: object) -> torch.Tensor:
+        """Prompts with what follows them."""
+
+    def save_pretrained(self, folder: Path) -> object:
+        """Write config and weights."""
 
 
 def transformers() -> Any:
@@ -35,11 +74,11 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def write_parts(model: Any, tokenizer: Any, folder: Path) -> None:
+def write_parts(model: LibraryModel, tokenizer: LibraryTokenizer, folder: Path) -> None:
     """Write all but the weights into the existing `folder`, durable. Raises OSError."""
     with quiet():
         model.config.save_pretrained(folder)
-        if getattr(model, "generation_config", None) is not None:
+        if model.generation_config is not None:
             model.generation_config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     for file in sorted(folder.rglob("*")):
@@ -48,7 +87,7 @@ def write_parts(model: Any, tokenizer: Any, folder: Path) -> None:
     fsync_folder(folder)
 
 
-def write_model(model: Any, tokenizer: Any, folder: Path) -> str:
+def write_model(model: LibraryModel, tokenizer: LibraryTokenizer, folder: Path) -> str:
     """Write a model with its tokenizer into the existing `folder`; say what it is."""
     with quiet():
         model.save_pretrained(folder)

@@ -4,7 +4,6 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
 
 from etude.app.cli.loading import open_run
 from etude.app.cli.streams import put, say
@@ -41,12 +40,12 @@ def _print(run: Run, split: str, arguments: Namespace, metrics: Mapping[str, flo
     put(json.dumps({name: plain(value) for name, value in told.items()}) if arguments.json else table(told))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """The value as JSON holds it: null for a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def signatures(metrics: Mapping[str, Any]) -> dict[str, str]:
+def signatures(metrics: Mapping[str, float]) -> dict[str, str]:
     """For each metric of text, as `NAME_signature`, how sacrebleu computes it."""
     found = {}
     for name in metrics:
@@ -59,10 +58,10 @@ def signatures(metrics: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def table(metrics: Mapping[str, Any]) -> str:
+def table(metrics: Mapping[str, object]) -> str:
     """Lines of name and value, aligned."""
     return "\n".join(columns([(name, _figure(value)) for name, value in metrics.items()]))
 
 
-def _figure(value: Any) -> str:
+def _figure(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)

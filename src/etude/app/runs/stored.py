@@ -39,7 +39,7 @@ def stored_type(folder: Path, overrides: Overrides = (), *, allow_code: bool) ->
     return None if found is None else (str(_type(config["task"])), found)
 
 
-def refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
+def refuse_code(folder: Path, config: Mapping[str, object]) -> None:
     """Raise RefusedError, before anything is imported, where a run's config names code of its own."""
     foreign = next(_foreign_code(config), None)
     if foreign is not None:
@@ -48,7 +48,7 @@ def refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _foreign_code(config: Mapping[str, Any]) -> Iterator[str]:
+def _foreign_code(config: Mapping[str, object]) -> Iterator[str]:
     """The import paths that a run is used by: its task, its model and how that begins, and its loss."""
     given = [_type(config.get(name)) for name in RUNNING]
     weights = _table(_table(config.get("init")).get("weights"))

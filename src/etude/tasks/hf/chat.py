@@ -8,10 +8,11 @@ is refused.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, cast, final
 
 from etude.base.errors import ConfigError
 from etude.data.files.lines import Flaw, shown
+from etude.tasks.transformers_library import LibraryTokenizer
 
 ASSISTANT = "assistant"
 MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -31,6 +32,10 @@ class Row(NamedTuple):
     """What a sequence-to-sequence model reads; empty for a causal one."""
 
 
+Messages: TypeAlias = Sequence[Mapping[str, str]]
+"""A conversation: of each message the role and the content."""
+
+
 @final
 class Encoder:
     """Turns samples into rows for one model.
@@ -40,7 +45,13 @@ class Encoder:
     """
 
     def __init__(
-        self, tokenizer: Any, *, seq2seq: bool, longest: int | None = None, template: bool = True, system: str = ""
+        self,
+        tokenizer: LibraryTokenizer,
+        *,
+        seq2seq: bool,
+        longest: int | None = None,
+        template: bool = True,
+        system: str = "",
     ) -> None:
         self.tokenizer = tokenizer
         self.seq2seq = seq2seq
@@ -81,7 +92,7 @@ class Encoder:
         after = [*self._plain(answer)["input_ids"], self.tokenizer.eos_token_id]
         return self._fitting(Row(before + after, [False] * len(before) + [True] * len(after), size, []))
 
-    def chat(self, messages: Any) -> Row | Flaw:
+    def chat(self, messages: object) -> Row | Flaw:
         """A conversation; the loss counts what the assistant says, and the token that ends it.
 
         What that is the template says itself by `{% generation %}`. Of one that does not, the conversation up to each
@@ -94,11 +105,17 @@ class Encoder:
         flaw = self._flaw_of(messages)
         if flaw is not None:
             return flaw
+        return self._conversed(cast("Messages", messages))
+
+    def _conversed(self, messages: Messages) -> Row | Flaw:
+        """A conversation that is sound, as the template renders it."""
         from jinja2 import TemplateError
 
         try:
             made = (
-                self._marked(messages) if MARKED.search(self.tokenizer.chat_template) else self._by_prefixes(messages)
+                self._marked(messages)
+                if MARKED.search(str(self.tokenizer.chat_template))
+                else self._by_prefixes(messages)
             )
         except TemplateError as error:
             return Flaw(f"the chat template refuses it ({shown(error)})")
@@ -123,12 +140,11 @@ class Encoder:
         """The special tokens by which the chat template ends an answer."""
         if not self.templated:
             return set()
-        row = self.answer("a", "b")
-        last = (
-            []
-            if isinstance(row, Flaw)
-            else [i for i, counted in zip(row.ids, row.counted, strict=True) if counted][-1:]
-        )
+        match self.answer("a", "b"):
+            case Row(ids, marks):
+                last = [token for token, counted in zip(ids, marks, strict=True) if counted][-1:]
+            case _:
+                last = []
         return {token for token in last if self.tokenizer.convert_ids_to_tokens(token) in self._specials}
 
     def _asked(self, prompt: str) -> list[dict[str, str]]:
@@ -150,17 +166,24 @@ class Encoder:
                 return Flaw(f"{name} has {len(ids)} tokens, more than {self.longest}")
         return row
 
-    def _flaw_of(self, messages: Any) -> Flaw | None:
+    def _flaw_of(self, messages: object) -> Flaw | None:
         """What is wrong with a conversation before any template has seen it."""
-        if not isinstance(messages, list) or not messages:
-            return Flaw("the messages are not a list, or the list is empty")
-        for message in messages:
-            if not isinstance(message, Mapping) or not all(
-                isinstance(message.get(k), str) for k in ("role", "content")
-            ):
-                return Flaw("a message has no role and content, both strings")
-            if special := self._spelled(message["content"]):
-                return Flaw(f'a message spells the special token "{shown(special)}"')
+        match messages:
+            case [_, *_]:
+                flaw = next(filter(None, map(self._flaw_of_message, messages)), None)
+            case _:
+                flaw = Flaw("the messages are not a list, or the list is empty")
+        return flaw or self._flaw_of_turns(cast("Messages", messages))
+
+    def _flaw_of_message(self, message: object) -> Flaw | None:
+        match message:
+            case {"role": str(), "content": str() as content}:
+                special = self._spelled(content)
+                return Flaw(f'a message spells the special token "{shown(special)}"') if special else None
+        return Flaw("a message has no role and content, both strings")
+
+    @staticmethod
+    def _flaw_of_turns(messages: Messages) -> Flaw | None:
         if messages[0]["role"] == ASSISTANT:
             return Flaw("the first message is the assistant's, which answers nothing")
         if not any(message["role"] == ASSISTANT and message["content"].strip() for message in messages):
@@ -170,29 +193,19 @@ class Encoder:
     def _spelled(self, content: str) -> str | None:
         return next((special for special in self._specials if special in content), None)
 
-    def _rendered(self, messages: Sequence[Any], *, asks: bool = False) -> str:
+    def _rendered(self, messages: Messages, *, asks: bool = False) -> str:
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks))
 
-    def _marked(self, messages: Sequence[Any]) -> tuple[list[int], list[bool]]:
+    def _marked(self, messages: Messages) -> tuple[list[int], list[bool]]:
         made = self.tokenizer.apply_chat_template(
             messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )
         return list(made["input_ids"]), [bool(mark) for mark in made["assistant_masks"]]
 
-    def _by_prefixes(self, messages: Sequence[Any]) -> tuple[list[int], list[bool]]:
+    def _by_prefixes(self, messages: Messages) -> tuple[list[int], list[bool]]:
         whole = self._rendered(messages)
-        spans = []
-        for place, message in enumerate(messages):
-            if message["role"] == ASSISTANT:
-                asked = self._rendered(messages[:place], asks=True)
-                answered = self._rendered(messages[: place + 1])
-                if not (answered.startswith(asked) and whole.startswith(answered)):
-                    raise ConfigError(
-                        "The tokenizer's chat template does not render a conversation as the beginning of a longer "
-                        "one, so it cannot be told which tokens are an answer: mark them in the template by "
-                        "{% generation %}, or train on single turns."
-                    )
-                spans.append((len(asked), self._end(answered)))
+        answers = [place for place, message in enumerate(messages) if message["role"] == ASSISTANT]
+        spans = [self._span(whole, messages, place) for place in answers]
         ids, places = self._placed(whole, 0)
         if any(first < begin < last for first, last in places for begin, _ in spans):
             # A token would stand in prompt and answer both: the prompt ends where the model will be asked.
@@ -201,6 +214,18 @@ class Encoder:
             ids = [token for tokens, _ in parts for token in tokens]
             places = [place for _, found in parts for place in found]
         return ids, [any(begin <= first < last <= end for begin, end in spans) for first, last in places]
+
+    def _span(self, whole: str, messages: Messages, place: int) -> tuple[int, int]:
+        """Where an answer begins and ends in a rendered conversation. Raises ConfigError where that cannot be told."""
+        asked = self._rendered(messages[:place], asks=True)
+        answered = self._rendered(messages[: place + 1])
+        if not (answered.startswith(asked) and whole.startswith(answered)):
+            raise ConfigError(
+                "The tokenizer's chat template does not render a conversation as the beginning of a longer one, so it "
+                "cannot be told which tokens are an answer: mark them in the template by {% generation %}, or train on "
+                "single turns."
+            )
+        return len(asked), self._end(answered)
 
     def _placed(self, text: str, begin: int) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of a text that is rendered, and where each stands, counted from `begin`."""
@@ -213,7 +238,7 @@ class Encoder:
         return len(bare) if bare.endswith(self._specials) else len(answered)
 
 
-def _front(tokenizer: Any) -> list[int]:
+def _front(tokenizer: LibraryTokenizer) -> list[int]:
     """The special ids that the tokenizer puts in front of a text."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a")["input_ids"]

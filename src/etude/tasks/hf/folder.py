@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
 import torch
 
@@ -15,13 +15,14 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import whole_folder
 from etude.tasks.task_type import Processor
-from etude.tasks.transformers_library import quiet, transformers, write_parts
+from etude.tasks.transformers_library import LibraryModel, quiet, transformers, write_parts
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_JSON = 1 << 26
 """Bytes; a larger file is no config."""
 
+Made = TypeVar("Made")
 Kind = Literal["auto", "causal", "seq2seq"]
 
 
@@ -127,7 +128,7 @@ def read_tokenizer(folder: Path) -> Any:
     return made
 
 
-def drawn(config: Any, *, seq2seq: bool, seed: int) -> Any:
+def drawn(config: object, *, seq2seq: bool, seed: int) -> Any:
     """A model with new weights, a function of config and seed."""
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -136,7 +137,7 @@ def drawn(config: Any, *, seq2seq: bool, seed: int) -> Any:
         ).float()
 
 
-def longest(model: Any) -> int | None:
+def longest(model: LibraryModel) -> int | None:
     """The most positions that the model has; None where its config sets no bound."""
     found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(found) if isinstance(found, int) and found > 0 else None
@@ -162,10 +163,7 @@ def _check_weights(folder: Path) -> None:
     if (folder / WEIGHTS).is_file():
         return
     if (folder / INDEX).is_file():
-        named = _json(folder, INDEX).get("weight_map")
-        for file in sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []:
-            if Path(file).name != file or file == ".." or not file.endswith(".safetensors"):
-                raise RefusedError(f"{folder / INDEX} names {file!r}, which is not a safetensors file of the folder.")
+        _check_index(folder)
         return
     pickles = sorted(
         path.name for ending in ("bin", "pt", "pth", "ckpt", "h5", "msgpack") for path in folder.glob(f"*.{ending}")
@@ -178,7 +176,18 @@ def _check_weights(folder: Path) -> None:
     raise ConfigError(f"model.path {folder} holds no {WEIGHTS}: give it, or set model.from_scratch = true.")
 
 
-def _loaded(folder: Path, config: Any, *, seq2seq: bool) -> Any:
+def _check_index(folder: Path) -> None:
+    match _json(folder, INDEX).get("weight_map"):
+        case dict() as named:
+            files = sorted({str(name) for name in named.values()})
+        case _:
+            files = []
+    for file in files:
+        if Path(file).name != file or file == ".." or not file.endswith(".safetensors"):
+            raise RefusedError(f"{folder / INDEX} names {file!r}, which is not a safetensors file of the folder.")
+
+
+def _loaded(folder: Path, config: object, *, seq2seq: bool) -> Any:
     def load(kind: str) -> Any:
         return _auto(seq2seq=seq2seq).from_pretrained(
             folder,
@@ -202,7 +211,7 @@ def _loaded(folder: Path, config: Any, *, seq2seq: bool) -> Any:
     return model.float()
 
 
-def _with_attention(make: Any) -> Any:
+def _with_attention(make: Callable[[str], Made]) -> Made:
     """What `make` gives with torch's fused attention or, of a model that does not have it, with the plain one."""
     try:
         return make("sdpa")

@@ -12,7 +12,7 @@ from torch import Tensor
 from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.tasks.hf.folder import longest
-from etude.tasks.transformers_library import quiet, transformers
+from etude.tasks.transformers_library import LibraryModel, LibraryTokenizer, quiet, transformers
 
 STARTS = ("decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "forced_eos_token_id")
 """What a model's own generation config says of how a continuation begins and is forced to end."""
@@ -33,7 +33,12 @@ class Options(NamedTuple):
 
 
 def generated(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], options: Options, *, seq2seq: bool
+    model: LibraryModel,
+    tokenizer: LibraryTokenizer,
+    prompts: Sequence[Sequence[int]],
+    options: Options,
+    *,
+    seq2seq: bool,
 ) -> list[list[list[int]]]:
     """For each prompt what may follow it, best first, without special ids at the end: `beam_size` of them.
 
@@ -53,7 +58,12 @@ def generated(
 
 
 def _generate(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], options: Options, *, seq2seq: bool
+    model: LibraryModel,
+    tokenizer: LibraryTokenizer,
+    prompts: Sequence[Sequence[int]],
+    options: Options,
+    *,
+    seq2seq: bool,
 ) -> list[list[list[int]]]:
     pad, width = pad_id(tokenizer), max(map(len, prompts))
     room = options.max_tokens if seq2seq else _room(model, width, options.max_tokens)
@@ -81,12 +91,12 @@ def log_probabilities(logits_BTV: Tensor, targets_BT: Tensor, ignored: int) -> T
     return chosen.double().where(kept, 0.0).sum(1)
 
 
-def pad_id(tokenizer: Any) -> int:
+def pad_id(tokenizer: LibraryTokenizer) -> int:
     """The id that fills rows; where the tokenizer has none, the end's, which attention hides all the same."""
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
-def ends(model: Any, tokenizer: Any) -> set[int]:
+def ends(model: LibraryModel, tokenizer: LibraryTokenizer) -> set[int]:
     """The ids that end a continuation: the tokenizer's, and those of the model's own generation config."""
     own = _stored(model).get("eos_token_id")
     match own:
@@ -99,12 +109,12 @@ def ends(model: Any, tokenizer: Any) -> set[int]:
     return {int(tokenizer.eos_token_id), *map(int, listed)}
 
 
-def _stored(model: Any) -> Mapping[str, Any]:
+def _stored(model: LibraryModel) -> Mapping[str, Any]:
     """What the model's own generation config sets."""
     return dict(vars(model.generation_config))
 
 
-def _config(model: Any, tokenizer: Any, options: Options, room: int) -> Any:
+def _config(model: LibraryModel, tokenizer: LibraryTokenizer, options: Options, room: int) -> Any:
     draws = options.temperature > 0
     sampling = (
         {"temperature": options.temperature, "top_k": options.top_k or 0, "top_p": options.top_p} if draws else {}
@@ -125,7 +135,7 @@ def _config(model: Any, tokenizer: Any, options: Options, room: int) -> Any:
     )
 
 
-def _room(model: Any, width: int, wanted: int) -> int:
+def _room(model: LibraryModel, width: int, wanted: int) -> int:
     bound = longest(model)
     if bound is None:
         return wanted

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.text_batches import TextBatch
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
@@ -26,6 +27,7 @@ from etude.tasks.parts import Terms, term_counts
 from etude.train.task import Task
 from etude.train.watch.metrics import Metric
 
+Batch = HfBatch | TextBatch
 LENGTH = 1024
 """Tokens of a row of text, unless `data.block_size` says otherwise or the model has fewer positions."""
 OWN_SPECIALS = 4
@@ -136,15 +138,15 @@ class HfTask(Task):
         """Perplexity, accuracy of the targets and bits per byte of their text; anew for each pass."""
         return {"perplexity": Perplexity(), "accuracy": Accuracy(), "bits_per_byte": BitsPerByte()}
 
-    def training_step(self, batch: Any) -> Terms:
+    def training_step(self, batch: Batch) -> Terms:
         """The loss of each target given what stands before it."""
         return self.loss(self._logits(batch), self._targets(batch), count=batch.tokens)
 
-    def count_targets(self, batch: Any) -> Mapping[str, int] | None:
+    def count_targets(self, batch: Batch) -> Mapping[str, int] | None:
         """The targets, for each of the terms where the loss has two."""
         return term_counts(self.loss, batch.tokens)
 
-    def validation_step(self, batch: Any) -> Loss:
+    def validation_step(self, batch: Batch) -> Loss:
         """The plain cross entropy."""
         logits_BTV, targets_BT = self._logits(batch), self._targets(batch)
         loss = CrossEntropy(ignore_index=IGNORED)(logits_BTV, targets_BT, count=batch.tokens)
@@ -232,7 +234,7 @@ class HfTask(Task):
         with torch.no_grad():
             return log_probabilities(self._logits(batch), batch.targets, IGNORED)
 
-    def _logits(self, batch: Any) -> Tensor:
+    def _logits(self, batch: Batch) -> Tensor:
         """Logits [B, T, V] of the batch's targets."""
         if not isinstance(batch, HfBatch):
             return self._of_text(batch)
@@ -259,7 +261,7 @@ class HfTask(Task):
         made = self.model(input_ids=inputs_BT, attention_mask=mask, position_ids=positions_BT, use_cache=False)
         return _tensor(made.logits)
 
-    def _of_text(self, batch: Any) -> Tensor:
+    def _of_text(self, batch: TextBatch) -> Tensor:
         """Logits of a batch of a text feed."""
         if self.seq2seq:
             raise ConfigError(
@@ -270,7 +272,7 @@ class HfTask(Task):
             return self._apart(inputs_BT, batch.documents, batch.positions)
         return _tensor(self.model(input_ids=inputs_BT, use_cache=False).logits)
 
-    def _targets(self, batch: Any) -> Tensor:
+    def _targets(self, batch: Batch) -> Tensor:
         if isinstance(batch, HfBatch):
             return batch.targets
         return self._own_ids(batch.targets).where(batch.targets != IGNORED, IGNORED)
@@ -288,6 +290,6 @@ class HfTask(Task):
             )
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensor(value: object) -> Tensor:
     assert isinstance(value, Tensor)
     return value

@@ -1,6 +1,6 @@
 """Text for a run: the files of each split, the tokenizer, prepared shards, and feeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -190,8 +190,7 @@ class _Preparation:
         texts = Texts(self._config, processor or TextProcessor(self._learned(corpora)))
         tokenizer = texts.processor.tokenizer
         for corpus in corpora if self._trains else ():
-            for name, table in self._tables(corpus, tokenizer, divides=True).items():
-                texts.splits.setdefault("train" if name == WHOLE else name, TextSplit([])).tables.append(table)
+            _divide(texts, self._tables(corpus, tokenizer, divides=True))
         for name in self._names:
             self._add(texts, name)
         texts.splits = {name: texts.splits[name] for name in PARTS if name in texts.splits}
@@ -248,6 +247,12 @@ class _Preparation:
             notice=self._say,
             key=key,
         )
+
+
+def _divide(texts: Texts, tables: Mapping[str, TextTable]) -> None:
+    """Add the parts of a corpus to the splits of their names."""
+    for name, table in tables.items():
+        texts.splits.setdefault("train" if name == WHOLE else name, TextSplit([])).tables.append(table)
 
 
 def _constant(value: Weight, otherwise: float) -> float:

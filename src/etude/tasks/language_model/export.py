@@ -208,8 +208,9 @@ def _check(model: Decoder, made: Any, order: list[int]) -> None:
 def _tokenizer(tokenizer: Tokenizer, longest: int) -> Any:
     """The tokenizer of the library: the same ids, in front of a text the token that ends the one before."""
     library = tokenizers.Tokenizer.from_str(tokenizer.text)
-    pad, unk, _, eos = SPECIALS if isinstance(tokenizer, OwnTokenizer) else FOREIGN
-    if not isinstance(tokenizer, OwnTokenizer):
+    own = isinstance(tokenizer, OwnTokenizer)
+    pad, unk, _, eos = SPECIALS if own else FOREIGN
+    if not own:
         clash = [name for name in FOREIGN if library.token_to_id(name) is not None]
         ordinary = tokenizer.size - len(SPECIALS)
         if clash or library.get_vocab_size(with_added_tokens=True) != ordinary:

@@ -53,7 +53,7 @@ class Completions(Predictor):
         """The first completion of each prompt."""
         return (found[0].text for found in self._task.predict(texts))
 
-    def candidates(self, texts: Iterable[str], **options: Any) -> Iterator[Any]:
+    def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Any]:
         """Nothing: completions have no best. Raises ConfigError."""
         del texts, options
         raise ConfigError(f"{type(self._task).__name__} does not predict from text; use its predict_step.")

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from etude.base.errors import ConfigError
 from etude.base.says import Say
+from etude.data.tokens.tokenizers import Tokenizer
 from etude.model.decoder import Decoder
 from etude.tasks.best_lines import BestLines
 from etude.tasks.language_model.build import build_task
@@ -32,11 +33,14 @@ class LanguageModelType(TaskType[TextRun, TextProcessor]):
     config = TextRun
     flags = FLAGS
 
-    def recognises(self, config: Mapping[str, Any]) -> bool:
+    def recognises(self, config: Mapping[str, object]) -> bool:
         """Whether the model is one of text, or the data have keys of text."""
-        model, data = config.get("model"), config.get("data")
-        name = model.get("type") if isinstance(model, Mapping) else model
-        return name in MODELS or (isinstance(data, Mapping) and not OWN_KEYS.isdisjoint(data))
+        match config:
+            case {"model": {"type": str() as name}} | {"model": str() as name} if name in MODELS:
+                return True
+            case {"data": {**keys}}:
+                return not OWN_KEYS.isdisjoint(keys)
+        return False
 
     def processor(self, config: TextRun, folder: Path) -> TextProcessor:
         """The tokenizer that a run has kept."""
@@ -61,17 +65,25 @@ class LanguageModelType(TaskType[TextRun, TextProcessor]):
 
     def predictor(self, task: Task) -> Predictor:
         """Completes prompts."""
-        return Completions(task) if isinstance(task, LanguageModelTask) else BestLines(task)
+        match task:
+            case LanguageModelTask():
+                return Completions(task)
+        return BestLines(task)
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write a decoder as a GPT-2 or a Llama of the transformers library, another model in Etude's own form."""
-        if not isinstance(task, LanguageModelTask) or not isinstance(task.model, Decoder):
-            return write_own_form(task, kept, folder)
-        from etude.tasks.language_model.export import exported_decoder
+        match task:
+            case LanguageModelTask(model=Decoder() as decoder, tokenizer=tokenizer):
+                return _write_decoder(decoder, tokenizer, folder)
+        return write_own_form(task, kept, folder)
 
-        if task.tokenizer is None:
-            raise ConfigError("A language model is exported with its tokenizer, but the task has none.")
-        return write_model(*exported_decoder(task.model, task.tokenizer), folder)
+
+def _write_decoder(decoder: Decoder, tokenizer: Tokenizer | None, folder: Path) -> str:
+    from etude.tasks.language_model.export import exported_decoder
+
+    if tokenizer is None:
+        raise ConfigError("A language model is exported with its tokenizer, but the task has none.")
+    return write_model(*exported_decoder(decoder, tokenizer), folder)
 
 
 LANGUAGE_MODEL = LanguageModelType()

@@ -124,12 +124,17 @@ class TranslationRun(TokensConfig):
 
     @model_validator(mode="after")
     def _sides_fit(self) -> Self:
-        shares = isinstance(self.model, TransformerConfig) and self.model.share_embeddings
-        if shares and isinstance(self.tokenizer, TokenizerPair):
-            raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
-        silent = isinstance(self.task, TranslationConfig) and self.task.eval_search_samples == 0
-        if silent and self.train.monitor in {f"val/{name}" for name in TEXT_METRICS}:
-            raise ValueError(
-                f"train.monitor cannot be {self.train.monitor} with task.eval_search_samples = 0: nothing is translated"
-            )
+        match self.model, self.tokenizer:
+            case TransformerConfig(share_embeddings=True), TokenizerPair():
+                raise ValueError("model.share_embeddings needs one tokenizer for both sides, but [tokenizer] has two")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_watched_is_measured(self) -> Self:
+        watched = self.train.monitor
+        match self.task:
+            case TranslationConfig(eval_search_samples=0) if watched in {f"val/{name}" for name in TEXT_METRICS}:
+                raise ValueError(
+                    f"train.monitor cannot be {watched} with task.eval_search_samples = 0: nothing is translated"
+                )
         return self

@@ -4,20 +4,25 @@ Legend: B batch, T target time, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from etude.data.feeds.batches import PairBatch
 from etude.data.tokens.tokenizers import PAD
+
+if TYPE_CHECKING:
+    from etude.tasks.translation.task import Translation, TranslationTask
 
 CELLS = 1 << 24
 """Logits that are held at a time: samples are taken in parts that have no more."""
 
 
-def translation_columns(task: Any, batch: PairBatch, outputs: Sequence[Sequence[Any]] | None) -> Mapping[str, Any]:
+def translation_columns(
+    task: "TranslationTask", batch: PairBatch, outputs: "Sequence[Sequence[Translation]] | None"
+) -> Mapping[str, Any]:
     """Columns of a batch: `source` and `target` as decoded, `prediction` (None where nothing was translated),
     `scores` of all translations, best first, `loss` (plain cross entropy, mean of the target tokens) and `tokens`.
     """
@@ -38,7 +43,7 @@ def translation_columns(task: Any, batch: PairBatch, outputs: Sequence[Sequence[
     return columns
 
 
-def sample_losses(model: Any, batch: PairBatch) -> Tensor:
+def sample_losses(model: nn.Module, batch: PairBatch) -> Tensor:
     """The plain cross entropy of each sample, summed over its target tokens: [B] in float32."""
     inputs_BT, targets_BT = batch.target[:, :-1], batch.target[:, 1:]
     found = []

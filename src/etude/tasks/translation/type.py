@@ -51,7 +51,10 @@ class TranslationType(TaskType[TranslationRun, PairProcessor]):
 
     def predictor(self, task: Task) -> Predictor:
         """Translates lines."""
-        return Translations(task) if isinstance(task, TranslationTask) else BestLines(task)
+        match task:
+            case TranslationTask():
+                return Translations(task)
+        return BestLines(task)
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write Etude's own form: transformers has no such model."""
