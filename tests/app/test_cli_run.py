@@ -132,7 +132,7 @@ def test_a_signal_in_training_saves_says_how_to_go_on_and_keeps_its_code(place, 
         (["predict", "runs/tiny", "--n-best", "3", "--beam-size", "2"], 2, "--beam-size"),
         (["predict", "runs/tiny", "--batch-size", "0"], 2, "--batch-size must be at least 1"),
         (["test", "runs/tiny", "--data.test", "no.tsv"], 3, "no.tsv"),
-        (["runs", "nowhere"], 5, "nowhere is no folder"),
+        (["runs", "nowhere"], 5, "nowhere is not a folder"),
     ],
 )
 def test_a_mistake_is_told_of_on_stderr_with_its_code(words, code, told, place, given, capsys):

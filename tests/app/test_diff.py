@@ -226,7 +226,7 @@ def test_the_shell_tells_config_step_values_and_cause(straight, forked, capsys):
 
     told = capsys.readouterr().out.splitlines()
     assert "  optimizer.learning_rate: a 0.01, b 0.002" in told
-    assert any(line.startswith("Steps: they part at step 7; equal to step 6 (18 logged steps and") for line in told)
+    assert any(line.startswith("Steps: the first difference is at step 7; equal to step 6 (18 logged steps and") for line in told)
     assert "  train/learning_rate: a 0.01, b 0.002" in told
     assert told[-1] == "Likely because of the config: optimizer.learning_rate."
 
@@ -234,7 +234,7 @@ def test_the_shell_tells_config_step_values_and_cause(straight, forked, capsys):
 def test_the_shell_tells_of_equal_runs(straight, capsys):
     assert main(["diff", str(straight), str(straight)]) == 0
 
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Steps: equal to step 18, the last that both have")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Steps: equal to step 18, the last that both runs have")
 
 
 def test_json_is_one_object_with_every_difference(straight, forked, capsys):

@@ -350,10 +350,10 @@ def test_what_etude_refuses_is_told_with_the_place_in_slangmods_file(place, refu
 
 MISTAKES = {
     "train slang.toml --from slangmd second.toml": '--from must be "slangmod", but is "slangmd"; did you mean "sl',
-    "train slang.toml --from lightning second.toml": "the words of this tool are known, but its files are not read",
+    "train slang.toml --from lightning second.toml": "Etude knows the words of this tool, but does not read its files",
     "train slang.toml --from slangmod": "task.type is missing",
     "train slang.toml second.toml": '"second.toml" is one word too many for etude train',
-    "train slang.toml --with second.toml": "--with goes with --from",
+    "train slang.toml --with second.toml": "--with needs --from",
     "train slang.toml second.toml --from slangmod --with second.toml": "keep one of them",
     "train slang.toml second.toml x.toml --from slangmod": '"x.toml" is one word too many',
     "train nowhere.toml second.toml --from slangmod": "nowhere.toml does not exist",
@@ -379,4 +379,4 @@ def test_who_was_to_give_the_data_is_told_where_nobody_did(place, capsys):
 
     main(["train", "slang.toml", "--from", "slangmod"])
 
-    assert "slang.toml gives only the training: name a config" in capsys.readouterr().err
+    assert "slang.toml gives only the training: add a config" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_the_picture_is_svg_with_a_panel_for_each_value(place, capsys):
     ("words", "code", "told"),
     [
         (["--output", "plan.png"], 2, "--output draws SVG, so it must end in .svg, but is plan.png"),
-        (["--output", "nowhere/plan.svg"], 5, "nowhere is no folder"),
+        (["--output", "nowhere/plan.svg"], 5, "nowhere is not a folder"),
         (["--csv", "."], 5, ". is a folder"),
         (["--steps", "0"], 2, "--steps must be at least 1"),
         (["--train.max_duration", "3 parsecs"], 2, "max_duration"),

@@ -83,7 +83,7 @@ def test_a_loaders_shuffling_is_replaced_by_a_computed_order_and_that_is_said():
     assert [len(batch) for batch in first] == [6, 6, 6, 2]
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(N))
     assert len(sentences) == 1
-    assert "random sampler is replaced" in sentences[0]
+    assert "replaces the loader's random sampler" in sentences[0]
 
 
 def test_a_loader_in_order_stays_in_order_and_nothing_is_said():
@@ -133,7 +133,7 @@ def test_a_sampler_of_batches_made_of_torchs_parts_is_computed_too():
     feed, sentences = heard(DataLoader(Numbers(), batch_sampler=sampler))
 
     assert [len(batch) for batch in batches(feed)] == [6, 6, 6]
-    assert "replaced" in sentences[0]
+    assert "replaces" in sentences[0]
 
 
 def test_a_custom_sampler_is_told_the_epoch_and_drawn_from_a_seed():
@@ -268,7 +268,7 @@ def test_an_iterator_is_read_once_and_then_refused():
     feed = adopt(iter([torch.ones(1)]), seed=1)
     list(feed.epoch(0))
 
-    with pytest.raises(DataError, match="can be read once only"):
+    with pytest.raises(DataError, match="can be read only once"):
         list(feed.epoch(1))
 
 

@@ -84,8 +84,8 @@ def test_a_source_and_its_target_both_end():
 
 
 BAD = {
-    "no list": ({"role": "user"}, "no list"),
-    "empty": ([], "an empty one"),
+    "not a list": ({"role": "user"}, "not a list"),
+    "empty": ([], "the list is empty"),
     "no content": ([{"role": "user"}], "no role and content"),
     "a number": ([{"role": "user", "content": 3}], "no role and content"),
     "answers nothing": ([{"role": "assistant", "content": "a"}], "answers nothing"),

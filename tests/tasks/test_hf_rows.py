@@ -104,7 +104,7 @@ def test_files_that_cannot_be_used_are_named(name, tmp_path):
 
 BAD = {
     "no json": (b"{", "invalid JSON"),
-    "no object": (b"[]", "no JSON object"),
+    "no object": (b"[]", "not a JSON object"),
     "no field": (b'{"prompt": "a"}', 'there is no field "answer"'),
     "a number": (b'{"prompt": "a", "answer": 3}', 'the field "answer" is not a string'),
     "empty": (b'{"prompt": "a", "answer": " "}', "the answer is empty"),

@@ -143,7 +143,7 @@ def test_the_pieces_of_a_batch_add_up_to_it():
 
 
 def test_a_decoder_has_no_state_to_hand_on():
-    with pytest.raises(ConfigError, match=r"train\.tbptt_steps is for a model that hands a state on"):
+    with pytest.raises(ConfigError, match=r"train\.tbptt_steps needs a model with hidden states"):
         task_of().split_for_tbptt(rows_of(tokens_of(2, 9)), 4)
 
 

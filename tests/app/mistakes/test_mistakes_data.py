@@ -66,7 +66,7 @@ TABLES = [
 
 OBJECTS = [
     objects("no JSON", "{", "invalid JSON"),
-    objects("no object", '["one", "ONE"]', "no JSON object"),
+    objects("no object", '["one", "ONE"]', "not a JSON object"),
     objects("a field that is missing", '{"source": "two"}', 'no field "target"'),
     objects("a field that is a number", '{"source": 2, "target": "TWO"}', 'the field "source" is not a string'),
     objects("a field that is empty", '{"source": "", "target": "TWO"}', "the source is empty"),

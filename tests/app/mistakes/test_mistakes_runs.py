@@ -131,7 +131,7 @@ REFUSED = [
         "another model",
         TRAIN,
         7,
-        "begun with another config",
+        "began with another config",
         "model.feedforward was 8 and is 16",
         "--run.name",
         **change("model", "feedforward = 16"),
@@ -158,7 +158,7 @@ REFUSED = [
         "an older config that cannot be read",
         TRAIN,
         7,
-        "config.toml cannot be read any more",
+        "config.toml can no longer be read",
         spoil=put("config.toml", b"["),
     ),
     stored("code of its own", TEST, 7, "own.py:Task", "--allow-code", spoil=coded),
@@ -202,11 +202,11 @@ def test_a_mistake_with_a_run_is_one_line_that_names_what_is_wrong(mistake, run,
 
 
 NOWHERE = [
-    Mistake(f"{verb} without a run", ("nowhere is no run folder",), code=5, words=(verb, "nowhere"))
+    Mistake(f"{verb} without a run", ("nowhere is not a run folder",), code=5, words=(verb, "nowhere"))
     for verb in ("test", "validate", "predict")
 ] + [
-    Mistake("the runs of no folder", ("nowhere is no folder",), code=5, words=("runs", "nowhere")),
-    Mistake("a run that is a file", ("train.tsv is no run folder",), code=5, words=("test", "train.tsv")),
+    Mistake("the runs of no folder", ("nowhere is not a folder",), code=5, words=("runs", "nowhere")),
+    Mistake("a run that is a file", ("train.tsv is not a run folder",), code=5, words=("test", "train.tsv")),
     Mistake("a run folder below a file", ("train.tsv", "Not a directory"), code=5, edit={"run": 'dir = "train.tsv"'}),
     Mistake(
         "a run folder that is a file", ("runs/translate", "File exists"), code=5, files={"runs/translate": "in the way"}
@@ -259,7 +259,7 @@ def test_a_second_process_on_a_run_folder_is_refused_and_told_of_the_first(run, 
     ("words", "code", "says"),
     [
         (TRAIN, 2, b"train.clip_gard is not a key of [train]; did you mean train.clip_grad? (translate.toml, line 2)."),
-        (["test", "nowhere"], 5, b"nowhere is no run folder"),
+        (["test", "nowhere"], 5, b"nowhere is not a run folder"),
         (["trian"], 2, b"did you mean train?"),
     ],
 )
