@@ -66,16 +66,16 @@ def _measure(config: Config, task: Task, entry: TermConfig, where: str) -> Calla
     """The function of the task that a term of `[loss.terms]` is."""
     match entry:
         case L2Config():
-            return OfParameters(l2, _penalised(config, task, entry.match, where))
+            return OfParameters(l2, _penalised(config, task, entry, where))
         case L1Config():
-            return OfParameters(l1, _penalised(config, task, entry.match, where))
+            return OfParameters(l1, _penalised(config, task, entry, where))
         case ImportedTerm():
             return _own_measure(entry, where)
 
 
-def _penalised(config: Config, task: Task, match: str | list[str] | None, where: str) -> list[nn.Parameter]:
+def _penalised(config: Config, task: Task, entry: L1Config | L2Config, where: str) -> list[nn.Parameter]:
     """The parameters that a penalty acts on."""
-    patterns = [match] if isinstance(match, str) else match
+    patterns = [entry.match] if isinstance(entry.match, str) else entry.match
     decay_all = bool(getattr(config.optimizer, "decay_all", False))
     return chosen(task, patterns, f"{where}.match", decay_all=decay_all)
 
@@ -104,10 +104,11 @@ def build_callbacks(config: Config) -> list[Any]:
 
 def callback_entries(config: Config) -> dict[str, Imported]:
     """The user's callbacks in order, by key: `callbacks[0]` of a list, `callbacks.NAME` of a table."""
-    given = config.callbacks
-    if isinstance(given, Mapping):
-        return {f"callbacks.{name}": entry for name, entry in given.items()}
-    return {f"callbacks[{index}]": entry for index, entry in enumerate(given)}
+    match config.callbacks:
+        case Mapping() as named:
+            return {f"callbacks.{name}": entry for name, entry in named.items()}
+        case listed:
+            return {f"callbacks[{index}]": entry for index, entry in enumerate(listed)}
 
 
 def build_slots(config: Config, say: Say) -> Callable[[Task, Horizon], Sequence[Slot]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -191,7 +191,9 @@ def config_class(path: Path | None, overrides: Overrides) -> type[Config]:
 def _misnamed() -> type[Config]:
     """For a config whose task is missing or unknown: loading it says which tasks there are."""
     base = next(iter(built_in().values())).config
-    return create_model("Misnamed", __base__=base, task=any_config().model_fields["task"])  # type: ignore[call-overload,no-any-return]
+    task = any_config().model_fields["task"]
+    fields: dict[str, Any] = {"task": (task.annotation, task)}
+    return create_model("Misnamed", __base__=base, **fields)
 
 
 def _either(fields: list[FieldInfo]) -> object:

@@ -60,14 +60,22 @@ def _defaults(tool: Tool) -> dict[str, Given]:
 
 def _take_section(tool: Tool, found: Foreign, source: Source, key: str, value: object) -> None:
     """Take in a section of the file, or a key above all sections."""
-    if key == tool.section and isinstance(value, Mapping):
-        _take(tool, found, _in_section(tool, source, value))
-    elif key == tool.section:
-        found.problems.append(f"{key} must be a table, [{key}], but is {brief(value)} ({_where(source, key)}).")
+    if key == tool.section:
+        _take_translated(tool, found, source, value)
     elif key in tool.left_out:
         found.notes.append(_left_out(tool, source, key, value))
     else:
         found.problems.append(_unknown_section(tool, key, _where(source, key)))
+
+
+def _take_translated(tool: Tool, found: Foreign, source: Source, value: object) -> None:
+    """Take in the section that is translated, which must be a table."""
+    match value:
+        case Mapping():
+            _take(tool, found, _in_section(tool, source, value))
+        case _:
+            key = tool.section
+            found.problems.append(f"{key} must be a table, [{key}], but is {brief(value)} ({_where(source, key)}).")
 
 
 def _in_section(tool: Tool, source: Source, section: Mapping[str, object]) -> Iterator[tuple[str, Given]]:

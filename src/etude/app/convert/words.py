@@ -145,4 +145,9 @@ def _is_off(value: object) -> bool:
 
 def _is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    match value:
+        case bool():
+            return False
+        case int() | float():
+            return True
+    return False
