@@ -226,7 +226,10 @@ def test_the_shell_tells_config_step_values_and_cause(straight, forked, capsys):
 
     told = capsys.readouterr().out.splitlines()
     assert "  optimizer.learning_rate: a 0.01, b 0.002" in told
-    assert any(line.startswith("Steps: the first difference is at step 7; equal to step 6 (18 logged steps and") for line in told)
+    assert any(
+        line.startswith("Steps: the first difference is at step 7; equal to step 6 (18 logged steps and")
+        for line in told
+    )
     assert "  train/learning_rate: a 0.01, b 0.002" in told
     assert told[-1] == "Likely because of the config: optimizer.learning_rate."
 

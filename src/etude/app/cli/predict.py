@@ -15,6 +15,7 @@ from etude.app.cli.streams import is_terminal, printable, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_folder, storage
+from etude.tasks.best_lines import check_best
 from etude.tasks.flags import Flag, given_of
 from etude.tasks.table import predict_flags
 from etude.tasks.task_type import Asked, Questions
@@ -26,6 +27,7 @@ LARGEST = 1 << 28
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Predict every line of the input."""
     given = given_of(predict_flags(), vars(arguments))
+    check_best(given)
     kind = stored_type(Path(arguments.run), overrides, allow_code=arguments.allow_code)
     if kind is not None:
         name, task_type = kind

@@ -1,11 +1,11 @@
 """Fine-tuning a model of the transformers library, as a type of task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 from etude.base.says import Say
-from etude.tasks.best_lines import BestLines, check_best
+from etude.tasks.best_lines import BestLines
 from etude.tasks.hf.build import build_task
 from etude.tasks.hf.config import HfRun
 from etude.tasks.hf.data import Samples, prepare
@@ -40,10 +40,6 @@ class HfType(TaskType[HfRun, HfParts]):
     def counts_all_targets(self, config: HfRun) -> bool:
         """Whether the loss is Etude's own."""
         return is_own_loss(config)
-
-    def check_flags(self, given: Mapping[str, object]) -> None:
-        """Refuse a number of predictions that no beam gives."""
-        check_best(given)
 
     def predictor(self, task: Task) -> Predictor:
         """Answers lines."""

@@ -1,11 +1,11 @@
 """Translation, and every other task from a sequence to a sequence, as a type of task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
 from etude.base.says import Say
-from etude.tasks.best_lines import BestLines, check_best
+from etude.tasks.best_lines import BestLines
 from etude.tasks.own_form import write_own_form
 from etude.tasks.parts import is_own_loss
 from etude.tasks.task_type import Kept, Predictor, TaskType
@@ -44,10 +44,6 @@ class TranslationType(TaskType[TranslationRun, PairProcessor]):
     def counts_all_targets(self, config: TranslationRun) -> bool:
         """Whether the loss is Etude's own."""
         return is_own_loss(config)
-
-    def check_flags(self, given: Mapping[str, object]) -> None:
-        """Refuse a number of predictions that no beam gives."""
-        check_best(given)
 
     def predictor(self, task: Task) -> Predictor:
         """Translates lines."""
