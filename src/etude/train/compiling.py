@@ -28,9 +28,16 @@ def compile_task(task: nn.Module, say: Callable[[str], None]) -> None:
 
 def _worth_it(task: nn.Module) -> list[nn.Module]:
     """The modules of a task that hold parameters: those with modules of their own, if there are any."""
-    holding = [child for child in task.children() if any(True for _ in child.parameters())]
-    larger = [child for child in holding if any(True for _ in child.children())]
-    return larger or holding
+    holding = list(filter(_holds_parameters, task.children()))
+    return list(filter(_holds_modules, holding)) or holding
+
+
+def _holds_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _holds_modules(module: nn.Module) -> bool:
+    return next(module.children(), None) is not None
 
 
 def _leave_alone(part: object) -> None:

@@ -27,11 +27,16 @@ def components(
     for given in data.values():
         yield from _sources(given)
     for slot in slots:
-        yield slot.optimizer
-        yield slot._scheduler  # noqa: SLF001 - nobody else asks for it
-        yield from (schedule for _, _, schedule in slot._rates)  # noqa: SLF001
+        yield from _parts_of(slot)
     yield from schedules
     yield from others
+
+
+def _parts_of(slot: Slot) -> Iterator[Any]:
+    """An optimizer, and what sets its rates."""
+    yield slot.optimizer
+    yield slot._scheduler  # noqa: SLF001 - nobody else asks for it
+    yield from (schedule for _, _, schedule in slot._rates)  # noqa: SLF001
 
 
 def _sources(data: object) -> Iterator[Any]:

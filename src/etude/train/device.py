@@ -13,9 +13,7 @@ def choose_device(name: str, key: str = "train.device") -> torch.device:
     Raises ConfigError for one that is not there, as the value of `key`.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return _first_device()
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -26,13 +24,17 @@ def choose_device(name: str, key: str = "train.device") -> torch.device:
     return device
 
 
+def _first_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        return _cpu_flags() >= {"avx512_bf16"} or _cpu_flags() >= {"amx_bf16"}
-    return False
+    return device.type == "cpu" and not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def _cpu_flags() -> set[str]:
@@ -40,4 +42,5 @@ def _cpu_flags() -> set[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
+    return set(next(flags, "").split())

@@ -1,7 +1,7 @@
 """One pass over a split: every sample once, metrics weighted by their counts."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,7 +13,7 @@ from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
 from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
-from etude.train.watch.metrics import ScalarLog, adapt, computed, prefixed
+from etude.train.watch.metrics import Metric, ScalarLog, adapt, computed, prefixed
 
 NAMES = {"val": "validation"}
 """What a message calls a split."""
@@ -40,9 +40,7 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     weigh = weigh or task.batch_size
     sums, scalars = _Sums(), ScalarLog()
     given = task.configure_metrics()
-    metrics = {name: adapt(metric, device) for name, metric in given.items()}
-    for metric in metrics.values():
-        metric.reset()
+    metrics = {name: _begun(metric, device) for name, metric in given.items()}
     with undisturbed(seed), evaluating(task), torch.no_grad():
         task.metrics, task._scalars = given, scalars  # noqa: SLF001 - the loop is the task's other half
         for delivery in deliveries:
@@ -57,6 +55,13 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     # What the step returned counts beside a scalar logged under the same name.
     result = scalars.read() | sums.read() | computed(metrics)
     return {prefixed(prefix, name): value for name, value in result.items()}
+
+
+def _begun(metric: Metric, device: torch.device) -> Metric:
+    """A metric on the device, that has seen nothing."""
+    adapted = adapt(metric, device)
+    adapted.reset()
+    return adapted
 
 
 class _Sums:
@@ -97,12 +102,16 @@ def evaluating(task: Task) -> Iterator[None]:
             module.training = training
 
 
+def _devices_in_use() -> Sequence[int]:
+    """The GPUs, where this process has begun to use them."""
+    return range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+
+
 @contextmanager
 def undisturbed(seed: int) -> Iterator[None]:
     """Seed every global generator inside the block, and leave each as it was found."""
     kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=_devices_in_use()):
         torch.manual_seed(seed_of(seed, "evaluation"))
         try:
             yield

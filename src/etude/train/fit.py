@@ -1,6 +1,6 @@
 """From a job to a finished run: prepared, continued, trained, and taken apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,9 +60,13 @@ class Result:
         weights = self.best_weights if self.best is None else read_weights(self.best, averaged=True)
         if weights is None:
             raise StorageError("This run kept no weights: it ended before its first save.")
-        own = weights if isinstance(task, Task) else task.state_dict()
-        task.load_state_dict({name: value for name, value in weights.items() if name in own or name[:5] != "loss."})
+        task.load_state_dict(dict(weights) if isinstance(task, Task) else _without_loss(weights, task.state_dict()))
         return task
+
+
+def _without_loss(weights: Mapping[str, Any], own: Container[str]) -> dict[str, Any]:
+    """The weights that a plain module has: those of the loss were its task's."""
+    return {name: value for name, value in weights.items() if name in own or not name.startswith("loss.")}
 
 
 def _of_validation(logged: Mapping[str, float]) -> dict[str, float]:

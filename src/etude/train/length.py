@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
@@ -34,12 +35,11 @@ def horizon(until: Sequence[Duration], feed: Feed, accumulate: float | ScheduleS
     if run.steps is None or not batches:
         return run
 
-    def walked(per_step: float) -> tuple[float, Progress]:
-        end = _walked(until, _measured(until, feed, per_step, exact=False), accumulate, epoch)
-        return end.batch / end.step, end
+    each_epoch = batches, feed.samples or 0
 
-    def epoch(_: Progress) -> tuple[float, int]:
-        return batches, feed.samples or 0
+    def walked(per_step: float) -> tuple[float, Progress]:
+        end = _walked(until, _measured(until, feed, per_step, exact=False), accumulate, lambda _: each_epoch)
+        return end.batch / end.step, end
 
     _, end = _settled(1.0, walked)
     return Horizon(
@@ -68,22 +68,26 @@ def expect(
         nonlocal average
         feed.expect(*average, pieces)
         run = horizon(until, feed, accumulate)
-        taken = Values(values, run)
-
-        def epoch(progress: Progress) -> tuple[int, int]:
-            taken.begin_epoch(progress)
-            batches, samples = feed.now
-            if not batches:
-                next(feed.epoch(progress.epoch), None)  # says what left nothing
-            return batches or 1, samples or 0
-
-        end = _walked(until, run, accumulate, epoch)
+        end = _walked(until, run, accumulate, partial(_next_epoch, feed, Values(values, run)))
         average = round(end.batch / end.epochs), round(end.samples / end.epochs)
-        # The last batches of an epoch may be fewer than a step takes, so steps are what is averaged.
-        return (end.step * accumulate if isinstance(accumulate, int) else end.batch) / end.epochs, end
+        return _pieces(end, accumulate) / end.epochs, end
 
     pieces, _ = _settled(float(average[0]), walked)
     feed.expect(*average, pieces)
+
+
+def _next_epoch(feed: Feed, values: Values, progress: Progress) -> tuple[int, int]:
+    """The batches and samples of the epoch that begins at `progress`, with the values that are then in force."""
+    values.begin_epoch(progress)
+    batches, samples = feed.now
+    if not batches:
+        next(feed.epoch(progress.epoch), None)  # says what left nothing
+    return batches or 1, samples or 0
+
+
+def _pieces(end: Progress, accumulate: float | ScheduleSection) -> int:
+    """What the steps of a run took; the last batches of an epoch may be fewer than a step takes."""
+    return end.step * accumulate if isinstance(accumulate, int) else end.batch
 
 
 def _settled(guess: float, walked: Callable[[float], tuple[float, Progress]]) -> tuple[float, Progress]:
@@ -106,7 +110,7 @@ def _walked(
     """Go through a run without its data, and give its end; `epoch` tells the batches and samples of the next one."""
     each = bind_whole(accumulate, run, key="train.accumulate")
     stride = max(1, int((run.steps or 1) / STRIDES))
-    tokens = (run.tokens_per_step or 0) / run.samples_per_step if run.samples_per_step else 0.0
+    tokens = _tokens_per_sample(run)
     now = Progress()
     for number in range(EPOCHS):
         begun = now
@@ -127,6 +131,10 @@ def _walked(
         if _is_over(until, now):
             return now
     return now
+
+
+def _tokens_per_sample(run: Horizon) -> float:
+    return (run.tokens_per_step or 0) / run.samples_per_step if run.samples_per_step else 0.0
 
 
 def _is_over(until: Sequence[Duration], now: Progress) -> bool:
@@ -175,7 +183,12 @@ def _steps(bare: Horizon, duration: Duration) -> float | None:
         "epochs": bare.steps_per_epoch,
         "steps": 1.0,
         "batches": 1.0 / bare.batches_per_step,
-        "samples": None if not bare.samples_per_step else 1.0 / bare.samples_per_step,
-        "tokens": None if not bare.tokens_per_step else 1.0 / bare.tokens_per_step,
+        "samples": _inverse(bare.samples_per_step),
+        "tokens": _inverse(bare.tokens_per_step),
     }.get(duration.unit)
     return None if known is None else float(duration.amount) * known
+
+
+def _inverse(per_step: float | None) -> float | None:
+    """The steps that one of what a step has so many of takes."""
+    return 1.0 / per_step if per_step else None

@@ -82,8 +82,11 @@ def claimed(folder: Path) -> Iterator[Path]:
             os.close(handle)
             Path(name).unlink()
     with Lock(folder):
-        for path in folder.glob(".*"):
-            if path.name.startswith(_PROBE) or path.name.endswith(".tmp"):
-                with suppress(OSError):
-                    path.unlink()
+        for path in filter(_is_left_over, folder.glob(".*")):
+            with suppress(OSError):
+                path.unlink()
         yield folder
+
+
+def _is_left_over(path: Path) -> bool:
+    return path.name.startswith(_PROBE) or path.name.endswith(".tmp")

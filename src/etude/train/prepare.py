@@ -1,6 +1,7 @@
 """From a job to a run that can begin: its parts made and bound to its length."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import zip_longest
@@ -59,8 +60,9 @@ class Length(NamedTuple):
                 f"train.{key} is {duration}, but the training data does not say how long an epoch is; give {key} in "
                 f"steps, batches, samples, tokens, minutes or whole epochs."
             )
-        if duration.unit != "percent":
-            return duration
+        return self._of_share(key, duration) if duration.unit == "percent" else duration
+
+    def _of_share(self, key: str, duration: Duration) -> Duration:
         if self.horizon.steps is not None:  # counted through, as a share of an epoch would not be
             return Duration(duration.amount * Fraction(self.horizon.steps) / 100, "steps")
         if self.until[0].unit == "epochs":
@@ -145,12 +147,15 @@ def _until(job: Job) -> tuple[Duration, ...]:
     until = as_durations(config.max_duration)
     if any(duration.unit == "percent" for duration in until):
         raise ConfigError("train.max_duration must not be a share of the run, whose length it is.")
-    clocked = [str(d) for d in (*until, config.eval_every, config.save_every) if d.unit == "seconds"]
-    if clocked:
-        job.say(
-            f"{', '.join(clocked)}: what follows the clock is outside the promise that a repeated run has equal bits."
-        )
+    _tell_of_clock((*until, config.eval_every, config.save_every), job.say)
     return until
+
+
+def _tell_of_clock(durations: Sequence[Duration], say: Callable[[str], None]) -> None:
+    """Say which durations follow the clock."""
+    clocked = [str(duration) for duration in durations if duration.unit == "seconds"]
+    if clocked:
+        say(f"{', '.join(clocked)}: what follows the clock is outside the promise that a repeated run has equal bits.")
 
 
 def _ready(job: Job) -> torch.device:
@@ -279,9 +284,10 @@ def _keeper(job: Job, world: World) -> Keeper:
 def _callback_parts(job: Job) -> dict[str, Part]:
     """The callbacks with a memory: each under its table's name, or its class and which of that class it is."""
     parts: dict[str, Part] = {}
+    counts: Counter[str] = Counter()
     for name, callback in zip_longest(job.callback_names, job.callbacks):
         if isinstance(callback, Part):
             kind = name or type(callback).__name__
-            same = sum(key.rpartition("#")[0] == f"callback {kind} " for key in parts)
-            parts[f"callback {kind} #{same + 1}"] = callback
+            counts[kind] += 1
+            parts[f"callback {kind} #{counts[kind]}"] = callback
     return parts

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from etude.base.errors import EtudeError, RefusedError, StorageError
+from etude.base.progress import Progress
 from etude.train.end import End, Kind
 from etude.train.job import Job
 from etude.train.memory.checkpoint import read
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.state import completed
+from etude.train.optim.slot import Slot
 from etude.train.run import Run
 from etude.train.task import Task
 
@@ -30,16 +33,23 @@ def go_on(job: Job, run: Run) -> None:
         raise RefusedError(f"{job.folder} already holds a run; give another folder, or resume it.")
     _load(found, run, job.say)
     run.record.open(cut=run.state.record if run.finished is None else None)
-    step, stopping = checkpoint_step(found), run.validation.stopping
-    best = step if run.validation.feed is None else stopping.best_step
-    keeper.settle(step, best=best, ranking=stopping.ranking, complain=job.say)
-    progress = run.state.progress
-    job.say(
-        f"Nothing to do: the run is finished ({run.finished.says})."
-        if run.finished is not None
-        else f"Going on from step {progress.step:,} (epoch {progress.epochs:.2f}) of {found.name}."
-    )
+    _settle(checkpoint_step(found), run, job.say)
+    job.say(_where_it_stands(run, found))
     run.events.load(found)
+
+
+def _settle(step: int, run: Run, complain: Callable[[str], None]) -> None:
+    """Let the checkpoint of `step` be the last, and without validations the best."""
+    stopping = run.validation.stopping
+    best = step if run.validation.feed is None else stopping.best_step
+    run.saves.keeper.settle(step, best=best, ranking=stopping.ranking, complain=complain)
+
+
+def _where_it_stands(run: Run, found: Path) -> str:
+    if run.finished is not None:
+        return f"Nothing to do: the run is finished ({run.finished.says})."
+    progress = run.state.progress
+    return f"Going on from step {progress.step:,} (epoch {progress.epochs:.2f}) of {found.name}."
 
 
 def _load(found: Path, run: Run, say: Callable[[str], None]) -> None:
@@ -72,15 +82,18 @@ def _tell_of_another_length(run: Run, before: float | None, say: Callable[[str],
     now, progress = run.state.horizon, run.state.progress
     if before is None or now is None or before == now:
         return
-    changes = []
-    for slot in run.learner.slots:
-        old = slot.learning_rate
-        slot.set_rates(progress)
-        changes.append(f"{old:.3g} to {slot.learning_rate:.3g}")
+    changes = [_changed_rate(slot, progress) for slot in run.learner.slots]
     say(
         f"The run is now {now:,.0f} steps long instead of {before:,.0f}, and schedules that reach to its end follow: "
         f"the learning rate goes from {', '.join(changes)} at step {progress.step + 1:,}."
     )
+
+
+def _changed_rate(slot: Slot, progress: Progress) -> str:
+    """Set the rates of a slot anew; from what to what its learning rate goes."""
+    old = slot.learning_rate
+    slot.set_rates(progress)
+    return f"{old:.3g} to {slot.learning_rate:.3g}"
 
 
 def _what_finished(run: Run, state: Mapping[str, Any]) -> End | None:
@@ -113,8 +126,8 @@ def check_weights(task: Task, weights: Mapping[str, Tensor], source: Path) -> No
 
 def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
     """What of `given` does not fit: names, then shapes."""
-    yield from (f"{name} is missing" for name in own if name not in given)
-    yield from (f"{name} has no place in the model" for name in given if name not in own)
-    for name, value in own.items():
-        if name in given and given[name].shape != value.shape:
-            yield f"{name} has shape {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+    yield from map("{} is missing".format, filterfalse(given.__contains__, own))
+    yield from map("{} has no place in the model".format, filterfalse(own.__contains__, given))
+    for name in filter(given.__contains__, own):
+        if given[name].shape != own[name].shape:
+            yield f"{name} has shape {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"

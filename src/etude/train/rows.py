@@ -20,13 +20,16 @@ def step_row(outcome: Outcome, scalars: Mapping[str, float], slots: Sequence[Slo
     """The step's own loss and terms, what the task logged, the gradient's norm, and every scheduled value."""
     row: Row = {prefixed("train", name): value for name, value in scalars.items()}
     row |= _of_outcome(outcome)
+    row |= _learning_rates(slots)
+    for given in [*(slot.scheduled() for slot in slots), values.row()]:
+        row |= {f"train/{name}": value for name, value in given.items()}
+    return row
+
+
+def _learning_rates(slots: Sequence[Slot]) -> Row:
     if len(slots) == 1:
-        row["train/learning_rate"] = slots[0].learning_rate
-    else:
-        row |= {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in slots}
-    for slot in slots:
-        row |= {f"train/{name}": value for name, value in slot.scheduled().items()}
-    return row | {f"train/{name}": value for name, value in values.row().items()}
+        return {"train/learning_rate": slots[0].learning_rate}
+    return {f"train/learning_rate/{slot.name}": slot.learning_rate for slot in slots}
 
 
 def _of_outcome(outcome: Outcome) -> Row:

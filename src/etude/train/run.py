@@ -77,15 +77,27 @@ class Run:
         return self.world.agree(self._ending())
 
     def _ending(self) -> End | None:
-        progress, moments = self.state.progress, self.moments
-        for duration in moments.until:
-            if duration.reached(progress):
+        return self._reached() or self._interrupted() or self._asked_to_stop()
+
+    def _reached(self) -> End | None:
+        """The end of a run that is as long as it was to be."""
+        for duration in self.moments.until:
+            if duration.reached(self.state.progress):
                 return End(Kind.LENGTH, f"max_duration reached: {duration}")
+        return None
+
+    def _interrupted(self) -> End | None:
+        """The end of a run that goes on another time."""
         if self.interrupts.received is not None:
             return End(Kind.INTERRUPTED, f"interrupted by {self.interrupts.received.name}")
-        if self.pause is not None and self.pause.reached(progress):
+        if self.pause is not None and self.pause.reached(self.state.progress):
             return End(Kind.PAUSED, f"paused at {self.pause}")
-        if moments.not_before is not None and not moments.not_before.reached(progress):
+        return None
+
+    def _asked_to_stop(self) -> End | None:
+        """The end that patience or a callback asks for, once the run may end by them."""
+        not_before = self.moments.not_before
+        if not_before is not None and not not_before.reached(self.state.progress):
             return None
         if (waited := self.validation.stopping.reason()) is not None:
             return End(Kind.PATIENCE, f"early stopping: {waited}")
@@ -199,15 +211,12 @@ class Run:
         state, progress, task = self.state, self.state.progress, self.learner.task
         batch = None if self._last is None else self._last.batch
         row = head(progress) | {"samples": progress.samples} | self.learner.row(self._outcome)
-        if state.skipped:
-            row["train/skipped_steps"] = state.skipped
-        padding = task.padding_of(batch)
-        if padding is not None:
-            row["train/padding"] = padding
-        if state.position is None:
-            epoch_loss = self.epoch_loss.close()
-            if epoch_loss is not None:
-                row["train/epoch_loss"] = epoch_loss
+        optional = {
+            "train/skipped_steps": state.skipped or None,
+            "train/padding": task.padding_of(batch),
+            "train/epoch_loss": self.epoch_loss.close() if state.position is None else None,
+        }
+        row |= {name: value for name, value in optional.items() if value is not None}
         self.record.write(row | self.pace.take(progress, task.flops_per_token(batch)))
 
     def validate(self, *, due: bool = True) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
@@ -28,21 +28,26 @@ def split_in_time(batch: object, steps: int) -> list[Any]:
 
     Raises ConfigError where no part has a time dimension, or the parts differ in it.
     """
+    total = _length(batch)
+    bounds = [*range(0, total, steps), total]
+    return [_slice(batch, start, stop) for start, stop in pairwise(bounds)]
+
+
+def _length(batch: object) -> int:
+    """The number of time steps of a batch, which all parts that have time must share."""
     lengths = dict(_lengths(batch, "batch"))
+    if len(set(lengths.values())) == 1:
+        return next(iter(lengths.values()))
     if not lengths:
         raise ConfigError(
             "train.tbptt_steps finds nothing to split: no tensor of the batch has a time dimension ([B, T, ...]); "
             "override split_for_tbptt(batch, steps) in the task."
         )
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ConfigError(
-            f"train.tbptt_steps cannot split a batch whose parts have different numbers of time steps ({told}); "
-            f"override split_for_tbptt(batch, steps) in the task."
-        )
-    total = next(iter(lengths.values()))
-    bounds = [*range(0, total, steps), total]
-    return [_slice(batch, start, stop) for start, stop in pairwise(bounds)]
+    told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    raise ConfigError(
+        f"train.tbptt_steps cannot split a batch whose parts have different numbers of time steps ({told}); "
+        f"override split_for_tbptt(batch, steps) in the task."
+    )
 
 
 def _lengths(part: object, name: str, *, inside: bool = False) -> Iterator[tuple[str, int]]:
@@ -50,9 +55,8 @@ def _lengths(part: object, name: str, *, inside: bool = False) -> Iterator[tuple
     match part:
         case PackedSequence():
             yield name, len(part.batch_sizes)
-        case Tensor():
-            if part.ndim > 1:
-                yield name, part.shape[1]
+        case Tensor(shape=[_, length, *_]):
+            yield name, length
         case _ if _is_ragged(part, inside=inside):
             yield name, max(map(len, part))
         case _:
@@ -64,10 +68,10 @@ def _parts_of(part: object) -> Iterable[tuple[str, Any]]:
     """The parts of a nest, by the names that messages give them."""
     match part:
         case Mapping():
-            return [(str(key), value) for key, value in part.items()]
+            return zip(map(str, part), part.values(), strict=True)
         case list() | tuple():
-            return [(f"part {index}", value) for index, value in enumerate(part)]
-    return list(_fields_of(part)) if _is_dataclass(part) else []
+            return zip(map("part {}".format, count()), part, strict=False)
+    return _fields_of(part) if _is_dataclass(part) else ()
 
 
 def _is_dataclass(part: object) -> "TypeGuard[DataclassInstance]":
@@ -85,9 +89,15 @@ def _is_ragged(part: object, *, inside: bool) -> TypeGuard[list[Tensor]]:
     A batch that is itself a list is a list of parts, as torch's collation makes it, unless its tensors differ in their
     first dimension, which parts with one row a sample do not.
     """
-    if not isinstance(part, list) or not part or not all(isinstance(one, Tensor) and one.ndim for one in part):
-        return False
-    return inside or len({len(one) for one in part}) > 1
+    return _holds_sequences(part) and (inside or len(set(map(len, part))) > 1)
+
+
+def _holds_sequences(part: object) -> TypeGuard[list[Tensor]]:
+    return isinstance(part, list) and bool(part) and all(map(_is_sequence, part))
+
+
+def _is_sequence(part: object) -> bool:
+    return isinstance(part, Tensor) and part.ndim > 0
 
 
 def _slice(part: object, start: int, stop: int, *, inside: bool = False) -> object:
@@ -95,11 +105,16 @@ def _slice(part: object, start: int, stop: int, *, inside: bool = False) -> obje
     match part:
         case PackedSequence():
             return _slice_packed(part, start, stop)
-        case Tensor():
-            return part[:, start:stop] if part.ndim > 1 else part
+        case Tensor(shape=[_, _, *_]):
+            return part[:, start:stop]
         case _ if _is_ragged(part, inside=inside):
-            return [sequence[start:stop] for sequence in part if len(sequence) > start]
+            return _slice_ragged(part, start, stop)
     return _rebuilt(part, lambda one: _slice(one, start, stop, inside=True))
+
+
+def _slice_ragged(part: list[Tensor], start: int, stop: int) -> list[Tensor]:
+    """The time steps start to stop of the sequences that last so long."""
+    return [sequence[start:stop] for sequence in part if len(sequence) > start]
 
 
 def _rebuilt(nest: object, of: Callable[[object], object]) -> object:
@@ -108,13 +123,18 @@ def _rebuilt(nest: object, of: Callable[[object], object]) -> object:
         case Mapping():
             return {key: of(value) for key, value in nest.items()}
         case list():
-            return [of(value) for value in nest]
+            return list(map(of, nest))
         case tuple():
-            parts: Iterable[Any] = map(of, nest)
-            return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
+            return _rebuilt_tuple(nest, of)
     if _is_dataclass(nest):
         return dataclasses.replace(nest, **{name: of(value) for name, value in _fields_of(nest)})
     return nest
+
+
+def _rebuilt_tuple(nest: tuple[object, ...], of: Callable[[object], object]) -> tuple[object, ...]:
+    """A tuple of the same kind, named ones included."""
+    parts: Iterable[Any] = map(of, nest)
+    return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
 
 
 def _slice_packed(packed: PackedSequence, start: int, stop: int) -> PackedSequence:

@@ -75,7 +75,7 @@ class Stopping:
         One that was not `due` (the end of a run off the beat) may be the best, but moves no patience.
         """
         merit = self._sign * value
-        improved = not math.isnan(merit) and (self.best is None or merit < self._sign * self.best)
+        improved = not math.isnan(merit) and self._is_best(merit)
         if improved:
             self.best, self.best_step = value, progress.step
         if not math.isnan(merit):
@@ -84,13 +84,21 @@ class Stopping:
             self._wait(merit, progress)
         return improved
 
+    def _is_best(self, merit: float) -> bool:
+        return self.best is None or merit < self._sign * self.best
+
     def _wait(self, merit: float, progress: Progress) -> None:
         self._judged = progress
-        first = self._reference is None and math.isfinite(merit)
-        if first or (self._reference is not None and merit < self._reference - self._min_delta):
+        if self._is_progress(merit):
             self._reference, self._bad, self._since = merit, 0, progress
         else:
             self._bad += 1
+
+    def _is_progress(self, merit: float) -> bool:
+        """Whether patience begins anew."""
+        if self._reference is None:
+            return math.isfinite(merit)
+        return merit < self._reference - self._min_delta
 
     def reason(self) -> str | None:
         """Why the run should end, as the last validation that counted had it, or None."""

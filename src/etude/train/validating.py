@@ -80,13 +80,19 @@ class Validation:
 
     def _check_monitor(self, metrics: Mapping[str, float]) -> None:
         """Refuse a metric that nothing gives; one of training is known once a step was logged."""
-        monitor, logged = self.stopping.monitor, self._record.last
-        known = {*metrics, *(name for name in logged if name.startswith("train/"))}
-        if "val/loss" in metrics:
-            known.add("val/epoch_loss")
+        monitor, known = self.stopping.monitor, self._known(metrics)
         if monitor in known:
             self.stopping.check_mode()
-        elif not monitor.startswith("train/") or ("train/loss" in logged and monitor != "train/epoch_loss"):
+        elif not self._may_come(monitor):
             raise ConfigError(
                 f"train.monitor is {monitor!r}, which this run does not log; it logs {', '.join(sorted(known))}."
             )
+
+    def _known(self, metrics: Mapping[str, float]) -> set[str]:
+        """The metrics that the run has given so far."""
+        known = {*metrics, *(name for name in self._record.last if name.startswith("train/"))}
+        return known | {"val/epoch_loss"} if "val/loss" in metrics else known
+
+    def _may_come(self, monitor: str) -> bool:
+        """Whether it may be a metric of training that no step has given yet."""
+        return monitor.startswith("train/") and ("train/loss" not in self._record.last or monitor == "train/epoch_loss")

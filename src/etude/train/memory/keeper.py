@@ -109,10 +109,7 @@ class MemoryKeeper:
         """Keep the weights of the best."""
         del ranking
         if best:
-            name = AVERAGED if AVERAGED in content.tensors else MODEL
-            tensors = content.tensors[name]
-            aliases = content.aliases.get(name, {})
-            self.best_weights = {**tensors, **{alias: tensors[kept] for alias, kept in aliases.items()}}
+            self.best_weights = _weights_of(content)
 
     def wait(self) -> bool:
         """Nothing is being written."""
@@ -120,3 +117,10 @@ class MemoryKeeper:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _weights_of(content: Content) -> dict[str, Tensor]:
+    """The weights, averaged where an average is kept, under all their names."""
+    name = AVERAGED if AVERAGED in content.tensors else MODEL
+    tensors, aliases = content.tensors[name], content.aliases.get(name, {})
+    return {**tensors, **{alias: tensors[kept] for alias, kept in aliases.items()}}

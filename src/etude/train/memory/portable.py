@@ -3,9 +3,10 @@
 import copy
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from itertools import chain, filterfalse
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
@@ -14,7 +15,11 @@ from etude.base.files import write_json
 
 TASK_FILE = "task.json"
 _PLAIN = {str, int, float, bool, type(None)}
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _TUPLE = "a tuple of"
+
+
+_Key = TypeVar("_Key")
 
 
 class Arguments(dict[str, Any]):
@@ -38,13 +43,20 @@ def record_arguments(cls: type[object], args: tuple[object, ...], kwargs: Mappin
     except TypeError:
         return Arguments()  # the constructor itself will say what is wrong
     bound.apply_defaults()
-    arguments = Arguments(list(bound.arguments.items())[1:])
-    for name, parameter in signature.parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            arguments.update(arguments.pop(name))
-    for name, value in arguments.items():
-        arguments[name] = copy.deepcopy(value) if is_plain(value) else value
-    return arguments
+    arguments = dict(list(bound.arguments.items())[1:])
+    for name in _of_kind(signature.parameters.values(), inspect.Parameter.VAR_KEYWORD):
+        arguments.update(arguments.pop(name))
+    return Arguments({name: _kept(value) for name, value in arguments.items()})
+
+
+def _of_kind(parameters: Iterable[inspect.Parameter], *kinds: object) -> list[str]:
+    """The names of the parameters of these kinds."""
+    return [one.name for one in parameters if one.kind in kinds]
+
+
+def _kept(value: object) -> object:
+    """An argument as it is recorded."""
+    return copy.deepcopy(value) if is_plain(value) else value
 
 
 def is_plain(value: object) -> bool:
@@ -61,22 +73,27 @@ def _packed(value: object) -> object:
     """Plain data as JSON, which has no tuples."""
     match value:
         case tuple():
-            return {_TUPLE: [_packed(part) for part in value]}
+            return {_TUPLE: list(map(_packed, value))}
         case list():
-            return [_packed(part) for part in value]
+            return list(map(_packed, value))
         case dict():
-            return {key: _packed(part) for key, part in value.items()}
+            return _with_each(value, _packed)
     return value
+
+
+def _with_each(mapping: Mapping[_Key, object], of: Callable[[object], object]) -> dict[_Key, object]:
+    """The same keys, with something else in the place of each value."""
+    return {key: of(part) for key, part in mapping.items()}
 
 
 def _unpacked(value: object) -> object:
     match value:
         case list():
-            return [_unpacked(part) for part in value]
+            return list(map(_unpacked, value))
         case dict() if list(value) == [_TUPLE]:
             return tuple(map(_unpacked, value[_TUPLE]))
         case dict():
-            return {key: _unpacked(part) for key, part in value.items()}
+            return _with_each(value, _unpacked)
     return value
 
 
@@ -88,16 +105,24 @@ class Recorded(Protocol):
 
 def describe_task(task: Recorded) -> dict[str, Any]:
     """What `task.json` holds: the class (as information only) and its arguments that are plain data."""
-    arguments = task.hparams
-    parameters = inspect.signature(type(task).__init__).parameters
-    defaults = {name: one.default for name, one in parameters.items()}
+    plain = {name: _packed(value) for name, value in task.hparams.items() if is_plain(value)}
     return {
         "class": f"{type(task).__module__}:{type(task).__qualname__}",
-        "arguments": {name: _packed(value) for name, value in arguments.items() if is_plain(value)},
-        "passed_again": sorted(
-            name for name, value in arguments.items() if not is_plain(value) and value is not defaults.get(name)
-        ),
+        "arguments": plain,
+        "passed_again": sorted(_passed_again(task, but=plain)),
     }
+
+
+def _passed_again(task: Recorded, but: Container[str]) -> Iterator[str]:
+    """The arguments besides plain data that are not the constructor's defaults."""
+    parameters = inspect.signature(type(task).__init__).parameters
+    for name in filterfalse(but.__contains__, task.hparams):
+        if not _is_default(parameters.get(name), task.hparams[name]):
+            yield name
+
+
+def _is_default(parameter: inspect.Parameter | None, value: object) -> bool:
+    return parameter is not None and parameter.default is value
 
 
 def save_task(task: Recorded, folder: Path) -> None:
@@ -112,18 +137,13 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, object]) -> Any:
     folder = _best_of(folder)
     path = folder / TASK_FILE
     record = _record(path)
-    missing = [name for name in record["passed_again"] if name not in arguments]
-    if missing:
-        raise ConfigError(
-            f"{cls.__name__}.load needs {', '.join(missing)} passed again: "
-            f"what was given before is not plain data and was not stored."
-        )
+    _require(cls, record["passed_again"], arguments)
     if not hasattr(cls, "training_step"):
         raise ConfigError(
             f"{cls.__name__}.load cannot know how to make the task in {folder}: call load of its own class, which was "
             f"{record['class']}."
         )
-    known = {name: _unpacked(value) for name, value in record["arguments"].items()}
+    known = _with_each(record["arguments"], _unpacked)
     positional, named = _split(cls, {**known, **arguments})
     if misfit := _misfit(cls, positional, named):
         raise ConfigError(
@@ -133,6 +153,16 @@ def load_task(cls: type, folder: Path, arguments: Mapping[str, object]) -> Any:
     task = cls(*positional, **named)
     task.load_state_dict(read_weights(folder, averaged=True))
     return task
+
+
+def _require(cls: type[object], passed_again: Iterable[str], arguments: Mapping[str, object]) -> None:
+    """Refuse to make a task without the arguments that were not stored."""
+    missing = [name for name in passed_again if name not in arguments]
+    if missing:
+        raise ConfigError(
+            f"{cls.__name__}.load needs {', '.join(missing)} passed again: "
+            f"what was given before is not plain data and was not stored."
+        )
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -148,16 +178,21 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _best_of(folder: Path) -> Path:
     """The best checkpoint where `folder` is a run's, else the folder itself."""
-    for place in (folder / "checkpoints" / "best", folder / "best"):
-        if not (folder / TASK_FILE).exists() and (place / TASK_FILE).is_file():
-            return place
-    return folder
+    if (folder / TASK_FILE).exists():
+        return folder
+    places = (folder / "checkpoints" / "best", folder / "best")
+    return next(filter(_has_task, places), folder)
+
+
+def _has_task(folder: Path) -> bool:
+    return (folder / TASK_FILE).is_file()
 
 
 def _misfit(cls: type[object], positional: list[object], named: Mapping[str, object]) -> str:
     """What is wrong with arguments for a constructor; nothing where they fit."""
-    if cls.__init__ is nn.Module.__init__ and (positional or named):
-        return f"it takes none, but got {', '.join(named) or len(positional)}"
+    given = ", ".join(named) or len(positional)
+    if given and cls.__init__ is nn.Module.__init__:
+        return f"it takes none, but got {given}"
     try:
         inspect.signature(cls).bind(*positional, **named)
     except TypeError as error:
@@ -168,9 +203,11 @@ def _misfit(cls: type[object], positional: list[object], named: Mapping[str, obj
 def _split(cls: type[object], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Arguments by name as the constructor takes them: what stands before a `*rest` goes by position."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    rest = next((one.name for one in parameters if one.kind is inspect.Parameter.VAR_POSITIONAL), None)
-    kinds: set[Any] = {inspect.Parameter.POSITIONAL_ONLY}
-    if rest is not None and arguments.get(rest):
-        kinds.add(inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [arguments.pop(one.name) for one in parameters if one.kind in kinds and one.name in arguments]
-    return [*positional, *(arguments.pop(rest, ()) if rest is not None else ())], arguments
+    rest = list(chain.from_iterable(_popped(arguments, _of_kind(parameters, inspect.Parameter.VAR_POSITIONAL))))
+    names = _of_kind(parameters, *(_POSITIONAL if rest else _POSITIONAL[:1]))
+    return [*_popped(arguments, names), *rest], arguments
+
+
+def _popped(arguments: dict[str, Any], names: Iterable[str]) -> list[Any]:
+    """The values of those of the names that there are, taken out of the arguments."""
+    return list(map(arguments.pop, filter(arguments.__contains__, names)))

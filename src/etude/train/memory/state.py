@@ -149,9 +149,14 @@ class State:
         self.record = int(state["record"]["bytes"])
         self.end = End.read(state)
         for name, part in self.parts.items():
-            if f"part {name}" not in state:
-                raise StorageError(f"The checkpoint holds no state of {name}; was it added since?")
-            part.load_state_dict(state[f"part {name}"])
+            part.load_state_dict(_state_of_part(name, state))
+
+
+def _state_of_part(name: str, state: Mapping[str, Any]) -> Any:
+    try:
+        return state[f"part {name}"]
+    except KeyError:
+        raise StorageError(f"The checkpoint holds no state of {name}; was it added since?") from None
 
 
 def completed(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import filterfalse
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from etude.base.errors import ConfigError
 from etude.base.horizon import Horizon
 from etude.train.optim.config import (
     AdafactorConfig,
-    AdamConfig,
     AdamWConfig,
     MuonConfig,
     OptimizerConfig,
@@ -30,6 +30,8 @@ ONLY = "0"
 Maker = Callable[..., torch.optim.Optimizer]
 Table = dict[str, object]
 """A parameter group, as torch takes it: `params` and options."""
+FUSED_ON = {"cpu", "cuda", "mps"}
+"""Devices with fused kernels."""
 
 
 def model_width(module: nn.Module) -> int | None:
@@ -53,13 +55,8 @@ def build_optimizer(
     if not groups:
         raise ConfigError("train.freeze and optimizer.groups leave no parameter to train.")
     rates = Rates(horizon, model_width(module))
-    tables, factors = [], {}
-    for index, group in enumerate(groups):
-        specs = _specs(config, group)
-        tables.append(_table(config, group, specs))
-        if rates.follow(index, RATE, specs[RATE]):
-            factors[index] = group.factor
-        rates.follow(index, DECAY, specs[DECAY])
+    factors = _follow(rates, config, groups)
+    tables = [_table(config, group, _specs(config, group)) for group in groups]
     return Slot(
         ONLY,
         _make(config, tables, fused=_can_fuse(groups)),
@@ -67,10 +64,21 @@ def build_optimizer(
         names=names_of(module),
         main=_main(groups),
         beside=_beside(groups),
-        factors={index: factor for index, factor in factors.items() if factor != 1.0},
+        factors=factors,
         freezes=frozen,
         notice=notice,
     )
+
+
+def _follow(rates: Rates, config: OptimizerConfig, groups: Sequence[Group]) -> dict[int, float]:
+    """Let the groups follow their schedules; the factors of the learning rates that a schedule drives."""
+    factors = {}
+    for index, group in enumerate(groups):
+        specs = _specs(config, group)
+        if rates.follow(index, RATE, specs[RATE]) and group.factor != 1.0:
+            factors[index] = group.factor
+        rates.follow(index, DECAY, specs[DECAY])
+    return factors
 
 
 def _specs(config: OptimizerConfig, group: Group) -> dict[str, Spec]:
@@ -82,10 +90,8 @@ def _specs(config: OptimizerConfig, group: Group) -> dict[str, Spec]:
 
 def _table(config: OptimizerConfig, group: Group, specs: Mapping[str, Spec]) -> Table:
     """A group with its options, as torch takes it."""
-    own = {name: value for name, value in group.own.items() if name not in CALLED.values()}
-    table: Table = {"params": group.parameters, **own}
-    for key, spec in specs.items():
-        table[key] = beginning(key, spec)
+    table: Table = {"params": group.parameters, **_other_options(group)}
+    table |= {key: beginning(key, spec) for key, spec in specs.items()}
     if not is_schedule(specs[RATE]):
         table[RATE] = beginning(RATE, specs[RATE]) * group.factor
     if config.type == "muon":
@@ -93,21 +99,34 @@ def _table(config: OptimizerConfig, group: Group, specs: Mapping[str, Spec]) -> 
     return table
 
 
+def _other_options(group: Group) -> Table:
+    """The options that a group has of its own besides what a schedule may drive."""
+    return {name: value for name, value in group.own.items() if name not in CALLED.values()}
+
+
 def _main(groups: Sequence[Group]) -> int:
     """The group whose rate is told as the optimizer's: the first without a pattern, of factor 1 if there is one."""
-    plain = [index for index, group in enumerate(groups) if group.config is None]
-    return next((index for index in plain if groups[index].factor == 1.0), next(iter(plain), 0))
+    return min(range(len(groups)), key=lambda index: _rank_as_main(groups[index]))
+
+
+def _rank_as_main(group: Group) -> int:
+    """How far a group stands behind others as the one whose rate is told."""
+    return 2 if group.config is not None else int(group.factor != 1.0)
 
 
 def _beside(groups: Sequence[Group]) -> dict[str, dict[str, int]]:
     """By pattern and key: the group that tells of a value that the pattern has of its own."""
     beside: dict[str, dict[str, int]] = {}
     for index, group in enumerate(groups):
-        for key, name in CALLED.items():
-            # Of a pattern's two groups the one that decays tells of the decay.
-            if group.config is not None and name in group.own and (key == RATE or group.decays):
-                beside.setdefault(group.config.match, {}).setdefault(key, index)
+        for key in _told_by(group):
+            beside.setdefault(group.pattern, {}).setdefault(key, index)
     return beside
+
+
+def _told_by(group: Group) -> list[str]:
+    """What a group tells of; of a pattern's two groups the one that decays tells of the decay."""
+    keys = (RATE, DECAY) if group.decays else (RATE,)
+    return [key for key in keys if CALLED[key] in group.own]
 
 
 def _make(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch.optim.Optimizer:
@@ -115,6 +134,15 @@ def _make(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch
         return _made(config, tables, fused=fused)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"optimizer: torch refuses its arguments: {error}.") from error
+
+
+_ADAMS: dict[tuple[str, bool], Maker] = {
+    ("adam", False): torch.optim.Adam,
+    ("adam", True): QuickAdam,
+    ("adamw", False): torch.optim.AdamW,
+    ("adamw", True): QuickAdamW,
+}
+"""By the config's type, and whether it is fused."""
 
 
 def _made(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch.optim.Optimizer:
@@ -127,16 +155,16 @@ def _made(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch
             return torch.optim.SGD(tables, lr=1e-3, **options)
         case AdafactorConfig():
             return torch.optim.Adafactor(tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d)
-        case AdamConfig():
-            kind: Maker = QuickAdam if fused else torch.optim.Adam
-        case AdamWConfig():
-            kind = QuickAdamW if fused else torch.optim.AdamW
+    kind = _ADAMS[config.type, fused]
     return kind(tables, lr=1e-3, betas=config.betas, eps=config.eps, amsgrad=config.amsgrad, **options)
 
 
 def _can_fuse(groups: Sequence[Group]) -> bool:
-    parameters = [p for group in groups for p in group.parameters]
-    return all(p.is_floating_point() and p.device.type in {"cpu", "cuda", "mps"} for p in parameters)
+    return all(all(map(_has_fused_kernel, group.parameters)) for group in groups)
+
+
+def _has_fused_kernel(parameter: nn.Parameter) -> bool:
+    return parameter.is_floating_point() and parameter.device.type in FUSED_ON
 
 
 # -- of the user's own -----------------------------------------------------------------------------------------------
@@ -157,32 +185,47 @@ def build_imported(
     options = dict(arguments)
     decay_all = bool(options.pop("decay_all", False))
     specs = _read_specs(options)
-    # A schedule of one's own optimizer sets every rate, so it begins at 0.
-    options |= {key: 0.0 if is_schedule(spec) else beginning(key, spec) for key, spec in specs.items()}
+    options |= {key: _own_beginning(key, spec) for key, spec in specs.items()}
     later = _set_later(make, options)
     check_signature(make, options, "optimizer", positional=1)
-    spares = not decay_all and isinstance(make, type) and _decays(make, options)
-    parameters = _by_decay(module) if spares else list(trainable(module))
-    optimizer = _called(make, parameters, options)
+    tables = [] if decay_all else _tables(module, make, options)
+    optimizer = _called(make, tables or list(trainable(module)), options)
     for group in optimizer.param_groups:
         group.update(later)
-    rates, indices = Rates(horizon), range(len(optimizer.param_groups))
-    for key, spec in specs.items():
-        rates.follow_everywhere(indices, key, spec, but=_spared(parameters) if key == DECAY else set())
+    indices = range(len(optimizer.param_groups))
+    rates = _rates_everywhere(Rates(horizon), indices, specs, spared=_with_own_decay(tables))
     return Slot(ONLY, optimizer, rates=rates.all, names=names_of(module), notice=notice)
 
 
-def _spared(parameters: Sequence[nn.Parameter | Table]) -> set[int]:
+def _own_beginning(key: str, spec: Spec) -> float:
+    """What an optimizer of one's own is made with: its schedule sets every rate, so it begins at 0."""
+    return 0.0 if is_schedule(spec) else beginning(key, spec)
+
+
+def _rates_everywhere(rates: Rates, indices: range, specs: Mapping[str, Spec], *, spared: set[int]) -> Rates:
+    """Let all groups follow the schedules, that of weight decay without the spared ones."""
+    none: set[int] = set()
+    for key, spec in specs.items():
+        rates.follow_everywhere(indices, key, spec, but=spared if key == DECAY else none)
+    return rates
+
+
+def _with_own_decay(tables: Sequence[Table]) -> set[int]:
     """The groups that have a weight decay of their own."""
-    return {index for index, one in enumerate(parameters) if isinstance(one, dict) and DECAY in one}
+    return {index for index, table in enumerate(tables) if DECAY in table}
 
 
 def _read_specs(options: dict[str, object]) -> dict[str, Spec]:
     """Learning rate and weight decay, taken out of the options and checked as those of `[optimizer]` are."""
     given = {name: options.pop(name) for name in CALLED.values() if name in options}
+    read: dict[str, Any] = given | _checked(given)
+    return {key: read[name] for key, name in CALLED.items() if name in read}
+
+
+def _checked(given: Mapping[str, object]) -> dict[str, float]:
+    """What is a number, as `[optimizer]` reads it."""
     constant = {name: value for name, value in given.items() if not is_schedule(value)}
-    read = AdamWConfig.model_validate(constant).model_dump(include=set(constant))
-    return {key: read.get(name, given[name]) for key, name in CALLED.items() if name in given}
+    return AdamWConfig.model_validate(constant).model_dump(include=set(constant))
 
 
 def _set_later(make: Maker, options: dict[str, object]) -> Table:
@@ -192,12 +235,17 @@ def _set_later(make: Maker, options: dict[str, object]) -> Table:
     return {RATE: options.pop(RATE)}
 
 
+def _tables(module: nn.Module, make: Maker, options: Table) -> list[Table]:
+    """The groups of a class of optimizers that decays weights; none, where the parameters are passed on their own."""
+    return _by_decay(module) if isinstance(make, type) and _decays(make, options) else []
+
+
 def _by_decay(module: nn.Module) -> list[Table]:
     """The trainable parameters in two groups, of which the second does not decay."""
-    spared = undecayed(module)
+    parameters, is_spared = trainable(module), undecayed(module).__contains__
     groups: list[Table] = [
-        {"params": [p for p in trainable(module) if p not in spared]},
-        {"params": [p for p in trainable(module) if p in spared], DECAY: 0.0},
+        {"params": list(filterfalse(is_spared, parameters))},
+        {"params": list(filter(is_spared, parameters)), DECAY: 0.0},
     ]
     return [group for group in groups if group["params"]]
 
@@ -207,11 +255,14 @@ def _called(make: Maker, parameters: Sequence[nn.Parameter | Table], options: Ta
     try:
         optimizer = make(parameters, **options)
     except (TypeError, ValueError) as error:
-        name = make.__name__ if inspect.isroutine(make) or inspect.isclass(make) else "it"
-        raise ConfigError(f"optimizer: {name} refuses its arguments: {error}.") from error
+        raise ConfigError(f"optimizer: {_name_of(make)} refuses its arguments: {error}.") from error
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(f"optimizer must give a torch.optim.Optimizer, but gives a {type(optimizer).__name__}.")
     return optimizer
+
+
+def _name_of(make: Maker) -> str:
+    return make.__name__ if inspect.isroutine(make) or inspect.isclass(make) else "it"
 
 
 def _takes(make: Maker, keyword: str) -> bool:

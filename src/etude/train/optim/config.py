@@ -43,17 +43,19 @@ class _Optimizer(Section):
     def _reads_the_groups(self) -> Self:
         """Check the arguments of every group as the optimizer's own are checked."""
         for index, group in enumerate(self.groups):
-            extra = group.model_extra
-            if not extra:
-                continue
-            for name in extra:
-                self._check_argument(name, f"optimizer.groups[{index}].{name}")
-            try:
-                read = type(self).model_validate(dict(extra))
-            except ValidationError as error:
-                raise _placed(error, ("groups", index)) from None
-            extra.update({name: getattr(read, name) for name in extra})
+            if group.model_extra:
+                self._read_group(index, group.model_extra)
         return self
+
+    def _read_group(self, index: int, given: dict[str, object]) -> None:
+        """Put what was read of a group's arguments in the place of what was given."""
+        for name in given:
+            self._check_argument(name, f"optimizer.groups[{index}].{name}")
+        try:
+            read = type(self).model_validate(dict(given))
+        except ValidationError as error:
+            raise _placed(error, ("groups", index)) from None
+        given.update({name: getattr(read, name) for name in given})
 
     def _check_argument(self, name: str, place: str) -> None:
         """Refuse what is no argument of this optimizer."""

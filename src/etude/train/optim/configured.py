@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
@@ -46,10 +47,14 @@ def configured_slots(
     names = names_of(module)
     if not entries:
         raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned none.")
-    everybody = [p for entry in entries.values() for group in entry.optimizer.param_groups for p in group["params"]]
+    everybody = [p for entry in entries.values() for p in _parameters_of(entry.optimizer)]
     slots = [_slot(name, entry, names, everybody, horizon, say, read_schedule) for name, entry in entries.items()]
     _tell_of_shared(slots, names, say)
     return slots
+
+
+def _parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _tell_of_shared(slots: Sequence[Slot], names: Mapping[nn.Parameter, str], say: Callable[[str], None]) -> None:
@@ -71,37 +76,50 @@ def _slot(
     say: Callable[[str], None],
     read_schedule: ReadSchedule,
 ) -> Slot:
-    rates: list[Rate] = []
-    scheduler = None
     every = _every(name, entry, horizon)
-    if _is_torch_schedule(entry.schedule):
-        scheduler = entry.schedule
-        if scheduler.optimizer is not entry.optimizer:
-            raise ConfigError(
-                f"The {type(scheduler).__name__} of the optimizer {name!r} was made for another optimizer; give each "
-                f"its own."
-            )
-    elif entry.schedule is not None:
-        rate = read_schedule(entry.schedule)
-        schedule = bind(rate, horizon, key=f"the schedule of the optimizer {name!r}")
-        rates = [(index, "lr", schedule) for index in range(len(entry.optimizer.param_groups))]
     slot = Slot(
         name,
         entry.optimizer,
-        rates=rates,
+        rates=_rates(name, entry, horizon, read_schedule),
         names=names,
         others=everybody,
-        scheduler=scheduler,
+        scheduler=_torch_scheduler(name, entry),
         scheduler_every=every,
         notice=say,
     )
+    _tell_of_strangers(slot, names, say)
+    return slot
+
+
+def _torch_scheduler(name: str, entry: Scheduled) -> LRScheduler | None:
+    """The schedule that is torch's, which must be that of its own optimizer."""
+    scheduler = entry.schedule
+    if not _is_torch_schedule(scheduler):
+        return None
+    if scheduler.optimizer is not entry.optimizer:
+        raise ConfigError(
+            f"The {type(scheduler).__name__} of the optimizer {name!r} was made for another optimizer; give each "
+            f"its own."
+        )
+    return scheduler
+
+
+def _rates(name: str, entry: Scheduled, horizon: Horizon, read_schedule: ReadSchedule) -> list[Rate]:
+    """What follows a schedule that is not torch's."""
+    if entry.schedule is None or _is_torch_schedule(entry.schedule):
+        return []
+    schedule = bind(read_schedule(entry.schedule), horizon, key=f"the schedule of the optimizer {name!r}")
+    return [(index, "lr", schedule) for index in range(len(entry.optimizer.param_groups))]
+
+
+def _tell_of_strangers(slot: Slot, names: Mapping[nn.Parameter, str], say: Callable[[str], None]) -> None:
+    """Say how many parameters of an optimizer are not the task's."""
     strangers = sum(parameter not in names for parameter in slot.parameters)
     if strangers:
         say(
-            f"Of the {len(slot.parameters)} parameters of the optimizer {name!r} {strangers} are not the task's, so "
-            f"that no checkpoint holds them."
+            f"Of the {len(slot.parameters)} parameters of the optimizer {slot.name!r} {strangers} are not the task's, "
+            f"so that no checkpoint holds them."
         )
-    return slot
 
 
 def _every(name: str, entry: Scheduled, horizon: Horizon) -> Duration | None:
@@ -109,21 +127,28 @@ def _every(name: str, entry: Scheduled, horizon: Horizon) -> Duration | None:
     if entry.every is None:
         return None
     told = f"The schedule of the optimizer {name!r} has every={str(entry.every)!r}, which"
-    try:
-        every = Duration.parse(entry.every)
-    except ValueError as error:
-        raise ConfigError(f"{told} {error}.") from None
+    every = _parsed(entry.every, told)
     if not _is_torch_schedule(entry.schedule) and every != Duration(1, "step"):
         raise ConfigError(f"{told} is for torch's schedulers alone: Etude's schedules are followed every step.")
-    if every.unit != "percent":
-        return every
+    return _in_steps(every, horizon, told) if every.unit == "percent" else every
+
+
+def _parsed(every: str | Duration, told: str) -> Duration:
+    try:
+        return Duration.parse(every)
+    except ValueError as error:
+        raise ConfigError(f"{told} {error}.") from None
+
+
+def _in_steps(share: Duration, horizon: Horizon, told: str) -> Duration:
+    """A share of the run as steps."""
     if horizon.steps is None:
         raise ConfigError(f"{told} is a share of a run whose length is not known ahead; give it in steps or epochs.")
-    return Duration(every.amount * Fraction(horizon.steps) / 100, "steps")
+    return Duration(share.amount * Fraction(horizon.steps) / 100, "steps")
 
 
-def _is_torch_schedule(schedule: object) -> bool:
-    return isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
+def _is_torch_schedule(schedule: object) -> TypeGuard[LRScheduler]:
+    return isinstance(schedule, LRScheduler)
 
 
 def _entries(returned: object) -> dict[str, Scheduled]:
@@ -131,27 +156,40 @@ def _entries(returned: object) -> dict[str, Scheduled]:
         case torch.optim.Optimizer() | Scheduled():
             return {ONLY: _entry(returned)}
         case Mapping():
-            return {str(name): _entry(value) for name, value in returned.items()}
+            return _entries_of(returned.items())
         case [[*optimizers], schedules] if not _has_optimizer(schedules):
             return _with_schedules(optimizers, schedules)
         case [torch.optim.Optimizer(), schedule] if _is_schedule(schedule):
             return {ONLY: _entry(returned)}
         case [_, *_]:
-            return {str(index): _entry(value) for index, value in enumerate(returned)}
+            return _entries_of(enumerate(returned))
     raise ConfigError(f"configure_optimizers must return {_FORMS}, but returned {type(returned).__name__}.")
+
+
+def _entries_of(parts: Iterable[tuple[object, object]]) -> dict[str, Scheduled]:
+    """The entries of what is returned by name or in order."""
+    return {str(name): _entry(value) for name, value in parts}
 
 
 def _is_schedule(value: object) -> bool:
     """Whether what stands beside an optimizer is its schedule, rather than a second optimizer."""
-    return _is_torch_schedule(value) or isinstance(value, int | float | Mapping) or _is_function(value)
+    match value:
+        case LRScheduler() | int() | float() | Mapping():
+            return True
+        case type() | torch.optim.Optimizer():
+            return False
+    return callable(value)
 
 
 def _has_optimizer(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and any(isinstance(part, torch.optim.Optimizer) for part in value)
+    match value:
+        case list() | tuple():
+            return any(map(_is_optimizer, value))
+    return False
 
 
-def _is_function(value: object) -> bool:
-    return callable(value) and not isinstance(value, (type, torch.optim.Optimizer))
+def _is_optimizer(value: object) -> bool:
+    return isinstance(value, torch.optim.Optimizer)
 
 
 def _with_schedules(optimizers: Iterable[object], schedules: object) -> dict[str, Scheduled]:
@@ -161,15 +199,20 @@ def _with_schedules(optimizers: Iterable[object], schedules: object) -> dict[str
             f"configure_optimizers must return {_FORMS}, but returned a {type(schedules).__name__} in the place of the "
             f"schedules."
         )
-    entries = {str(index): _entry(optimizer) for index, optimizer in enumerate(optimizers)}
+    entries = _entries_of(enumerate(optimizers))
     for index, schedule in enumerate(schedules):
-        name = str(index)
-        if _is_torch_schedule(schedule):
-            name = next((key for key, entry in entries.items() if entry.optimizer is schedule.optimizer), name)
+        name = _owner(schedule, entries) or str(index)
         if name not in entries:
             raise ConfigError("configure_optimizers returned more schedules than optimizers.")
         entries[name] = Scheduled(entries[name].optimizer, schedule, entries[name].every)
     return entries
+
+
+def _owner(schedule: object, entries: Mapping[str, Scheduled]) -> str | None:
+    """The name of the optimizer that a torch scheduler was made for."""
+    if not _is_torch_schedule(schedule):
+        return None
+    return next((name for name, entry in entries.items() if entry.optimizer is schedule.optimizer), None)
 
 
 def _entry(value: object) -> Scheduled:

@@ -13,8 +13,6 @@ from etude.base.schedules import ScheduleSection, scheduled
 from etude.base.schedules.values import ScheduledValue
 
 HALF = 0.5
-
-
 NUMBERS = ("values", "points", "peak", "from", "to", "end")
 """Options of schedules that hold what they give; elsewhere `false` switches an option off."""
 
@@ -25,9 +23,9 @@ def _as_numbers(value: object) -> Any:
         case bool():
             return float(value)
         case Mapping():
-            return {key: _as_numbers(part) if key in NUMBERS else part for key, part in value.items()}
+            return dict(value) | {key: _as_numbers(value[key]) for key in NUMBERS if key in value}
         case list() | tuple():
-            return [_as_numbers(part) for part in value]
+            return list(map(_as_numbers, value))
     return value
 
 
@@ -88,13 +86,18 @@ class Thaw:
 
     def _set(self, pattern: str, value: float) -> None:
         self._frozen[pattern] = value > HALF
-        held: set[nn.Parameter] = set()
-        for name, frozen in self._frozen.items():
-            held.update(self._patterns[name] if frozen else ())
+        held = self._held()
         for parameter in set().union(*self._patterns.values()):
             parameter.requires_grad_(parameter not in held)
             if parameter in held:
                 parameter.grad = None
+
+    def _held(self) -> set[nn.Parameter]:
+        """The parameters that a pattern freezes now."""
+        held: set[nn.Parameter] = set()
+        for name in filter(self._frozen.__getitem__, self._patterns):
+            held.update(self._patterns[name])
+        return held
 
 
 def constant_patterns(frozen: Sequence[str] | Mapping[str, object]) -> list[str]:

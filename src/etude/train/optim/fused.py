@@ -6,6 +6,7 @@ arithmetic is torch's own fused kernel, so the weights are those of `torch.optim
 """
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ class _Lists:
     def __init__(self, optimizer: torch.optim.Adam, group: dict[str, Any]) -> None:
         self.parameters: list[Tensor] = list(group["params"])
         states = [optimizer.state[parameter] for parameter in self.parameters]
-        self.first = [state["exp_avg"] for state in states]
-        self.second = [state["exp_avg_sq"] for state in states]
-        self.largest = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
+        self.first = list(map(itemgetter("exp_avg"), states))
+        self.second = list(map(itemgetter("exp_avg_sq"), states))
+        self.largest = list(map(itemgetter("max_exp_avg_sq"), states)) if group["amsgrad"] else []
         # All parameters of a group have taken the same steps: one counter stands for all.
         self.counter: Tensor = states[0]["step"]
         for state in states:
@@ -82,11 +83,8 @@ class _Quick(torch.optim.Adam):
 
     def _ordinary(self) -> None:
         # Counters that were shared are counted by torch for each parameter.
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state.get(parameter)
-                if state:
-                    state["step"] = state["step"].clone()
+        for state in filter(None, self.state.values()):
+            state["step"] = state["step"].clone()
         self._lists = None
         self.step()
 
@@ -94,13 +92,16 @@ class _Quick(torch.optim.Adam):
         """Make the lists, if in every group all parameters have gradients and have taken the same steps."""
         if any(p.grad is None for group in self.param_groups for p in group["params"]):
             return None
-        for group in self.param_groups:
-            self._init_group(group, [], [], [], [], [], [])  # type: ignore[no-untyped-call]  # what torch's step begins with: it makes missing state
-            steps = {float(self.state[parameter]["step"]) for parameter in group["params"]}
-            if group["differentiable"] or len(steps) != 1:
-                return None
+        if not all(map(self._is_in_step, self.param_groups)):
+            return None
         self._lists = [_Lists(self, group) for group in self.param_groups]
         return self._lists
+
+    def _is_in_step(self, group: dict[str, Any]) -> bool:
+        """Whether all parameters of a group have taken the same steps; missing state is made."""
+        self._init_group(group, [], [], [], [], [], [])  # type: ignore[no-untyped-call]  # what torch's step begins with
+        steps = {float(self.state[parameter]["step"]) for parameter in group["params"]}
+        return len(steps) == 1 and not group["differentiable"]
 
     def load_state_dict(self, state_dict: object) -> None:
         """Go on from `state_dict()`."""

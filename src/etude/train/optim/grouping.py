@@ -1,6 +1,6 @@
 """Parameters in groups: by what decays, by name pattern, by the factors that a model asks for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -42,6 +42,11 @@ class Group:
     parameters: list[nn.Parameter] = field(default_factory=list)
 
     @property
+    def pattern(self) -> str:
+        """Its name pattern; nothing where it has none."""
+        return "" if self.config is None else self.config.match
+
+    @property
     def own(self) -> dict[str, object]:
         """The options that its pattern has of its own."""
         return {} if self.config is None else dict(self.config.model_extra or {})
@@ -51,9 +56,13 @@ class _Key(NamedTuple):
     """What tells one group from another."""
 
     last: bool
-    pattern: int | None
+    config: int
     decays: bool
     factor: float
+
+
+def _key_of(group: Group) -> _Key:
+    return _Key(not group.muon, id(group.config), group.decays, group.factor)
 
 
 def names_of(module: nn.Module) -> dict[nn.Parameter, str]:
@@ -82,10 +91,12 @@ def undecayed(module: nn.Module) -> set[nn.Parameter]:
     found = embeddings(module)
     for part in module.modules():
         found.update(part.parameters() if isinstance(part, _NORMS) else ())
-    for name, parameter in module.named_parameters():
-        if parameter.ndim < 2 or name.rpartition(".")[2].startswith("bias"):  # noqa: PLR2004 - a matrix
-            found.add(parameter)
+    found.update(parameter for name, parameter in module.named_parameters() if _is_no_matrix(name, parameter))
     return found
+
+
+def _is_no_matrix(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim < 2 or name.rpartition(".")[2].startswith("bias")  # noqa: PLR2004 - a matrix
 
 
 def grouped(module: nn.Module, config: OptimizerConfig) -> list[Group]:
@@ -97,12 +108,13 @@ def grouped(module: nn.Module, config: OptimizerConfig) -> list[Group]:
     factors = module.rate_multipliers() if isinstance(module, Multiplies) else {}
     groups: dict[_Key, Group] = {}
     for parameter, name in trainable(module).items():
-        own = _pattern_of(name, config)
-        decays = config.decay_all or parameter not in spared
-        muon = config.type == "muon" and is_hidden_matrix(name, parameter, embedded)
-        factor = factors.get(name, 1.0)
-        key = _Key(not muon, None if own is None else id(own), decays, factor)
-        groups.setdefault(key, Group(own, decays, muon, factor)).parameters.append(parameter)
+        group = Group(
+            _pattern_of(name, config),
+            decays=config.decay_all or parameter not in spared,
+            muon=config.type == "muon" and is_hidden_matrix(name, parameter, embedded),
+            factor=factors.get(name, 1.0),
+        )
+        groups.setdefault(_key_of(group), group).parameters.append(parameter)
     _refuse_unused(module, config)
     # Muon keeps its matrices before the rest; a stable order keeps state and rates together.
     return [groups[key] for key in sorted(groups, key=lambda key: key.last)]
@@ -117,8 +129,13 @@ def _refuse_unused(module: nn.Module, config: OptimizerConfig) -> None:
     """Refuse a pattern that means no parameter, unless it freezes what it means for good."""
     names = trainable(module).values()
     for group in config.groups:
-        used = any(matches(name, group.match) for name in names)
-        if not used and group.match not in constant_patterns({group.match: group.freeze}):
+        if not _is_used(group, names):
             raise ConfigError(
                 f"optimizer.groups has the pattern {group.match!r}, which matches no trainable parameter."
             )
+
+
+def _is_used(group: GroupConfig, names: Iterable[str]) -> bool:
+    """Whether a pattern means one of the trainable parameters, or freezes what it means for good."""
+    used = any(matches(name, group.match) for name in names)
+    return used or bool(constant_patterns({group.match: group.freeze}))

@@ -1,6 +1,7 @@
 """Muon for the hidden matrices, AdamW for everything else, as one optimizer."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import filterfalse
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         groups = [dict(group) for group in groups]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
-        matrices = [_without_flag(group) for group in self.param_groups if group.get("muon")]
-        others = [_without_flag(group) for group in self.param_groups if not group.get("muon")]
+        matrices = list(map(_without_flag, filter(_is_of_matrices, self.param_groups)))
+        others = list(map(_without_flag, filterfalse(_is_of_matrices, self.param_groups)))
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
             self._parts.append(
@@ -60,8 +61,8 @@ class Muon(torch.optim.Optimizer):
         for part in self._parts:
             own = part.state_dict()
             packed["state"].update({index + offset: value for index, value in own["state"].items()})
-            packed["param_groups"] += [_moved(group, offset) for group in own["param_groups"]]
-            offset += sum(len(group["params"]) for group in own["param_groups"])
+            packed["param_groups"] += _all_moved(own["param_groups"], offset)
+            offset += _parameters_in(own["param_groups"])
         return packed
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -69,22 +70,27 @@ class Muon(torch.optim.Optimizer):
         offset = first = 0
         for part in self._parts:
             groups = state_dict["param_groups"][first : first + len(part.param_groups)]
-            count = sum(len(group["params"]) for group in groups)
+            count = _parameters_in(groups)
             own = range(offset, offset + count)
-            part.load_state_dict(
-                {
-                    "state": {index - offset: v for index, v in state_dict["state"].items() if index in own},
-                    "param_groups": [_moved(group, -offset) for group in groups],
-                }
-            )
+            state = {index - offset: value for index, value in state_dict["state"].items() if index in own}
+            part.load_state_dict({"state": state, "param_groups": _all_moved(groups, -offset)})
             offset += count
             first += len(groups)
         self._share_groups()
 
 
-def _moved(group: Mapping[str, Any], by: int) -> dict[str, Any]:
-    """A packed group whose parameters have other numbers."""
-    return {**group, "params": [index + by for index in group["params"]]}
+def _is_of_matrices(group: Mapping[str, object]) -> bool:
+    return bool(group.get("muon"))
+
+
+def _parameters_in(groups: Iterable[Mapping[str, Any]]) -> int:
+    """How many parameters groups have."""
+    return sum(len(group["params"]) for group in groups)
+
+
+def _all_moved(groups: Iterable[Mapping[str, Any]], by: int) -> list[dict[str, Any]]:
+    """Packed groups whose parameters have other numbers."""
+    return [{**group, "params": [index + by for index in group["params"]]} for group in groups]
 
 
 def _without_flag(group: dict[str, object]) -> dict[str, object]:

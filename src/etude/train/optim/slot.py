@@ -15,6 +15,8 @@ from etude.base.schedules import Driven
 
 LAMBDAS, PARTS = "lr_lambdas", "_schedulers"
 """What torch's schedulers call the functions, and the schedulers, in their state."""
+NOTHING: Mapping[Any, Any] = {}
+"""What is given for no part of an optimizer."""
 Rate = tuple[int, str, Callable[[Progress], float]]
 """The index of a parameter group, the key that a schedule drives in it, and the schedule."""
 
@@ -39,35 +41,35 @@ class Slot:
         optimizer: torch.optim.Optimizer,
         *,
         rates: Sequence[Rate] = (),
-        names: Mapping[nn.Parameter, str] | None = None,
+        names: Mapping[nn.Parameter, str] = NOTHING,
         others: Sequence[nn.Parameter] = (),
         main: int = 0,
-        beside: Mapping[str, Mapping[str, int]] | None = None,
-        factors: Mapping[int, float] | None = None,
-        freezes: Mapping[str, object] | None = None,
+        beside: Mapping[str, Mapping[str, int]] = NOTHING,
+        factors: Mapping[int, float] = NOTHING,
+        freezes: Mapping[str, object] = NOTHING,
         scheduler: LRScheduler | None = None,
         scheduler_every: Duration | None = None,
         notice: Callable[[str], None] = print,
     ) -> None:
         self.name = name
         self.optimizer = optimizer
-        self.freezes = freezes or {}
+        self.freezes = freezes
         """By name pattern: whether, or by what schedule, parameters are frozen."""
         self.steps = 0
         """Steps this optimizer has taken; its schedules count these."""
         self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
         self._rates = list(rates)
-        self._factors = factors or {}
-        self._names = names or {}
+        self._factors = factors
+        self._names = names
         self._main = main
-        self._beside = beside or {}
+        self._beside = beside
         self._used: float | None = None
         self._followed = 0
         """Steps of its own that a torch scheduler has been told of."""
         self._others = _without(others, self.parameters)
         self._scheduler = scheduler
         self._plateau = scheduler if isinstance(scheduler, ReduceLROnPlateau) else None
-        self._scheduler_every = scheduler_every or (None if self._plateau else Duration(1, "epochs"))
+        self._scheduler_every = scheduler_every or _usual_beat(self._plateau)
         self._due = self._scheduler_every is None
         """Whether a plateau scheduler takes in the next validation."""
         self.needs_closure = _needs_closure(optimizer)
@@ -131,16 +133,18 @@ class Slot:
         What parameters have of their own, a learning rate that is no schedule included, is named by their pattern too.
         """
         groups = self.optimizer.param_groups
-        values: dict[str, float] = {}
-        suffixes: dict[tuple[int, str], str] = {}
-        for pattern, keys in self._beside.items():
-            suffixes |= {(index, key): f"/{pattern}" for key, index in keys.items()}
-            if "lr" in keys:
-                values[f"learning_rate/{pattern}"] = self._rate(keys["lr"])
+        suffixes = self._suffixes()
+        values = {
+            f"learning_rate{suffix}": self._rate(index) for (index, key), suffix in suffixes.items() if key == "lr"
+        }
         for index, key, _ in self._rates:
             if key != "lr":
                 values.setdefault(key + suffixes.get((index, key), ""), float(groups[index][key]))
         return values
+
+    def _suffixes(self) -> dict[tuple[int, str], str]:
+        """By group and key: what the name of a value ends with that parameters have of their own."""
+        return {(index, key): f"/{pattern}" for pattern, keys in self._beside.items() for key, index in keys.items()}
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -206,12 +210,14 @@ class Slot:
 
     def take_over(self, former: "Slot") -> None:
         """Go on with what `former` knows of parameters that both have, by name and shape, and with its steps."""
-        shapes = {name: p.shape for name, p in zip(self._own_names(), self.parameters, strict=True)}
-        theirs = {name: p.shape for name, p in zip(former._own_names(), former.parameters, strict=True)}  # noqa: SLF001
-        shared = {name for name, shape in shapes.items() if theirs.get(name) == shape}
+        shared = dict(self._shapes().items() & former._shapes().items())  # noqa: SLF001
         old = former.state_dict()
         kept = {name: value for name, value in old["state"].items() if name in shared}
         self.load_state_dict({**self.state_dict(), "steps": former.steps, "state": kept})
+
+    def _shapes(self) -> dict[str, torch.Size]:
+        """The shape of each parameter, by name."""
+        return {name: p.shape for name, p in zip(self._own_names(), self.parameters, strict=True)}
 
     def _own_names(self) -> list[str]:
         return [self._names.get(p, str(index)) for index, p in enumerate(self.parameters)]
@@ -220,30 +226,38 @@ class Slot:
         """The optimizer's state and kept gradients by parameter name, its groups' options, and its count of steps."""
         names = self._own_names()
         packed = self.optimizer.state_dict()
-        named = zip(names, self.parameters, strict=True)
         return {
             "steps": self.steps,
             "due": self._due,
-            "scheduler": None if self._scheduler is None else _plain_state(self._scheduler.state_dict()),
+            "scheduler": self._scheduler_state(),
             "state": {names[index]: value for index, value in packed["state"].items()},
-            "gradients": {name: p.grad.to_dense() for name, p in named if p.grad is not None},
-            "groups": [_options(group) for group in packed["param_groups"]],
+            "gradients": self._gradients(names),
+            "groups": list(map(_options, packed["param_groups"])),
         }
+
+    def _scheduler_state(self) -> dict[str, Any] | None:
+        return None if self._scheduler is None else _plain_state(self._scheduler.state_dict())
+
+    def _gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The gradients that are kept, by name."""
+        named = zip(names, self.parameters, strict=True)
+        return {name: p.grad.to_dense() for name, p in named if p.grad is not None}
 
     def load_state_dict(self, state: SlotState) -> None:
         """Go on from `state_dict()`."""
         index_of = {name: index for index, name in enumerate(self._own_names())}
-        packed = self.optimizer.state_dict()
-        pairs = zip(state["groups"], packed["param_groups"], strict=True)
-        groups = [{**group, "params": own["params"]} for group, own in pairs]
         moments = {index_of[name]: value for name, value in state["state"].items()}
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self._packed_groups(state["groups"])})
         for name, gradient in state.get("gradients", {}).items():
-            parameter = self.parameters[index_of[name]]
-            parameter.grad = gradient.to(parameter.device)
+            _give_gradient(self.parameters[index_of[name]], gradient)
         self.steps = self._followed = state["steps"]
         self._due = state.get("due", self._due)
         self._load_scheduler(state.get("scheduler"))
+
+    def _packed_groups(self, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The stored options of the groups, with the optimizer's own numbers of parameters."""
+        pairs = zip(groups, self.optimizer.state_dict()["param_groups"], strict=True)
+        return [{**group, "params": own["params"]} for group, own in pairs]
 
     def _load_scheduler(self, state: dict[str, Any] | None) -> None:
         """Bring back a torch scheduler; the functions in it are what its constructor made."""
@@ -255,9 +269,18 @@ class Slot:
         self._scheduler.load_state_dict(state)
 
 
+def _usual_beat(plateau: ReduceLROnPlateau | None) -> Duration | None:
+    """How often a torch scheduler is stepped unless told otherwise; None, after each validation."""
+    return None if plateau is not None else Duration(1, "epochs")
+
+
 def _options(group: Mapping[str, object]) -> dict[str, object]:
     """A parameter group without its parameters."""
     return {key: value for key, value in group.items() if key != "params"}
+
+
+def _give_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
+    parameter.grad = gradient.to(parameter.device)
 
 
 def _without(parameters: Sequence[nn.Parameter], own: Sequence[nn.Parameter]) -> list[nn.Parameter]:
@@ -277,9 +300,10 @@ def _skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """A torch scheduler's state without the functions in it, which its constructor makes anew."""
-    plain = {key: value for key, value in state.items() if not callable(value) and key != LAMBDAS}
+    plain = {key: value for key, value in state.items() if not callable(value)}
+    plain.pop(LAMBDAS, None)
     if PARTS in plain:
-        plain[PARTS] = [_plain_part(part) for part in plain[PARTS]]
+        plain[PARTS] = list(map(_plain_part, plain[PARTS]))
     return plain
 
 

@@ -1,6 +1,7 @@
 """Terms of the loss that are functions of the task alone: once a step, however many batches it has."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import filterfalse
 from typing import final
 
 import torch
@@ -69,5 +70,5 @@ def chosen(task: nn.Module, patterns: Sequence[str] | None, key: str, *, decay_a
     """
     if patterns is not None:
         return list(dict.fromkeys(p for pattern in patterns for p in found(task, pattern, key)))
-    spared = set() if decay_all else undecayed(task)
-    return [p for p in task.parameters() if p not in spared and p.is_floating_point()]
+    floating = filter(torch.is_floating_point, task.parameters())
+    return list(floating if decay_all else filterfalse(undecayed(task).__contains__, floating))

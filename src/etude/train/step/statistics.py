@@ -4,13 +4,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 
+def _is_tracked(layer: nn.Module) -> bool:
+    return isinstance(layer, _NormBase) and layer.track_running_stats
+
+
 class Running:
     """Keeps the running statistics as they were before a step, so that one that is skipped leaves no trace."""
 
     def __init__(self, module: nn.Module) -> None:
-        layers = [layer for layer in module.modules() if isinstance(layer, _NormBase) and layer.track_running_stats]
-        self._layers = layers
-        self._kept = [[buffer.detach().clone() for buffer in layer.buffers()] for layer in layers]
+        self._layers = list(filter(_is_tracked, module.modules()))
+        self._kept = [[buffer.detach().clone() for buffer in layer.buffers()] for layer in self._layers]
 
     def keep(self) -> None:
         """Remember the present ones."""

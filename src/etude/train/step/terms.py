@@ -161,12 +161,19 @@ class NameCheck:
             return
         self._awaited.discard(optimizer)
         self._returned |= dict.fromkeys(returned)
+        self._check_extra()
+        if not self._awaited:
+            self._check_weights()
+
+    def _check_extra(self) -> None:
         for name in self._extra:
             if name in self._returned:
                 raise ConfigError(
                     f"loss.terms.{name} must have another name: the task's step returns a term called so."
                 )
-        for name in self._weights if not self._awaited else ():
+
+    def _check_weights(self) -> None:
+        for name in self._weights:
             if name not in self._returned:
                 raise ConfigError(
                     f"loss.weights.{name} is the weight of no term: the task's step returns "

@@ -23,6 +23,7 @@ from etude.train.watch.callback import Events
 from etude.train.watch.metrics import ScalarLog
 from etude.train.world import ALONE, World
 
+NO_HIDDENS, NO_NOISE = NoHiddens(), NoNoise()
 _NORM_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
@@ -40,8 +41,8 @@ class Update:
         seed: int = 1,
         stage: str = "",
         say: Callable[[str], None] = lambda _: None,
-        hiddens: Hiddens | NoHiddens | None = None,
-        noise: ParameterNoise | NoNoise | None = None,
+        hiddens: Hiddens | NoHiddens = NO_HIDDENS,
+        noise: ParameterNoise | NoNoise = NO_NOISE,
         extra_terms: Sequence[ExtraTerm] = (),
         term_weights: Mapping[str, float] | None = None,
         events: Events | None = None,
@@ -53,11 +54,12 @@ class Update:
         self._on_cpu = device.type == "cpu"
         self._precision = precision
         self._clip = clip_grad
-        self._noise = noise or NoNoise()
+        self._noise = noise
         self._extra_terms = extra_terms
-        self._names = NameCheck(term_weights or (), [term.name for term in extra_terms], [slot.name for slot in slots])
+        weights = term_weights or {}
+        self._names = NameCheck(weights, [term.name for term in extra_terms], [slot.name for slot in slots])
         self._running = Running(task)
-        self._hiddens: Hiddens | NoHiddens = hiddens or NoHiddens()
+        self._hiddens = hiddens
         self._events = events or Events(())
         self._world = world
         self._gradient = Gradient(
@@ -68,7 +70,7 @@ class Update:
             stage=stage,
             say=say,
             hiddens=self._hiddens,
-            term_weights={} if term_weights is None else term_weights,
+            term_weights=weights,
             events=self._events,
         )
         self.scalars = ScalarLog()

@@ -65,9 +65,7 @@ class Record:
         """Cut the file back to `cut` bytes, or to the end of the last whole line before."""
         assert self._path is not None
         size = self._path.stat().st_size
-        end = min(cut, size)
-        while end and (whole := _line_end(self._path, end)) != end:
-            end = whole
+        end = _last_line_end(self._path, min(cut, size))
         if told and end != cut:
             self._complain(
                 f"{self._path} was changed: its checkpoint counts {cut:,} bytes of whole lines, of which {end:,} are "
@@ -82,25 +80,31 @@ class Record:
         self._keep(clean)
         if self._file is not None:
             self._waiting += json.dumps(clean, ensure_ascii=False).encode() + b"\n"
-            try:
-                self._flush()
-            except StorageError as error:
-                if not self._failed:
-                    self._complain(f"{error} Training goes on; its rows wait in memory until they can be written.")
-                self._failed = True
+            self._try_to_flush()
         for logger in list(self._loggers):
-            try:
-                with self._apart("log", int(clean.get("step", 0))):  # MLflow, for one, draws names for its runs
-                    logger.log(clean)
-            except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
-                self._loggers.remove(logger)
-                self._complain(
-                    f"The logger {type(logger).__name__} failed and is left out from here on: {_said(error)}"
-                )
+            self._log(logger, clean)
+
+    def _log(self, logger: Logger, row: Row) -> None:
+        """Hand a row to a logger, which is left out from then on if it fails."""
+        try:
+            with self._apart("log", int(row.get("step", 0))):  # MLflow, for one, draws names for its runs
+                logger.log(row)
+        except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
+            self._loggers.remove(logger)
+            self._complain(f"The logger {type(logger).__name__} failed and is left out from here on: {_said(error)}")
 
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
         self.last.update({key: value for key, value in row.items() if isinstance(value, (int, float))})
+
+    def _try_to_flush(self) -> None:
+        """Write what waits; that it cannot be written is told once."""
+        try:
+            self._flush()
+        except StorageError as error:
+            if not self._failed:
+                self._complain(f"{error} Training goes on; its rows wait in memory until they can be written.")
+            self._failed = True
 
     def _flush(self) -> None:
         assert self._path is not None
@@ -131,17 +135,21 @@ class Record:
             self._file.close()
             self._file = None
         for logger in self._loggers:
-            try:
-                with self._apart("close", 0):
-                    getattr(logger, "close", lambda: None)()
-            except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
-                self._complain(f"The logger {type(logger).__name__} could not be closed: {_said(error)}")
+            self._close(logger)
         self._loggers = []
+
+    def _close(self, logger: Logger) -> None:
+        try:
+            with self._apart("close", 0):
+                getattr(logger, "close", lambda: None)()
+        except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
+            self._complain(f"The logger {type(logger).__name__} could not be closed: {_said(error)}")
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    match value:
+        case float() if not math.isfinite(value):
+            return None
     return value
 
 
@@ -150,8 +158,15 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _last_line_end(path: Path, end: int) -> int:
+    """Where the last whole line of the first `end` bytes ends."""
+    while end and (whole := _line_end(path, end)) != end:
+        end = whole
+    return end
+
+
 def _line_end(path: Path, end: int) -> int:
-    """Where the last whole line of the first `end` bytes ends; looks back at most one block."""
+    """The same, looking back at most one block."""
     start = max(0, end - BLOCK)
     with path.open("rb") as file:
         file.seek(start)
@@ -165,11 +180,11 @@ def _warn(sentence: str) -> None:
 
 def _row(line: bytes) -> Row | None:
     """The row that a line holds, if it holds one."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
+    with suppress(ValueError, RecursionError):
+        match json.loads(line):
+            case dict() as row:
+                return row
+    return None
 
 
 def read_rows(path: Path, complain: Callable[[str], None] = _warn) -> list[Row]:
@@ -181,8 +196,8 @@ def read_rows(path: Path, complain: Callable[[str], None] = _warn) -> list[Row]:
         if path.exists():
             raise
         return []
-    lines = [line for line in content.split(b"\n") if line]
-    rows = [row for line in lines if (row := _row(line)) is not None]
+    lines = list(filter(None, content.split(b"\n")))
+    rows = [row for row in map(_row, lines) if row is not None]
     unreadable = len(lines) - len(rows)
     if unreadable:
         complain(f"{path}: {unreadable:,} lines cannot be read and are left out.")

@@ -60,13 +60,7 @@ class Content:
         plain = {name: split(part, name, nested) for name, part in state.items()}
         plain["optimizers"] = split(optimizers, "optimizers", optimizer_tensors)
         files = {MODEL: model, OPTIMIZER: optimizer_tensors, STATE: nested, AVERAGED: averaged}
-        tensors: dict[str, Mapping[str, Tensor]] = {}
-        aliases: dict[str, Mapping[str, str]] = {}
-        for name, held in files.items():
-            if held or name == MODEL:
-                tensors[name], shared = snapshot(held or {})
-                if shared:
-                    aliases[name] = shared
+        tensors, aliases = _snapshots({name: held or {} for name, held in files.items()})
         return cls(step, tensors, aliases, state=plain, extra=dict(extra or {}), about=dict(about or {}))
 
     @property
@@ -85,3 +79,15 @@ class Content:
         manifest = {"format": FORMAT, "step": self.step, **self.about, "files": listed}
         write_parts(folder / MANIFEST, [json_bytes(manifest)])
         fsync_folder(folder)
+
+
+def _snapshots(
+    files: Mapping[str, Mapping[str, Tensor]],
+) -> tuple[dict[str, Mapping[str, Tensor]], dict[str, Mapping[str, str]]]:
+    """By file name: copies of its tensors, and the other names of shared ones; of empty files the model's alone."""
+    tensors: dict[str, Mapping[str, Tensor]] = {}
+    aliases: dict[str, Mapping[str, str]] = {}
+    for name, held in files.items():
+        if held or name == MODEL:
+            tensors[name], aliases[name] = snapshot(held)
+    return tensors, {name: shared for name, shared in aliases.items() if shared}

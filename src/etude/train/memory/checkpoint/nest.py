@@ -1,6 +1,6 @@
 """State as plain JSON beside plain tensors: what a checkpoint holds, and all that it may hold."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,10 @@ def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
             return {TENSOR: where}
         case Mapping():
             return _split_mapping(value, where, tensors)
-        case list() | tuple():
-            parts = [split(part, f"{where}/{index}", tensors) for index, part in enumerate(value)]
-            return {TUPLE: parts} if isinstance(value, tuple) else parts
+        case list():
+            return _split_sequence(value, where, tensors)
+        case tuple():
+            return {TUPLE: _split_sequence(value, where, tensors)}
         case float() if not np.isfinite(value):
             return {FLOAT: repr(float(value))}
         case np.generic():
@@ -39,32 +40,56 @@ def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
+def _split_sequence(value: Sequence[object], where: str, tensors: dict[str, Tensor]) -> list[Any]:
+    return [split(part, f"{where}/{index}", tensors) for index, part in enumerate(value)]
+
+
 def _split_mapping(value: Mapping[object, object], where: str, tensors: dict[str, Tensor]) -> Any:
-    parts = [(key, split(part, f"{where}/{key}", tensors)) for key, part in value.items()]
-    if all(isinstance(key, str) and not key.startswith("$") for key, _ in parts):
-        return dict(parts)
-    for key, _ in parts:
-        if not isinstance(key, (str, int, float, bool)):
-            raise StorageError(f"The state of {where} has a key of type {type(key).__name__}; keys are plain.")
-    return {PAIRS: [[key, part] for key, part in parts]}
+    parts = {key: split(part, f"{where}/{key}", tensors) for key, part in value.items()}
+    if all(map(_is_name, parts)):
+        return parts
+    for key in parts:
+        _check_key(key, where)
+    return {PAIRS: list(map(list, parts.items()))}
+
+
+def _is_name(key: object) -> bool:
+    """Whether it may be a key of a JSON object, where what begins with $ has a meaning of its own."""
+    match key:
+        case str():
+            return not key.startswith("$")
+    return False
+
+
+def _check_key(key: object, where: str) -> None:
+    if not isinstance(key, (str, int, float)):
+        raise StorageError(f"The state of {where} has a key of type {type(key).__name__}; keys are plain.")
 
 
 def join(value: object, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of `split`."""
     match value:
         case list():
-            return [join(part, tensors) for part in value]
+            return list(_joined(value, tensors))
         case {"$tensor": name}:
             return tensors[name]
         case {"$tuple": parts}:
-            return tuple(join(part, tensors) for part in parts)
+            return tuple(_joined(parts, tensors))
         case {"$pairs": pairs}:
-            return {key: join(part, tensors) for key, part in pairs}
+            return _joined_values(pairs, tensors)
         case {"$float": text}:
             return float(text)
         case dict():
-            return {key: join(part, tensors) for key, part in value.items()}
+            return _joined_values(value.items(), tensors)
     return value
+
+
+def _joined(parts: Iterable[object], tensors: Mapping[str, Tensor]) -> Iterator[Any]:
+    return (join(part, tensors) for part in parts)
+
+
+def _joined_values(pairs: Iterable[tuple[object, object]], tensors: Mapping[str, Tensor]) -> dict[object, Any]:
+    return {key: join(part, tensors) for key, part in pairs}
 
 
 def snapshot(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,7 +1,7 @@
 """Reading a checkpoint: nothing is believed before its manifest is verified, nothing is unpickled."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,16 @@ def _verify_file(folder: Path, name: str, size: int, digest: str) -> None:
         raise StorageError(f"{folder / MANIFEST} names {name!r}, which lies outside the checkpoint.")
     file = folder / name
     with _reading(file):
-        if file.is_symlink() or not file.is_file():
-            raise StorageError(f"{file} is missing.")
-        if (found := file.stat().st_size) != size:
-            raise StorageError(f"{file} is cut short or changed: it has {found:,} bytes instead of {size:,}.")
-        if sha256_of(file) != digest:
-            raise StorageError(f"{file} is damaged: its bytes are not those that were written (sha256 differs).")
+        _check_bytes(file, size, digest)
+
+
+def _check_bytes(file: Path, size: int, digest: str) -> None:
+    if file.is_symlink() or not file.is_file():
+        raise StorageError(f"{file} is missing.")
+    if (found := file.stat().st_size) != size:
+        raise StorageError(f"{file} is cut short or changed: it has {found:,} bytes instead of {size:,}.")
+    if sha256_of(file) != digest:
+        raise StorageError(f"{file} is damaged: its bytes are not those that were written (sha256 differs).")
 
 
 def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[str, Tensor]:
@@ -114,6 +118,12 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _listed(folder: Path) -> Container[str]:
+    """The files of a checkpoint that is sound, or those of a folder of weights."""
+    files: Container[str] = verify(folder)["files"] if (folder / MANIFEST).exists() else _present(folder)
+    return files
+
+
 def _present(folder: Path) -> list[str]:
     return [name for name in (MODEL, AVERAGED, ALIASES) if (folder / name).is_file()]
 
@@ -123,11 +133,17 @@ def read_weights(folder: Path, *, averaged: bool = False) -> dict[str, Tensor]:
 
     With `averaged`, the moving average where one was kept.
     """
-    files = verify(folder)["files"] if (folder / MANIFEST).exists() else _present(folder)
+    files = _listed(folder)
     name = AVERAGED if averaged and AVERAGED in files else MODEL
     if name not in files:
         raise StorageError(f"{folder} holds no {MODEL}.")
-    return read_tensors(folder / name, _read_json(folder / ALIASES) if ALIASES in files else {})
+    return read_tensors(folder / name, _aliases(folder, files))
+
+
+def _aliases(folder: Path, files: Container[str]) -> Mapping[str, Mapping[str, str]]:
+    """By file name: the other names of shared tensors."""
+    aliases: Mapping[str, Mapping[str, str]] = _read_json(folder / ALIASES) if ALIASES in files else {}
+    return aliases
 
 
 def read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor], Mapping[str, Tensor] | None]:
@@ -136,11 +152,10 @@ def read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor], Mapping[st
     What the manifest does not list is not read.
     """
     files = verify(folder)["files"]
-    aliases = _read_json(folder / ALIASES) if ALIASES in files else {}
+    aliases = _aliases(folder, files)
     tensors: dict[str, Tensor] = {}
-    for name in (OPTIMIZER, STATE):
-        if name in files:
-            tensors.update(read_tensors(folder / name, aliases))
+    for name in filter(files.__contains__, (OPTIMIZER, STATE)):
+        tensors.update(read_tensors(folder / name, aliases))
     plain = _read_json(folder / STATE_JSON)
     with _reading(folder / STATE_JSON):
         state = {name: join(part, tensors) for name, part in plain.items()}

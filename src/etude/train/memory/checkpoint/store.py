@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import filterfalse
 from pathlib import Path
 
 from etude.base.errors import StorageError
@@ -39,8 +40,10 @@ class Store:
             target = path.readlink()
         except OSError:
             return None
+        if str(target) != target.name or step_of(target) is None:
+            return None
         found = self.folder.resolve() / target.name
-        return found if str(target) == target.name and step_of(target) is not None and found.is_dir() else None
+        return found if found.is_dir() else None
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` lies."""
@@ -74,10 +77,9 @@ class Store:
     def prepare(self) -> None:
         """Make the folder and remove what an interrupted save or removal left."""
         make_folder(self.folder)
-        for path in self.folder.iterdir():
-            if path.name.startswith((_PARTIAL, _DOOMED)) or path.name.endswith(_TEMPORARY):
-                with suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for path in filter(_is_left_over, self.folder.iterdir()):
+            with suppress(OSError):
+                _delete(path)
 
     def settle(
         self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
@@ -101,8 +103,7 @@ class Store:
         """The step that `best` should point to; None as long as nothing was validated."""
         if best is None or best == step:
             return best
-        others = [other for other in self.steps() if other in ranking and other != best]
-        for candidate in [best, *sorted(others, key=ranking.__getitem__)]:
+        for candidate in (best, *self._ranked(ranking, but=best)):
             try:
                 verify(self.path(candidate))
             except StorageError as error:
@@ -110,6 +111,11 @@ class Store:
                 continue
             return candidate
         return step
+
+    def _ranked(self, ranking: Mapping[int, float], but: int | None = None) -> list[int]:
+        """The validated steps with a checkpoint, best first, and of equals the earlier first."""
+        validated = [step for step in self.steps() if step in ranking and step != but]
+        return sorted(validated, key=ranking.__getitem__)
 
     def _point(self, name: str, step: int | None) -> None:
         link = self.folder / name
@@ -180,12 +186,10 @@ class Store:
 
     def _remove_old(self, ranking: Mapping[int, float]) -> None:
         steps = self.steps()
-        ranked = sorted((ranking[step], step) for step in steps if step in ranking)
-        kept = {*steps[-self._keep_last :], *(step for _, step in ranked[: self._keep_best])}
-        kept |= {self._linked(name) for name in (BEST, LAST)}
-        for step in steps:
-            if step not in kept:
-                self._remove(self.path(step))
+        kept = {*steps[-self._keep_last :], *self._ranked(ranking)[: self._keep_best]}
+        kept |= set(map(self._linked, (BEST, LAST)))
+        for step in filterfalse(kept.__contains__, steps):
+            self._remove(self.path(step))
 
     def _linked(self, name: str) -> int:
         """The step that a link points to; -1, which is none, where it points to no checkpoint."""
@@ -199,3 +203,15 @@ class Store:
         with suppress(OSError):
             folder.rename(doomed)
             shutil.rmtree(doomed)
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether it is what an interrupted save or removal leaves."""
+    return path.name.startswith((_PARTIAL, _DOOMED)) or path.name.endswith(_TEMPORARY)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
