@@ -50,9 +50,9 @@ class TrainConfig(Section):
     max_duration: Annotated[
         WholeRun | Annotated[list[WholeRun], Field(min_length=1)], means("result", resumable=True)
     ] = Duration(16, "epochs")
-    """Stop here; of a list, whichever comes first. Raising it and training again continues the finished run."""
+    """Length of the run; of a list, whichever comes first. Raise it to train a finished run further."""
     min_duration: Annotated[Switch[DurationField], means("result", resumable=True)] = None
-    """Early stopping and `stop()` wait until here."""
+    """Early stopping and `stop()` do not end the run before this."""
     eval_every: DurationField = Duration(1, "epochs")
     """Validate this often; a fraction of an epoch counts within each epoch, whose end always validates."""
     save_every: Annotated[DurationField, means("none")] = Duration(1, "epochs")
@@ -62,36 +62,36 @@ class TrainConfig(Section):
     keep_best: Annotated[Count, means("none")] = 1
     """Best checkpoints to keep."""
     log_every: Annotated[DurationField, means("none")] = Duration(50, "steps")
-    """Log loss, scheduled values, gradient norm and throughput this often; an epoch's last step always is."""
+    """Log loss, scheduled values, gradient norm and throughput this often, and at the end of an epoch."""
     sanity_batches: Annotated[int, Field(ge=0), means("none")] = 2
-    """Validation batches run before the first step; their metrics are thrown away."""
+    """Validation batches of the sanity check before the first step; their metrics are discarded."""
 
     batch_size: Annotated[Switch[scheduled(ge=1, whole=True)], means(shared="epoch")] = 64  # type: ignore[valid-type]
-    """Samples of a batch, all ranks together."""
+    """Samples per batch, all ranks together."""
     batch_tokens: Annotated[Switch[scheduled(ge=1, whole=True)], means(shared="epoch")] = None  # type: ignore[valid-type]
-    """Instead of batch_size: batches of similar length with at most this many tokens, padding included."""
+    """Instead of batch_size: tokens per padded batch at most, padding included, in batches of similar lengths."""
     eval_batch_size: Annotated[Switch[Count], means("validation", resumable=True)] = None
-    """Samples of a batch in validate, test and predict; the training batches' size unless given."""
+    """Samples per batch in validate, test and predict; default: as in training."""
     accumulate: scheduled(ge=1, whole=True) = 1  # type: ignore[valid-type]
-    """Batches of one step, whose gradient equals that of one batch made of all of them."""
+    """Batches per step; the gradient equals that of one batch made of all of them."""
     clip_grad: Switch[Positive] = None
-    """Scale the gradient so that its global norm is at most this."""
+    """Clip the global norm of the gradient to this."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the forward pass; weights and losses stay float32. auto: bfloat16 where the device has it."""
+    """Precision of the forward pass; weights and losses stay float32. auto: bfloat16 if the device supports it."""
     device: Annotated[str, AfterValidator(_is_a_device), means("result", resumable=True)] = "auto"
-    """cuda, mps or cpu (auto: the first there is)."""
+    """cuda, mps or cpu (auto: the first that is available)."""
     parameter_noise: scheduled(ge=0) = 0.0  # type: ignore[valid-type]
-    """Standard deviation of the noise that all parameters get for each forward and backward (Graves 2011)."""
+    """Standard deviation of the noise on all parameters in the forward and backward pass of a step (Graves 2011)."""
     ema_decay: Annotated[Switch[Annotated[float, Field(gt=0, lt=1)]], means("validation", governs=("average",))] = None
-    """Keep an exponential moving average of the weights, and validate, select and export by it."""
+    """Keep an exponential moving average of the weights, and validate, select and export it."""
     compile: bool = False
     """Compile the model with torch.compile, once for all lengths of sequences; the first steps wait for it."""
     freeze: Annotated[list[str] | dict[str, Frozen], means(governs=("optimizer",))] = Field(default_factory=list)
     """Parameters, by name pattern, that are not trained; as a table, each pattern with true or a schedule."""
     tbptt_steps: Annotated[Switch[Count], means(shared="epoch")] = None
-    """Split every batch along time into pieces of so many steps: truncated back-propagation through time."""
+    """Split every batch into pieces of this many time steps: truncated back-propagation through time."""
     carry_hiddens: bool = False
-    """Hand the hiddens of a batch on to the next one of its epoch: a stateful model over a contiguous stream."""
+    """Carry hidden states from one batch to the next of its epoch: a stateful model over a contiguous stream."""
 
     limit_train: Annotated[Fraction | Batches, means(shared="epoch")] = 1.0
     """A fraction of each epoch (a float), or a number of batches (an integer)."""
@@ -110,13 +110,13 @@ class TrainConfig(Section):
     """Keep the outputs of the best weights, or for val a file of every validation."""
 
     patience: Annotated[Switch[Count | DurationField], means("result", resumable=True)] = None
-    """Stop at this many validations in a row (or after this Duration) that did not beat the best."""
+    """Stop after this many validations in a row (or this duration) without improvement."""
     monitor: Annotated[str, means("validation", governs=("stopping",))] = "val/loss"
-    """The logged metric that decides about best weights and patience."""
+    """The logged metric that decides the best weights and patience."""
     mode: Annotated[Switch[Literal["min", "max"]], means("validation", governs=("stopping",))] = None
-    """Whether less or more of the metric is better; known for the usual ones."""
+    """Whether lower or higher is better; known for the usual metrics."""
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False), means("result", resumable=True)] = 0.0
-    """Patience counts a validation that beats the best by no more than this as bad."""
+    """Patience counts a validation as an improvement only if it beats the best by more than this."""
     max_skipped_steps: Annotated[Count, means("result", resumable=True)] = 5
     """End the run (exit code 4) after this many steps in a row whose loss or gradient was not finite."""
     max_failed_saves: Annotated[Count, means("none")] = 3

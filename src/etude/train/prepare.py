@@ -57,7 +57,7 @@ class Length(NamedTuple):
         """A share of the run ("5 %") as a length; a fraction of an epoch is refused where an epoch has none known."""
         if duration.unit == "epochs" and duration.amount.denominator != 1 and not self.feed.epoch_total:
             raise ConfigError(
-                f"train.{key} is {duration}, but the training data does not say how long an epoch is; give {key} in "
+                f"train.{key} is {duration}, but the length of an epoch is unknown; give {key} in "
                 f"steps, batches, samples, tokens, minutes or whole epochs."
             )
         return self._of_share(key, duration) if duration.unit == "percent" else duration
@@ -67,7 +67,7 @@ class Length(NamedTuple):
             return Duration(duration.amount * Fraction(self.horizon.steps) / 100, "steps")
         if self.until[0].unit == "epochs":
             raise ConfigError(
-                f"train.{key} is {duration}, but the length of the run is not known ahead; give {key} in steps, "
+                f"train.{key} is {duration}, but the length of the run is unknown; give {key} in steps, "
                 f"batches, samples, tokens, minutes or whole epochs."
             )
         return duration.of(self.until[0])
@@ -155,7 +155,7 @@ def _tell_of_clock(durations: Sequence[Duration], say: Callable[[str], None]) ->
     """Say which durations follow the clock."""
     clocked = [str(duration) for duration in durations if duration.unit == "seconds"]
     if clocked:
-        say(f"{', '.join(clocked)}: what follows the clock is outside the promise that a repeated run has equal bits.")
+        say(f"{', '.join(clocked)}: a run that depends on the clock is not deterministic.")
 
 
 def _ready(job: Job) -> torch.device:
@@ -190,7 +190,7 @@ def _stopping(job: Job, length: Length) -> Stopping:
     if isinstance(patience, Duration):
         patience = length.of("patience", patience)
     if patience is not None and job.val is None:
-        job.say("train.patience waits for validations, and there is no validation data: the run will not stop early.")
+        job.say("train.patience has no effect: there is no validation data, so the run will not stop early.")
     return Stopping(config.monitor, patience=patience, min_delta=config.min_delta, mode=config.mode)
 
 
@@ -199,7 +199,7 @@ def _values(job: Job, slots: Sequence[Slot], noisy: Sequence[ScheduledValue], ho
     scheduled = [*job.values, *noisy, *_thawing(job.task, job.config.freeze, slots)]
     values = Values([*scheduled, *_accumulation(job.config.accumulate)], horizon, model_width(job.task))
     if job.val is None and (values.driven or any(slot.driven() for slot in slots)):
-        job.say("A schedule waits for validations, and there is no validation data: it will not lower its value.")
+        job.say("A schedule follows validations, but there is no validation data: its value will not change.")
     return values
 
 

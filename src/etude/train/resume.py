@@ -49,7 +49,7 @@ def _where_it_stands(run: Run, found: Path) -> str:
     if run.finished is not None:
         return f"Nothing to do: the run is finished ({run.finished.says})."
     progress = run.state.progress
-    return f"Going on from step {progress.step:,} (epoch {progress.epochs:.2f}) of {found.name}."
+    return f"Resuming from step {progress.step:,} (epoch {progress.epochs:.2f}) of {found.name}."
 
 
 def _load(found: Path, run: Run, say: Callable[[str], None]) -> None:
@@ -84,7 +84,7 @@ def _tell_of_another_length(run: Run, before: float | None, say: Callable[[str],
         return
     changes = [_changed_rate(slot, progress) for slot in run.learner.slots]
     say(
-        f"The run is now {now:,.0f} steps long instead of {before:,.0f}, and schedules that reach to its end follow: "
+        f"The run is now {now:,.0f} steps long instead of {before:,.0f}, and schedules to its end change with it: "
         f"the learning rate goes from {', '.join(changes)} at step {progress.step + 1:,}."
     )
 

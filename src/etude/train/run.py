@@ -201,7 +201,7 @@ class Run:
             keeper.wait()
         raise DivergedError(
             f"The loss or its gradient was not finite in {count} steps in a row (to step {step}); "
-            f"the last finite checkpoint is {keeper.last or 'none'}. A lower learning rate or clip_grad may help."
+            f"the last checkpoint before them is {keeper.last or 'none'}. A lower learning rate or clip_grad may help."
         )
 
     # -- log, validate, save -------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class Saves:
         self._failed += 1
         if final or self._failed >= self._most_failed:
             raise error
-        self._say(f"{error} Training goes on and tries again at the next save.")
+        self._say(f"{error} Training continues and tries again at the next save.")
 
 
 def capture(learner: Learner, state: State, config: Mapping[str, object], metrics: Mapping[str, float]) -> Content:

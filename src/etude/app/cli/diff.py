@@ -67,10 +67,10 @@ def _steps(found: Comparison) -> str:
     step = found.parts_at
     equal = None if found.equal_to is None else f"equal to step {found.equal_to:,}"
     if step is not None:
-        return f"they part at step {step:,}; {equal or 'no earlier step to compare'} ({compared})."
+        return f"the first difference is at step {step:,}; {equal or 'no earlier step to compare'} ({compared})."
     if equal is not None:
         return f"{equal}, the last that both runs have ({compared})."
-    return "nothing to compare; they have no logged step and no checkpoint in common."
+    return "nothing to compare; the runs have no logged step and no checkpoint in common."
 
 
 def _weights(apart: Weights) -> Iterator[str]:

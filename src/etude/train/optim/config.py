@@ -20,7 +20,7 @@ DEFAULT_RATE = Cosine(schedule="cosine", peak=1e-3, warmup=Duration(5, "percent"
 
 
 class GroupConfig(Section):
-    """Arguments of the parameters that a name pattern matches; any of the optimizer's own may be given."""
+    """Options for the parameters that a name pattern matches; any option of the optimizer is allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -33,9 +33,9 @@ class GroupConfig(Section):
 class _Optimizer(Section):
     type: str
     learning_rate: scheduled(ge=0) = DEFAULT_RATE  # type: ignore[valid-type]
-    """A number or a schedule; cosine to zero from 1e-3, the first 5 % of the run warming up, unless given."""
+    """A number or a schedule; cosine to zero from 1e-3, with a warm-up of 5 % of the run, by default."""
     decay_all: bool = False
-    """Let weight decay act on biases, norms and embeddings too."""
+    """Apply weight decay to biases, norms and embeddings too."""
     groups: list[GroupConfig] = Field(default_factory=list)
     """Parameter groups by name pattern, each with arguments of its own."""
 

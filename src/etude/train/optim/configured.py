@@ -118,7 +118,7 @@ def _tell_of_strangers(slot: Slot, names: Mapping[nn.Parameter, str], say: Calla
     if strangers:
         say(
             f"Of the {len(slot.parameters)} parameters of the optimizer {slot.name!r} {strangers} are not the task's, "
-            f"so that no checkpoint holds them."
+            f"so no checkpoint holds them."
         )
 
 
@@ -129,7 +129,7 @@ def _every(name: str, entry: Scheduled, horizon: Horizon) -> Duration | None:
     told = f"The schedule of the optimizer {name!r} has every={str(entry.every)!r}, which"
     every = _parsed(entry.every, told)
     if not _is_torch_schedule(entry.schedule) and every != Duration(1, "step"):
-        raise ConfigError(f"{told} is for torch's schedulers alone: Etude's schedules are followed every step.")
+        raise ConfigError(f"{told} is only for torch's schedulers: Etude's schedules change every step.")
     return _in_steps(every, horizon, told) if every.unit == "percent" else every
 
 
@@ -143,7 +143,7 @@ def _parsed(every: str | Duration, told: str) -> Duration:
 def _in_steps(share: Duration, horizon: Horizon, told: str) -> Duration:
     """A share of the run as steps."""
     if horizon.steps is None:
-        raise ConfigError(f"{told} is a share of a run whose length is not known ahead; give it in steps or epochs.")
+        raise ConfigError(f"{told} is a share of a run whose length is unknown; give it in steps or epochs.")
     return Duration(share.amount * Fraction(horizon.steps) / 100, "steps")
 
 

@@ -204,7 +204,7 @@ class Slot:
         if self._notice is not None:
             self._notice(
                 "Several loss terms are accumulated and the task has no count_targets(batch), so a gradient is kept "
-                "for each term; with count_targets none would be."
+                "for each term; with count_targets that is not needed."
             )
             self._notice = None
 

@@ -58,7 +58,7 @@ class Hiddens:
             key = "carry_hiddens" if carry else "tbptt_steps"
             raise ConfigError(
                 f"train.{key} needs a training_step(batch, *, hiddens=None) that returns StepOutput(loss, hiddens=...),"
-                f" but that of {type(task).__name__} takes no hiddens."
+                f" but that of {type(task).__name__} does not take hiddens."
             )
         self._task = task
         self._carry = carry
@@ -88,7 +88,7 @@ class Hiddens:
         size = self._task.batch_size(batch)
         if self.now is not None and None not in {size, self._size} and size != self._size:
             raise DataError(
-                f"train.carry_hiddens hands hiddens of {self._size} samples on to a batch of {size}; every batch must "
+                f"train.carry_hiddens carries states of {self._size} samples to a batch of {size}; every batch must "
                 f"have the same number of samples: leave the last, smaller batch out (drop_last=True)."
             )
         self._size = size

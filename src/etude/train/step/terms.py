@@ -114,7 +114,7 @@ class Weigher:
         count = self._task.batch_size(batch)
         if count is None and self._say is not None:
             self._say(
-                "How many samples a batch holds is not known, so the mean loss of every batch counts alike; define "
+                "The number of samples in a batch is unknown, so the mean loss of every batch counts equally; define "
                 "batch_size(batch), or return Loss(sum, count)."
             )
             self._say = None
@@ -169,13 +169,13 @@ class NameCheck:
         for name in self._extra:
             if name in self._returned:
                 raise ConfigError(
-                    f"loss.terms.{name} must have another name: the task's step returns a term called so."
+                    f"loss.terms.{name} must have another name: the task's step returns a term of this name."
                 )
 
     def _check_weights(self) -> None:
         for name in self._weights:
             if name not in self._returned:
                 raise ConfigError(
-                    f"loss.weights.{name} is the weight of no term: the task's step returns "
+                    f"loss.weights.{name} matches no term: the task's step returns "
                     f"{', '.join(self._returned)}. Take one of those names, or leave it out."
                 )

@@ -68,8 +68,8 @@ class Record:
         end = _last_line_end(self._path, min(cut, size))
         if told and end != cut:
             self._complain(
-                f"{self._path} was changed: its checkpoint counts {cut:,} bytes of whole lines, of which {end:,} are "
-                f"there. The rows that are missing stay missing."
+                f"{self._path} was changed: the checkpoint expects {cut:,} bytes of whole lines, but only {end:,} are "
+                f"there. The missing rows are lost."
             )
         if end != size:
             os.truncate(self._path, end)
@@ -91,7 +91,7 @@ class Record:
                 logger.log(row)
         except Exception as error:  # noqa: BLE001 - a logger's failure is never the run's
             self._loggers.remove(logger)
-            self._complain(f"The logger {type(logger).__name__} failed and is left out from here on: {_said(error)}")
+            self._complain(f"The logger {type(logger).__name__} failed and is dropped: {_said(error)}")
 
     def _keep(self, row: Row) -> None:
         self.rows.append(row)
@@ -103,7 +103,7 @@ class Record:
             self._flush()
         except StorageError as error:
             if not self._failed:
-                self._complain(f"{error} Training goes on; its rows wait in memory until they can be written.")
+                self._complain(f"{error} Training continues; its rows stay in memory until they can be written.")
             self._failed = True
 
     def _flush(self) -> None:

@@ -27,5 +27,5 @@ def checkpoint_step(folder: Path) -> int:
     """The step of the checkpoint that `folder`, or the link `folder`, is. Raises ValueError for anything else."""
     step = step_of(folder.resolve())
     if step is None:
-        raise ValueError(f"{folder} is no checkpoint.")
+        raise ValueError(f"{folder} is not a checkpoint.")
     return step

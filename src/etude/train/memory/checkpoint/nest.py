@@ -35,8 +35,8 @@ def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
         case None | str() | int() | float():
             return value
     raise StorageError(
-        f"The state of {where} holds a {type(value).__name__}; a checkpoint keeps tensors, numbers, text, lists and "
-        f"mappings of them alone. Give its owner a state_dict() of these."
+        f"The state of {where} holds a {type(value).__name__}; a checkpoint holds tensors, numbers, text, lists and "
+        f"mappings of them only. Give its owner a state_dict() of these."
     )
 
 

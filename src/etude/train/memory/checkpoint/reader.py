@@ -58,13 +58,13 @@ def verify(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise StorageError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.")
+        raise StorageError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.")
     manifest = _manifest(path)
     with _reading(path):
         step = int(manifest["step"])
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
     if step_of(folder) not in {None, step}:
-        raise StorageError(f"{folder} is not what its name says: its {MANIFEST} is of step {step:,}.")
+        raise StorageError(f"{folder} does not match its name: its {MANIFEST} is of step {step:,}.")
     for name in (MODEL, STATE_JSON):
         if name not in files:
             raise StorageError(f"{path} lists no {name}.")
@@ -99,7 +99,7 @@ def _check_bytes(file: Path, size: int, digest: str) -> None:
     if (found := file.stat().st_size) != size:
         raise StorageError(f"{file} is cut short or changed: it has {found:,} bytes instead of {size:,}.")
     if sha256_of(file) != digest:
-        raise StorageError(f"{file} is damaged: its bytes are not those that were written (sha256 differs).")
+        raise StorageError(f"{file} is damaged: its sha256 differs from the manifest.")
 
 
 def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[str, Tensor]:

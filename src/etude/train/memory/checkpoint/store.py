@@ -69,7 +69,7 @@ class Store:
                 continue
             return self.path(step)
         if problems:
-            raise StorageError(f"No checkpoint in {self.folder} is sound. {problems[0]}")
+            raise StorageError(f"No checkpoint in {self.folder} is intact. {problems[0]}")
         return None
 
     # -- before a run goes on ------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Store:
             try:
                 verify(self.path(candidate))
             except StorageError as error:
-                complain(f"The best checkpoint is lost: {error} The best of the others takes its place.")
+                complain(f"The best checkpoint is lost: {error} The best of the others replaces it.")
                 continue
             return candidate
         return step
