@@ -133,6 +133,11 @@ RUNS = {
 }
 
 
+def source() -> str:
+    """Where the package lies that is measured; absolute, for the runs are made in another folder."""
+    return str(Path(os.environ.get("PYTHONPATH", ROOT / "src")).resolve())
+
+
 def data(folder: Path) -> None:
     """Write what all of them train on."""
     draw = random.Random(7)
@@ -193,12 +198,12 @@ def found(run: Path) -> dict[str, str]:
     return {**weights, "metrics": digest(json.dumps(rows).encode()), "rows": str(len(rows))}
 
 
-def train(folder: Path, config: str, options: dict, source: str, steps: int = WHOLE) -> None:
-    """Train through the shell, by the package that lies in `source`."""
+def train(folder: Path, config: str, options: dict, package: str, steps: int = WHOLE) -> None:
+    """Train through the shell, by the package that lies in `package`."""
     words = [f"--{key}={json.dumps(value)}" for key, value in options.items()]
     words.append(f'--train.max_duration="{steps} steps"')
     command = [sys.executable, "-m", "etude", "train", config, *words]
-    environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1", "CI": "1"}
+    environment = os.environ | {"PYTHONPATH": package, "OMP_NUM_THREADS": "1", "CI": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -206,7 +211,6 @@ def train(folder: Path, config: str, options: dict, source: str, steps: int = WH
 
 def runs(folder: Path, begun_by: str | None) -> dict[str, dict[str, str]]:
     """Every tiny run: in one go, cut in its middle, or begun by another package."""
-    source = os.environ.get("PYTHONPATH", str(ROOT / "src"))
     table = {}
     for number, (name, (text, options)) in enumerate(RUNS.items()):
         own, _, tail = text.partition("\n[train]")
@@ -215,8 +219,8 @@ def runs(folder: Path, begun_by: str | None) -> dict[str, dict[str, str]]:
             stem = f"{'other' if begun_by else how.split()[0]}{number}"
             given = {**options, "run.name": stem}
             if how != "in one go":
-                train(folder, f"run{number}.toml", given, begun_by or source, HALF)
-            train(folder, f"run{number}.toml", given, source)
+                train(folder, f"run{number}.toml", given, begun_by or source(), HALF)
+            train(folder, f"run{number}.toml", given, source())
             table[name if begun_by else f"{name}: {how}"] = found(folder / "runs" / stem)
     return table
 
@@ -247,13 +251,12 @@ open("trained.json", "w").write(json.dumps(trained))
 
 def examples(folder: Path) -> dict[str, dict[str, str]]:
     """Every script of examples/, with all that it trains."""
-    source = os.environ.get("PYTHONPATH", str(ROOT / "src"))
     table = {}
     for path in sorted((ROOT / "examples").glob("*.py")):
         place = folder / path.stem
         place.mkdir()
         command = [sys.executable, "-c", EXAMPLE, str(path), str(Path(__file__).parent)]
-        environment = os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1", "CI": "1"}
+        environment = os.environ | {"PYTHONPATH": source(), "OMP_NUM_THREADS": "1", "CI": "1"}
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{path.name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -267,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output", type=Path)
     parser.add_argument("--against", type=Path)
-    parser.add_argument("--begun-by")
+    parser.add_argument("--begun-by", type=lambda text: str(Path(text).resolve()))
     parser.add_argument("--no-examples", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="etude-bits-") as temporary:

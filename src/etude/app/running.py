@@ -1,6 +1,7 @@
 """Training a run from its config: what `etude train` and `etude.train` do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from etude.app.build import (
@@ -14,11 +15,12 @@ from etude.app.stages.stage import run_stage, run_stages
 from etude.app.stages.table import stages_of
 from etude.base.config.loading import Loaded
 from etude.base.says import Say
+from etude.base.schedules.values import ScheduledValue
 from etude.callbacks.config import build_loggers, build_progress
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.tasks.own import task_type
-from etude.tasks.task_type import SKIPPED, TOKENIZERS
+from etude.tasks.task_type import SKIPPED, TOKENIZERS, Data, Processor, TaskType
 from etude.train.config import TrainConfig
 from etude.train.fit import Job, Result, as_durations
 from etude.train.length import expect
@@ -47,39 +49,25 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
     kind = task_type(config)
-    kept = folder / TOKENIZERS
-    processor = kind.processor(config, kept) if has_checkpoint(folder) and kept.is_dir() else None
-    data = kind.open(config, ["train", *(["val"] if config.has_val else [])], say, processor)
-    check_data(folder, data.fingerprints())
-    data.processor.save(kept)
-    data.write_skipped(folder / SKIPPED)
+    data = _opened(kind, config, folder, say)
     task = kind.task(config, data.processor)
     data.attend(task)
-    feed = data.feed("train", training=True, say=say)
-    validated = "train" if config.train.overfit is not None else "val"
-    val = data.feed(validated, say=say) if validated in data.splits else None
+    feeds = _Feeds(config, data, say)
     say(f"Run folder: {folder}")
-    say(f"Data: {data.told()}; {task.parameters_told()}; {feed.batches:,} batches per epoch.")
-    say(_tokens_told(config.train, feed))
+    say(f"Data: {data.told()}; {task.parameters_told()}; {feeds.train.batches:,} batches per epoch.")
+    say(_tokens_told(config.train, feeds.train))
     if data.skipped:
         say(f"{data.skipped} bad samples were left out; skipped.jsonl lists them.")
     terms = build_terms(config, task)
-    planned = data.scheduled_values(feed)
-    if planned:
-        expect(feed, planned, as_durations(config.train.max_duration), config.train.accumulate)
-        say(
-            f"Epochs differ with {' and '.join(value.key for value in planned)}: on average {feed.batches:,} "
-            f"batches and {feed.samples:,} samples. Schedules to the end of the run use this estimate."
-        )
     job = Job(
         task=task,
-        train=feed,
-        val=val,
+        train=feeds.train,
+        val=feeds.val,
         config=config.train,
         optimizers=build_slots(config, say),
         folder=folder,
         seed=config.run.seed,
-        values=[*task.scheduled_values(), *terms.scheduled, *planned],
+        values=[*task.scheduled_values(), *terms.scheduled, *feeds.planned()],
         extra_terms=terms.extra,
         term_weights=terms.weights,
         callbacks=[*callbacks, *build_outputs(config.train, folder, say, data), *build_progress(config.log)],
@@ -89,11 +77,45 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         say=say,
         about=loaded.data,
     )
-    feeds = {"train": lambda: data.feed("train", say=say)}
-    if val is not None:
-        feeds["val"] = lambda: data.feed(validated, say=say)
-    job.after = lambda result: save_rest(job, result, feeds, data)
+    job.after = lambda result: save_rest(job, result, feeds.again(), data)
     return job
+
+
+def _opened(kind: TaskType[Config, Processor], config: Config, folder: Path, say: Say) -> Data[Processor]:
+    """The splits of a run: what it keeps of them is in its folder, and is what it has begun with."""
+    kept = folder / TOKENIZERS
+    processor = kind.processor(config, kept) if has_checkpoint(folder) and kept.is_dir() else None
+    data = kind.open(config, ["train", "val"] if config.has_val else ["train"], say, processor)
+    check_data(folder, data.fingerprints())
+    data.processor.save(kept)
+    data.write_skipped(folder / SKIPPED)
+    return data
+
+
+class _Feeds:
+    """The batches of a run; with `train.overfit` it is judged on what it is trained on."""
+
+    def __init__(self, config: Config, data: Data[Processor], say: Say) -> None:
+        self._config, self._data, self._say = config, data, say
+        self._judged = "val" if config.train.overfit is None else "train"
+        self.train = data.feed("train", training=True, say=say)
+        self.val = data.feed(self._judged, say=say) if self._judged in data.splits else None
+
+    def planned(self) -> Sequence[ScheduledValue]:
+        """What the batches of an epoch are planned by; that epochs differ by it is said."""
+        values, feed, train = self._data.scheduled_values(self.train), self.train, self._config.train
+        if values:
+            expect(feed, values, as_durations(train.max_duration), train.accumulate)
+            self._say(
+                f"Epochs differ with {' and '.join(value.key for value in values)}: on average {feed.batches:,} "
+                f"batches and {feed.samples:,} samples. Schedules to the end of the run use this estimate."
+            )
+        return values
+
+    def again(self) -> dict[str, Callable[[], Feed]]:
+        """What makes, for each split of the run, the batches of one more pass."""
+        held = {"train": "train"} if self.val is None else {"train": "train", "val": self._judged}
+        return {name: partial(self._data.feed, split, say=self._say) for name, split in held.items()}
 
 
 def _tokens_told(train: TrainConfig, feed: Feed) -> str:

@@ -39,18 +39,26 @@ def imported(entry: Imported, offered: Mapping[str, object], where: str) -> Any:
     make = resolve_import(entry.type, f"{where}.type")
     if not callable(make):
         raise ConfigError(f"{where}.type {entry.type} is not something that can be called.")
-    wanted = inspect.signature(make).parameters
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values())
-    own = {name: value for name, value in offered.items() if name in wanted and name not in entry.arguments}
-    if not takes_any:
-        check_signature(make, {**own, **entry.arguments}, where)
+    arguments = {**_asked_for(make, offered), **entry.arguments}
+    if not _takes_any(make):
+        check_signature(make, arguments, where)
     try:
-        return make(**own, **entry.arguments)
+        return make(**arguments)
     except EtudeError:
         raise
     except Exception as error:
         said = " ".join(str(error).split()) or "no message"
         raise ConfigError(f"{where}.type {entry.type} failed: {type(error).__name__}: {said}.") from error
+
+
+def _asked_for(make: Callable[..., object], offered: Mapping[str, object]) -> dict[str, object]:
+    """What of `offered` has the name of an argument of `make`."""
+    wanted = inspect.signature(make).parameters
+    return {name: value for name, value in offered.items() if name in wanted}
+
+
+def _takes_any(make: Callable[..., object]) -> bool:
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in inspect.signature(make).parameters.values())
 
 
 def imported_task(entry: Imported, offered: Mapping[str, object]) -> Task:

@@ -74,16 +74,20 @@ class Ids:
 def causal_batch(rows: Sequence[Ids], pad: int, *, packed: bool) -> HfBatch:
     """What a causal model reads, every id but the last of each row, and what it predicts, every id but the first."""
     inputs = [torch.cat([ids[:-1] for ids in row.ids]) for row in rows]
-    targets = [
-        torch.cat([ids[1:].where(counted[1:], IGNORED) for ids, counted in zip(row.ids, row.counted, strict=True)])
-        for row in rows
-    ]
-    documents = positions = None
-    if packed:
-        sizes = [torch.tensor([len(ids) - 1 for ids in row.ids]) for row in rows]
-        documents = _padded([torch.arange(len(size)).repeat_interleave(size) for size in sizes], IGNORED)
-        positions = _padded([torch.cat([torch.arange(n) for n in size.tolist()]) for size in sizes], 0)
-    return _batch(rows, inputs, targets, pad, documents, positions)
+    documents, positions = _packing(rows) if packed else (None, None)
+    return _batch(rows, inputs, [_predicted(row) for row in rows], pad, documents, positions)
+
+
+def _predicted(row: Ids) -> Tensor:
+    """What is predicted at each place of a row: every id but the first that counts."""
+    return torch.cat([ids[1:].where(counted[1:], IGNORED) for ids, counted in zip(row.ids, row.counted, strict=True)])
+
+
+def _packing(rows: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+    """For each place of packed rows, which of its row's documents it is of, and where in that it stands."""
+    sizes = [torch.tensor([len(ids) - 1 for ids in row.ids]) for row in rows]
+    documents = _padded([torch.arange(len(size)).repeat_interleave(size) for size in sizes], IGNORED)
+    return documents, _padded([torch.cat([torch.arange(n) for n in size.tolist()]) for size in sizes], 0)
 
 
 def seq2seq_batch(rows: Sequence[Ids], pad: int) -> HfBatch:

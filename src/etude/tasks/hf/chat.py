@@ -7,7 +7,7 @@ is refused.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, TypeAlias, cast, final
 
 from etude.base.errors import ConfigError
@@ -33,6 +33,8 @@ class Row(NamedTuple):
 
 
 Messages: TypeAlias = Sequence[Mapping[str, str]]
+Span: TypeAlias = tuple[int, int]
+"""Where something begins and ends in a text."""
 """A conversation: of each message the role and the content."""
 
 
@@ -207,15 +209,18 @@ class Encoder:
         answers = [place for place, message in enumerate(messages) if message["role"] == ASSISTANT]
         spans = [self._span(whole, messages, place) for place in answers]
         ids, places = self._placed(whole, 0)
-        if any(first < begin < last for first, last in places for begin, _ in spans):
+        begins = [begin for begin, _ in spans]
+        if _is_cut(places, begins):
             # A token would stand in prompt and answer both: the prompt ends where the model will be asked.
-            cuts = [0, *(begin for begin, _ in spans), len(whole)]
-            parts = [self._placed(whole[begin:end], begin) for begin, end in pairwise(cuts)]
-            ids = [token for tokens, _ in parts for token in tokens]
-            places = [place for _, found in parts for place in found]
-        return ids, [any(begin <= first < last <= end for begin, end in spans) for first, last in places]
+            ids, places = self._placed_apart(whole, begins)
+        return ids, [_is_within(place, spans) for place in places]
 
-    def _span(self, whole: str, messages: Messages, place: int) -> tuple[int, int]:
+    def _placed_apart(self, whole: str, begins: Sequence[int]) -> tuple[list[int], list[Span]]:
+        """The ids of a text whose tokens may not run across `begins`, and where each stands."""
+        parts = [self._placed(whole[begin:end], begin) for begin, end in pairwise([0, *begins, len(whole)])]
+        return list(chain.from_iterable(ids for ids, _ in parts)), list(chain.from_iterable(at for _, at in parts))
+
+    def _span(self, whole: str, messages: Messages, place: int) -> Span:
         """Where an answer begins and ends in a rendered conversation. Raises ConfigError where that cannot be told."""
         asked = self._rendered(messages[:place], asks=True)
         answered = self._rendered(messages[: place + 1])
@@ -227,7 +232,7 @@ class Encoder:
             )
         return len(asked), self._end(answered)
 
-    def _placed(self, text: str, begin: int) -> tuple[list[int], list[tuple[int, int]]]:
+    def _placed(self, text: str, begin: int) -> tuple[list[int], list[Span]]:
         """The ids of a text that is rendered, and where each stands, counted from `begin`."""
         made = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(made["input_ids"]), [(first + begin, last + begin) for first, last in made["offset_mapping"]]
@@ -236,6 +241,17 @@ class Encoder:
         """Where an answer ends: at the special token that ends it, without the white space that may follow."""
         bare = answered.rstrip()
         return len(bare) if bare.endswith(self._specials) else len(answered)
+
+
+def _is_cut(places: Sequence[Span], begins: Sequence[int]) -> bool:
+    """Whether a token stands on both sides of one of `begins`."""
+    return any(first < begin < last for first, last in places for begin in begins)
+
+
+def _is_within(place: Span, spans: Sequence[Span]) -> bool:
+    """Whether a token, which is not empty, stands in one of the spans."""
+    first, last = place
+    return any(begin <= first < last <= end for begin, end in spans)
 
 
 def _front(tokenizer: LibraryTokenizer) -> list[int]:

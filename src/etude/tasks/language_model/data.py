@@ -184,9 +184,7 @@ class _Preparation:
 
     def texts(self, processor: TextProcessor | None) -> Texts:
         """The splits, tokenised."""
-        corpora: list[TextCorpus] = []
-        if self._trains or processor is None:
-            corpora = [self._open(paths, "data.train") for paths, _ in entries(self._config)]
+        corpora = self._training_corpora() if self._trains or processor is None else []
         texts = Texts(self._config, processor or TextProcessor(self._learned(corpora)))
         tokenizer = texts.processor.tokenizer
         for corpus in corpora if self._trains else ():
@@ -195,6 +193,9 @@ class _Preparation:
             self._add(texts, name)
         texts.splits = {name: texts.splits[name] for name in PARTS if name in texts.splits}
         return texts
+
+    def _training_corpora(self) -> list[TextCorpus]:
+        return [self._open(paths, "data.train") for paths, _ in entries(self._config)]
 
     def _add(self, texts: Texts, name: str) -> None:
         """The split that has files of its own. Raises ConfigError for one that is nowhere."""
