@@ -10,7 +10,7 @@ demo: $(STAMP)
 
 test: check
 
-check: lint types contract tests
+check: lint types contract figures tests
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

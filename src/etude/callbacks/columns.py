@@ -34,15 +34,19 @@ def columns_of(task: Task, batch: object, outputs: object, first: int) -> dict[s
     if target is not None and len(target) == count:
         columns["target"] = listed(_flat(target))
     columns.setdefault("sample", list(range(first, first + count)))
+    _check_lengths(task, columns, count)
+    for name in ALWAYS:
+        columns.setdefault(name, [None] * count)
+    return {name: columns[name] for name in [*FIRST, *columns] if name in columns}
+
+
+def _check_lengths(task: Task, columns: Mapping[str, list[object]], count: int) -> None:
     for name, values in columns.items():
         if len(values) != count:
             raise ConfigError(
                 f"The outputs of {type(task).__name__} must hold one value per sample in every column, but {name!r} "
                 f"holds {len(values)} for {count} samples."
             )
-    for name in ALWAYS:
-        columns.setdefault(name, [None] * count)
-    return {name: columns[name] for name in [*FIRST, *columns] if name in columns}
 
 
 def _given(task: Task, batch: object, outputs: object) -> Mapping[str, object]:

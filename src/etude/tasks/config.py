@@ -1,6 +1,6 @@
 """What the configs of all tasks share, and how a config is loaded: as the class that its task has for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -222,25 +222,31 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     Data of one's own on the command line takes the place of a recipe's generated corpus in every split. A task of the
     user's own is imported, since it may have a config of its own. Raises ConfigError with every problem at once.
     """
-    file = None if path is None else Path(path)
-    loaded = load(config_class(file, overrides), path, overrides)
-    config, data = loaded.config, loaded.data
-    if not config.run.name:
-        if path is None:
-            raise ConfigError("run.name must be given where there is no config file to take it from.")
-        run = config.run.model_copy(update={"name": Path(path).stem})
-        config = config.model_copy(update={"run": run})
-        data = {**data, "run": {**data["run"], "name": run.name}}
+    loaded = load(config_class(None if path is None else Path(path), overrides), path, overrides)
+    loaded = loaded if loaded.config.run.name else _named(loaded, path)
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
-    if left_out:
-        off = dict.fromkeys(left_out)
-        config = config.model_copy(update={"data": config.data.model_copy(update=off)})
-        data = {**data, "data": {**data["data"], **dict.fromkeys(left_out, False)}}
     notes = tuple(
         f"data.{split} is ignored: the recipe's generated corpus does not match your data.train; set --data.{split}."
         for split in left_out
     )
+    config, data = _without(loaded, left_out) if left_out else (loaded.config, loaded.data)
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
+
+
+def _named(loaded: Loaded[Config], path: Path | str | None) -> Loaded[Config]:
+    """The run called after its file. Raises ConfigError where there is none."""
+    if path is None:
+        raise ConfigError("run.name must be given where there is no config file to take it from.")
+    run = loaded.config.run.model_copy(update={"name": Path(path).stem})
+    data = {**loaded.data, "run": {**loaded.data["run"], "name": run.name}}
+    return replace(loaded, config=loaded.config.model_copy(update={"run": run}), data=data)
+
+
+def _without(loaded: Loaded[Config], splits: list[str]) -> tuple[Config, dict[str, Any]]:
+    """The config and its plain values with no data for these splits."""
+    held = loaded.config.data.model_copy(update=dict.fromkeys(splits))
+    data = {**loaded.data, "data": {**loaded.data["data"], **dict.fromkeys(splits, False)}}
+    return loaded.config.model_copy(update={"data": held}), data
 
 
 def _is_another_corpus(loaded: Loaded[Config], split: str) -> bool:

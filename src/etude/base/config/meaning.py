@@ -112,9 +112,13 @@ def meaning_of(root: type[BaseModel], key: str) -> Meaning:
             meaning = _with(meaning, of_type)
         places = [below for place in places for below in place.under(part)]
         marks = tuple(mark for place in places for mark in place.marks)
-        meaning = _with(meaning, marks)
-        of_type = tuple(mark.of_type for mark in marks if mark.of_type is not None)
+        meaning, of_type = _with(meaning, marks), _of_types(marks)
     return meaning
+
+
+def _of_types(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """What marks say of the `type` of a component, where they say something."""
+    return tuple(mark.of_type for mark in marks if mark.of_type is not None)
 
 
 def _parts(key: str) -> tuple[str, ...]:

@@ -141,20 +141,17 @@ class Pairs(Data[PairProcessor]):
 
     def _curriculum(self, split: PairSplit) -> Curriculum | None:
         """Which pairs an epoch takes, and in which order; None where it is all of them, shuffled."""
-        data, table = self.config.data, split.table
+        data = self.config.data
         moving = batches.scheduled({"max_difficulty": data.max_difficulty, "max_length": data.max_length})
-        longer, ease = pair_measures(table)
-        measures: dict[str, Measure] = {"max_length": longer}
-        if data.difficulty is not None:  # also where nothing goes by it yet: a wrong column is found at once
-            numbers = difficulties(split.source, data.difficulty, table, self.config.run.dir / CACHE)
-            ease = measures["max_difficulty"] = numbers.view(np.ndarray).__getitem__
+        # Also where nothing goes by difficulty yet: a wrong column is found at once.
+        measures, ease = self._measures(split)
         # What a schedule drives begins as wide as it comes; a constant length has left its samples out already.
         first = {} if data.max_difficulty is None else {"max_difficulty": data.max_difficulty}
         first |= {name: inf if name == "max_difficulty" else data.longest or inf for name in moving}
         if not first and data.order == "shuffled":
             return None
         return Curriculum(
-            len(table),
+            len(split.table),
             seed=self.config.run.seed,
             measures=measures,
             limits=first,
@@ -163,6 +160,16 @@ class Pairs(Data[PairProcessor]):
             easy_epochs=data.easy_first_epochs,
             varying=bool(moving),
         )
+
+    def _measures(self, split: PairSplit) -> tuple[dict[str, Measure], Measure]:
+        """What limits are compared with, by name; and what says which pairs are easy."""
+        longer, ease = pair_measures(split.table)
+        column = self.config.data.difficulty
+        if column is None:
+            return {"max_length": longer}, ease
+        numbers = difficulties(split.source, column, split.table, self.config.run.dir / CACHE)
+        difficulty: Measure = numbers.view(np.ndarray).__getitem__
+        return {"max_length": longer, "max_difficulty": difficulty}, difficulty
 
     # -- what stands beside them ---------------------------------------------------------------------------------------
 

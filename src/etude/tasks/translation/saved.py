@@ -4,14 +4,14 @@ Legend: B batch, T target time, V vocabulary.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etude.data.feeds.batches import PairBatch
-from etude.data.tokens.tokenizers import PAD
+from etude.data.tokens.tokenizers import PAD, Tokenizer
 
 if TYPE_CHECKING:
     from etude.tasks.translation.task import Translation, TranslationTask
@@ -22,25 +22,25 @@ CELLS = 1 << 24
 
 def translation_columns(
     task: "TranslationTask", batch: PairBatch, outputs: "Sequence[Sequence[Translation]] | None"
-) -> Mapping[str, Any]:
+) -> Mapping[str, object]:
     """Columns of a batch: `source` and `target` as decoded, `prediction` (None where nothing was translated),
     `scores` of all translations, best first, `loss` (plain cross entropy, mean of the target tokens) and `tokens`.
     """
     found = outputs or [()] * len(batch)
     tokens = batch.target_lengths - 1
-    columns: dict[str, Any] = {
+    return {
         "prediction": [best[0].text if best else None for best in found],
         "scores": [[one.score for one in best] for best in found],
         "loss": sample_losses(task.model, batch) / tokens,
         "tokens": tokens,
+        **_decoded("source", task.source_tokenizer, batch.source),
+        **_decoded("target", task.target_tokenizer, batch.target),
     }
-    for side, tokenizer, ids in (
-        ("source", task.source_tokenizer, batch.source),
-        ("target", task.target_tokenizer, batch.target),
-    ):
-        if tokenizer is not None:
-            columns[side] = [tokenizer.decode(row) for row in ids.tolist()]
-    return columns
+
+
+def _decoded(side: str, tokenizer: Tokenizer | None, ids: Tensor) -> dict[str, list[str]]:
+    """The texts of a side, where there is a tokenizer that reads them."""
+    return {} if tokenizer is None else {side: [tokenizer.decode(row) for row in ids.tolist()]}
 
 
 def sample_losses(model: nn.Module, batch: PairBatch) -> Tensor:
