@@ -31,7 +31,7 @@ def test_a_folder_that_is_no_run_is_never_removed(tmp_path, capsys):
     code = main(["demo", "--fresh", "--dir", str(tmp_path)])
 
     assert code == 7
-    assert "is left alone" in capsys.readouterr().err
+    assert "so it stays" in capsys.readouterr().err
     assert (tmp_path / "demo" / "thesis.tex").exists()
 
 
@@ -69,7 +69,7 @@ def test_the_demo_is_killed_goes_on_and_translates_what_it_never_saw(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, "CI": "true"})
 
     assert "kill -9" in done.stderr
-    assert "Going on from step" in done.stderr
+    assert "Resuming from step" in done.stderr
     bleu = float(done.stdout.split("test BLEU ")[1].split(",")[0])
     assert bleu >= 60
 

@@ -188,7 +188,7 @@ def test_the_estimate_of_a_run_is_of_its_average_epoch_and_said(place, capsys):
     steps = [2, 4, 6, 6]  # of 6, 15, 24 and 24 samples by four
     assert len(found) == sum(steps)
     assert found == pytest.approx([1 - k / sum(steps) for k in range(sum(steps))])
-    assert "Epochs differ with data.max_length: an average one has 4 batches" in capsys.readouterr().out
+    assert "Epochs differ with data.max_length: on average 4 batches" in capsys.readouterr().out
 
 
 def test_the_size_of_batches_is_logged_under_its_own_name(place):
@@ -228,7 +228,7 @@ MISTAKES = [
     ("data.max_difficulty needs data.difficulty", 2, {"data.max_difficulty": 0.5}),
     ("data.max_length", 2, {"data.max_length": 0}),
     ("at least 1, but is 0", 2, {"data.max_length": '{ schedule = "stairs", values = [0, 1], every = "1 epoch" }'}),
-    ("follows no validation", 2, {"data.max_length": '{ schedule = "plateau", peak = 4 }'}),
+    ("does not follow validations", 2, {"data.max_length": '{ schedule = "plateau", peak = 4 }'}),
     ("data.order", 2, {"data.order": "easy"}),
     ("data.easy_first_epochs", 2, {"data.easy_first_epochs": 0}),
     ('no column "heavy"', 3, {"data.difficulty": "heavy"}),

@@ -252,7 +252,7 @@ def test_json_is_one_object_with_every_difference(straight, forked, capsys):
 
 def test_a_folder_that_is_no_run_is_an_error_of_storage(straight, tmp_path, capsys):
     assert main(["diff", str(straight), str(tmp_path)]) == 5
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_nothing_is_written(straight, forked):

@@ -195,7 +195,7 @@ def test_a_shuffling_loader_is_replaced_with_a_notice_and_a_batch_size_beside_a_
 
 def test_a_one_shot_iterator_is_refused_for_a_second_epoch_only():
     assert fit(iter(batches()), max_duration="1 epoch").progress.step == 6
-    with pytest.raises(DataError, match="once only"):
+    with pytest.raises(DataError, match="only once"):
         fit(iter(batches()), max_duration="2 epochs")
 
 

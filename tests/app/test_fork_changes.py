@@ -29,12 +29,12 @@ def taken(run, at, tmp_path, *changes):
 REFUSED = {
     "--model.d_model=16": r"model\.d_model was 8 and would be 16, but the weights of the parent do not fit",
     "--tokenizer.type=char": r"tokenizer\.type was \"word\" and would be \"char\", but the weights belong",
-    "--optimizer.type=sgd": r"optimizer\.type was \"adamw\" and would be \"sgd\", but an optimizer cannot go on",
+    "--optimizer.type=sgd": r"optimizer\.type was \"adamw\" and would be \"sgd\", but an optimizer cannot use",
     "--optimizer.amsgrad=true": r"optimizer\.amsgrad was false and would be true",
-    "--init.weights={'decoder.*' = 'orthogonal'}": r"init\.weights.* would be .*before the first step alone",
+    "--init.weights={'decoder.*' = 'orthogonal'}": r"init\.weights.* would be .*only before the first step",
     "--train.batch_size=4": r"train\.batch_size was 6 and would be 4, .* give --at in whole epochs instead of 8 steps",
-    "--data.max_length=9": r"data\.max_length was false and would be 9, but an epoch ends with the data",
-    "--run.seed=2": r"run\.seed was 1 and would be 2, but an epoch ends with the data",
+    "--data.max_length=9": r"data\.max_length was false and would be 9, but an epoch keeps the data",
+    "--run.seed=2": r"run\.seed was 1 and would be 2, but an epoch keeps the data",
 }
 
 
@@ -112,7 +112,7 @@ def test_a_plateau_that_is_added_begins_anew_and_is_told_of(tmp_path):
 
     name = "schedule 0 0 lr"
     assert name in about(made)["begun_anew"]
-    assert any("Begun anew at the fork" in sentence and name in sentence for sentence in said)
+    assert any("start empty at the fork" in sentence and name in sentence for sentence in said)
     assert [row["train/learning_rate"] for row in rows(made) if "train/loss" in row][8] == 0.02
 
 
@@ -226,7 +226,7 @@ def test_a_fork_is_named_after_its_parent_and_moment_and_overwrites_nothing(stra
 
 
 def test_a_name_that_is_taken_is_refused(straight):
-    with pytest.raises(RefusedError, match="is there already, and is not this fork"):
+    with pytest.raises(RefusedError, match="exists, and is not this fork"):
         fork(straight, "8 steps", "--run.name=parent")
 
 
@@ -265,7 +265,7 @@ def test_a_damaged_file_of_the_parent_is_told_of_and_nothing_is_left(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_told_of(tmp_path):
-    with pytest.raises(StorageError, match="is no run folder"):
+    with pytest.raises(StorageError, match="is not a run folder"):
         fork(tmp_path, "1 step")
 
 
@@ -294,7 +294,7 @@ def test_a_parent_that_has_not_come_so_far_is_trained_on_by_the_fork(tmp_path):
 
     made = fork(short.config.folder, "10 steps", say=said.append)
 
-    assert any("has only come to step 7 so far" in sentence for sentence in said)
+    assert any("has only reached step 7 so far" in sentence for sentence in said)
     assert rows(made) == rows(whole)
     assert bits(made)["model.safetensors"] == bits(whole)["model.safetensors"]
 
@@ -333,7 +333,7 @@ def test_steps_that_could_not_be_repeated_are_told_of(tmp_path):
     made = fork(run, "5 steps", say=said.append, train=False)
 
     assert about(made)["repeated"] is False
-    assert any("could not be repeated to the bit: at step 3 train/loss is" in sentence for sentence in said)
+    assert any("recomputed steps differ: at step 3 train/loss is" in sentence for sentence in said)
 
 
 # -- the shell -----------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_the_shell_makes_a_fork_and_trains_it_on(straight, tmp_path, capsys):
     made = summary(tmp_path / "parent-fork-8")
     assert codes == [0, 0, 0]
     assert (made.state, made.step) == (FINISHED, STEPS)
-    assert told.count("The fork goes its own way from step 8 on.") == 1
+    assert told.count("The fork trains with its own config from step 8 on.") == 1
     assert "Nothing to do: the run is finished" in told
 
 

@@ -326,7 +326,7 @@ def test_all_mistakes_are_told_at_once_those_of_the_flags_too(refused):
     assert told == [
         "nam is not a section of slangmod; did you mean name? (slang.toml, line 1).",
         "train.power must be at least 0.5 and at most 1, but is 2 (slang.toml, line 3).",
-        "[optimizer] is no section of slangmod's but Etude's: put it into the second file (slang.toml, line 4).",
+        "[optimizer] is not a section of slangmod but of Etude: put it into the second file (slang.toml, line 4).",
         f"train.warmpu is not a key of slangmod's [train]; did you mean train.warmup? ({flag.format('warmpu')}).",
         f'train.power must be a number, but is "x" ({flag.format("power")}).',
     ]

@@ -287,7 +287,7 @@ def test_a_time_beside_another_limit_is_told_of(config):
 def test_early_stopping_is_told_of(config):
     planned = plan(config({"train.patience": 2, "train.min_duration": "1 epoch"}))
 
-    assert "The run ends earlier where val/loss has not improved for 2 validations, though not before 1 epoch." in (
+    assert "The run ends earlier if val/loss has not improved for 2 validations, though not before 1 epoch." in (
         planned.notes
     )
 
@@ -329,7 +329,7 @@ def test_no_event_of_training_happens(config, tmp_path):
 
 
 def test_what_training_would_refuse_is_refused(config):
-    with pytest.raises(ConfigError, match="is not known ahead"):
+    with pytest.raises(ConfigError, match="is unknown"):
         plan(config({"train.max_duration": "1 hour"}))
     with pytest.raises(DataError, match=r"nowhere\.tsv"):
         plan(config({"data.train": "nowhere.tsv"}))
@@ -353,7 +353,7 @@ def test_a_run_that_was_begun_is_told_of_with_its_step(config, trained):
     other = plan(config({"model.d_model": 16}))
 
     assert longer.steps == 8
-    assert "stands at step 3; the plan is that of the config from its first step." in longer.notes[0]
+    assert "is at step 3; the plan starts at the first step." in longer.notes[0]
     assert any("It cannot go on with this config" in note for note in other.notes)
 
 

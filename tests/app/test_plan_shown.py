@@ -111,7 +111,7 @@ def test_only_the_first_steps_are_planned_where_that_is_asked(place, capsys):
 
     out = capsys.readouterr().out
     assert out.startswith("small: 5 steps, 0.8333 epochs")
-    assert "ends      not with step 5, where this plan stops" in out
+    assert "ends      after step 5, where this plan stops" in out
 
 
 def test_the_json_is_the_whole_plan(place, capsys):

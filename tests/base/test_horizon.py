@@ -26,7 +26,7 @@ def test_every_unit_but_time_is_so_many_steps(text, steps):
 
 @pytest.mark.parametrize("text", ["2 epochs", "10 samples", "10 tokens", "5 %"])
 def test_what_is_not_known_ahead_is_said_with_the_key(text):
-    with pytest.raises(ConfigError, match=rf"optimizer\.learning_rate\.warmup is {text}.*not known ahead") as caught:
+    with pytest.raises(ConfigError, match=rf"optimizer\.learning_rate\.warmup is {text}.*unknown here") as caught:
         Horizon().in_steps(Duration.parse(text), "optimizer.learning_rate.warmup")
 
     assert str(caught.value).endswith("in steps.")

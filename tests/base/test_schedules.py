@@ -360,9 +360,7 @@ def test_a_run_without_a_known_length_is_told_what_to_give():
     unknown = Horizon(steps=None, steps_per_epoch=100)
 
     for name, option in [("linear", "over"), ("cosine", "cooldown"), ("trapezoid", "over"), ("one_cycle", "over")]:
-        with pytest.raises(
-            ConfigError, match=rf"x\.{option} must be given, because the length of this run is not known"
-        ):
+        with pytest.raises(ConfigError, match=rf"x\.{option} must be given, because the length of this run is unknown"):
             function(unknown, schedule=name, peak=1.0)
         assert function(unknown, schedule=name, peak=1.0, **{option: "5 epochs"})(at(5000)) < 1e-3
     for table in (
@@ -390,7 +388,7 @@ def test_a_chain_may_be_a_part_of_a_chain():
 
 
 def test_a_share_of_a_run_without_a_known_length_is_refused_with_its_key():
-    with pytest.raises(ConfigError, match=r"x\.warmup is 5 %, but the length of the run is not known"):
+    with pytest.raises(ConfigError, match=r"x\.warmup is 5 %, but the length of the run is unknown here"):
         function(Horizon(), schedule="constant", peak=1.0, warmup="5 %")
 
 

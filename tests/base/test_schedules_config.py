@@ -153,7 +153,11 @@ REFUSED = [
     ("rate", {"schedule": "one_cycle", "peak": 1.0, "pct_start": 1.5}, "less than or equal to 1"),
     ("rate", {"schedule": "plateau", "peak": 1.0, "patience": 0}, "greater than or equal to 1"),
     ("rate", {"schedule": "chain", "parts": []}, "at least 1 item"),
-    ("rate", {"schedule": "chain", "parts": [{"schedule": "plateau", "peak": 1.0}]}, "no validation, but is plateau"),
+    (
+        "rate",
+        {"schedule": "chain", "parts": [{"schedule": "plateau", "peak": 1.0}]},
+        "no part that follows validations: it is plateau",
+    ),
     (
         "rate",
         {"schedule": "chain", "parts": [{"schedule": "constant", **BASE}, {"schedule": "cosine", **BASE}]},

@@ -137,5 +137,5 @@ def test_depth_scaling_makes_a_stacks_additions_together_as_large_as_one():
 
 @pytest.mark.parametrize("scheme", ["mup", "depth_scaled"])
 def test_a_scheme_that_a_model_does_not_know_is_an_error(scheme):
-    with pytest.raises(ConfigError, match=f'init.scheme = "{scheme}" is'):
+    with pytest.raises(ConfigError, match=f'init.scheme = "{scheme}"'):
         initialise(nn.Linear(3, 3), 1, scheme=scheme)

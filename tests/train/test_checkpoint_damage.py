@@ -85,7 +85,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_gone_on_from(name,
 
     assert "Falling back to an earlier checkpoint" in said
     assert name in said
-    assert "Going on from step 6" in said
+    assert "Resuming from step 6" in said
     assert result.progress.step == 9
     for step in (8, 9):
         assert verify(run / "checkpoints" / f"step-0000000{step}")["step"] == step
@@ -105,7 +105,7 @@ def test_where_none_is_sound_the_run_is_refused_and_left_as_it_is(run):
         cut(folder / "model.safetensors")
     before = tree(run / "checkpoints")
 
-    with pytest.raises(StorageError, match=r"No checkpoint in .* is sound.*model\.safetensors is cut short"):
+    with pytest.raises(StorageError, match=r"No checkpoint in .* is intact.*model\.safetensors is cut short"):
         go_on(run)
 
     assert tree(run / "checkpoints") == before
@@ -135,7 +135,7 @@ def test_a_damaged_manifest_is_named_and_the_checkpoint_before_is_gone_on_from(d
     _, said = go_on(run)
 
     assert "manifest.json" in said
-    assert "Going on from step 6" in said
+    assert "Resuming from step 6" in said
 
 
 @pytest.mark.parametrize("content", MANIFESTS.values(), ids=MANIFESTS)
@@ -146,7 +146,7 @@ def test_a_manifest_of_garbage_is_named(content, run):
     _, said = go_on(run)
 
     assert str(manifest) in said
-    assert "Going on from step 6" in said
+    assert "Resuming from step 6" in said
 
 
 @pytest.mark.parametrize("name", ["../outside", "..", "", ".", "/etc/hostname", "a/b", "nul\0", "\ud800"])
@@ -182,7 +182,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_named(run):
     _, said = go_on(run)
 
     assert "step-00000007 is not what its name says: its manifest.json is of step 6" in said
-    assert "Going on from step 6" in said
+    assert "Resuming from step 6" in said
 
 
 def test_weights_of_another_shape_are_refused_with_the_first_differences(run):

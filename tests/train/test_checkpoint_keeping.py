@@ -106,7 +106,7 @@ def test_two_failed_saves_are_told_of_and_training_goes_on(quick_folder, monkeyp
     trainer(quick_folder / "two", max_duration="8 steps", say=said.append).fit(Regression(), *loaders())
     trainer(quick_folder / "none", max_duration="8 steps").fit(Regression(), *loaders())
 
-    told = [sentence for sentence in said if "Training goes on and tries again at the next save" in sentence]
+    told = [sentence for sentence in said if "Training continues and tries again at the next save" in sentence]
     assert len(told) == 2
     assert all("it needs" in sentence and "are free" in sentence for sentence in told)
     assert weights(quick_folder / "two") == weights(quick_folder / "none")
@@ -160,7 +160,7 @@ def test_rows_that_find_a_full_disk_wait_and_are_written_once(tmp_path):
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == list(range(9))
     assert size == (tmp_path / "metrics.jsonl").stat().st_size
     assert len(told) == 1
-    assert "rows wait in memory" in told[0]
+    assert "rows stay in memory" in told[0]
 
 
 def test_a_full_disk_of_rows_counts_as_failed_saves(quick_folder, monkeypatch):
@@ -227,5 +227,5 @@ def test_a_record_that_lost_rows_is_told_of(tmp_path):
     record.open(cut=30)
     record.close()
 
-    assert "its checkpoint counts 30 bytes" in told[0]
+    assert "the checkpoint expects 30 bytes" in told[0]
     assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'

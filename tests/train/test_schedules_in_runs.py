@@ -190,7 +190,7 @@ def test_a_longer_run_says_in_one_line_how_the_schedule_changes(tmp_path):
 
     told = [sentence for sentence in said if "steps long" in sentence]
     change = "the learning rate goes from 0.143 to 0.5 at step 8."
-    assert told == [f"The run is now 14 steps long instead of 7, and schedules that reach to its end follow: {change}"]
+    assert told == [f"The run is now 14 steps long instead of 7, and schedules to its end change with it: {change}"]
     assert series(tmp_path)[7:] == pytest.approx([1 - k / 14 for k in range(7, 14)])
 
 
@@ -369,7 +369,7 @@ def test_a_schedule_that_waits_for_validations_which_never_come_is_told_of(name,
 
     result = trainer(learning_rate=table(name), max_duration="5 steps", say=said.append).fit(Regression(), loaders()[0])
 
-    assert any("waits for validations, and there is no validation data" in line for line in said) is told
+    assert any("follows validations, but there is no validation data" in line for line in said) is told
     assert result.history[-1]["train/learning_rate"] == 0.01
 
 

@@ -127,7 +127,7 @@ def test_carried_hiddens_go_from_batch_to_batch_and_an_epoch_begins_anew():
 
 
 def test_a_carried_batch_whose_size_changes_is_refused():
-    with pytest.raises(DataError, match=r"hiddens of 4 samples on to a batch of 2.*drop_last"):
+    with pytest.raises(DataError, match=r"carries states of 4 samples to a batch of 2.*drop_last"):
         fit(data=batches(10), tbptt_steps=3, carry_hiddens=True)
     fit(data=batches(10), tbptt_steps=3)
 
@@ -266,7 +266,7 @@ def test_a_task_that_takes_no_hiddens_or_gives_none_is_refused():
             return super().training_step(batch)
 
     for option in ({"tbptt_steps": 2}, {"carry_hiddens": True}):
-        with pytest.raises(ConfigError, match=rf"train.{next(iter(option))} needs .*takes no hiddens"):
+        with pytest.raises(ConfigError, match=rf"train.{next(iter(option))} needs .*does not take hiddens"):
             fit(Plain(), **option)
     with pytest.raises(ConfigError, match="must return StepOutput"):
         fit(Forgetful(), tbptt_steps=2)

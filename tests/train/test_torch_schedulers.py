@@ -95,7 +95,7 @@ def test_a_torch_scheduler_made_of_functions_goes_on_after_a_restart(kind, tmp_p
         (lambda _: ([], []), "returned none"),
         (lambda made: ([made], 0.1), "a float in the place of the schedules"),
         (halving("soon"), "must be a number with its unit"),
-        (lambda made: etude.Scheduled(made, 0.1, every="2 steps"), "for torch's schedulers alone"),
+        (lambda made: etude.Scheduled(made, 0.1, every="2 steps"), "only for torch's schedulers"),
         (lambda made: (made, FUNCTIONS["a function"](torch.optim.SGD([nn.Parameter(torch.ones(1))]))), "for another"),
     ],
 )

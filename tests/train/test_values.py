@@ -70,7 +70,7 @@ def test_what_follows_validations_is_found_by_its_name_unless_it_should_be_whole
     values.driven["dropout"].follow_validation({"val/loss": 2.0}, Progress(step=2))
 
     assert values.all[0].schedule(Progress(step=2)) == 0.5
-    with pytest.raises(ConfigError, match=r"train\.batch_size must be a schedule that follows no validation"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size must be a schedule that does not follow validations"):
         Values([ScheduledValue("train.batch_size", plateau, print, whole=True)], LENGTH)
 
 

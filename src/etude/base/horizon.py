@@ -43,9 +43,9 @@ class Horizon:
             case "batches":
                 return float(amount) / self.batches_per_step
             case "samples":
-                return float(amount) / _known(self.samples_per_step, "the samples of a step", duration, key)
+                return float(amount) / _known(self.samples_per_step, "the number of samples per step", duration, key)
             case "tokens":
-                return float(amount) / _known(self.tokens_per_step, "the tokens of a step", duration, key)
+                return float(amount) / _known(self.tokens_per_step, "the number of tokens per step", duration, key)
             case "percent":
                 return float(amount) * _known(self.steps, "the length of the run", duration, key) / 100
         raise ConfigError(f"{key} must not be a time, but is {duration}: give it in epochs, steps, tokens or %.")
