@@ -184,7 +184,7 @@ def test_a_shuffling_loader_is_replaced_with_a_notice_and_a_batch_size_beside_a_
 
     fit(DataLoader(line(), batch_size=4, shuffle=True), say=said.append)
 
-    assert any("replaced by Etude's" in sentence for sentence in said)
+    assert any("replaces the loader's random sampler" in sentence for sentence in said)
     with pytest.raises(ConfigError, match=r"batch_size is 8.*DataLoader"):
         etude.fit(net(), DataLoader(line(), batch_size=4), loss=F.mse_loss, batch_size=8, **QUIET)
     with pytest.raises(ConfigError, match=r"eval_batch_size is 8.*DataLoader"):

@@ -274,7 +274,7 @@ def test_a_run_bounded_by_time_alone_is_told_so_and_planned_as_far_as_asked(conf
     assert "alone bounds the run" in one.notes[0]
     assert "--steps N plans further" in one.notes[0]
     assert "--steps" not in more.notes[0]
-    assert any("train.eval_every = 5 minutes follows the clock" in note for note in one.notes)
+    assert any("train.eval_every = 5 minutes is a time" in note for note in one.notes)
 
 
 def test_a_time_beside_another_limit_is_told_of(config):
@@ -354,7 +354,7 @@ def test_a_run_that_was_begun_is_told_of_with_its_step(config, trained):
 
     assert longer.steps == 8
     assert "is at step 3; the plan starts at the first step." in longer.notes[0]
-    assert any("It cannot go on with this config" in note for note in other.notes)
+    assert any("It cannot resume with this config" in note for note in other.notes)
 
 
 LONG = {

@@ -275,8 +275,8 @@ def test_batch_size_weighs_a_bare_mean_and_an_unknown_one_is_said_once():
 
     assert result.metrics["val/loss"] == pytest.approx(expected, rel=1e-5)
     assert result.history[0]["train/loss"] == pytest.approx(expected, rel=1e-5)
-    assert sum("samples a batch holds is not known" in sentence for sentence in said) == 1
-    assert not any("not known" in sentence for sentence in silent)
+    assert sum("number of samples in a batch is unknown" in sentence for sentence in said) == 1
+    assert not any("unknown" in sentence for sentence in silent)
 
 
 def test_test_defaults_to_validation_and_validation_to_training():
