@@ -16,6 +16,10 @@ from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.workers import Workers
 from etude.data.order.plan import CountPlan
 
+# Torch tells of a dead worker from a signal handler, which may run inside any callback of the interpreter's own: there
+# Python can only print what it raises. The feed finds the dead worker all the same.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
+
 
 class Fetch:
     """A batch is its numbers and the process that made it; `spoil` is called with the numbers first."""

@@ -181,7 +181,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_named(run):
 
     _, said = go_on(run)
 
-    assert "step-00000007 is not what its name says: its manifest.json is of step 6" in said
+    assert "step-00000007 does not match its name: its manifest.json is of step 6" in said
     assert "Resuming from step 6" in said
 
 
