@@ -135,7 +135,7 @@ def test_depth_scaling_makes_a_stacks_additions_together_as_large_as_one():
         torch.testing.assert_close(after[name], before[name] / additions**0.5)
 
 
-@pytest.mark.parametrize("scheme", ["mup", "depth_scaled"])
-def test_a_scheme_that_a_model_does_not_know_is_an_error(scheme):
-    with pytest.raises(ConfigError, match=f'init.scheme = "{scheme}"'):
+@pytest.mark.parametrize(("scheme", "said"), [("mup", "works only for decoders"), ("depth_scaled", "is for layers")])
+def test_a_scheme_that_a_model_does_not_know_is_an_error(scheme, said):
+    with pytest.raises(ConfigError, match=f'init.scheme = "{scheme}" {said}'):
         initialise(nn.Linear(3, 3), 1, scheme=scheme)
