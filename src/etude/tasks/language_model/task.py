@@ -21,6 +21,7 @@ from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.decoder import Decoder
 from etude.model.flops import count_parameters, flops_per_token
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
+from etude.model.losses.torchs import LossFunction, plain
 from etude.model.recurrent import Recurrent
 from etude.search.next_token import Options
 from etude.search.sampling import Generated, Piece, generate, stream
@@ -28,11 +29,9 @@ from etude.search.scoring import score
 from etude.search.text_stream import TextStream
 from etude.tasks.language_model.config import LanguageModelConfig
 from etude.tasks.parts import (
-    LossFunction,
     Terms,
     first_term,
     loss_of,
-    plain_loss,
     scheduled_values,
     term_counts,
 )
@@ -108,7 +107,7 @@ class LanguageModelTask(Task):
     @property
     def plain_loss(self) -> LossFunction:
         """What evaluation reports."""
-        return plain_loss(self.loss, IGNORED)
+        return plain(self.loss)
 
     def rate_multipliers(self) -> dict[str, float]:
         """Factors of the learning rate by the task's parameter names, where the model has some (mup)."""

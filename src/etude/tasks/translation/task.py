@@ -18,16 +18,15 @@ from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
 from etude.metrics.ratios import Perplexity
 from etude.metrics.text import TEXT_METRICS
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
+from etude.model.losses.torchs import LossFunction, plain
 from etude.model.transformer import Transformer
 from etude.search.beam import beam
 from etude.search.greedy import greedy
 from etude.search.hypotheses import Hypothesis, Limits
 from etude.tasks.parts import (
-    LossFunction,
     Terms,
     first_term,
     loss_of,
-    plain_loss,
     scheduled_values,
     term_counts,
 )
@@ -101,7 +100,7 @@ class TranslationTask(Task):
     @property
     def plain_loss(self) -> LossFunction:
         """What evaluation reports."""
-        return plain_loss(self.loss, PAD)
+        return plain(self.loss)
 
     @property
     def searches(self) -> bool:
