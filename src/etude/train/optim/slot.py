@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
+from etude.train.optim.sparse import added
 
 LAMBDAS, PARTS = "lr_lambdas", "_schedulers"
 """What torch's schedulers call the functions, and the schedulers, in their state."""
@@ -191,7 +192,7 @@ class Slot:
         """Add what the round began with to the gradients computed in it."""
         for parameter, grad in zip(self.parameters, kept, strict=True):
             if grad is not None:
-                parameter.grad = grad.clone() if parameter.grad is None else parameter.grad.add_(grad)
+                parameter.grad = grad.clone() if parameter.grad is None else added(parameter.grad, grad)
 
     def skip_on_device(self, norm: Tensor) -> bool:
         """Let the optimizer itself skip a step whose gradient is not finite, without a sync; whether it can."""
@@ -241,7 +242,7 @@ class Slot:
     def _gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The gradients that are kept, by name."""
         named = zip(names, self.parameters, strict=True)
-        return {name: p.grad.to_dense() for name, p in named if p.grad is not None}
+        return {name: p.grad for name, p in named if p.grad is not None}
 
     def load_state_dict(self, state: SlotState) -> None:
         """Go on from `state_dict()`."""
@@ -249,7 +250,8 @@ class Slot:
         moments = {index_of[name]: value for name, value in state["state"].items()}
         self.optimizer.load_state_dict({"state": moments, "param_groups": self._packed_groups(state["groups"])})
         for name, gradient in state.get("gradients", {}).items():
-            _give_gradient(self.parameters[index_of[name]], gradient)
+            parameter = self.parameters[index_of[name]]
+            parameter.grad = gradient.to(parameter.device)
         self.steps = self._followed = state["steps"]
         self._due = state.get("due", self._due)
         self._load_scheduler(state.get("scheduler"))
@@ -277,10 +279,6 @@ def _usual_beat(plateau: ReduceLROnPlateau | None) -> Duration | None:
 def _options(group: Mapping[str, object]) -> dict[str, object]:
     """A parameter group without its parameters."""
     return {key: value for key, value in group.items() if key != "params"}
-
-
-def _give_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
-    parameter.grad = gradient.to(parameter.device)
 
 
 def _without(parameters: Sequence[nn.Parameter], own: Sequence[nn.Parameter]) -> list[nn.Parameter]:
