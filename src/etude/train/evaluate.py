@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 from etude.base.errors import DataError
 from etude.base.randomness import seed_of
@@ -17,6 +18,10 @@ from etude.train.watch.metrics import Metric, ScalarLog, adapt, computed, prefix
 
 NAMES = {"val": "validation"}
 """What a message calls a split."""
+
+
+_NAMED = 5
+"""How many names a sentence lists."""
 
 
 def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
@@ -91,7 +96,7 @@ class _Sums:
 
 
 @contextmanager
-def evaluating(task: Task) -> Iterator[None]:
+def evaluating(task: nn.Module) -> Iterator[None]:
     """Put every module into `eval` mode inside the block, and back into its own."""
     modes = [(module, module.training) for module in task.modules()]
     task.eval()
@@ -100,6 +105,20 @@ def evaluating(task: Task) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def train(task: nn.Module, say: Callable[[str], None]) -> None:
+    """Put a task into `train` mode; its parts that are in `eval` mode while itself is not stay so, and it is said."""
+    kept = {name: module for name, module in task.named_modules() if task.training and not module.training}
+    task.train()
+    for module in kept.values():
+        module.training = False
+    if kept:
+        whole = [name for name in kept if name.rpartition(".")[0] not in kept]
+        say(
+            f"Parts of the task that are in eval mode stay so, without dropout and with the statistics that they have: "
+            f"{', '.join(whole[:_NAMED])}{'' if len(whole) <= _NAMED else ', ...'}. Call train() on what is not to."
+        )
 
 
 def _devices_in_use() -> Sequence[int]:

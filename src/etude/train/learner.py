@@ -15,7 +15,7 @@ from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery
 from etude.train.averaging import Average, NoAverage
-from etude.train.evaluate import evaluate
+from etude.train.evaluate import evaluate, train
 from etude.train.memory.state import Part
 from etude.train.optim.slot import Slot, SlotState
 from etude.train.rows import step_row
@@ -91,6 +91,19 @@ class Learner:
         self._world = world
         self.slots = slots
         self.update, self.average = assemble(slots)
+
+    # -- modes ----------------------------------------------------------------------------------------------------
+
+    def begin(self, say: Callable[[str], None]) -> None:
+        """Train from here on: task and optimizers in `train` mode, but for parts that are in `eval` mode alone."""
+        train(self.task, say)
+        for slot in self.slots:
+            slot.train()
+
+    def end(self) -> None:
+        """Leave the weights that are evaluated, where an optimizer holds others for that."""
+        for slot in self.slots:
+            slot.evaluate()
 
     # -- a step --------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind_whole
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
-from etude.train.averaging import Average, NoAverage
+from etude.train.averaging import evaluated_weights
 from etude.train.compiling import compile_task
 from etude.train.components import components
 from etude.train.device import choose_device
@@ -257,7 +257,7 @@ def _learner(
     return Learner(
         task,
         slots,
-        lambda slots: Made(update(slots), _average(task, config.ema_decay)),
+        lambda slots: Made(update(slots), evaluated_weights(task, config.ema_decay, slots)),
         values=values,
         group_size=bind_whole(config.accumulate, length.horizon, key="train.accumulate"),
         precision=precision,
@@ -268,10 +268,6 @@ def _learner(
         structure=job.structure,
         world=world,
     )
-
-
-def _average(task: Task, decay: float | None) -> Average | NoAverage:
-    return NoAverage() if decay is None else Average(task, decay)
 
 
 def _keeper(job: Job, world: World) -> Keeper:

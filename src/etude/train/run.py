@@ -64,7 +64,7 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
-        self.learner.task.train()
+        self.learner.begin(self.say)
         end = self.finished or self.ending()
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
@@ -108,6 +108,7 @@ class Run:
         """Wait for the last save; tell everybody."""
         self.events.stop(end.says)
         self.saves.keeper.wait()
+        self.learner.end()
         self.events.fit_end(end.says)
         return end
 

@@ -36,6 +36,7 @@ class ModuleTask(Task):
         self._called = Called(self.loss)
         self._called_plain = Called(self.plain_loss)
         self.teacher_forcing = teacher_forcing
+        self.training = model.training  # a module that is in eval mode as a whole is trained as a whole
 
     # -- steps -------------------------------------------------------------------------------------------------------
 

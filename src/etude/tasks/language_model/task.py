@@ -5,7 +5,6 @@ Legend: B batch, T time, N targets, M width of the model, V vocabulary.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, final
@@ -35,6 +34,7 @@ from etude.tasks.parts import (
     scheduled_values,
     term_counts,
 )
+from etude.train.evaluate import evaluating
 from etude.train.splitting import split_in_time
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
@@ -225,7 +225,7 @@ class LanguageModelTask(Task):
         given = iter(prompts)
         while block := list(islice(given, batch_size)):
             contexts = [self.tokens_of(prompt) for prompt in block]
-            with self._asked():
+            with evaluating(self):
                 found = generate(self.model, contexts, chosen, self._decode(), first=first)
             for samples in found:
                 yield [Completion(one.text, one.log_probability, len(one.tokens), one.end) for one in samples]
@@ -237,14 +237,14 @@ class LanguageModelTask(Task):
         With several samples their pieces come in turns.
         """
         context = self.tokens_of(prompt)
-        with self._asked():
+        with evaluating(self):
             yield from stream(self.model, [context], options or self.config.options(), self._decode(), first=number)
 
     def score(self, texts: Iterable[str]) -> Iterator[Scored]:
         """How likely each text is, from its beginning to its end."""
         for text in texts:
             tokens = [self.start, *self._known_tokenizer().encode(text), EOS]
-            with self._asked():
+            with evaluating(self):
                 values = score(self.model, tokens)
             spoken = zip(self._spoken(tokens), values, strict=True)
             yield Scored(sum(values), list(spoken), len(text.encode("utf-8")))
@@ -269,16 +269,6 @@ class LanguageModelTask(Task):
 
     def _decode(self) -> Callable[[Sequence[int]], str] | None:
         return None if self.tokenizer is None else self.tokenizer.decode
-
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """In `eval` mode inside the block."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
 
 
 def _output(model: Decoder | Recurrent, *, padded: bool) -> Tensor:

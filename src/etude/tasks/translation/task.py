@@ -32,6 +32,7 @@ from etude.tasks.parts import (
 )
 from etude.tasks.translation.config import TranslationConfig
 from etude.tasks.translation.saved import translation_columns
+from etude.train.evaluate import evaluating
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
 
@@ -175,13 +176,9 @@ class TranslationTask(Task):
         if not self.searches:
             raise ConfigError(f"This run cannot predict: {self._cannot_search}")
         lines = iter(texts)
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             while block := list(islice(lines, window)):
                 yield from self._translate_block(self.source_tokenizer, block, batch_size)
-        finally:
-            self.train(was_training)
 
     def _translate_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Translation]]:
         tokens = tokenizer.encode_batch([line.rstrip("\r\n") for line in block])

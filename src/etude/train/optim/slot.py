@@ -75,6 +75,8 @@ class Slot:
         """Whether a plateau scheduler takes in the next validation."""
         self.needs_closure = _needs_closure(optimizer)
         """Whether its step evaluates the loss itself, as L-BFGS does."""
+        self.has_modes = all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
+        """Whether it holds other weights in `eval` mode, as schedule-free optimizers do."""
         self._notice: Callable[[str], None] | None = notice
         self._skips_on_device = _skips_on_device(optimizer)
 
@@ -172,6 +174,16 @@ class Slot:
         finally:
             hook.remove()
             self.steps += bool(stepped)
+
+    def train(self) -> None:
+        """Let the parameters be those that are trained, where the optimizer has modes."""
+        if self.has_modes:
+            self.optimizer.train()  # type: ignore[attr-defined]
+
+    def evaluate(self) -> None:
+        """Let the parameters be those that are evaluated, where the optimizer has modes."""
+        if self.has_modes:
+            self.optimizer.eval()  # type: ignore[attr-defined]
 
     def drop_gradients(self) -> None:
         """Forget the gradients of this optimizer's parameters."""
