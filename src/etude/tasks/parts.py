@@ -79,9 +79,7 @@ def made_model(config: Config, make: Callable[[], object], sizes: str) -> nn.Mod
             raise ConfigError(f"{sizes} cannot be made: {said}.") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model.type must make a torch.nn.Module, but makes {type(model).__name__}.")
-    if not model.training:
-        model.train()  # one that was evaluated as a whole is trained as a whole
-    return model
+    return model if model.training else model.train()  # one that was evaluated as a whole is trained as a whole
 
 
 def initialised(config: Config, model: nn.Module, *, scheme: bool = False) -> nn.Module:

@@ -1,6 +1,7 @@
 """The weights that are evaluated, where others are trained: a moving average, or an optimizer's own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -56,28 +57,27 @@ class OptimizersOwn(NoAverage):
         super().__init__()
         self._module = module
         self._slots = slots
+        self._trained = [parameter.detach() for slot in slots for parameter in slot.parameters]
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Let the module hold the evaluated weights inside the block."""
-        parameters = [parameter for slot in self._slots for parameter in slot.parameters]
-        kept = [parameter.detach().clone() for parameter in parameters]
-        for slot in self._slots:
-            slot.evaluate()
+        kept = list(map(torch.clone, self._trained))
+        self._each(Slot.evaluate)
         try:
             yield
         finally:
-            for slot in self._slots:
-                slot.train()
-            for parameter, value in zip(parameters, kept, strict=True):
-                parameter.detach().copy_(value)
+            self._each(Slot.train)
+            torch._foreach_copy_(self._trained, kept)
+
+    def _each(self, act: Callable[[Slot], None]) -> None:
+        for slot in self._slots:
+            act(slot)
 
     def weights(self) -> dict[str, Tensor] | None:
-        """The evaluated state dict."""
+        """The evaluated state dict, a weight of two names once."""
         with self.applied():
-            held = self._module.state_dict(keep_vars=True)
-            copies = {id(value): value.detach().clone() for value in held.values()}
-            return {name: copies[id(value)] for name, value in held.items()}
+            return copy.deepcopy(self._module.state_dict())
 
 
 class Average:
@@ -162,16 +162,16 @@ class Average:
 
 
 def evaluated_weights(module: nn.Module, decay: float | None, slots: Sequence[Slot]) -> NoAverage | Average:
-    """What a run with these optimizers evaluates, and with `train.ema_decay`, or None.
+    """What a run with these optimizers evaluates, with `train.ema_decay` or None.
 
     Raises ConfigError where both have weights of their own for that.
     """
     own = [slot for slot in slots if slot.has_modes]
+    if not own:
+        return NoAverage() if decay is None else Average(module, decay)
     if decay is None:
-        return OptimizersOwn(module, own) if own else NoAverage()
-    if own:
-        raise ConfigError(
-            f"train.ema_decay must be off with {type(own[0].optimizer).__name__}, which has an average of its own to "
-            f"be evaluated."
-        )
-    return Average(module, decay)
+        return OptimizersOwn(module, own)
+    raise ConfigError(
+        f"train.ema_decay must be off with {type(own[0].optimizer).__name__}, which has an average of its own to be "
+        f"evaluated."
+    )

@@ -148,8 +148,13 @@ class Learner:
 
     # -- a validation --------------------------------------------------------------------------------------------
 
-    def evaluate(self, deliveries: Iterator[Delivery], events: Events, progress: Progress) -> dict[str, float]:
-        """The metrics of a validation pass with the averaged weights, where an average is kept."""
+    def evaluate(
+        self, deliveries: Iterator[Delivery], events: Events, progress: Progress, nothing: Callable[[], None]
+    ) -> dict[str, float]:
+        """The metrics of a validation pass with the averaged weights, where an average is kept.
+
+        `nothing` is called where no target counted.
+        """
         task = self.task
         task.progress = progress
         steps, carry = self._in_time
@@ -165,6 +170,7 @@ class Learner:
                 weigh=self.update.weigh,
                 before=events.validation_batch_start,
                 after=events.validation_batch_end,
+                nothing=nothing,
             )
 
     def driven(self) -> dict[str, Driven]:
@@ -177,8 +183,8 @@ class Learner:
         for schedule in self.driven().values():
             schedule.check(metrics)
 
-    def follow_validation(self, monitored: float, metrics: Mapping[str, float], progress: Progress) -> None:
-        """Let the schedules take in what a validation measured; `monitored` is what the run is judged by."""
+    def follow_validation(self, monitored: float | None, metrics: Mapping[str, float], progress: Progress) -> None:
+        """Let the schedules take in what a validation measured; `monitored` is what the run is judged by, if there."""
         for slot in self.slots:
             slot.follow_validation(monitored)
         for schedule in self.driven().values():

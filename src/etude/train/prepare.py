@@ -97,12 +97,12 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     def view() -> RunView:  # taken when something happens, and nothing does before the run is there
         return run.view()
 
-    events = Events(job.callbacks, _listeners(job, slots, values, seen), view, seed=job.seed)
+    events = Events(job.callbacks, _listeners(job, slots, values, seen), view, seed=job.seed, say=job.say)
     learner = _learner(job, slots, values, noise, device, events, length, world)
     folder = job.folder if world.is_first else None
     record = Record(folder, job.loggers if world.is_first else (), job.say)
     validation = Validation(
-        learner, job.val, stopping=stopping, record=record, events=events, tried=job.config.sanity_batches
+        learner, job.val, stopping=stopping, record=record, events=events, tried=job.config.sanity_batches, say=job.say
     )
     epoch_loss = EpochLoss()
     own: dict[str, Part] = {"stopping": stopping, "generators": Generators(), "stop": events, "epoch loss": epoch_loss}

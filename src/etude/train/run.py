@@ -170,16 +170,17 @@ class Run:
 
     def _after(self, before: Progress, group: Group, outcome: Outcome) -> Progress:
         """The progress after the step of `group`."""
-        last = group[-1]
+        last, ended = group[-1], sum([delivery.ends for delivery in group])
         return Progress(
             step=before.step + 1,
-            batch=before.batch + sum([delivery.ends for delivery in group]),
+            batch=before.batch + ended,
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
             tokens=before.tokens + self.learner.count(outcome),
             seconds=self._seconds + perf_counter() - self._begun,
             epoch_done=0 if last.last else last.done,
             epoch_total=self.feed.epoch_total,
+            batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
 
     def _skipped(self, *, in_a_row: bool) -> None:

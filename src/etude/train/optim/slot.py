@@ -108,9 +108,9 @@ class Slot:
         if due:
             self._scheduler.step()
 
-    def follow_validation(self, value: float) -> None:
-        """Step a torch plateau scheduler with what validation measured."""
-        if self._plateau is not None and self._due:
+    def follow_validation(self, value: float | None) -> None:
+        """Step a torch plateau scheduler with what validation measured; what it did not (None) moves nothing."""
+        if self._plateau is not None and self._due and value is not None:
             self._plateau.step(value)
             self._due = self._scheduler_every is None
 

@@ -1,6 +1,8 @@
 """Gradients as one list: norm, scaling, and a buffer for each loss term."""
 
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +12,20 @@ from etude.train.optim.sparse import added, summed
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """The gradients that are there; of a sparse one its values, each row once, which are changed with it."""
-    found = [p.grad for p in parameters if p.grad is not None]
-    if any(grad.is_sparse for grad in found):
-        return [_values(p) for p in parameters if p.grad is not None]
-    return found
+    held = [p for p in parameters if p.grad is not None]
+    found = [p.grad for p in held]
+    return list(map(_values, held)) if any(map(_IS_SPARSE, found)) else found  # type: ignore[arg-type]  # none is None
+
+
+_IS_SPARSE = attrgetter("is_sparse")
 
 
 def _values(parameter: nn.Parameter) -> Tensor:
     """What a gradient holds."""
-    assert parameter.grad is not None
-    if not parameter.grad.is_sparse:
-        return parameter.grad
-    parameter.grad = summed(parameter.grad)
+    gradient: Any = parameter.grad
+    if not gradient.is_sparse:
+        return gradient  # type: ignore[no-any-return]
+    parameter.grad = summed(gradient)
     return parameter.grad.values()
 
 
