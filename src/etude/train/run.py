@@ -66,7 +66,7 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
-        self.learner.task.train()
+        self.learner.begin(self.say)
         end = self.finished or self.ending()
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
@@ -110,6 +110,7 @@ class Run:
         """Wait for the last save; tell everybody."""
         self.events.stop(end.says)
         self.saves.keeper.wait()
+        self.learner.end()
         self.events.fit_end(end.says)
         return end
 
@@ -172,16 +173,17 @@ class Run:
 
     def _after(self, before: Progress, group: Group, outcome: Outcome) -> Progress:
         """The progress after the step of `group`."""
-        last = group[-1]
+        last, ended = group[-1], sum([delivery.ends for delivery in group])
         return Progress(
             step=before.step + 1,
-            batch=before.batch + sum([delivery.ends for delivery in group]),
+            batch=before.batch + ended,
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
             tokens=before.tokens + self.learner.count(outcome),
             seconds=self._seconds + perf_counter() - self._begun,
             epoch_done=0 if last.last else last.done,
             epoch_total=self.feed.epoch_total,
+            batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
 
     def _skipped(self, *, in_a_row: bool) -> None:

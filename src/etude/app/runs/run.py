@@ -22,7 +22,7 @@ from etude.tasks.own import task_type
 from etude.tasks.task_type import TOKENIZERS, Kept, Predictor, Processor, TaskType
 from etude.train.components import components
 from etude.train.device import choose_device
-from etude.train.evaluate import evaluate
+from etude.train.evaluate import evaluate, nothing_counted
 from etude.train.fit import load_weights
 from etude.train.memory.checkpoint import read_weights
 from etude.train.memory.checkpoint.content import MODEL
@@ -175,6 +175,7 @@ class Run:
                 seed=self.loaded.config.run.seed,
                 before=tell.before,
                 after=tell.after,
+                nothing=lambda: self._say(nothing_counted(split)),
             )
             tell.end(MappingProxyType(metrics))
         lines.write(self.folder / "outputs")
@@ -210,7 +211,7 @@ class Run:
         )
         callbacks = build_callbacks(config) if self._allow_code else []
         saved = build_outputs(config.train, self.folder, self._say, data) if "test" in splits else []
-        return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed)
+        return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed, say=self._say)
 
     def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:
         """Append what a test measured to `metrics.jsonl`."""
