@@ -95,7 +95,7 @@ class LineFile:
         if len(lines) != stop - start:
             raise DataError(f"{shown(self.path)} has changed while it was read.")
         for number, line in enumerate(lines, start):
-            yield _text(line, first=number == 0)
+            yield text_of(line, first=number == 0)
 
     def _read(self, begin: int, end: int) -> bytes:
         parts = []
@@ -187,7 +187,13 @@ def shown(text: object, limit: int = 200) -> str:
     return safe if len(safe) <= limit else safe[: limit - 3] + "..."
 
 
-def _text(line: bytes, *, first: bool) -> str | Flaw:
+def is_blank(text: str) -> bool:
+    """Tell whether text holds nothing but white space, that of Unicode included."""
+    return not text or text.isspace()
+
+
+def text_of(line: bytes, *, first: bool) -> str | Flaw:
+    """Give the text of a line without its end, or why it is none; a file's `first` may begin with a byte order mark."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, final
 from etude.base.errors import DataError
 from etude.base.says import Say
 from etude.data.files.json_lines import is_text, json_object, missing_field
-from etude.data.files.lines import Flaw, LineFile, shown
+from etude.data.files.lines import Flaw, LineFile, is_blank, shown
 from etude.data.files.names import ColumnName
 from etude.data.files.skipped import BadSampleError
 
@@ -340,9 +340,9 @@ def _too_few(line: str, cells: list[str], needed: int) -> Flaw:
 
 
 def _pair(source: str, target: str) -> Pair | Flaw:
-    if not source or source.isspace():
+    if is_blank(source):
         return Flaw("the source is empty", "source")
-    if not target or target.isspace():
+    if is_blank(target):
         return Flaw("the target is empty", "target")
     return Pair(source, target)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, final
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
 from etude.data.files.json_lines import JSON_LINES, is_text, json_object, missing_field
-from etude.data.files.lines import Flaw, LineFile, shown
+from etude.data.files.lines import Flaw, LineFile, is_blank, shown
 from etude.data.files.names import Split, listed
 from etude.data.files.parallel import PairSource, open_pairs
 
@@ -111,7 +111,7 @@ class TextFiles:
             except UnicodeDecodeError as error:
                 yield Flaw(f"invalid UTF-8 (byte 0x{content[error.start]:02x} at position {error.start + 1})")
                 continue
-            yield Text(text) if text and not text.isspace() else Flaw("the text is empty")
+            yield Flaw("the text is empty") if is_blank(text) else Text(text)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file of a document, and its first line."""
@@ -220,7 +220,7 @@ class Layout(NamedTuple):
                 return Conversation(parts[0])
             case "answer":
                 return Asked(*parts)
-        return Text(*parts) if parts[0].strip() else Flaw("the text is empty")
+        return Flaw("the text is empty") if is_blank(parts[0]) else Text(*parts)
 
 
 def _layout(file: LineFile, fields: Fields, pair: tuple[str, str]) -> Layout:
