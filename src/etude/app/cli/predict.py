@@ -15,7 +15,7 @@ from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_folder, storage
-from etude.data.files.lines import Flaw
+from etude.data.files.lines import UTF16, Flaw, is_utf16
 from etude.tasks.best_lines import check_best
 from etude.tasks.flags import Flag, given_of
 from etude.tasks.table import predict_flags
@@ -43,8 +43,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         questions = _questions(stream, name, given)
         with _output(arguments.output) as out:
             write_out(predictor.answers(questions, asked_by(arguments, given, out)), out)
-    questions.check()
-    return 0
+    return questions.code()
 
 
 def write_out(answers: Iterable[str], out: TextIO) -> None:
@@ -96,11 +95,18 @@ class Input(Questions):
         """Its lines, in windows of what is there; an empty one in the place of one that is no text."""
         number = 0
         for window in Lines(self._stream, self._name).windows():
-            self._flaws = {at: line.reason for at, line in enumerate(window, number) if isinstance(line, Flaw)}
-            for at, why in self._flaws.items():
-                self._tell(at, why)
+            self._flaws = {}
+            yield [self._text(line, at) for at, line in enumerate(window, number)]
             number += len(window)
-            yield ["" if isinstance(line, Flaw) else line for line in window]
+
+    def _text(self, line: str | Flaw, number: int) -> str:
+        """A line that was read; nothing, and why is told, of one that is no text."""
+        match line:
+            case Flaw(reason=why):
+                self._tell(number, why)
+                self._flaws[number] = why
+                return ""
+        return line
 
     def flaw(self, number: int) -> str | None:
         """Why a line of the newest window is no text; None where it is."""
@@ -117,18 +123,20 @@ class Input(Questions):
         if self._unanswered <= TOLD:
             say(f"etude: {self._name}, {self._unit} {number + 1}: {why.removesuffix('.')}.")
 
-    def check(self) -> None:
-        """Raise DataError where anything had no answer."""
-        if self._unanswered:
-            counted = f"{self._unanswered:,} {self._unit}{'s'[: self._unanswered != 1]}"
+    def code(self) -> int:
+        """The code to end with; where more than one has no answer, it is said how many."""
+        if self._unanswered > 1:
             more = f", of which the first {TOLD} are named above" if self._unanswered > TOLD else ""
-            raise DataError(f"{counted} of {self._name} could not be answered{more}.")
+            say(f"etude: {self._unanswered:,} {self._unit}s of {self._name} could not be answered{more}.")
+        return DataError.exit_code if self._unanswered else 0
 
     def whole(self) -> str:
         """All of it as one text."""
         content = self._stream.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise DataError(f"{self._name} is larger than {LARGEST >> 20} MiB, too large for a prompt.")
+        if is_utf16(content):
+            raise DataError(f"{self._name}: {UTF16}.")
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from typing import NamedTuple, final
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
 from etude.data.files.json_lines import is_text, why_invalid
-from etude.data.files.lines import is_blank, shown
+from etude.data.files.lines import UTF16, is_blank, is_utf16, shown
 from etude.data.files.text_files import DamagedError, Seen, TextFile, blocks, contents, identity, text_files
 from etude.data.files.text_pieces import not_blank
 
@@ -163,6 +163,8 @@ def _texts(file: TextFile, errors: str = "strict", seen: Seen = lambda _: None) 
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     first = True
     for block in blocks(file, seen):
+        if first and is_utf16(block):
+            raise DamagedError(UTF16)
         text = decoder.decode(block)
         if text:
             yield text.removeprefix(MARK) if first else text
