@@ -11,6 +11,7 @@ from etude.app.runs.folder import CONFIG
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
 from etude.app.runs.tested import TestedLines
+from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
@@ -113,17 +114,24 @@ class Run:
         return task, self.kind.predictor(task)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
-        """The best prediction of each text, in order: its translation, or what a language model goes on with."""
-        lines = [texts] if isinstance(texts, str) else texts
+        """The best prediction of each text, in order: its translation, or what a language model goes on with.
+
+        A text without one, such as one too long for the model, is warned of and has an empty one; asked alone, as a
+        string, it raises DataError.
+        """
         task, predictor = self.predictor(weights, device=device)
-        return list(self._told(task, predictor.best(lines)))
+        return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=isinstance(texts, str))]
 
     def translate(
         self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
     ) -> Iterator[list[Any]]:
-        """For each text its translations with scores, best first, as the texts come."""
+        """For each text its translations with scores, best first, as the texts come; a string is one text.
+
+        A text without any is warned of and has an empty one, whose score is minus infinity; asked alone, as a string,
+        it raises DataError.
+        """
         task, predictor = self.predictor(weights, device=device)
-        return self._told(task, predictor.candidates(texts, **options))
+        return self._told(task, predictor.candidates(_several(texts), **options), alone=isinstance(texts, str))
 
     def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
@@ -134,12 +142,12 @@ class Run:
         kept = Kept(self.loaded.config, self.loaded.data, processor, best, place)
         return self.kind.export(task, kept, folder)
 
-    def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:
+    def _told(self, task: Task, predictions: Iterator[Any], *, alone: bool) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
         events = self._events(task)
         with ending_by(events):
             events.predict_start()
-            yield from predictions
+            yield from told(predictions, alone=alone)
             events.predict_end()
 
     def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
@@ -254,6 +262,11 @@ class _Telling(NamedTuple):
                 events.validation_end,
             )
         return cls(events.test_start, events.test_batch_start, events.test_batch_end, events.test_end)
+
+
+def _several(texts: Iterable[str]) -> Iterable[str]:
+    """Texts; a string is one of them, not one for each of its characters."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _step(checkpoint: Path | None) -> int:
