@@ -1,6 +1,6 @@
 """What a step returned, as named terms in one form."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -128,8 +128,12 @@ class Weigher:
         before, self._last = self._last, tuple([tuple(tensor.shape[1:]) for tensor in found])
         if count is None:
             self._tell(_UNKNOWN, say)
-        elif before is not None and (before != self._last or any(map(_holds_tokens, found))):
+        elif before is not None and self._differs(before, found):
             self._tell(_DOUBTFUL, say)
+
+    def _differs(self, before: object, found: Sequence[Tensor]) -> bool:
+        """Whether batches may differ in more than their samples."""
+        return before != self._last or any(map(_holds_tokens, found))
 
     def _tell(self, told: str, say: Callable[[str], None]) -> None:
         say(told)
