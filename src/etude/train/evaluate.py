@@ -12,6 +12,7 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
+from etude.train.step.failures import attempted
 from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric, ScalarLog, adapt, computed, prefixed
@@ -53,7 +54,7 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
         for delivery in deliveries:
             batch = move(delivery.batch, device, non_blocking=True)
             before(batch)
-            returned = step(batch)
+            returned = attempted(step, batch)
             sums.add(read_terms(returned, lambda batch=batch: weigh(batch)))  # type: ignore[misc]
             after(batch, _outputs(returned))
         task._scalars = None  # noqa: SLF001
