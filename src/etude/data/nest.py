@@ -50,6 +50,11 @@ def count_samples(batch: object) -> int | None:
             return None
         case list():
             return _count_list(batch)
+    return _count_nest(batch)
+
+
+def _count_nest(batch: object) -> int | None:
+    """A length, where it is not that of a tuple or a mapping; else what a part says."""
     if hasattr(batch, "__len__") and not isinstance(batch, tuple | Mapping):
         return len(batch)
     return _first_count([part for _, part in parts(batch)])

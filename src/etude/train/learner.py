@@ -126,7 +126,7 @@ class Learner:
         except FAILURES as error:
             refuse(error, batches, lower="batch_size or batch_tokens (accumulate makes a step of several batches)")
             raise
-        if outcome.finite:
+        if outcome.moves:
             self.average.update()
         return outcome
 

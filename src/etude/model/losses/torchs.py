@@ -141,9 +141,12 @@ class Called:
 
         Raises ConfigError where both readings fit and no batch before left but one.
         """
-        if self._takes_classes and _is_of_indices(logits, targets) and self._are_last(logits, targets):
+        if self._are_to_be_flattened(logits, targets):
             logits, targets = logits.flatten(0, -2), targets.flatten()
         return self._counted(logits, targets)
+
+    def _are_to_be_flattened(self, logits: Any, targets: Any) -> bool:
+        return self._takes_classes and _is_of_indices(logits, targets) and self._are_last(logits, targets)
 
     def on_last(self, logits: Tensor, targets: Tensor) -> LossValue:
         """The loss of logits [..., V] and targets [...]; torch's own get [N, V], in float32, and [N]."""
