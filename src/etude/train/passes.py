@@ -14,6 +14,7 @@ from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate, evaluating, nothing_counted, undisturbed
 from etude.train.step.failures import attempted
 from etude.train.step.pieces import evaluated
+from etude.train.step.precision import Precision
 from etude.train.task import Task
 from etude.train.watch.callback import Events, ending_by
 
@@ -48,6 +49,7 @@ class Passes:
     config: TrainConfig
     """How batches are taken along time: `tbptt_steps` and `carry_hiddens`."""
     device: torch.device
+    precision: Precision
     seed: int
     say: Callable[[str], None] = print
 
@@ -75,7 +77,8 @@ class Passes:
                 for delivery in feed.epoch(0):
                     batch = move(delivery.batch, self.device)
                     told.predict_batch_start(batch)
-                    found.append(attempted(task.predict_step, batch))
+                    with self.precision.forward():
+                        found.append(attempted(task.predict_step, batch))
                     told.predict_batch_end(batch, found[-1])
             told.predict_end()
         return found
@@ -102,6 +105,7 @@ class Passes:
                     prefix=prefix,
                     device=self.device,
                     seed=self.seed,
+                    forward=self.precision.forward,
                     before=moments.batch_start,
                     after=after,
                     nothing=lambda: self.say(nothing_counted(prefix)),

@@ -22,6 +22,7 @@ from etude.train.saving import Saves
 from etude.train.step.outcome import Outcome
 from etude.train.validating import Validation
 from etude.train.watch.callback import Events, RunView
+from etude.train.watch.heap import Tidy, of_this_process
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
 from etude.train.world import World
@@ -53,6 +54,7 @@ class Run:
     """What had ended the run when it was loaded, where nothing was left to do."""
 
     def __post_init__(self) -> None:
+        self._tidy = Tidy(of_this_process())
         self._outcome = Outcome()
         self._last: Delivery | None = None
         self._begun = perf_counter()
@@ -159,6 +161,7 @@ class Run:
         state.progress = now = self._after(before, group, outcome)
         self.learner.follow(before, now)
         self.events.step_end(outcome)
+        self._tidy(now.step)
         if last.last:
             self.events.loader_exhausted()
             self.events.epoch_end()

@@ -7,19 +7,22 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from etude.app.build import build_callbacks
+from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
 from etude.app.runs.tested import TestedLines
+from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
+from etude.base.paths import user_path
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery
 from etude.tasks.config import Config, load_config
 from etude.tasks.own import task_type
-from etude.tasks.task_type import TOKENIZERS, Kept, Predictor, Processor, TaskType
+from etude.tasks.task_type import TOKENIZERS, Kept, Processor, TaskType
 from etude.train.components import components
 from etude.train.device import choose_device
 from etude.train.evaluate import evaluate, nothing_counted
@@ -29,6 +32,7 @@ from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 from etude.train.step.pieces import evaluated
+from etude.train.step.precision import AUTO, Precision
 from etude.train.task import StepOutput, Task
 from etude.train.watch.callback import Events, RunView, ending_by, read_only
 from etude.train.watch.record import METRICS, Record, Row, read_rows
@@ -48,7 +52,7 @@ class Run:
     def __init__(
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self._say = say
         self._overrides = overrides
         self._allow_code = allow_code
@@ -91,7 +95,7 @@ class Run:
         elif weights.isdigit():
             found = store.path(int(weights))
         else:
-            found = Path(weights)
+            found = user_path(weights)
         if found is None or not found.is_dir():
             steps = ", ".join(str(step) for step in store.steps())
             there = f"it has best, last and the steps: {steps}" if steps else "it has none yet"
@@ -107,23 +111,40 @@ class Run:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
         return self._task(self._processor(), weights, device)
 
-    def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Predictor]:
+    def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
         """The task with the weights of a checkpoint, and what answers from them."""
         task = self.load(weights, device=device)
-        return task, self.kind.predictor(task)
+        return task, Computed(self.kind.predictor(task), self.precision(device))
+
+    def precision(self, device: str = "auto") -> Precision:
+        """What a validation, a test or a prediction on a device computes in.
+
+        It is what the overrides ask for by `train.precision`; else float32 on a CPU, and what the run was trained in on
+        an accelerator.
+        """
+        trained = self.loaded.config.train.precision
+        asked = self.loaded.origin("train.precision").flag is not None
+        return Precision(trained, choose_device(device)).for_evaluation(trained if asked else AUTO)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
-        """The best prediction of each text, in order: its translation, or what a language model goes on with."""
-        lines = [texts] if isinstance(texts, str) else texts
+        """The best prediction of each text, in order: its translation, or what a language model goes on with.
+
+        A text without one, such as one too long for the model, is warned of and has an empty one; asked alone, as a
+        string, it raises DataError.
+        """
         task, predictor = self.predictor(weights, device=device)
-        return list(self._told(task, predictor.best(lines)))
+        return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=isinstance(texts, str))]
 
     def translate(
         self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
     ) -> Iterator[list[Any]]:
-        """For each text its translations with scores, best first, as the texts come."""
+        """For each text its translations with scores, best first, as the texts come; a string is one text.
+
+        A text without any is warned of and has an empty one, whose score is minus infinity; asked alone, as a string,
+        it raises DataError.
+        """
         task, predictor = self.predictor(weights, device=device)
-        return self._told(task, predictor.candidates(texts, **options))
+        return self._told(task, predictor.candidates(_several(texts), **options), alone=isinstance(texts, str))
 
     def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
@@ -134,12 +155,12 @@ class Run:
         kept = Kept(self.loaded.config, self.loaded.data, processor, best, place)
         return self.kind.export(task, kept, folder)
 
-    def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:
+    def _told(self, task: Task, predictions: Iterator[Any], *, alone: bool) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
         events = self._events(task)
         with ending_by(events):
             events.predict_start()
-            yield from predictions
+            yield from told(predictions, alone=alone)
             events.predict_end()
 
     def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
@@ -173,6 +194,7 @@ class Run:
                 prefix=split,
                 device=choose_device(device),
                 seed=self.loaded.config.run.seed,
+                forward=self.precision(device).forward,
                 before=tell.before,
                 after=tell.after,
                 nothing=lambda: self._say(nothing_counted(split)),
@@ -254,6 +276,11 @@ class _Telling(NamedTuple):
                 events.validation_end,
             )
         return cls(events.test_start, events.test_batch_start, events.test_batch_end, events.test_end)
+
+
+def _several(texts: Iterable[str]) -> Iterable[str]:
+    """Texts; a string is one of them, not one for each of its characters."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _step(checkpoint: Path | None) -> int:

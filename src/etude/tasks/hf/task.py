@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_batches import TextBatch
+from etude.data.files.lines import is_blank
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
@@ -86,7 +88,7 @@ class HfTask(Task):
     @classmethod
     def from_folder(cls, path: str | Path, *, kind: Kind = "auto", from_scratch: bool = False, **options: Any) -> Self:
         """The task of the model in the folder `path`; `options` are keys of `HfConfig`."""
-        model = HfModelConfig(path=Path(path), kind=kind, from_scratch=from_scratch)
+        model = HfModelConfig(path=user_path(path), kind=kind, from_scratch=from_scratch)
         config = HfConfig(**options)
         return cls(load_parts(model, seed=config.seed), config)
 
@@ -194,7 +196,7 @@ class HfTask(Task):
 
     def _completed(self, block: list[str], batch_size: int) -> list[list[Completion]]:
         found = [[Completion("", 0.0, 0.0)]] * len(block)
-        prompts = {place: self.encoder.prompt(text) for place, text in enumerate(block) if text.strip()}
+        prompts = {place: self.encoder.prompt(text) for place, text in enumerate(block) if not is_blank(text)}
         order = sorted((place for place in prompts if prompts[place]), key=lambda place: -len(prompts[place]))
         for begin in range(0, len(order), batch_size):
             places = order[begin : begin + batch_size]
