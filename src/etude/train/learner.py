@@ -139,8 +139,7 @@ class Learner:
         """The metrics of a validation pass with the averaged weights, where an average is kept."""
         task = self.task
         task.progress = progress
-        steps, carry = self._in_time
-        step, taken = evaluated(task, task.validation_step, deliveries, steps=steps, carry=carry)
+        step, taken = evaluated(task, task.validation_step, deliveries, **self._in_time._asdict())
         with self.average.applied():
             return evaluate(
                 task,
@@ -149,6 +148,7 @@ class Learner:
                 prefix="val",
                 device=self.device,
                 seed=self._seed,
+                forward=self.precision.for_evaluation().forward,
                 weigh=self.update.weigh,
                 before=events.validation_batch_start,
                 after=events.validation_batch_end,

@@ -11,7 +11,7 @@ from typing import BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run
-from etude.app.cli.streams import is_terminal, printable, writing_stdout
+from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import fsync_folder, storage
@@ -19,6 +19,7 @@ from etude.tasks.best_lines import check_best
 from etude.tasks.flags import Flag, given_of
 from etude.tasks.table import predict_flags
 from etude.tasks.task_type import Asked, Questions
+from etude.train.step.precision import PLAIN
 
 LARGEST = 1 << 28
 """Bytes of an input that is one text."""
@@ -37,6 +38,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):
         _, predictor = opened.predictor(arguments.checkpoint, device=arguments.device)
+        if predictor.precision.name != PLAIN:
+            say(f"Computed in {predictor.precision}.")
         with _output(arguments.output) as out:
             write_out(predictor.answers(Input(stream, name), asked_by(arguments, given, out)), out)
     return 0

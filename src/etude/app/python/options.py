@@ -9,15 +9,29 @@ import torch
 from pydantic import Field
 
 from etude.base.config.components import Imported, component
+from etude.base.config.fields import RequeueSignals
 from etude.base.config.loading import Loaded, load
+from etude.base.config.meaning import means
 from etude.base.config.other_words import hint
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.signals import BEFORE_THE_END
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from etude.train.watch.callback import check_callback
 
-OWN = ("optimizer", "learning_rate", "callbacks", "loggers", "run_dir", "resume", "seed", "progress", "say")
+OWN = (
+    "optimizer",
+    "learning_rate",
+    "callbacks",
+    "loggers",
+    "run_dir",
+    "resume",
+    "requeue_signals",
+    "seed",
+    "progress",
+    "say",
+)
 """The trainer's options beside those of `[train]`."""
 OF_FIT = ("loss", "teacher_forcing")
 _SHORT = {"lr": "learning_rate", "optim": "optimizer", "verbose": "progress"}
@@ -28,6 +42,7 @@ Root = TypeVar("Root", bound=Section)
 
 class _RunOptions(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
 
 
 class TrainerOptions(Section):
@@ -39,13 +54,13 @@ class TrainerOptions(Section):
 
 
 def read_options(
-    options: Mapping[str, object], optimizer: Mapping[str, object], *, seed: int = 1
+    options: Mapping[str, object], optimizer: Mapping[str, object], **run: object
 ) -> Loaded[TrainerOptions]:
-    """Check every option; `optimizer` holds the keys of that section.
+    """Check every option; `optimizer` holds the keys of that section, `run` those of another.
 
     Raises ConfigError with all problems at once.
     """
-    given = {**_section("train", options), **_section("optimizer", optimizer), "run.seed": seed}
+    given = {**_section("train", options), **_section("optimizer", optimizer), **_section("run", run)}
     return load_given(TrainerOptions, given)
 
 

@@ -17,6 +17,7 @@ from etude.base.config.reading import Source, read, shown
 from etude.base.config.section import Section, switched_on
 from etude.base.config.structure import section_for, type_below
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
 
 _PART = re.compile(r'\[(?P<index>\d+)\]|\.?(?:"(?P<quoted>[^"\\]+)"|(?P<bare>[a-z_]+))')
 _SUBJECT = re.compile(rf"((?:{re.sub('[?]P<[a-z]+>', '?:', _PART.pattern)})+):? (.+)", re.DOTALL)
@@ -132,7 +133,7 @@ def _bases(source: Source, names: object) -> list[Path]:
     where = Origin(source.path, source.lines.get(("extends",)))
     if not _are_paths(names):
         raise ConfigError(f"extends must be the path of a config file or a list of them ({where}).")
-    return [_base(source.path.parent / name, name, where) for name in names]
+    return [_base(source.path.parent / user_path(name), name, where) for name in names]
 
 
 def _base(path: Path, name: str, where: Origin) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from etude.base.errors import DataError
+from etude.base.paths import user_path
 from etude.base.says import Say, unheard
 from etude.data.files.json_lines import JSON_LINES
 from etude.data.files.lines import LineFile, shown
@@ -52,7 +53,7 @@ def open_pairs(
     if isinstance(files, AlignedFiles):
         parts: Sequence[NumberedPairs] = _aligned(files, key, cache)
     else:
-        paths = listed(files)
+        paths = [*map(user_path, listed(files))]
         _check_there(paths, key)
         parts = [_open_file(path, source, target, cache, notice) for path in paths]
     opened = parts[0] if len(parts) == 1 else Concatenated(parts)
