@@ -1,8 +1,7 @@
 """What a trainer is told in Python: the options of `[train]` and `[optimizer]`, read as a config is."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from etude.base.config.meaning import means
 from etude.base.config.other_words import hint
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 from etude.base.signals import BEFORE_THE_END
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
@@ -35,6 +35,22 @@ OWN = (
 """The trainer's options beside those of `[train]`."""
 OF_FIT = ("loss", "teacher_forcing")
 _SHORT = {"lr": "learning_rate", "optim": "optimizer", "verbose": "progress"}
+_OPTIONS = {
+    "optimizer.learning_rate": "learning_rate",
+    "optimizer": "optimizer",
+    "log.progress": "progress",
+    "log": "loggers",
+    "run.seed": "seed",
+    "run": "run_dir",
+}
+"""What the trainer calls keys of a config, or whole sections."""
+_IN_PYTHON = {
+    "model": "{} in a config, and sets it in the model here",
+    "loss": "{} in a config, and sets it in the loss here",
+    "data": "{} in a config, and takes data as it is here: fit(task, train=..., val=...)",
+    "tokenizer": "{} in a config, and takes data as it is here: fit(task, train=..., val=...)",
+}
+"""What has the place of a section where there is no config."""
 _PLACE = re.compile(r' \(overrides\["[^"]*"\]\)')
 
 Root = TypeVar("Root", bound=Section)
@@ -84,25 +100,41 @@ def load_given(root: type[Root], overrides: Mapping[str, object]) -> Loaded[Root
         raise ConfigError([_PLACE.sub("", problem).replace("?.", "?") for problem in error.problems]) from None
 
 
-def refuse_unknown(options: Iterable[str]) -> None:
+def refuse_unknown(options: Mapping[str, object]) -> None:
     """Raise ConfigError for every name that is no option, each with the nearest, or with what Etude calls it."""
-    problems = [_unknown(name) for name in options if name not in TrainConfig.model_fields]
+    problems = [_unknown(name, value) for name, value in options.items() if name not in TrainConfig.model_fields]
     if problems:
         raise ConfigError(problems)
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, value: object) -> str:
     near = _SHORT.get(name)
-    said = hint(name) if near is None else ""
+    said = hint(name, value, option_for) if near is None else ""
     if said:
         return f"{name} is not an option of the trainer; {said}."
     return f"{name} is not an option of the trainer; did you mean {near or _nearest(name)}?"
 
 
+def option_for(key: str) -> str:
+    """What the trainer calls a key of a config, or what has the key's place in Python.
+
+    >>> option_for("train.clip_grad"), option_for("log.progress"), option_for("model.heads")
+    ('clip_grad (train.clip_grad in a config)', 'progress', 'model.heads in a config, and sets it in the model here')
+    """
+    section, _, name = key.partition(".")
+    if section == "train":
+        return f"{name} ({key} in a config)"
+    return _own_option(key) or _IN_PYTHON.get(section, "{}").format(key)
+
+
+def _own_option(key: str) -> str:
+    """The option beside those of `[train]` that has the place of a key; empty where none has."""
+    return next((option for begin, option in _OPTIONS.items() if f"{key}.".startswith(f"{begin}.")), "")
+
+
 def _nearest(name: str) -> str:
     known = [*TrainConfig.model_fields, *OWN]
-    near = difflib.get_close_matches(name, [*known, *OF_FIT], n=1, cutoff=0.5)
-    return near[0] if near else f"one of {', '.join(known)}"
+    return nearest(name, [*known, *OF_FIT]) or f"one of {', '.join(known)}"
 
 
 def check_resume(resume: str, *, folder: object) -> None:

@@ -15,7 +15,7 @@ from etude.base.config.lines import Key
 from etude.base.config.nest import is_deeper, places
 from etude.base.config.reading import Source, read, shown
 from etude.base.config.section import Section, switched_on
-from etude.base.config.structure import section_for, type_below
+from etude.base.config.structure import fields_of, section_for, type_below
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
 
@@ -186,6 +186,8 @@ class _Merge:
                 self.replace(low, key, here, value)
                 continue
             below = type_below(annotation, key, both)
+            if key not in low:
+                low |= _default_schedule(section, key)
             if self._is_whole(section, key) or _names_another(low.get(key), value, below):
                 self.replace(low, key, here, {})
             self.take_origin(here)
@@ -229,6 +231,16 @@ def _section(annotation: object, value: object) -> type[Section]:
     """The section that a table is read as; one without rules of its own where none is known."""
     found = section_for(annotation, value)
     return found if found is not None and issubclass(found, Section) else Section
+
+
+def _default_schedule(section: type[Section], key: str) -> dict[str, Any]:
+    """The default schedule of a key, by the key: what a table that names none changes."""
+    default = {name: field.get_default() for name, field in fields_of(section).items()}.get(key)
+    return {key: default.model_dump(by_alias=True)} if _is_schedule(default) else {}
+
+
+def _is_schedule(value: object) -> TypeGuard[Section]:
+    return isinstance(value, Section) and "schedule" in fields_of(type(value))
 
 
 def _outdone(group: Sequence[str], given: Sequence[str], high: Mapping[str, object]) -> list[str]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from etude.base.config.components import nearest
 from etude.base.config.fields import FILE_MARK
 from etude.base.config.reading import shown
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 from etude.base.paths import user_path
 
 NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
