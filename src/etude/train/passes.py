@@ -11,7 +11,7 @@ import torch
 from etude.data.feeds.feed import Feed
 from etude.data.nest import move
 from etude.train.config import TrainConfig
-from etude.train.evaluate import evaluate, evaluating, undisturbed
+from etude.train.evaluate import evaluate, evaluating, nothing_counted, undisturbed
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import Precision
 from etude.train.task import Task
@@ -50,6 +50,7 @@ class Passes:
     device: torch.device
     precision: Precision
     seed: int
+    say: Callable[[str], None] = print
 
     def validate(self, feed: Feed, seen: Seen = _unseen) -> dict[str, float]:
         """The metrics of the validation step, as `val/...`; `seen` takes every batch with its outputs."""
@@ -106,6 +107,7 @@ class Passes:
                     forward=self.precision.forward,
                     before=moments.batch_start,
                     after=after,
+                    nothing=lambda: self.say(nothing_counted(prefix)),
                 )
             moments.end(MappingProxyType(metrics))
         return metrics

@@ -225,10 +225,10 @@ class Trainer:
         )
         seen = view if self.result is None else _after(self.result, view)
         parts = components(task, data, others=self._loggers)
-        events = Events([*self._callbacks, *outputs], parts, lambda: seen, seed=self._seed)
+        events = Events([*self._callbacks, *outputs], parts, lambda: seen, seed=self._seed, say=self._say)
         device = choose_device(self.config.device)
         precision = Precision(self.config.precision, device).for_evaluation(self._precision)
-        return Passes(task, events, self.config, device, precision, self._seed)
+        return Passes(task, events, self.config, device, precision, self._seed, self._say)
 
     def _told(self, doing: str, task: Task, data: Mapping[str, object], outputs: Sequence[object] = ()) -> Passes:
         """Passes of a task's present weights; what they compute in is said."""

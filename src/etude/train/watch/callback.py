@@ -1,7 +1,6 @@
 """Callbacks: who watches a run, when they are called, and the one thing they may ask for."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -276,7 +275,7 @@ class Events:
     """Calls the listeners of each event; one without listeners is a function that does nothing.
 
     `listeners` are callbacks, in order, `components` parts of the run that may have events too; each object is called
-    once. What the user's own draw from global generators is apart from training's.
+    once. What the user's own draw from global generators is apart from training's. `say` is told of misspelt events.
     """
 
     def __init__(
@@ -286,11 +285,12 @@ class Events:
         view: Callable[[], RunView] | None = None,
         *,
         seed: int = 1,
+        say: Callable[[str], None] = print,
     ) -> None:
         callbacks = _once(listeners)
         for callback in callbacks:
             check_callback(callback)
-        self._listeners = [*callbacks, *_listening(components, callbacks)]
+        self._listeners = [*callbacks, *_listening(components, callbacks, say)]
         self._view = view
         self._apart = Apart(seed)
         self._raised: Any = None
@@ -364,15 +364,15 @@ class Events:
         return call
 
 
-def _listening(components: Iterable[object], callbacks: Sequence[object]) -> list[object]:
-    """The parts of a run that may be told of events and are no callbacks; of what cannot be one it is warned."""
+def _listening(components: Iterable[object], callbacks: Sequence[object], say: Callable[[str], None]) -> list[object]:
+    """The parts of a run that may be told of events and are no callbacks; what looks like an event is said."""
     known = {id(callback) for callback in callbacks}
     parts = [part for part in _once(components) if id(part) not in known and not isinstance(part, type)]
     for cls, part in {type(part): part for part in parts}.items():
         if any(name.startswith(FOREIGN) for name in _methods(cls, foreign=False)):
             refuse_unknown(cls)
         if problems := [*unknown_events(cls, component=True), *_faults(part)]:
-            warnings.warn(" ".join(problems), stacklevel=4)
+            say(" ".join(problems))
     return [part for part in parts if not _faults(part)]
 
 
