@@ -157,8 +157,8 @@ REFUSED = [
     ("rate", {"schedule": "chain", "parts": []}, "at least 1 item"),
     (
         "rate",
-        {"schedule": "chain", "parts": [{"schedule": "plateau", "peak": 1.0}]},
-        "no part that follows validations: it is plateau",
+        {"schedule": "chain", "parts": [{"schedule": "plateau", "peak": 1.0}, {"schedule": "constant", **BASE}]},
+        "no part but the last that follows validations: it is plateau in parts.0",
     ),
     (
         "rate",

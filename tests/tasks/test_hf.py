@@ -191,6 +191,16 @@ def test_predictions_of_many_are_those_of_each_alone(kind, folders):
     assert together[1][0].text == ""
 
 
+def test_a_prediction_leaves_the_model_as_the_library_gave_it(folders):
+    task = HfTask.from_folder(folders["gpt2"], max_tokens=2)
+    before = [module.training for module in task.model.modules()]
+
+    list(task.predict(["the cat"]))
+    list(task.score(["the cat"]))
+
+    assert [module.training for module in task.model.modules()] == before == [False] * len(before)
+
+
 def test_a_prediction_is_the_librarys_greedy_one(folders):
     task = HfTask.from_folder(folders["gpt2"], max_tokens=8).eval()  # a dropout of the library would draw
     given = task.tokenizer("the cat", return_tensors="pt")
