@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 from etude.base.errors import StorageError
 
 HASH_CHUNK = 1 << 20
+LARGEST_JSON = 1 << 26
+"""Bytes of a JSON file that Etude has written, at most."""
 
 
 @contextmanager
@@ -117,14 +120,34 @@ def json_bytes(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises StorageError where it cannot be read, or holds something else."""
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The object in a JSON file: a regular one, of at most `largest` bytes, nested no deeper than Python reads.
+
+    Raises StorageError where it cannot be read, or holds something else.
+    """
     with storage("read", path):
-        content = path.read_bytes()
+        content = _bounded(path, largest)
     try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as error:
+        found = json.loads(content)
+    except RecursionError as error:
+        raise StorageError(f"{path} is damaged: it is nested too deeply.") from error
+    except ValueError as error:
         raise StorageError(f"{path} is damaged: {error}.") from error
+    match found:
+        case dict():
+            return found
+    raise StorageError(f"{path} is damaged: it holds no JSON object.")
+
+
+def _bounded(path: Path, largest: int) -> bytes:
+    """The bytes of a regular file that has not too many of them. Raises StorageError for another, else OSError."""
+    told = path.stat()
+    if not stat.S_ISREG(told.st_mode):
+        raise StorageError(f"{path} is damaged: it is no regular file.")
+    if told.st_size > largest:
+        raise StorageError(f"{path} is damaged: it has {told.st_size:,} bytes, but {largest:,} at most are expected.")
+    with path.open("rb") as file:
+        return file.read(largest + 1)
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:

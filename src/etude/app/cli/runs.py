@@ -134,7 +134,7 @@ def _end_of(path: Path) -> bytes:
 
 def _row(line: bytes) -> dict[str, Any] | None:
     """The object on a line of JSON; None where it holds none."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         row = json.loads(line)
         if isinstance(row, dict):
             return row

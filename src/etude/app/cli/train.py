@@ -1,9 +1,8 @@
 """`etude train`."""
 
-import json
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from etude.app.cli.convert import load_run
 from etude.app.cli.naming import command, shell_word
@@ -11,6 +10,7 @@ from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
 from etude.app.interrupted import told
 from etude.app.running import train_run
+from etude.base.files import json_or_empty
 from etude.tasks.config import Config
 from etude.tasks.task_type import SKIPPED
 from etude.train.device import choose_device
@@ -71,10 +71,6 @@ def _told(checkpoint: Path | None) -> str:
     """A checkpoint and what validation measured there."""
     if checkpoint is None:
         return "none."
-    try:
-        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-        metrics = manifest.get("metrics", {})
-    except (OSError, ValueError):
-        metrics = {}
+    metrics: Mapping[str, float] = json_or_empty(checkpoint / "manifest.json").get("metrics", {})
     measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
     return f"{checkpoint.name}" + (f" ({measured})." if measured else ".")
