@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -91,17 +92,20 @@ class LiveScreen:
         self._bars.start()
 
     def show(self, line: str, fraction: float | None) -> None:
-        """Draw the bar anew."""
-        self._bars.update(self._bar, total=None if fraction is None else 1.0, completed=fraction or 0.0, line=line)
-        self._bars.refresh()
+        """Draw the bar anew; a terminal that has gone is no error."""
+        with suppress(OSError, ValueError):
+            self._bars.update(self._bar, total=None if fraction is None else 1.0, completed=fraction or 0.0, line=line)
+            self._bars.refresh()
 
     def keep(self, line: str) -> None:
         """Write a line above the bar."""
-        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError, ValueError):
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
-        self._bars.stop()
+        with suppress(OSError, ValueError):
+            self._bars.stop()
 
 
 def is_live(stream: TextIO) -> bool:

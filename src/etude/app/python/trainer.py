@@ -21,6 +21,7 @@ from etude.app.python.results import at, check_weights, holding, record_test, st
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
+from etude.base.says import surely
 from etude.callbacks.config import LogConfig, build_loggers, build_progress
 from etude.train.components import components
 from etude.train.config import TrainConfig
@@ -74,7 +75,7 @@ class Trainer:
         self._resume = resume
         self._seed = self._loaded.config.run.seed
         self._shows = progress
-        self._say = say
+        self._say = say = surely(say)
         self._outputs = build_outputs(self.config, self._folder, say)
         self._data = TrainerData(self.config, seed=self._seed, say=say)
         self._task: Task | None = None

@@ -16,6 +16,7 @@ from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.progress import Progress
+from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
 from etude.tasks.config import Config, load_config
 from etude.tasks.own import task_type
@@ -49,7 +50,7 @@ class Run:
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
         self.folder = Path(folder)
-        self._say = say
+        self._say = surely(say)
         self._overrides = overrides
         self._allow_code = allow_code
         composed = stored_config(self.folder, overrides)
