@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain, filterfalse
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 
 from etude.base.errors import ConfigError, StorageError
-from etude.base.files import write_json
+from etude.base.files import read_json, write_json
 
 TASK_FILE = "task.json"
 _PLAIN = {str, int, float, bool, type(None)}
@@ -167,13 +166,9 @@ def _require(cls: type[object], passed_again: Iterable[str], arguments: Mapping[
 
 def _record(path: Path) -> dict[str, Any]:
     """What `save_task` wrote."""
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StorageError(f"{path.parent} holds no task: it has no {TASK_FILE}.") from None
-    except ValueError as error:
-        raise StorageError(f"{path} is damaged: {error}.") from error
-    return record
+    if not path.exists():
+        raise StorageError(f"{path.parent} holds no task: it has no {TASK_FILE}.")
+    return read_json(path)
 
 
 def _best_of(folder: Path) -> Path:

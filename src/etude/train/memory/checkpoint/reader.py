@@ -11,6 +11,7 @@ from torch import Tensor
 
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of
+from etude.base.regular import read_regular
 from etude.train.memory.checkpoint.content import (
     ALIASES,
     AVERAGED,
@@ -26,6 +27,8 @@ from etude.train.memory.checkpoint.nest import join
 
 LARGEST_MANIFEST = 1 << 24
 """Bytes; one that is larger is no manifest, and is not read into memory."""
+LARGEST_STATE = 1 << 30
+"""Bytes of what a run remembers beside tensors; its manifest has told how many there are."""
 
 _MALFORMED = (
     ArithmeticError,
@@ -76,9 +79,7 @@ def verify(folder: Path) -> dict[str, Any]:
 def _manifest(path: Path) -> dict[str, Any]:
     """A manifest that is small enough to be one, and not of a later version."""
     with _reading(path):
-        if (size := path.stat().st_size) > LARGEST_MANIFEST:
-            raise ValueError(f"it has {size:,} bytes")
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = dict(json.loads(read_regular(path, LARGEST_MANIFEST, links=False)))
         written = int(manifest["format"])
     if written > FORMAT:
         raise StorageError(f"{path} was written by a newer Etude (format {written}).")
@@ -115,7 +116,7 @@ def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[s
 
 def _read_json(path: Path) -> Any:
     with _reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, LARGEST_STATE, links=False))
 
 
 def _listed(folder: Path) -> Container[str]:
