@@ -10,8 +10,9 @@ from typing import final
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from etude.base.errors import StorageError
+from etude.base.errors import DivergedError, StorageError
 from etude.train.learner import Learner
 from etude.train.memory.checkpoint.content import Content
 from etude.train.memory.checkpoint.naming import checkpoint_folder
@@ -42,6 +43,8 @@ class Saves:
         self.keeper = keeper
         self.cut: int | None = None
         """Bytes of the record that belong to a run which goes on, where its end has written more."""
+        self.broken_since: int | None = None
+        """The step at which the weights were first found not to be finite."""
         self._record = record
         self._stopping = stopping
         self._config = config
@@ -61,6 +64,9 @@ class Saves:
         """
         final = state.end is not None
         self._finish(final=False)
+        if (broken := not_finite(learner.task)) is not None:
+            self._leave_out(broken, state)
+            return False
         try:
             size = self._record.size()
         except StorageError as error:  # a checkpoint counts no row that is not durable
@@ -72,6 +78,25 @@ class Saves:
         if final:
             self._finish(final=True)
         return True
+
+    def _leave_out(self, broken: str, state: State) -> None:
+        """Tell, once, of weights that are not finite: they take the place of no checkpoint.
+
+        Raises DivergedError at the end of a run that keeps its checkpoints.
+        """
+        step, last = state.progress.step, self.keeper.last
+        if self.broken_since is None:
+            self.broken_since = step
+            self._say(
+                f"Step {step:,}: the weights are not finite ({broken} is the first); they are not saved, and the last "
+                f"checkpoint stays {'none' if last is None else last.name}."
+            )
+        if state.end is not None and self.keeper.folder is not None:
+            raise DivergedError(
+                f"The run ends with weights that are not finite ({broken} is the first, seen at step "
+                f"{self.broken_since:,}); the last checkpoint, from which the same command goes on, is "
+                f"{last or 'none'}. A lower learning rate or clip_grad may help."
+            )
 
     def _finish(self, *, final: bool) -> None:
         """Wait for the save that is being written; a failed one is told of."""
@@ -86,6 +111,20 @@ class Saves:
         if final or self._failed >= self._most_failed:
             raise error
         self._say(f"{error} Training continues and tries again at the next save.")
+
+
+def not_finite(task: nn.Module) -> str | None:
+    """The name of the first weight that is trained and not finite; None where all are.
+
+    Buffers are not asked: a mask may hold infinities. It waits for an accelerator once.
+    """
+    trained = [(name, weight) for name, weight in task.named_parameters() if weight.requires_grad]
+    flags: dict[torch.device, list[Tensor]] = {}
+    for _, weight in trained:
+        flags.setdefault(weight.device, []).append(weight.detach().isfinite().all())
+    if all(torch.stack(found).all() for found in flags.values()):
+        return None
+    return next(name for name, weight in trained if not weight.detach().isfinite().all())
 
 
 def capture(learner: Learner, state: State, config: Mapping[str, object], metrics: Mapping[str, float]) -> Content:

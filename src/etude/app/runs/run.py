@@ -53,6 +53,7 @@ class Run:
         self._say = surely(say)
         self._overrides = overrides
         self._allow_code = allow_code
+        self._told_of_last = False
         composed = stored_config(self.folder, overrides)
         self._from_python = "task" not in composed
         if self._from_python:
@@ -83,21 +84,34 @@ class Run:
     def checkpoint(self, weights: str = BEST) -> Path:
         """The checkpoint folder that `weights` names: `best`, `last`, a step's number, or a path.
 
-        Raises StorageError where it is not there.
+        Where no validation gave a number, the last takes the best's place, and that is said. Raises StorageError
+        where there is none.
         """
         store = Store(self.folder / "checkpoints")
         found: Path | None
         if weights in {BEST, LAST}:
-            found = store.link(weights)
-        elif weights.isdigit():
+            found = store.link(weights) or self._instead(store)
+        elif weights.isdecimal():
             found = store.path(int(weights))
         else:
             found = Path(weights)
         if found is None or not found.is_dir():
             steps = ", ".join(str(step) for step in store.steps())
-            there = f"it has best, last and the steps: {steps}" if steps else "it has none yet"
+            names = "".join(f"{name}, " for name in (BEST, LAST) if store.link(name) is not None)
+            there = f"it has {names.removesuffix(', ')} and the steps: {steps}" if steps else "it has none yet"
             raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
         return found
+
+    def _instead(self, store: Store) -> Path | None:
+        """What takes the place of the best checkpoint where there is none: the last."""
+        last = store.link(LAST)
+        if last is not None and not self._told_of_last:
+            self._told_of_last = True
+            self._say(
+                f"{self.folder} has no best checkpoint, since no validation gave a finite "
+                f"{self.loaded.config.train.monitor}: its last is used, {last.name}."
+            )
+        return last
 
     @cached_property
     def kind(self) -> TaskType[Any, Any]:
@@ -128,11 +142,10 @@ class Run:
 
     def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
-        self.checkpoint(weights)
+        found = self.checkpoint(weights)
         processor = self._processor()
         task = self._task(processor, weights, "cpu")
-        best = self.folder / "checkpoints" / "best" / MODEL
-        kept = Kept(self.loaded.config, self.loaded.data, processor, best, place)
+        kept = Kept(self.loaded.config, self.loaded.data, processor, found / MODEL, place)
         return self.kind.export(task, kept, folder)
 
     def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:

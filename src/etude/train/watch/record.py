@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +114,19 @@ class Record:
         self._complain(
             f"{self._path} was {lost} while the run wrote it: the {len(self.rows):,} rows of the run are written anew."
         )
+
+    def not_finite_since(self, names: Collection[str]) -> int | None:
+        """The step of the first of those last rows with one of `names` in which none of them is a finite number.
+
+        None where the last such row has one, or there is none.
+        """
+        since: int | None = None
+        for row in reversed(self.rows):
+            values = [row[name] for name in names if name in row]
+            if any(value is not None for value in values):
+                break
+            since = row["step"] if values else since
+        return since
 
     def length(self) -> int:
         """Bytes of the file, with the rows that wait."""

@@ -72,6 +72,15 @@ class Store:
             raise StorageError(f"No checkpoint in {self.folder} is intact. {problems[0]}")
         return None
 
+    def newest_before(self, step: int | None) -> Path | None:
+        """The newest intact checkpoint of a step before `step` (None: of any); None where there is none."""
+        for there in reversed(self.steps()):
+            with suppress(StorageError):
+                if step is None or there < step:
+                    verify(self.path(there))
+                    return self.path(there)
+        return None
+
     # -- before a run goes on ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
