@@ -1,6 +1,7 @@
 """A run that is there: its config, its metrics, its weights, and what they predict."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,7 @@ from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
 from etude.app.runs.tested import TestedLines
 from etude.base.config.command import Overrides
+from etude.base.config.imports import code_of
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
@@ -70,7 +72,12 @@ class Run:
                 f"The run in {self.folder} was trained from Python: load its task with the task's own class, as in "
                 f'MyTask.load("{self.folder}/checkpoints/best").'
             )
-        return load_config(self.folder / CONFIG, self._overrides)
+        with self._code():
+            return load_config(self.folder / CONFIG, self._overrides)
+
+    def _code(self) -> AbstractContextManager[None]:
+        """Lets code that the config names run inside the block only where that is allowed."""
+        return code_of(self.folder, allowed=self._allow_code)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -116,7 +123,8 @@ class Run:
     @cached_property
     def kind(self) -> TaskType[Any, Any]:
         """The type of the run's task."""
-        return task_type(self.loaded.config)
+        with self._code():
+            return task_type(self.loaded.config)
 
     def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
@@ -125,7 +133,8 @@ class Run:
     def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Predictor]:
         """The task with the weights of a checkpoint, and what answers from them."""
         task = self.load(weights, device=device)
-        return task, self.kind.predictor(task)
+        with self._code():
+            return task, self.kind.predictor(task)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
         """The best prediction of each text, in order: its translation, or what a language model goes on with."""
@@ -146,7 +155,8 @@ class Run:
         processor = self._processor()
         task = self._task(processor, weights, "cpu")
         kept = Kept(self.loaded.config, self.loaded.data, processor, found / MODEL, place)
-        return self.kind.export(task, kept, folder)
+        with self._code():
+            return self.kind.export(task, kept, folder)
 
     def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
@@ -158,11 +168,13 @@ class Run:
 
     def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the validation split."""
-        return self._evaluate("val", weights, device)
+        with self._code():
+            return self._evaluate("val", weights, device)
 
     def test(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the test split; appended to `metrics.jsonl`, and the predictions written to `outputs/`."""
-        return self._evaluate("test", weights, device)
+        with self._code():
+            return self._evaluate("test", weights, device)
 
     def _evaluate(self, split: str, weights: str, device: str) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
@@ -201,7 +213,8 @@ class Run:
         config = self.loaded.config
         held = "train" if config.train.overfit is not None else split
         wanted = "val" if held == "test" and config.data.test is None and config.has_val else held
-        data: AnyData = self.kind.open(config, [wanted], self._say, self._processor())
+        with self._code():
+            data: AnyData = self.kind.open(config, [wanted], self._say, self._processor())
         if held not in data.splits:
             if held == wanted:
                 raise ConfigError(f"data.{held} is not set: name a file or folder, as in --data.{held} texts/.")
@@ -238,12 +251,14 @@ class Run:
         record.close()
 
     def _processor(self) -> Processor:
-        found: Processor = self.kind.processor(self.loaded.config, self.folder / TOKENIZERS)
+        with self._code():
+            found: Processor = self.kind.processor(self.loaded.config, self.folder / TOKENIZERS)
         return found
 
     def _task(self, processor: Processor, weights: str, device: str) -> Task:
         checkpoint = self.checkpoint(weights)
-        task = self.kind.task(self.loaded.config, processor)
+        with self._code():
+            task = self.kind.task(self.loaded.config, processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
 
