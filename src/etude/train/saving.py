@@ -1,9 +1,7 @@
 """Saves of a run: what a checkpoint is made of, and what happens where one fails."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import final
@@ -16,6 +14,7 @@ from etude.base.errors import DivergedError, StorageError
 from etude.train.learner import Learner
 from etude.train.memory.checkpoint.content import Content
 from etude.train.memory.checkpoint.naming import checkpoint_folder
+from etude.train.memory.checkpoint.origin import take_in
 from etude.train.memory.keeper import Keeper
 from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.memory.state import State
@@ -35,7 +34,7 @@ class Saves:
         record: Record,
         stopping: Stopping,
         *,
-        config: Mapping[str, object],
+        origin: str,
         metrics: Callable[[], Mapping[str, float]],
         most_failed: int,
         say: Callable[[str], None],
@@ -47,7 +46,7 @@ class Saves:
         """The step at which the weights were first found not to be finite."""
         self._record = record
         self._stopping = stopping
-        self._config = config
+        self._origin = origin
         self._metrics = metrics
         self._most_failed = most_failed
         self._failed = 0
@@ -69,11 +68,13 @@ class Saves:
             return False
         try:
             size = self._record.size()
+            if self.keeper.folder is not None:
+                take_in(self.keeper.folder, [self._origin])
         except StorageError as error:  # a checkpoint counts no row that is not durable
             self._fail(error, final=final)
             return False
         state.record = size if self.cut is None else self.cut
-        content = capture(learner, state, self._config, self._metrics())
+        content = capture(learner, state, self._origin, self._metrics())
         self.keeper.save(content, best=best, ranking=self._stopping.ranking)
         if final:
             self._finish(final=True)
@@ -127,15 +128,15 @@ def not_finite(task: nn.Module) -> str | None:
     return next(name for name, weight in trained if not weight.detach().isfinite().all())
 
 
-def capture(learner: Learner, state: State, config: Mapping[str, object], metrics: Mapping[str, float]) -> Content:
-    """The run as it stands."""
+def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, float]) -> Content:
+    """The run as it stands; `origin` is the hash of its config."""
     return Content.capture(
         state.progress.step,
         **learner.state_dict(),
         state=state.state_dict(),
         extra={TASK_FILE: describe_task(learner.task)},
         about={
-            "config": sha256(json.dumps(dict(config), sort_keys=True, default=str).encode()).hexdigest(),
+            "config": origin,
             "versions": {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__},
             "metrics": {key: value for key, value in metrics.items() if math.isfinite(value)},
         },

@@ -12,6 +12,7 @@ from etude.base.config.reading import read
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import write_json, write_text
+from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
 
 
 def compare(data: Mapping[str, object], folder: Path) -> list[str]:
@@ -32,5 +33,5 @@ def describe(data: Mapping[str, object], folder: Path) -> list[str]:
     now = environment()
     notes = machine_notes(folder / ENVIRONMENT, now)
     write_text(folder / CONFIG, toml(data))
-    write_json(folder / ENVIRONMENT, now)
+    write_json(folder / ENVIRONMENT, {**now, CONFIGS: configs_of(folder)})
     return notes

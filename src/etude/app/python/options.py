@@ -17,7 +17,18 @@ from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from etude.train.watch.callback import check_callback
 
-OWN = ("optimizer", "learning_rate", "callbacks", "loggers", "run_dir", "resume", "seed", "progress", "say")
+OWN = (
+    "optimizer",
+    "learning_rate",
+    "callbacks",
+    "loggers",
+    "run_dir",
+    "resume",
+    "check_data",
+    "seed",
+    "progress",
+    "say",
+)
 """The trainer's options beside those of `[train]`."""
 OF_FIT = ("loss", "teacher_forcing")
 _SHORT = {"lr": "learning_rate", "optim": "optimizer", "verbose": "progress"}

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from etude.app.python.content import Check, check_content, read_check
 from etude.app.python.data import TrainerData
 from etude.app.python.folder import compare, describe
 from etude.app.python.loggers import read_loggers
@@ -29,6 +30,7 @@ from etude.train.device import choose_device
 from etude.train.fit import Job, Result, Resume
 from etude.train.fit import fit as run_job
 from etude.train.lock import claimed
+from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.passes import Passes
 from etude.train.task import Task
 from etude.train.watch.callback import Events, RunView, read_only
@@ -46,6 +48,8 @@ class Trainer:
     its class, or a function of the parameters; `learning_rate` a number, a schedule
     (`{"schedule": "cosine", "peak": 1e-3}`) or a function of progress. With `run_dir` the run is kept there, and the
     same script, started again, continues it; without, nothing is written and the best weights are kept in memory.
+    `check_data` says how that start finds out whether it is given other data: by the lengths and the content of a few
+    samples ("sample"), of all ("full"), or by "lengths" alone.
     `loggers` are sinks of rows beside `metrics.jsonl` (TensorBoard in the run folder, where it is installed, unless
     given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given).
     """
@@ -59,6 +63,7 @@ class Trainer:
         loggers: Sequence[object] | None = None,
         run_dir: str | Path | None = None,
         resume: Resume = "auto",
+        check_data: Check = "sample",
         seed: int = 1,
         progress: bool = True,
         say: Callable[[str], None] = _say,
@@ -73,6 +78,7 @@ class Trainer:
         self._log, self._loggers = read_loggers(loggers)
         self._folder = None if run_dir is None else Path(run_dir)
         self._resume = resume
+        self._check_data = read_check(check_data)
         self._seed = self._loaded.config.run.seed
         self._shows = progress
         self._say = say = surely(say)
@@ -99,17 +105,22 @@ class Trainer:
         with ExitStack() as stack:
             if self._folder is not None:
                 stack.enter_context(claimed(self._folder))
-                self._describe(self._folder)
-            self.result = run_job(self._job(task, given))
+            origin = "" if self._folder is None else self._describe(self._folder, task, given)
+            self.result = run_job(replace(self._job(task, given), origin=origin))
         self._say(summary(self.result, self.config.monitor))
         return self.result
 
-    def _describe(self, folder: Path) -> None:
+    def _describe(self, folder: Path, task: Task, given: Mapping[str, object]) -> str:
+        """Compare what the run was begun with, write down what it is; the hash that its checkpoints name it by."""
         data = dict(self._loaded.data)
         if self._optimizer.is_made:
             del data["optimizer"]  # it was made in Python
-        for note in (*compare(data, folder), *describe(data, folder)):
+        notes = compare(data, folder)
+        facts = check_content(folder, given, self._check_data)
+        origin = config_hash({**data, "task": type(task).__qualname__, "content": facts})
+        for note in (*notes, *describe(data, folder)):
             self._say(note)
+        return origin
 
     def _job(self, task: Task, given: Mapping[str, object]) -> Job:
         """The run to be done, with the data that was given by split."""

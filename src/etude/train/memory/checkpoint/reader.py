@@ -24,6 +24,7 @@ from etude.train.memory.checkpoint.content import (
 )
 from etude.train.memory.checkpoint.naming import step_of
 from etude.train.memory.checkpoint.nest import join
+from etude.train.memory.checkpoint.origin import check_origin
 
 LARGEST_MANIFEST = 1 << 24
 """Bytes; one that is larger is no manifest, and is not read into memory."""
@@ -57,10 +58,10 @@ def _reading(path: Path) -> Iterator[None]:
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of the checkpoint in `folder`, once every file it lists has the size and hash it says.
 
-    Raises StorageError naming the first file that is missing, cut short or changed.
+    Raises StorageError naming the first file that is missing, cut short or changed, and for one of another run.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise StorageError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.")
     manifest = _manifest(path)
     with _reading(path):
@@ -71,6 +72,7 @@ def verify(folder: Path) -> dict[str, Any]:
     for name in (MODEL, STATE_JSON):
         if name not in files:
             raise StorageError(f"{path} lists no {name}.")
+    check_origin(folder, manifest)
     for name, (size, digest) in files.items():
         _verify_file(folder, name, size, digest)
     return manifest
@@ -121,8 +123,13 @@ def _read_json(path: Path) -> Any:
 
 def _listed(folder: Path) -> Container[str]:
     """The files of a checkpoint that is sound, or those of a folder of weights."""
-    files: Container[str] = verify(folder)["files"] if (folder / MANIFEST).exists() else _present(folder)
+    files: Container[str] = verify(folder)["files"] if _is_checkpoint(folder) else _present(folder)
     return files
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, which has a manifest, rather than one of weights alone."""
+    return step_of(folder) is not None or any((folder / name).exists() for name in (MANIFEST, STATE_JSON))
 
 
 def _present(folder: Path) -> list[str]:
