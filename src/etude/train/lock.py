@@ -35,6 +35,7 @@ OWN = (
     "tensorboard",
     "mlflow",
     "wandb",
+    ".cache",
 )
 """What a run reads and writes in its folder."""
 

@@ -18,7 +18,7 @@ from etude.base.errors import ConfigError, StorageError
 from etude.base.files import json_or_empty, storage
 from etude.base.regular import reading
 from etude.train.end import End
-from etude.train.lock import is_locked
+from etude.train.lock import is_locked, refuse_links_out
 
 CONFIG, CHECKPOINTS, METRICS = "config.toml", "checkpoints", "metrics.jsonl"
 MONITOR = "val/loss"
@@ -99,7 +99,7 @@ def summary(folder: Path) -> Summary:
     metrics = best.get("metrics")
     return Summary(
         name=folder.resolve().name,
-        state=state(folder) if readable else UNREADABLE,
+        state=state(folder) if readable and not _leads_out(folder) else UNREADABLE,
         step=int(max(_number(row, "step") or 0, _number(last, "step") or 0)),
         epoch=_number(row, "epoch") or 0.0,
         best_step=_step(best),
@@ -108,6 +108,15 @@ def summary(folder: Path) -> Summary:
         changed_seconds=max(0.0, time.time() - _changed(folder)),
         folder=str(folder),
     )
+
+
+def _leads_out(folder: Path) -> bool:
+    """Whether a link in a run folder leads out of it."""
+    try:
+        refuse_links_out(folder)
+    except StorageError:
+        return True
+    return False
 
 
 def _number(table: object, key: str) -> float | None:

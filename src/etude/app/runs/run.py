@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from etude.app.build import build_callbacks
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
 from etude.app.runs.tested import TestedLines
@@ -56,6 +57,7 @@ class Run:
         self._overrides = overrides
         self._allow_code = allow_code
         self._told_of_last = False
+        self._place = Place(self.folder)
         composed = stored_config(self.folder, overrides)
         self._from_python = "task" not in composed
         if self._from_python:
@@ -203,14 +205,18 @@ class Run:
                 after=tell.after,
             )
             tell.end(MappingProxyType(metrics))
-        lines.write(self.folder / "outputs")
-        if not judged:
+        if judged:
+            return metrics
+        if self._place.is_writable:
+            lines.write(self.folder / "outputs")
             self._record(checkpoint, metrics)
+        else:
+            self._say(f"{self.folder} cannot be written: the test leaves no predictions and no row there.")
         return metrics
 
     def _open(self, split: str) -> AnyData:
         """The data that a split is evaluated on, under its name; a test without any is on those of validation."""
-        config = self.loaded.config
+        config = self.loaded.config.with_cache(self._place.cache)
         held = "train" if config.train.overfit is not None else split
         wanted = "val" if held == "test" and config.data.test is None and config.has_val else held
         with self._code():
@@ -236,7 +242,8 @@ class Run:
             weights_step=step,
         )
         callbacks = build_callbacks(config) if self._allow_code else []
-        saved = build_outputs(config.train, self.folder, self._say, data) if "test" in splits else []
+        saves = "test" in splits and self._place.is_writable
+        saved = build_outputs(config.train, self.folder, self._say, data) if saves else []
         return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed)
 
     def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:

@@ -13,6 +13,7 @@ from etude.base.errors import StorageError
 from etude.tasks.config import Config
 from etude.tasks.own import type_of
 from etude.tasks.task_type import TaskType
+from etude.train.lock import refuse_links_out
 
 RUNNING = ("task", "model", "loss")
 """Sections whose `type` may be code that a run needs to be used."""
@@ -25,6 +26,7 @@ def stored_config(folder: Path, overrides: Overrides = ()) -> Mapping[str, Any]:
     """
     if not (folder / CONFIG).exists():
         raise StorageError(f"{folder} is not a run folder: it has no {CONFIG}.")
+    refuse_links_out(folder)
     return compose(Config, folder / CONFIG, parse(overrides)).data
 
 
