@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from etude.app.cli.lines import LARGEST, Lines
 from etude.app.cli.predict import Input, asked_by, write_out
-from etude.base.errors import DataError
+from etude.base.errors import ConfigError
 from etude.tasks.best_lines import BestLines
 from etude.tasks.language_model.predictor import Completions
 from etude.tasks.language_model.task import Completion, Scored
-from etude.tasks.task_type import Asked
+from etude.tasks.task_type import Asked, Predictor
 from etude.tasks.translation.task import Translation
 
 
@@ -81,13 +81,66 @@ def test_windows_grow_while_lines_are_plenty_and_hold_all_of_them():
     assert max(sizes) <= LARGEST
 
 
-def test_invalid_utf8_names_its_line_after_the_lines_before_it_were_answered():
+def test_a_line_that_is_no_text_is_told_of_and_the_others_are_answered():
     out = io.StringIO()
+    questions = Input(io.BytesIO(b"good\nno\xff\ntoo\n"), "input")
 
-    with pytest.raises(DataError, match=r"^input, line 2 must be UTF-8, but holds the byte 0xff at position 3\.$"):
-        answered(b"good\nno\xff\n", out=out)
+    write_out(BestLines(Echo()).answers(questions, Asked()), out)
 
-    assert out.getvalue() == "good\n"
+    assert out.getvalue() == "good\n\ntoo\n"
+    assert questions.code() == 3
+
+
+class Choosy(Echo):
+    """Has no answer to some texts, and one to several together only where it has one to each."""
+
+    def __init__(self, error=RuntimeError):
+        self.error = error
+
+    def predict(self, lines, **_):
+        for text in lines:
+            if "bad" in text:
+                raise self.error(f"cannot say {text}")
+            yield from super().predict([text])
+
+
+@given(st.lists(st.sampled_from(["good", "bad", "too"]), max_size=60))
+def test_whichever_lines_have_no_answer_the_others_get_theirs(lines):
+    lines = [f"{line} {number}" for number, line in enumerate(lines)]
+    questions = Input(io.BytesIO("".join(f"{line}\n" for line in ["good", *lines]).encode()), "input")
+
+    found = list(BestLines(Choosy()).answers(questions, Asked()))
+
+    assert found == ["good\n", *("\n" if "bad" in line else f"{line}\n" for line in lines)]
+
+
+def test_what_no_line_survives_is_an_error_of_the_code():
+    questions = Input(io.BytesIO(b"bad\nbad\n"), "input")
+
+    with pytest.raises(ZeroDivisionError, match="cannot say bad"):
+        list(BestLines(Choosy(ZeroDivisionError)).answers(questions, Asked()))
+
+
+def test_a_config_that_cannot_predict_is_no_fault_of_a_line():
+    questions = Input(io.BytesIO(b"good\nbad\n"), "input")
+
+    with pytest.raises(ConfigError, match="cannot say bad"):
+        list(BestLines(Choosy(ConfigError)).answers(questions, Asked()))
+
+
+class Plain(Predictor):
+    """A predictor of a user's own, which knows nothing of flaws."""
+
+    def answers(self, questions, asked):
+        return (f"{line}!\n" for window in questions.lines() for line in window)
+
+
+def test_a_predictor_of_ones_own_gets_an_empty_line_and_the_shell_says_why(capsys):
+    questions = Input(io.BytesIO(b"good\nno\xff\n"), "input")
+
+    assert list(Plain().answers(questions, Asked())) == ["good!\n", "!\n"]
+    assert capsys.readouterr().err == "etude: input, line 2: invalid UTF-8 (byte 0xff at position 3).\n"
+    assert questions.code() == 3
 
 
 def test_json_gives_source_prediction_score_and_as_many_predictions_as_asked():

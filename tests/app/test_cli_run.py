@@ -1,5 +1,6 @@
 """The verbs on a real, tiny run: train, go on, validate, test, predict, show, check, runs."""
 
+import errno
 import io
 import json
 import os
@@ -69,6 +70,10 @@ def place(tmp_path_factory):
 def given(monkeypatch):
     """Put bytes on standard input."""
     return lambda content: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def files_of(folder):
@@ -198,13 +203,14 @@ def test_several_predictions_widen_the_beam(place, given, capsys):
     assert found["predictions"][0] == {"text": found["prediction"], "score": found["score"]}
 
 
-def test_predictions_into_a_file_are_whole_or_not_there(place, given, capsys):
-    given(b"one two\nbad\xff\n")
+def test_predictions_into_a_file_are_whole_or_not_there(place, given, capsys, monkeypatch):
+    given(b"one two\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("etude.app.cli.predict.write_out", no_space)
+        code = main(["predict", "runs/tiny", "--output", "out.txt"])
 
-    code = main(["predict", "runs/tiny", "--output", "out.txt"])
-
-    assert code == 3
-    assert "standard input, line 2" in capsys.readouterr().err
+    assert code == 5
+    assert "Cannot write out.txt: No space left on device" in capsys.readouterr().err
     assert not list(place.folder.glob("*out.txt*"))
 
     given(b"one two\n")

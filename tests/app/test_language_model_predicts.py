@@ -181,7 +181,6 @@ def test_a_prompt_beyond_the_window_is_completed_and_scored(run, predict):
 
 
 WRONG = {
-    "no UTF-8": (3, [], b"the\nred \xff\n", "standard input, line 2 must be UTF-8, but holds the byte 0xff"),
     "no UTF-8 at all": (3, ["--whole"], b"red \xff\n", "standard input must be UTF-8, but holds the byte 0xff"),
     "no file": (3, ["gone.txt"], b"", "gone.txt does not exist"),
     "cold": (2, ["--temperature", "-1"], b"", "task.temperature must be at least 0, but is -1.0"),
@@ -213,11 +212,41 @@ def test_what_is_wrong_is_a_sentence(name, predict):
     assert len(error.splitlines()) == 1
 
 
-def test_good_lines_before_a_bad_one_are_answered(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the\n\xff\n")))
+def test_a_bad_line_costs_no_other_its_completion(predict, monkeypatch, capsys):
+    def given(content):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        return main(["predict", "runs/lm", "--temperature", "1"]), capsys.readouterr()
 
-    assert main(["predict", "runs/lm"]) == 3
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    _, alone = given(b"the\na\nred\n")
+    code, found = given(b"the\n\xff\nred\n")
+
+    assert code == 3
+    assert found.out.split("\n")[0::2] == alone.out.split("\n")[0::2]
+    assert found.out.split("\n")[1] == ""
+    assert found.err.splitlines()[0] == "etude: standard input, line 2: invalid UTF-8 (byte 0xff at position 1)."
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--samples", "2"], "\n\n"),
+        (["--raw"], "\n\n"),
+        (["--score"], "\n"),
+        (["--json"], None),
+        (["--json", "--score"], None),
+    ],
+)
+def test_a_bad_line_has_as_many_lines_as_any_other(flags, expected, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\nred\n")))
+
+    assert main(["predict", "runs/lm", *flags]) == 3
+    out = capsys.readouterr().out
+    if expected is None:
+        assert json.loads(out.splitlines()[0])["error"] == "invalid UTF-8 (byte 0xff at position 1)"
+        assert "error" not in json.loads(out.splitlines()[1])
+    else:
+        assert out.startswith(expected)
+        assert out.removeprefix(expected)[0] != "\n"
 
 
 def test_flags_of_a_language_model_are_refused_elsewhere(place, capsys):

@@ -150,6 +150,18 @@ def test_validation_reports_the_plain_cross_entropy_and_the_z_loss_beside_it(hom
     assert not [name for name in last if "decay" in name]
 
 
+@pytest.mark.parametrize("kind", ["torch.nn:CrossEntropyLoss", "torch.nn.functional:cross_entropy"])
+def test_torchs_cross_entropy_trains_and_validates_as_etudes_own(home, kind):
+    options = {"train__accumulate": 2, "train__batch_size": 4}
+    own = train(home, "\n[loss]\nlabel_smoothing = 0.3\n", run__name="own", **options)
+
+    torchs = train(home, f"\n[loss]\ntype = '{kind}'\nlabel_smoothing = 0.3\n", **options)
+
+    assert torchs.progress.tokens == own.progress.tokens
+    assert series(torchs, "train/loss") == close(*series(own, "train/loss"))
+    assert torchs.metrics["val/loss"] == pytest.approx(own.metrics["val/loss"], rel=1e-4)
+
+
 OPTIONS = {
     "z_loss": "[loss]\nz_loss = 0.1",
     "l2": "[loss.terms.extra]\ntype = 'l2'\nweight = 0.1",

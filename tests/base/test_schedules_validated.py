@@ -71,7 +71,53 @@ def test_newbob_may_compare_with_the_best_and_absolutely():
 
 
 def test_newbob_passes_over_what_is_not_a_number():
-    assert follow(driven(schedule="newbob"), [4.0, math.nan, 2.0, math.nan, 2.0]) == [1, 1, 1, 1, 0.5]
+    assert follow(driven(schedule="newbob"), [4.0, math.nan, 2.0, math.nan, 2.0, 2.0]) == [1, 1, 1, 1, 1, 0.5]
+
+
+MISSING = [None, {}, {"val/bleu": 3.0}]
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_newbob_never_compares_across_a_missing_validation(missing):
+    schedule, rates = driven(schedule="newbob", peak=0.01, monitor="val/loss"), []
+    for given_metrics in ({"val/loss": 2.0}, missing, {"val/loss": 2.0}, {"val/loss": 2.0}):
+        rates.append(schedule(LATE))  # of the epoch that the validation ends
+        schedule.follow_validation(given_metrics or {"val/loss": math.nan}, LATE)
+
+    assert rates == [0.01] * 4
+    assert schedule(LATE) == 0.005
+
+
+def test_the_best_of_newbob_outlives_a_missing_validation():
+    schedule = driven(schedule="newbob", compare="best", monitor="val/loss")
+
+    follow(schedule, [2.0])
+    schedule.follow_validation({}, LATE)
+
+    assert follow(schedule, [2.0]) == [0.5]
+
+
+@pytest.mark.parametrize("missing", MISSING[1:])
+def test_a_missing_validation_moves_no_plateau_and_one_that_is_no_number_is_bad(missing):
+    schedule = driven(schedule="plateau", patience=2)
+
+    follow(schedule, [4.0, math.nan])
+    for _ in range(3):
+        schedule.follow_validation(missing, LATE)
+    assert schedule(LATE) == 1.0
+
+    assert follow(schedule, [math.nan]) == [0.5]
+
+
+def test_a_metric_that_comes_and_goes_is_missing_after_a_resume_too():
+    schedule, resumed = driven(schedule="newbob"), driven(schedule="newbob")
+    schedule.follow_validation({"val/wer": 2.0}, LATE)
+
+    resumed.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    for metrics in ({"val/loss": 1.0, "val/cer": 3.0}, {"val/wer": 2.0}, {"val/wer": 2.0}):
+        resumed.follow_validation(metrics, LATE)
+
+    assert resumed(LATE) == 0.5
 
 
 def test_newbob_waits_for_its_first_epochs():
@@ -165,3 +211,44 @@ def test_more_of_a_metric_that_is_known_for_it_is_better_unless_the_mode_is_give
 def test_a_whole_number_follows_no_validation():
     with pytest.raises(ConfigError, match="x must be a schedule that does not follow validations, but is plateau"):
         bind_whole(ADAPTER.validate_python({"schedule": "plateau", "peak": 4.0}), RUN, key="x")
+
+
+CHAIN = [{"schedule": "linear", "from": 0.0, "to": 1.0, "over": "200 steps"}]
+
+
+def chain(last, **table):
+    return bind(ADAPTER.validate_python({"schedule": "chain", "parts": [*CHAIN, last], **table}), RUN, key="x")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("name", ["plateau", "newbob"])
+def test_the_last_part_of_a_chain_follows_the_validations_after_its_own_steps(name, nested):
+    last = {"schedule": name, "peak": 1.0} | ({"patience": 1} if name == "plateau" else {})
+    schedule = chain({"schedule": "chain", "parts": [last]} if nested else last)
+
+    found = []
+    for step in range(100, 700, 100):
+        found.append(schedule(Progress(step=step)))
+        schedule.follow_validation({"val/loss": 4.0}, Progress(step=step))
+
+    # The validations after steps 100 and 200 are of the warm-up; that after step 300 is the first to be compared with.
+    assert found == [0.5, 1.0, 1.0, 1.0, 0.5, 0.25]
+    again = chain(last)
+    again.load_state_dict(json.loads(json.dumps(schedule.state_dict())))
+    assert again(LATE) == schedule(LATE) == 0.125
+
+
+def test_the_first_epochs_of_newbob_in_a_chain_are_counted_from_its_beginning():
+    schedule = chain({"schedule": "newbob", "peak": 1.0, "min_epochs": "2 epochs"})
+
+    rates = []
+    for step in (300, 350, 400, 450):
+        schedule.follow_validation({"val/loss": 4.0}, Progress(step=step, epoch=step // 100))
+        rates.append(schedule(Progress(step=step)))
+
+    assert rates == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_a_chain_refuses_what_its_last_part_cannot_follow():
+    with pytest.raises(ConfigError, match=r"x\.parts\.1\.monitor must be a logged metric"):
+        chain({"schedule": "plateau", "peak": 1.0, "monitor": "val/wer"}).check({"val/loss": 1.0})

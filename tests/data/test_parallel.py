@@ -91,9 +91,11 @@ def test_a_table_without_names_is_read_from_its_first_line_and_says_so(tmp_path)
     source = open_pairs(written(tmp_path, "a.tsv", "one\tuno\n"), notice=heard.append)
 
     assert source[0] == ("one", "uno")
-    assert heard == [
-        f"{tmp_path / 'a.tsv'} does not begin with column names; its first column is the source, its second the target."
-    ]
+    (said,) = heard
+    assert said == (
+        f'{tmp_path / "a.tsv"} does not begin with column names: its first line, "one\\tuno", is a pair, and its first '
+        "column is the source, its second the target; data.header = true says otherwise."
+    )
 
 
 @pytest.mark.parametrize("cached", [False, True])

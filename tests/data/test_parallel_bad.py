@@ -55,7 +55,15 @@ BAD_FILES = [
     ("twice.tsv", b"source\ttarget\tsource\na\tb\tc\n", 'twice.tsv, line 1: two columns are called "source".'),
     ("bytes.tsv", b"\xff\tb\n", "bytes.tsv, line 1: invalid UTF-8 (byte 0xff at position 1)."),
     ("control.tsv", b"\x1b[31m\ta\tb\n", 'the first line has "\\x1b[31m", "a", "b".'),
-    ("text.csv", b"source,target\n", "text.csv must be a table with tabs (.tsv, .txt) or JSON lines"),
+    ("text.csv", b"source,target\n", "text.csv has a line of column names, but no rows."),
+    ("text.xlsx", b"PK", "text.xlsx is a spreadsheet: save it as .csv (in UTF-8) or .tsv, and give that."),
+    ("text.doc", b"a", "text.doc must be a table (.tsv, .txt, .csv) or JSON lines"),
+    (
+        "wide.tsv",
+        "source\ttarget\na\tb\n".encode("utf-16"),
+        "wide.tsv, line 1: the text is in UTF-16: save it as UTF-8",
+    ),
+    ("bare.tsv", "source\ttarget\na\tb\n".encode("utf-16-le"), "bare.tsv, line 1: the text is in UTF-16"),
 ]
 
 

@@ -13,12 +13,14 @@ from etude.data.feeds.batching import Batching
 from etude.data.files.skipped import Policy
 from etude.data.tokens.tokenizers import load_tokenizer
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
+from etude.tasks.best_lines import BestLines
 from etude.tasks.hf.config import HfConfig
 from etude.tasks.hf.feed import hf_feed
 from etude.tasks.hf.folder import HfModelConfig, load_parts, stored_parts
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import Fields, open_samples
 from etude.tasks.hf.task import HfTask
+from etude.tasks.task_type import Missing
 
 KINDS = ("gpt2", "llama", "t5")
 
@@ -189,6 +191,16 @@ def test_predictions_of_many_are_those_of_each_alone(kind, folders):
     assert together[1][0].text == ""
 
 
+def test_a_prediction_leaves_the_model_as_the_library_gave_it(folders):
+    task = HfTask.from_folder(folders["gpt2"], max_tokens=2)
+    before = [module.training for module in task.model.modules()]
+
+    list(task.predict(["the cat"]))
+    list(task.score(["the cat"]))
+
+    assert [module.training for module in task.model.modules()] == before == [False] * len(before)
+
+
 def test_a_prediction_is_the_librarys_greedy_one(folders):
     task = HfTask.from_folder(folders["gpt2"], max_tokens=8).eval()  # a dropout of the library would draw
     given = task.tokenizer("the cat", return_tensors="pt")
@@ -252,6 +264,17 @@ def test_a_prompt_without_room_is_told(folders):
 
     with pytest.raises(DataError, match="leaves no room in the model's 64 positions"):
         list(task.predict(["the cat " * 64]))
+
+
+def test_a_prompt_without_room_costs_no_other_its_answer(folders):
+    task = HfTask.from_folder(folders["gpt2"])
+    answers = BestLines(task)
+    alone = list(answers.best(["the cat", "a dog"]))
+
+    first, second, third = answers.best(["the cat", "the cat " * 64, "a dog"])
+
+    assert [first, third] == alone
+    assert second == Missing("A prompt of 129 tokens leaves no room in the model's 64 positions: shorten it.")
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

@@ -247,6 +247,16 @@ def test_predict_completes_each_prompt_in_order_whatever_the_batch():
     assert task.training
 
 
+def test_what_predicts_leaves_every_part_in_the_mode_that_it_had():
+    task = speaking()
+    part = next(iter(task.model.children())).eval()
+
+    for act in (task.predict, task.stream, task.score):
+        list(act("one" if act == task.stream else ["one"]))
+
+    assert (task.training, task.model.training, part.training) == (True, True, False)
+
+
 def test_streamed_pieces_are_the_completion():
     task = speaking()
 

@@ -261,13 +261,33 @@ def test_an_object_that_is_reached_twice_is_told_once():
     assert heard == [1]
 
 
-def test_a_misspelt_event_of_a_component_is_a_warning_and_other_names_are_its_own():
-    with pytest.warns(UserWarning, match="did you mean on_epoch_end") as caught:
-        Events((), [Misspelt()])
+def test_a_misspelt_event_of_a_component_is_a_sentence_of_the_run_and_other_names_are_its_own():
+    said = []
 
-    assert len(caught) == 1
+    Events((), [Misspelt()], say=said.append)
+
+    assert len(said) == 1
+    assert "did you mean on_epoch_end" in said[0]
     own = type("Own", (), {"on_premises": lambda self: None, "on_click": lambda self, place: None})
-    Events((), [own(), nn.Linear(1, 1), torch.optim.SGD([torch.ones(1, requires_grad=True)])])
+    Events((), [own(), nn.Linear(1, 1), torch.optim.SGD([torch.ones(1, requires_grad=True)])], say=said.append)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_progress_tells_the_batch_within_the_epoch(accumulate):
+    class Watch(etude.Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_step_end(self, run, outcome):
+            self.seen.append((run.progress.batch, run.progress.batch_in_epoch))
+
+    watch = Watch()
+    fit(watch, accumulate=accumulate, max_duration="2 epochs")
+
+    whole = watch.seen[len(watch.seen) // 2 - 1][0]
+    assert watch.seen[-1][0] == 2 * whole
+    assert [within for _, within in watch.seen] == [batch % whole for batch, _ in watch.seen]
 
 
 def test_a_component_whose_method_only_has_the_name_of_an_event_is_not_called():
@@ -275,8 +295,11 @@ def test_a_component_whose_method_only_has_the_name_of_an_event_is_not_called():
         def on_save(self, run, path, mode):
             raise AssertionError
 
-    with pytest.warns(UserWarning, match="needs mode"):
-        Events((), [Disk()]).save(None)
+    said = []
+
+    Events((), [Disk()], say=said.append).save(None)
+
+    assert "needs mode" in said[0]
 
 
 def test_an_event_that_nobody_listens_to_costs_a_call_of_nothing():

@@ -11,6 +11,7 @@ import etude
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
+from etude.callbacks.early_stopping import EarlyStopping
 from etude.train.stopping import Stopping, known_mode
 
 QUIET = {"device": "cpu", "say": lambda _: None, "progress": False, "learning_rate": 0.0, "sanity_batches": 0}
@@ -33,7 +34,7 @@ class Scripted(etude.Task):
         # Beyond its script it improves for ever.
         value = self.script[self.passes] if self.passes < len(self.script) else -self.passes
         self.passes += 1
-        return torch.tensor(float(value))
+        return etude.Loss(torch.tensor(0.0), 0) if value is None else torch.tensor(float(value))
 
 
 def run(script, **options):
@@ -55,6 +56,9 @@ def run(script, **options):
         ([NAN, NAN, 1], 2, 2, None),
         ([NAN, 3, NAN, 2, NAN, NAN], 2, 6, 4),
         ([math.inf, math.inf, 1], 2, 2, 1),
+        ([5, None, None, None, 6, 6], 2, 6, 1),
+        ([None, None, 5, 6, None, 7], 2, 6, 3),
+        ([NAN, None, NAN, 1], 2, 3, None),
     ],
 )
 def test_the_run_stops_at_the_pth_validation_in_a_row_that_did_not_beat_the_best(script, patience, steps, best):
@@ -64,6 +68,77 @@ def test_the_run_stops_at_the_pth_validation_in_a_row_that_did_not_beat_the_best
     assert result.best_step == best
     if steps < 12:
         assert result.reason == f"early stopping: val/loss has not improved for {patience} validations"
+
+
+class Sometimes(Scripted):
+    """Logs a score where its script has one."""
+
+    def validation_step(self, batch):
+        value = self.script[self.passes] if self.passes < len(self.script) else 0
+        self.passes += 1
+        if value is not None:
+            self.log("score", value)
+        return torch.tensor(1.0)
+
+
+def test_a_metric_that_a_validation_does_not_give_is_no_bad_one_for_whoever_waits():
+    script = [1, None, None, None, 3, 2, None, 2, 9]
+    options = {"max_duration": "12 epochs", "batch_size": 8, "monitor": "val/score", "mode": "max", **QUIET}
+    callback = EarlyStopping("val/score", patience=2, mode="max")
+
+    result = etude.Trainer(patience=2, **options).fit(Sometimes(script), dataset(8), dataset(8))
+    told = etude.Trainer(callbacks=[callback], **options).fit(Sometimes(script), dataset(8), dataset(8))
+
+    assert (result.progress.step, result.best_step) == (8, 5)
+    assert told.progress.step == 8
+
+
+def test_torchs_plateau_is_told_of_no_validation_that_gave_nothing():
+    class Driven(Scripted):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), lr=1.0)
+            return optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+
+    script = [5, None, None, NAN, None, 6]
+    options = {**QUIET, "learning_rate": None, "max_duration": "7 epochs", "batch_size": 8, "log_every": "1 step"}
+
+    result = etude.Trainer(**options).fit(Driven(script), dataset(8), dataset(8))
+
+    assert [row["train/learning_rate"] for row in result.history if "train/loss" in row] == [1, 1, 1, 1, 0.5, 0.5, 0.25]
+
+
+def test_a_validation_in_which_nothing_counted_says_so_and_the_run_goes_on():
+    said = []
+    options = {**QUIET, "sanity_batches": 2, "say": said.append, "max_duration": "3 epochs", "batch_size": 8}
+
+    result = etude.Trainer(**options).fit(Scripted([None, None, 4, 3]), dataset(8), dataset(8))
+
+    told = [sentence for sentence in said if "No target counted in the validation data" in sentence]
+    assert len(told) == 2
+    assert (result.best_step, result.metrics["val/loss"]) == (3, 3.0)
+
+
+def test_a_validation_outside_of_a_run_says_so_too():
+    said = []
+
+    metrics = etude.Trainer(**QUIET | {"say": said.append}).validate(Scripted([None]), dataset(8))
+
+    assert metrics == {}
+    assert said == ["No target counted in the validation data, so there is no loss: is all of it padding?"]
+
+
+def test_a_metric_that_never_was_is_still_refused():
+    with pytest.raises(ConfigError, match="'val/wer', which this run does not log; it logs"):
+        run([1, 2], monitor="val/wer", mode="min")
+
+
+def test_a_metric_may_be_missing_after_a_resume_too(tmp_path):
+    options = {**QUIET, "batch_size": 8, "monitor": "val/score", "mode": "max", "patience": 3, "run_dir": tmp_path}
+
+    etude.Trainer(max_duration="1 epoch", **options).fit(Sometimes([1]), dataset(8), dataset(8))
+    result = etude.Trainer(max_duration="3 epochs", **options).fit(Sometimes([None, None]), dataset(8), dataset(8))
+
+    assert (result.progress.step, result.best_step) == (3, 1)
 
 
 def test_no_patience_no_early_stopping():

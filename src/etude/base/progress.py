@@ -26,6 +26,8 @@ class Progress(NamedTuple):
     """How much of the running epoch is consumed, in the units of `epoch_total`."""
     epoch_total: int = 0
     """What one epoch holds (batches, or samples where batches cannot be counted ahead); 0 where unknown."""
+    batch_in_epoch: int = 0
+    """Batches of the running epoch consumed."""
 
     @property
     def epochs(self) -> float:

@@ -42,16 +42,16 @@ class EarlyStopping(Callback):
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> Stop | None:
         """Take the validation in, and ask for a stop when patience is at its end."""
-        self._stopping.record(self._monitored({**run.metrics, **metrics}), run.progress, due=run.validation_due)
+        self._stopping.record(self._monitored(metrics, run), run.progress, due=run.validation_due)
         reason = self._stopping.reason()
         return None if reason is None else Stop(f"early stopping: {reason}")
 
-    def _monitored(self, known: Mapping[str, float]) -> float:
-        monitor = self._stopping.monitor
-        if monitor not in known:
-            there = ", ".join(sorted(name for name in known if "/" in name))
-            raise ConfigError(f"EarlyStopping.monitor is {monitor!r}, which this run does not log; it logs {there}.")
-        return known[monitor]
+    def _monitored(self, metrics: Mapping[str, float], run: RunView) -> float | None:
+        """The metric, of training as it was logged last; None where this validation did not give one that there is."""
+        monitor, known = self._stopping.monitor, {**run.metrics, **metrics}
+        if not self._stopping.known:
+            _refuse_unlogged(monitor, known)
+        return (metrics if monitor.startswith("val/") else known).get(monitor)
 
     def state_dict(self) -> StoppingState:
         """Every counter."""
@@ -60,6 +60,12 @@ class EarlyStopping(Callback):
     def load_state_dict(self, state: StoppingState) -> None:
         """Go on from `state_dict()`."""
         self._stopping.load_state_dict(state)
+
+
+def _refuse_unlogged(monitor: str, known: Mapping[str, float]) -> None:
+    if monitor not in known:
+        there = ", ".join(sorted(name for name in known if "/" in name))
+        raise ConfigError(f"EarlyStopping.monitor is {monitor!r}, which this run does not log; it logs {there}.")
 
 
 def _check(monitor: object, min_delta: object, mode: object) -> None:

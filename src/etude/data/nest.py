@@ -5,7 +5,8 @@ tuple, namedtuple, list, mapping or dataclass of nests. Anything else (numbers, 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import torch
@@ -55,6 +56,21 @@ def count_samples(batch: object) -> int | None:
     return len(batch) if hasattr(batch, "__len__") else None
 
 
+def tensors(batch: object) -> Iterator[Tensor]:
+    """Every tensor of a batch, in order; of a `PackedSequence` its data.
+
+    >>> [tuple(tensor.shape) for tensor in tensors({"text": torch.zeros(3, 5), "label": [torch.zeros(3), "none"]})]
+    [(3, 5), (3,)]
+    """
+    match batch:
+        case Tensor():
+            yield batch
+        case PackedSequence():
+            yield batch.data
+        case _:
+            yield from chain.from_iterable(map(tensors, _parts(batch) or ()))
+
+
 def _count_list(batch: list[object]) -> int | None:
     """Tell the list that torch's collation makes of a tuple from a list that holds one sample in each place.
 
@@ -85,7 +101,7 @@ def _parts(batch: object) -> Iterable[object] | None:
     match batch:
         case Mapping():
             return batch.values()
-        case tuple():
+        case tuple() | list():
             return batch
     if dataclasses.is_dataclass(batch) and not hasattr(batch, "__len__"):
         return (getattr(batch, field.name) for field in dataclasses.fields(batch))

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+def one_line(text: str) -> str:
+    """The text without line breaks: as it is compared, and as it stands in a file of a line a text."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
 class Score(Protocol):
     """What sacrebleu computes."""
 
@@ -31,7 +36,8 @@ class CorpusMetric(Protocol):
 class CorpusScore:
     """A corpus metric of sacrebleu over raw, detokenised text (Post 2018).
 
-    Texts are kept until `compute`, so the value is sacrebleu's own over all of them, in whatever order they came.
+    Texts are kept until `compute`, so the value is sacrebleu's own over all of them, in whatever order they came. Each
+    is kept as one line, so that files of a line a text give the same value.
     """
 
     name = "corpus"
@@ -48,8 +54,8 @@ class CorpusScore:
         """Take in translations and, for each, its reference."""
         if len(hypotheses) != len(references):
             raise ValueError(f"{len(hypotheses)} hypotheses cannot be compared with {len(references)} references.")
-        self._hypotheses.extend(hypotheses)
-        self._references.extend(references)
+        self._hypotheses.extend(map(one_line, hypotheses))
+        self._references.extend(map(one_line, references))
 
     def merge(self, other: Self) -> None:
         """Take in what `other` has seen."""

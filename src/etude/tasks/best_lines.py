@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from etude.base.errors import ConfigError
-from etude.tasks.task_type import Asked, Predictor, Questions
+from etude.metrics.text import one_line
+from etude.tasks.answers import Answering
+from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 
 BATCH_SIZE = 32
 """Lines computed together unless the shell says otherwise."""
+WINDOW = 1024
+"""Texts from Python that are read ahead unless `window` says otherwise."""
 
 
 class Candidate(Protocol):
@@ -21,6 +25,10 @@ class Candidate(Protocol):
     @property
     def score(self) -> float:
         """What the predictions of a text are ranked by; higher is better."""
+
+
+Asking = Answering[Sequence[Candidate]]
+Form = Callable[[int, str, Sequence[Candidate]], str]
 
 
 class BestLines(Predictor):
@@ -37,21 +45,26 @@ class BestLines(Predictor):
         count = asked.flags.get("n_best", 1)
         assert isinstance(count, int)
         self._widen(count)
+        size = asked.batch_size or BATCH_SIZE
+        answering = Asking(lambda lines, _: predict(lines, batch_size=size, window=len(lines)))
         shape = _form(count, asked)
-        number = 0
-        for window in questions.lines():
-            found = predict(window, batch_size=asked.batch_size or BATCH_SIZE, window=len(window))
-            for line, candidates in zip(window, found, strict=True):
-                number += 1
-                yield shape(number, line, candidates)
+        for number, line, found in answering.questions(questions, questions.lines()):
+            yield shape(number + 1, line, _listed(found))
 
-    def best(self, texts: Iterable[str]) -> Iterator[str]:
-        """The best prediction of each text, in order."""
-        return (found[0].text for found in self.candidates(texts))
+    def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
+        """The best prediction of each text, in order, and why one has none."""
+        for found in self.candidates(texts):
+            match found[0]:
+                case Missing() as none:
+                    yield none
+                case first:
+                    yield first.text
 
     def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Sequence[Candidate]]:
-        """For each text its predictions with their scores, best first."""
-        return self._known("does not predict from text; use its predict_step.")(texts, **options)
+        """For each text its predictions with their scores, best first; of one without any, why, as the only one."""
+        predict = self._known("does not predict from text; use its predict_step.")
+        answering = Asking(lambda lines, _: predict(lines, **options))
+        return map(_listed, answering.texts(texts, options.get("window", WINDOW)))
 
     def _known(self, otherwise: str) -> Callable[..., Iterator[Sequence[Candidate]]]:
         if not callable(self._predict):
@@ -69,10 +82,18 @@ def check_best(given: Mapping[str, object]) -> None:
         raise ConfigError(f"--n-best must be at most --beam-size, which is {width}, but is {count}.")
 
 
-def _form(count: int, asked: Asked) -> Callable[[int, str, Sequence[Candidate]], str]:
+def _listed(found: Sequence[Candidate] | Missing) -> Sequence[Candidate]:
+    """What was found for a text; where that is nothing, why, as the only one."""
+    match found:
+        case Missing():
+            return [found]
+    return found
+
+
+def _form(count: int, asked: Asked) -> Form:
     """How a prediction is written: an object, the best text, or several texts with their number and score."""
     if asked.json:
-        return lambda _, line, found: f"{_object(line, found[:count])}\n"
+        return lambda _, line, found: f"{json.dumps(_object(line, found, count), ensure_ascii=False)}\n"
     safe = asked.safe
     if count == 1:
         return lambda _, __, found: f"{safe(one_line(found[0].text))}\n"
@@ -81,18 +102,13 @@ def _form(count: int, asked: Asked) -> Callable[[int, str, Sequence[Candidate]],
     )
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks, which would shift the lines behind it."""
-    return text.replace("\r", " ").replace("\n", " ")
-
-
-def _object(source: str, found: Sequence[Candidate]) -> str:
-    return json.dumps(
-        {
-            "source": source,
-            "prediction": found[0].text,
-            "score": found[0].score,
-            "predictions": [{"text": one.text, "score": one.score} for one in found],
-        },
-        ensure_ascii=False,
-    )
+def _object(source: str, found: Sequence[Candidate], count: int) -> Mapping[str, object]:
+    match found:
+        case [Missing(error=why)]:
+            return {"source": source, "prediction": None, "error": why}
+    return {
+        "source": source,
+        "prediction": found[0].text,
+        "score": found[0].score,
+        "predictions": [{"text": one.text, "score": one.score} for one in found[:count]],
+    }

@@ -15,7 +15,7 @@ from etude.base.errors import ConfigError, DataError, EtudeError, StorageError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
 from etude.model.initialisers import initialise
-from etude.model.loss import Loss
+from etude.model.loss import Loss, Mean
 from etude.model.losses import (
     CROSS_ENTROPY,
     Z_LOSS,
@@ -26,12 +26,11 @@ from etude.model.losses import (
     MeanSquaredError,
     MeanSquaredErrorConfig,
 )
+from etude.model.losses.torchs import Called, LossFunction
 from etude.tasks.config import Config
 from etude.train.task import Task, Tells
 
 Terms = Loss | Mapping[str, Loss]
-LossFunction = Callable[[Tensor, Tensor], Terms | Tensor]
-"""Of logits [..., V] and targets [...]."""
 
 
 def imported(entry: Imported, offered: Mapping[str, object], where: str) -> Any:
@@ -80,7 +79,7 @@ def made_model(config: Config, make: Callable[[], object], sizes: str) -> nn.Mod
             raise ConfigError(f"{sizes} cannot be made: {said}.") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model.type must make a torch.nn.Module, but makes {type(model).__name__}.")
-    return model
+    return model if model.training else model.train()  # one that was evaluated as a whole is trained as a whole
 
 
 def initialised(config: Config, model: nn.Module, *, scheme: bool = False) -> nn.Module:
@@ -119,9 +118,10 @@ def build_loss(config: Config, ignored: int) -> LossFunction:
 
 def _own_loss(entry: ImportedLoss, ignored: int) -> LossFunction:
     made = resolve_import(entry.type, "loss.type")
+    offered = {"ignore_index": ignored}
     if inspect.isfunction(made) and not _is_factory(made, entry.arguments):
-        return functools.partial(made, **entry.arguments)
-    loss: LossFunction = imported(entry, {"ignore_index": ignored}, "loss")
+        return functools.partial(made, **{**_asked_for(made, offered), **entry.arguments})
+    loss: LossFunction = imported(entry, offered, "loss")
     if not callable(loss):
         raise ConfigError(f"loss.type must make a function of logits and targets, but makes {type(loss).__name__}.")
     return loss
@@ -137,17 +137,6 @@ def _is_factory(function: Callable[..., object], arguments: Mapping[str, object]
     return all(name in arguments or name == "ignore_index" for name in needed)
 
 
-def plain_loss(loss: LossFunction, ignored: int) -> LossFunction:
-    """What evaluation reports: the cross entropy without smoothing, in as many terms; a loss of the user's as it is."""
-    match loss:
-        case CrossEntropyWithZ():
-            return CrossEntropyWithZ(z_loss=0.0, ignore_index=ignored)
-        case CrossEntropy():
-            return CrossEntropy(ignore_index=ignored)
-        case own:
-            return own
-
-
 def is_own_loss(config: Config) -> bool:
     """Whether the loss is Etude's cross entropy, which counts every target."""
     return isinstance(config.loss, LossConfig)
@@ -161,15 +150,19 @@ def term_counts(loss: LossFunction, targets: int) -> Mapping[str, int] | None:
 def loss_of(loss: LossFunction, logits: Tensor, targets: Tensor, count: int) -> Terms:
     """The terms of any loss: logits [B, T, V], targets [B, T], of which `count` are counted.
 
-    Torch's own losses want classes in the second place, so they are given logits [N, V] in float32 and targets [N].
+    Torch's own losses want classes in the second place, so they are given logits [N, V] in float32 and targets [N];
+    they count what they divide by.
     """
     match loss:
         case CrossEntropy() | CrossEntropyWithZ():
             return loss(logits, targets, count=count)
-        case nn.modules.loss._Loss():  # noqa: SLF001 - the only base that torch's losses share
-            logits, targets = logits.flatten(0, 1).float(), targets.flatten()
-    value = loss(logits, targets)
-    return Loss.mean(value, count) if isinstance(value, Tensor) else value
+    match Called(loss).on_last(logits, targets):
+        case Tensor() as mean:
+            return Loss.mean(mean, count)
+        case Mean() as mean:
+            return mean.as_loss()
+        case value:
+            return value
 
 
 def first_term(loss: Terms) -> Loss:

@@ -3,11 +3,13 @@
 A task is a folder with one `TaskType`, and a line of `table.py`; or it is the user's own, and named by its import path.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from etude.base.errors import DataError
 from etude.base.says import Say
 from etude.base.schedules.values import ScheduledValue
 from etude.tasks.flags import Flag
@@ -118,10 +120,30 @@ class Questions(Protocol):
     """The input of a prediction."""
 
     def lines(self) -> Iterator[list[str]]:
-        """Its lines, in windows of what is there."""
+        """Its lines, in windows of what is there; of one that cannot be read, an empty text (see `flaw`)."""
 
     def whole(self) -> str:
         """All of it as one text."""
+
+    def flaw(self, number: int) -> str | None:
+        """Why the line of this number, from 0 on, cannot be read; None where it was."""
+        del number
+        return None
+
+    def unanswered(self, number: int, why: str) -> None:
+        """Be told that the text of this number, from 0 on, has no answer, and go on. Unless overridden: DataError."""
+        raise DataError(f"Text {number + 1} has no answer: {why}")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What stands in the place of a prediction that there is none of: no text, as unlikely as can be."""
+
+    error: str
+    """Why there is none."""
+    text: str = ""
+    score: float = -math.inf
+    log_probability: float = -math.inf
 
 
 class Predictor(Protocol):
@@ -130,8 +152,8 @@ class Predictor(Protocol):
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """What is written, line ends and all, in order, each part as soon as it is there."""
 
-    def best(self, texts: Iterable[str]) -> Iterator[str]:
-        """The best prediction of each text, in order."""
+    def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
+        """The best prediction of each text, in order, and why one has none."""
 
     def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Any]:
         """For each text its predictions with their scores, best first."""

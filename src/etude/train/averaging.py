@@ -1,10 +1,14 @@
-"""An exponential moving average of the weights."""
+"""The weights that are evaluated, where others are trained: a moving average, or an optimizer's own."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from etude.base.errors import ConfigError
+from etude.train.optim.slot import Slot
 
 
 class NoAverage:
@@ -37,9 +41,43 @@ class NoAverage:
     def load(self, weights: Mapping[str, Tensor] | None) -> None:
         """Do nothing."""
 
-    def take_over(self, former: "Average | NoAverage") -> None:
+    def take_over(self, former: "NoAverage | Average") -> None:
         """Go on counting."""
         self.updates = former.updates
+
+
+class OptimizersOwn(NoAverage):
+    """The weights that optimizers with modes hold in `eval` mode, as schedule-free ones do.
+
+    An evaluation, and a checkpoint's second set of weights, are of these; training goes on from the weights it had, to
+    the bit. Memory: the weights twice more while they are evaluated.
+    """
+
+    def __init__(self, module: nn.Module, slots: Sequence[Slot]) -> None:
+        super().__init__()
+        self._module = module
+        self._slots = slots
+        self._trained = [parameter.detach() for slot in slots for parameter in slot.parameters]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the module hold the evaluated weights inside the block."""
+        kept = list(map(torch.clone, self._trained))
+        self._each(Slot.evaluate)
+        try:
+            yield
+        finally:
+            self._each(Slot.train)
+            torch._foreach_copy_(self._trained, kept)
+
+    def _each(self, act: Callable[[Slot], None]) -> None:
+        for slot in self._slots:
+            act(slot)
+
+    def weights(self) -> dict[str, Tensor] | None:
+        """The evaluated state dict, a weight of two names once."""
+        with self.applied():
+            return copy.deepcopy(self._module.state_dict())
 
 
 class Average:
@@ -115,9 +153,25 @@ class Average:
         for name, value in (weights or self._module.state_dict()).items():
             self._averaged[name].copy_(value)
 
-    def take_over(self, former: "Average | NoAverage") -> None:
+    def take_over(self, former: "NoAverage | Average") -> None:
         """Go on with the average of weights that both have, by name and shape; the others begin at present ones."""
         for name, value in (former.weights() or {}).items():
             if name in self._averaged and self._averaged[name].shape == value.shape:
                 self._averaged[name].copy_(value)
         self.updates = former.updates
+
+
+def evaluated_weights(module: nn.Module, decay: float | None, slots: Sequence[Slot]) -> NoAverage | Average:
+    """What a run with these optimizers evaluates, with `train.ema_decay` or None.
+
+    Raises ConfigError where both have weights of their own for that.
+    """
+    own = [slot for slot in slots if slot.has_modes]
+    if not own:
+        return NoAverage() if decay is None else Average(module, decay)
+    if decay is None:
+        return OptimizersOwn(module, own)
+    raise ConfigError(
+        f"train.ema_decay must be off with {type(own[0].optimizer).__name__}, which has an average of its own to be "
+        f"evaluated."
+    )

@@ -1,11 +1,12 @@
 """One pass over a split: every sample once, metrics weighted by their counts."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 from etude.base.errors import DataError
 from etude.base.randomness import seed_of
@@ -19,6 +20,10 @@ NAMES = {"val": "validation"}
 """What a message calls a split."""
 
 
+_NAMED = 5
+"""How many names a sentence lists."""
+
+
 def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     task: Task,
     deliveries: Iterable[Delivery],
@@ -30,12 +35,14 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     weigh: Callable[[object], int | None] | None = None,
     before: Callable[[object], None] = lambda _: None,
     after: Callable[[object, object], None] = lambda *_: None,
+    nothing: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
 
     The task is put into `eval` mode and back; every generator of random numbers is left as it was found. `weigh`
     counts the samples of a batch whose loss is a mean (the task's own `batch_size`, unless given). `before` is told of
-    each batch, `after` of the batch and what the step gave as `outputs`. Raises DataError where there is no batch.
+    each batch, `after` of the batch and what the step gave as `outputs`, `nothing` of a pass in which no target
+    counted, which has no loss. Raises DataError where there is no batch.
     """
     weigh = weigh or task.batch_size
     sums, scalars = _Sums(), ScalarLog()
@@ -52,6 +59,8 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
         task._scalars = None  # noqa: SLF001
     if not sums.found:
         raise DataError(f"The {NAMES.get(prefix, prefix)} data holds no batch.")
+    if not sums.counted:
+        nothing()
     # What the step returned counts beside a scalar logged under the same name.
     result = scalars.read() | sums.read() | computed(metrics)
     return {prefixed(prefix, name): value for name, value in result.items()}
@@ -64,6 +73,11 @@ def _begun(metric: Metric, device: torch.device) -> Metric:
     return adapted
 
 
+def nothing_counted(split: str) -> str:
+    """What is said of a pass over `split` in which no target counted."""
+    return f"No target counted in the {NAMES.get(split, split)} data, so there is no loss: is all of it padding?"
+
+
 class _Sums:
     """The terms of a loss over a pass."""
 
@@ -72,6 +86,11 @@ class _Sums:
         """Whether there was a batch."""
         self._sums = ScalarLog()
         self._weights: dict[str, float] = {}
+
+    @property
+    def counted(self) -> bool:
+        """Whether any term has targets."""
+        return bool(self._sums.read())
 
     def add(self, terms: Iterable[Term]) -> None:
         """Take in one batch's."""
@@ -91,7 +110,7 @@ class _Sums:
 
 
 @contextmanager
-def evaluating(task: Task) -> Iterator[None]:
+def evaluating(task: nn.Module) -> Iterator[None]:
     """Put every module into `eval` mode inside the block, and back into its own."""
     modes = [(module, module.training) for module in task.modules()]
     task.eval()
@@ -100,6 +119,30 @@ def evaluating(task: Task) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def train(task: nn.Module, say: Callable[[str], None]) -> None:
+    """Put a task into `train` mode; its parts that are in `eval` mode while itself is not stay so, and it is said."""
+    kept = _evaluated_parts(task) if task.training else {}
+    task.train()
+    for module in kept.values():
+        module.training = False
+    if kept:
+        say(_kept(kept))
+
+
+def _evaluated_parts(task: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in task.named_modules() if not module.training}
+
+
+def _kept(names: Collection[str]) -> str:
+    """What is said of parts in `eval` mode; of those inside others the outermost are named."""
+    outer = [name for name in names if name.rpartition(".")[0] not in names]
+    named = [*outer[:_NAMED], "..."] if len(outer) > _NAMED else outer
+    return (
+        f"Parts of the task that are in eval mode stay so, without dropout and with the statistics that they have: "
+        f"{', '.join(named)}. Call train() on what is not to."
+    )
 
 
 def _devices_in_use() -> Sequence[int]:

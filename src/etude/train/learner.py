@@ -15,7 +15,7 @@ from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery
 from etude.train.averaging import Average, NoAverage
-from etude.train.evaluate import evaluate
+from etude.train.evaluate import evaluate, train
 from etude.train.memory.state import Part
 from etude.train.optim.slot import Slot, SlotState
 from etude.train.rows import step_row
@@ -92,6 +92,19 @@ class Learner:
         self.slots = slots
         self.update, self.average = assemble(slots)
 
+    # -- modes ----------------------------------------------------------------------------------------------------
+
+    def begin(self, say: Callable[[str], None]) -> None:
+        """Train from here on: task and optimizers in `train` mode, but for parts that are in `eval` mode alone."""
+        train(self.task, say)
+        for slot in self.slots:
+            slot.train()
+
+    def end(self) -> None:
+        """Leave the weights that are evaluated, where an optimizer holds others for that."""
+        for slot in self.slots:
+            slot.evaluate()
+
     # -- a step --------------------------------------------------------------------------------------------------
 
     def begin_epoch(self, progress: Progress) -> None:
@@ -135,8 +148,13 @@ class Learner:
 
     # -- a validation --------------------------------------------------------------------------------------------
 
-    def evaluate(self, deliveries: Iterator[Delivery], events: Events, progress: Progress) -> dict[str, float]:
-        """The metrics of a validation pass with the averaged weights, where an average is kept."""
+    def evaluate(
+        self, deliveries: Iterator[Delivery], events: Events, progress: Progress, nothing: Callable[[], None]
+    ) -> dict[str, float]:
+        """The metrics of a validation pass with the averaged weights, where an average is kept.
+
+        `nothing` is called where no target counted.
+        """
         task = self.task
         task.progress = progress
         steps, carry = self._in_time
@@ -152,6 +170,7 @@ class Learner:
                 weigh=self.update.weigh,
                 before=events.validation_batch_start,
                 after=events.validation_batch_end,
+                nothing=nothing,
             )
 
     def driven(self) -> dict[str, Driven]:
@@ -164,8 +183,8 @@ class Learner:
         for schedule in self.driven().values():
             schedule.check(metrics)
 
-    def follow_validation(self, monitored: float, metrics: Mapping[str, float], progress: Progress) -> None:
-        """Let the schedules take in what a validation measured; `monitored` is what the run is judged by."""
+    def follow_validation(self, monitored: float | None, metrics: Mapping[str, float], progress: Progress) -> None:
+        """Let the schedules take in what a validation measured; `monitored` is what the run is judged by, if there."""
         for slot in self.slots:
             slot.follow_validation(monitored)
         for schedule in self.driven().values():

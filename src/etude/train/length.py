@@ -123,11 +123,11 @@ def _walked(
             seen = begun.samples + round(samples * done / total)
             now = Progress(
                 now.step + steps, begun.batch + done, number, seen, round(seen * tokens), epoch_done=done,
-                epoch_total=total,
+                epoch_total=total, batch_in_epoch=done,
             )  # fmt: skip
             if _is_over(until, now):
                 return now
-        now = now._replace(epoch=number + 1, epoch_done=0)
+        now = now._replace(epoch=number + 1, epoch_done=0, batch_in_epoch=0)
         if _is_over(until, now):
             return now
     return now

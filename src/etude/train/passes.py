@@ -11,7 +11,7 @@ import torch
 from etude.data.feeds.feed import Feed
 from etude.data.nest import move
 from etude.train.config import TrainConfig
-from etude.train.evaluate import evaluate, evaluating, undisturbed
+from etude.train.evaluate import evaluate, evaluating, nothing_counted, undisturbed
 from etude.train.step.pieces import evaluated
 from etude.train.task import Task
 from etude.train.watch.callback import Events, ending_by
@@ -48,6 +48,7 @@ class Passes:
     """How batches are taken along time: `tbptt_steps` and `carry_hiddens`."""
     device: torch.device
     seed: int
+    say: Callable[[str], None] = print
 
     def validate(self, feed: Feed, seen: Seen = _unseen) -> dict[str, float]:
         """The metrics of the validation step, as `val/...`; `seen` takes every batch with its outputs."""
@@ -102,6 +103,7 @@ class Passes:
                     seed=self.seed,
                     before=moments.batch_start,
                     after=after,
+                    nothing=lambda: self.say(nothing_counted(prefix)),
                 )
             moments.end(MappingProxyType(metrics))
         return metrics

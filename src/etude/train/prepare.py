@@ -15,7 +15,7 @@ from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind_whole
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.feed import Feed
-from etude.train.averaging import Average, NoAverage
+from etude.train.averaging import evaluated_weights
 from etude.train.compiling import compile_task
 from etude.train.components import components
 from etude.train.device import choose_device
@@ -98,12 +98,12 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     def view() -> RunView:  # taken when something happens, and nothing does before the run is there
         return run.view()
 
-    events = Events(job.callbacks, _listeners(job, slots, values, seen), view, seed=job.seed)
+    events = Events(job.callbacks, _listeners(job, slots, values, seen), view, seed=job.seed, say=job.say)
     learner = _learner(job, slots, values, noise, device, events, length, world)
     folder = job.folder if world.is_first else None
     record = Record(folder, job.loggers if world.is_first else (), job.say)
     validation = Validation(
-        learner, job.val, stopping=stopping, record=record, events=events, tried=job.config.sanity_batches
+        learner, job.val, stopping=stopping, record=record, events=events, tried=job.config.sanity_batches, say=job.say
     )
     epoch_loss = EpochLoss()
     own: dict[str, Part] = {"stopping": stopping, "generators": Generators(), "stop": events, "epoch loss": epoch_loss}
@@ -258,7 +258,7 @@ def _learner(
     return Learner(
         task,
         slots,
-        lambda slots: Made(update(slots), _average(task, config.ema_decay)),
+        lambda slots: Made(update(slots), evaluated_weights(task, config.ema_decay, slots)),
         values=values,
         group_size=bind_whole(config.accumulate, length.horizon, key="train.accumulate"),
         precision=precision,
@@ -269,10 +269,6 @@ def _learner(
         structure=job.structure,
         world=world,
     )
-
-
-def _average(task: Task, decay: float | None) -> Average | NoAverage:
-    return NoAverage() if decay is None else Average(task, decay)
 
 
 def _keeper(job: Job, world: World) -> Keeper:

@@ -22,6 +22,7 @@ from etude.train.saving import Saves
 from etude.train.step.outcome import Outcome
 from etude.train.validating import Validation
 from etude.train.watch.callback import Events, RunView
+from etude.train.watch.heap import Tidy, of_this_process
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
 from etude.train.world import World
@@ -53,6 +54,7 @@ class Run:
     """What had ended the run when it was loaded, where nothing was left to do."""
 
     def __post_init__(self) -> None:
+        self._tidy = Tidy(of_this_process())
         self._outcome = Outcome()
         self._last: Delivery | None = None
         self._begun = perf_counter()
@@ -64,7 +66,7 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
-        self.learner.task.train()
+        self.learner.begin(self.say)
         end = self.finished or self.ending()
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
@@ -108,6 +110,7 @@ class Run:
         """Wait for the last save; tell everybody."""
         self.events.stop(end.says)
         self.saves.keeper.wait()
+        self.learner.end()
         self.events.fit_end(end.says)
         return end
 
@@ -162,6 +165,7 @@ class Run:
         state.progress = now = self._after(before, group, outcome)
         self.learner.follow(before, now)
         self.events.step_end(outcome)
+        self._tidy(now.step)
         if last.last:
             self.events.loader_exhausted()
             self.events.epoch_end()
@@ -169,16 +173,17 @@ class Run:
 
     def _after(self, before: Progress, group: Group, outcome: Outcome) -> Progress:
         """The progress after the step of `group`."""
-        last = group[-1]
+        last, ended = group[-1], sum([delivery.ends for delivery in group])
         return Progress(
             step=before.step + 1,
-            batch=before.batch + sum([delivery.ends for delivery in group]),
+            batch=before.batch + ended,
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
             tokens=before.tokens + self.learner.count(outcome),
             seconds=self._seconds + perf_counter() - self._begun,
             epoch_done=0 if last.last else last.done,
             epoch_total=self.feed.epoch_total,
+            batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
 
     def _skipped(self, *, in_a_row: bool) -> None:

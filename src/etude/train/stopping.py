@@ -1,7 +1,7 @@
 """Which validation was the best, and when a run has waited long enough for a better one."""
 
 import math
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
@@ -29,13 +29,14 @@ class StoppingState(TypedDict):
     since: list[float]
     judged: list[float]
     ranking: list[list[float]]
+    known: NotRequired[bool]
 
 
 class Stopping:
     """The best validation so far, and the patience of early stopping.
 
     `best` is any strict improvement; the reference of patience moves only by more than `min_delta`. NaN is a bad
-    validation. All of it is part of State.
+    validation; one that did not give the metric is none. All of it is part of State.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Stopping:
         self._sign = 1.0 if self.mode == "min" else -1.0
         self._patience = patience
         self._min_delta = min_delta
+        self.known = False
+        """Whether the metric has been there: from then on it may be missing."""
         self.best: float | None = None
         self.best_step: int | None = None
         self.ranking: dict[int, float] = {}
@@ -69,11 +72,15 @@ class Stopping:
         if self.unknown is not None:
             raise self.unknown
 
-    def record(self, value: float, progress: Progress, *, due: bool = True) -> bool:
+    def record(self, value: float | None, progress: Progress, *, due: bool = True) -> bool:
         """Take in a validation; whether it is the best so far.
 
-        One that was not `due` (the end of a run off the beat) may be the best, but moves no patience.
+        One that was not `due` (the end of a run off the beat) may be the best, but moves no patience; one without the
+        metric (None) moves nothing.
         """
+        if value is None:
+            return False
+        self.known = True
         merit = self._sign * value
         improved = not math.isnan(merit) and self._is_best(merit)
         if improved:
@@ -129,6 +136,7 @@ class Stopping:
             "since": list(self._since),
             "judged": list(self._judged),
             "ranking": [[step, merit] for step, merit in self.ranking.items()],
+            "known": self.known,
         }
 
     def load_state_dict(self, state: StoppingState) -> None:
@@ -138,3 +146,4 @@ class Stopping:
         self._since = Progress(*state["since"])  # type: ignore[arg-type]  # whole numbers stay whole
         self._judged = Progress(*state["judged"])  # type: ignore[arg-type]
         self.ranking = {int(step): merit for step, merit in state["ranking"]}
+        self.known = state.get("known", True)

@@ -13,7 +13,7 @@ from etude.base.errors import ConfigError
 from etude.base.progress import Progress
 from etude.base.schedules.values import ScheduledValue
 from etude.data.nest import count_samples
-from etude.model.loss import Loss
+from etude.model.loss import Loss, Mean
 from etude.train.device import choose_device
 from etude.train.memory.portable import load_task, record_arguments
 from etude.train.splitting import split_in_time
@@ -24,7 +24,7 @@ from etude.train.watch.metrics import Metric, ScalarLog
 class StepOutput:
     """What a step returns when a loss alone does not say it all."""
 
-    loss: "Tensor | Loss | Mapping[str, Loss]"
+    loss: "Tensor | Loss | Mean | Mapping[str, Loss]"
     hiddens: Any = None
     """Any nest of tensors, handed (detached) to the next piece of truncated back-propagation."""
     outputs: Any = None

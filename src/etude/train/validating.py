@@ -1,7 +1,6 @@
 """Validations of a run: the pass, its row, and what it says about the best weights."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from time import perf_counter
 from types import MappingProxyType
@@ -9,7 +8,8 @@ from typing import final
 
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
-from etude.data.feeds.feed import Feed
+from etude.data.feeds.feed import Delivery, Feed
+from etude.train.evaluate import nothing_counted
 from etude.train.learner import Learner
 from etude.train.memory.state import State
 from etude.train.rows import head
@@ -31,6 +31,7 @@ class Validation:
         record: Record,
         events: Events,
         tried: int,
+        say: Callable[[str], None],
     ) -> None:
         self.feed = feed
         self.stopping = stopping
@@ -43,14 +44,26 @@ class Validation:
         self._learner = learner
         self._record = record
         self._events = events
+        self._say = say
+        self._counted = True
+        """Whether any target counted in the last one."""
 
     def try_out(self, progress: Progress) -> None:
         """Validate on a few batches before the first step; what they give is thrown away."""
         if self.feed is None or self.tried == 0:
             return
-        metrics = self._learner.evaluate(islice(self.feed.epoch(0), self.tried), Events(()), progress)
+        metrics = self._evaluate(islice(self.feed.epoch(0), self.tried), Events(()), progress)
         self._check_monitor(metrics)
-        self._learner.check(metrics)
+        if self._counted:
+            self._learner.check(metrics)
+
+    def _evaluate(self, deliveries: Iterator[Delivery], events: Events, progress: Progress) -> dict[str, float]:
+        self._counted = True
+        return self._learner.evaluate(deliveries, events, progress, self._nothing_counted)
+
+    def _nothing_counted(self) -> None:
+        self._counted = False
+        self._say(f"{nothing_counted('val')} No schedule, patience or best weights follow this validation.")
 
     def run(self, state: State, *, due: bool) -> bool:
         """Validate, log, and let all that follows validations take it in; whether it was the best so far."""
@@ -59,7 +72,7 @@ class Validation:
         begun = perf_counter()
         self.is_due = due
         self._events.validation_start()
-        self.metrics = metrics = self._learner.evaluate(self.feed.epoch(0), self._events, state.progress)
+        self.metrics = metrics = self._evaluate(self.feed.epoch(0), self._events, state.progress)
         if state.position is None and "val/loss" in metrics:
             metrics["val/epoch_loss"] = metrics["val/loss"]
         self._record.write(head(state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun})
@@ -70,12 +83,12 @@ class Validation:
         self._events.validation_end(MappingProxyType(metrics))
         return improved
 
-    def _judge(self, state: State, *, due: bool) -> tuple[bool, float]:
-        """Whether the validation was the best so far, and what it is judged by."""
+    def _judge(self, state: State, *, due: bool) -> tuple[bool, float | None]:
+        """Whether the validation was the best so far, and what it is judged by; None where it did not give that."""
         monitor = self.stopping.monitor
         if monitor.endswith("/epoch_loss") and state.position is not None:
-            return False, math.nan  # an epoch's loss judges at epochs' ends alone
-        value = self.metrics.get(monitor, self._record.last.get(monitor, math.nan))
+            return False, None  # an epoch's loss judges at epochs' ends alone
+        value = (self.metrics if monitor.startswith("val/") else self._record.last).get(monitor)
         return self.stopping.record(value, state.progress, due=due), value
 
     def _check_monitor(self, metrics: Mapping[str, float]) -> None:
@@ -83,7 +96,7 @@ class Validation:
         monitor, known = self.stopping.monitor, self._known(metrics)
         if monitor in known:
             self.stopping.check_mode()
-        elif not self._may_come(monitor):
+        elif not (self.stopping.known or self._may_come(monitor)):
             raise ConfigError(
                 f"train.monitor is {monitor!r}, which this run does not log; it logs {', '.join(sorted(known))}."
             )
@@ -94,5 +107,7 @@ class Validation:
         return known | {"val/epoch_loss"} if "val/loss" in metrics else known
 
     def _may_come(self, monitor: str) -> bool:
-        """Whether it may be a metric of training that no step has given yet."""
+        """Whether no step has given a metric of training yet, or no target has counted for one of validation."""
+        if not self._counted:
+            return True
         return monitor.startswith("train/") and ("train/loss" not in self._record.last or monitor == "train/epoch_loss")

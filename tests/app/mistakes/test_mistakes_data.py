@@ -90,10 +90,10 @@ NAMES = [
     ),
     Mistake(
         "an unknown kind",
-        ("train.csv must be a table", ".tsv"),
+        ("train.doc must be a table", ".tsv"),
         code=3,
-        edit={"data": 'train = "train.csv"'},
-        files={"train.csv": PAIRS},
+        edit={"data": 'train = "train.doc"'},
+        files={"train.doc": PAIRS},
     ),
     Mistake("no kind", ("train must be a table",), code=3, edit={"data": 'train = "train"'}, files={"train": PAIRS}),
     Mistake(

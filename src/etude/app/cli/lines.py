@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from etude.base.errors import DataError
+from etude.data.files.lines import Flaw, text_of
 
 AHEAD = 4096
 """Lines read ahead at most."""
@@ -16,7 +17,7 @@ SMALLEST, LARGEST = 16, 1024
 LINE_BYTES = 1 << 24
 """A longer line is not read: nothing that is translated at once is 16 MiB of text."""
 
-_Item = str | BaseException | None
+_Item = str | Flaw | BaseException | None
 
 
 class Lines:
@@ -28,10 +29,11 @@ class Lines:
         # A daemon: when the reader of our output has gone, a terminal that never ends its input must not keep us.
         threading.Thread(target=self._read, name="reader of lines", daemon=True).start()
 
-    def windows(self) -> Iterator[list[str]]:
+    def windows(self) -> Iterator[list[str | Flaw]]:
         """Give the lines, without their ends, in windows: whatever is there, never empty, waiting for the first alone.
 
-        Raises DataError for a line that is no UTF-8, after every line before it was given.
+        In the place of a line that is no text stands why. Raises DataError where the input cannot be read further,
+        after every line before was given.
         """
         size = SMALLEST
         while True:
@@ -44,25 +46,27 @@ class Lines:
                 return
             size = min(LARGEST, size * 2) if len(window) == size else SMALLEST
 
-    def _window(self, size: int) -> tuple[list[str], BaseException | bool]:
+    def _window(self, size: int) -> tuple[list[str | Flaw], BaseException | bool]:
         """Up to `size` lines, and what ended them: an error, the end of input (True), or nothing (False)."""
-        window: list[str] = []
+        window: list[str | Flaw] = []
         while len(window) < size:
             try:
                 item = self._queue.get(block=not window)
             except queue.Empty:
                 break
-            if not isinstance(item, str):
-                return window, item or True
-            window.append(item)
+            match item:
+                case None:
+                    return window, True
+                case BaseException():
+                    return window, item
+                case line:
+                    window.append(line)
         return window, False
 
     def _read(self) -> None:
         try:
-            for number, line in enumerate(iter(lambda: self._stream.readline(LINE_BYTES + 1), b""), 1):
-                self._queue.put(self._decoded(line, number))
-        except DataError as error:
-            self._queue.put(error)
+            for number, line in enumerate(iter(self._line, b"")):
+                self._queue.put(_decoded(line, first=number == 0))
         except OSError as error:
             self._queue.put(DataError(f"{self._name} cannot be read: {error.strerror}."))
         except ValueError as error:  # closed under us
@@ -70,19 +74,15 @@ class Lines:
         else:
             self._queue.put(None)
 
-    def _decoded(self, line: bytes, number: int) -> str:
-        if len(line) > LINE_BYTES:
-            raise DataError(f"{self._name}, line {number} is longer than {LINE_BYTES >> 20} MiB.")
-        line = line.removesuffix(b"\n").removesuffix(b"\r")
-        text = _utf8(line, f"{self._name}, line {number}")
-        return text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}") if number == 1 else text
+    def _line(self) -> bytes:
+        """The next line, its end included; of one that is too long only so much that this shows."""
+        line = part = self._stream.readline(LINE_BYTES + 1)
+        while len(part) > LINE_BYTES and not part.endswith(b"\n"):
+            part = self._stream.readline(LINE_BYTES + 1)
+        return line
 
 
-def _utf8(line: bytes, place: str) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = line[error.start]
-        raise DataError(
-            f"{place} must be UTF-8, but holds the byte 0x{byte:02x} at position {error.start + 1}."
-        ) from None
+def _decoded(line: bytes, *, first: bool) -> str | Flaw:
+    if len(line) > LINE_BYTES:
+        return Flaw(f"the line is longer than {LINE_BYTES >> 20} MiB")
+    return text_of(line.removesuffix(b"\n"), first=first)

@@ -11,15 +11,18 @@ from typing import BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run
-from etude.app.cli.streams import is_terminal, printable, writing_stdout
+from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.named_files import check_named, named_file
+from etude.data.files.lines import UTF16, Flaw, is_utf16
 from etude.tasks.best_lines import check_best
 from etude.tasks.flags import Flag, given_of
 from etude.tasks.table import predict_flags
 from etude.tasks.task_type import Asked, Questions
 
+TOLD = 100
+"""Lines without an answer that are named; the others are counted."""
 LARGEST = 1 << 28
 """Bytes of an input that is one text."""
 
@@ -39,9 +42,10 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):
         _, predictor = opened.predictor(arguments.checkpoint, device=arguments.device)
+        questions = _questions(stream, name, given)
         with _output(arguments.output) as out:
-            write_out(predictor.answers(Input(stream, name), asked_by(arguments, given, out)), out)
-    return 0
+            write_out(predictor.answers(questions, asked_by(arguments, given, out)), out)
+    return questions.code()
 
 
 def write_out(answers: Iterable[str], out: TextIO) -> None:
@@ -82,24 +86,68 @@ def _shared(arguments: Namespace) -> dict[str, object]:
 
 
 class Input(Questions):
-    """A binary stream of text in UTF-8, and what messages call it."""
+    """A binary stream of text in UTF-8, and what messages call it; what of it has no answer is said at once."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream, self._name = stream, name
+    def __init__(self, stream: BinaryIO, name: str, *, unit: str = "line") -> None:
+        self._stream, self._name, self._unit = stream, name, unit
+        self._flaws: dict[int, str] = {}
+        self._unanswered = 0
 
     def lines(self) -> Iterator[list[str]]:
-        """Its lines, in windows of what is there."""
-        return Lines(self._stream, self._name).windows()
+        """Its lines, in windows of what is there; an empty one in the place of one that is no text."""
+        number = 0
+        for window in Lines(self._stream, self._name).windows():
+            self._flaws = {}
+            yield [self._text(line, at) for at, line in enumerate(window, number)]
+            number += len(window)
+
+    def _text(self, line: str | Flaw, number: int) -> str:
+        """A line that was read; nothing, and why is told, of one that is no text."""
+        match line:
+            case Flaw(reason=why):
+                self._tell(number, why)
+                self._flaws[number] = why
+                return ""
+        return line
+
+    def flaw(self, number: int) -> str | None:
+        """Why a line of the newest window is no text; None where it is."""
+        return self._flaws.get(number)
+
+    def unanswered(self, number: int, why: str) -> None:
+        """Say what has no answer, and why, unless it is a line that was told of when it was read."""
+        if number not in self._flaws:
+            self._tell(number, why)
+
+    def _tell(self, number: int, why: str) -> None:
+        """Say it; after many of them they are only counted."""
+        self._unanswered += 1
+        if self._unanswered <= TOLD:
+            say(f"etude: {self._name}, {self._unit} {number + 1}: {why.removesuffix('.')}.")
+
+    def code(self) -> int:
+        """The code to end with; where more than one has no answer, it is said how many."""
+        if self._unanswered > 1:
+            more = f", of which the first {TOLD} are named above" if self._unanswered > TOLD else ""
+            say(f"etude: {self._unanswered:,} {self._unit}s of {self._name} could not be answered{more}.")
+        return DataError.exit_code if self._unanswered else 0
 
     def whole(self) -> str:
         """All of it as one text."""
         content = self._stream.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise DataError(f"{self._name} is larger than {LARGEST >> 20} MiB, too large for a prompt.")
+        if is_utf16(content):
+            raise DataError(f"{self._name}: {UTF16}.")
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"{self._name} must be UTF-8, but holds the byte 0x{content[error.start]:02x}.") from None
+
+
+def _questions(stream: BinaryIO, name: str, given: Mapping[str, object]) -> Input:
+    """What is asked: the prompts of the command line, or the lines of the input."""
+    return Input(stream, "the command line", unit="prompt") if "prompt" in given else Input(stream, name)
 
 
 @contextlib.contextmanager

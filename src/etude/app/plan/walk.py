@@ -68,6 +68,7 @@ class Epoch(NamedTuple):
             tokens=start.tokens + int(shape.tokens[steps - 1]),
             epoch_done=0 if last else int(shape.done[steps - 1]),
             epoch_total=shape.total,
+            batch_in_epoch=0 if last else start.batch_in_epoch + int(shape.batches[steps - 1]),
         )
 
 
@@ -226,15 +227,16 @@ class _Walk:
 
     def _after(self, before: Progress, group: Group) -> Progress:
         """The progress after the step of `group`."""
-        last = group[-1]
+        last, ended = group[-1], sum([delivery.ends for delivery in group])
         return Progress(
             step=before.step + 1,
-            batch=before.batch + sum([delivery.ends for delivery in group]),
+            batch=before.batch + ended,
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
             tokens=before.tokens + sum([self._look.tokens_of(delivery) for delivery in group]),
             epoch_done=0 if last.last else last.done,
             epoch_total=self._look.epoch_total,
+            batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
 
     def _end(self, begun: int) -> None:

@@ -1,7 +1,6 @@
 """A plain `nn.Module` and a loss, as a task."""
 
-import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard, final
 
 import torch
@@ -10,16 +9,13 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.callbacks.columns import interpreted
 from etude.data.feeds.batches import PairBatch
-from etude.model.loss import Loss
+from etude.model.loss import Loss, Mean
+from etude.model.losses.torchs import Called, LossFunction, LossValue, plain
 from etude.train.task import StepOutput, Task
 
 TARGETS = "targets"
 LOSS = "loss."
 """What the names of a loss's own parameters begin with in the state."""
-
-LossValue = Tensor | Loss | Mapping[str, Loss]
-LossFunction = Callable[..., LossValue]
-"""Takes logits and targets."""
 
 
 @final
@@ -28,6 +24,7 @@ class ModuleTask(Task):
 
     With `teacher_forcing` a batch is `(source, target)`: the decoder gets `target[:, :-1]`, the loss
     `target[:, 1:]`. Its state is the module's own, under the module's names. Label smoothing is for training only.
+    A loss of torch's counts as it divides, and takes logits [B, T, V] for targets [B, T].
     The loss is computed in float32, whatever the precision of the forward pass.
     """
 
@@ -35,20 +32,23 @@ class ModuleTask(Task):
         super().__init__()
         self.model = model
         self.loss = loss
-        self.plain_loss = _unsmoothed(loss)
+        self.plain_loss = plain(loss)
+        self._called = Called(self.loss)
+        self._called_plain = Called(self.plain_loss)
         self.teacher_forcing = teacher_forcing
+        self.training = model.training  # a module that is in eval mode as a whole is trained as a whole
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: object) -> LossValue:
         """The loss of a batch."""
         logits, targets = self._run(batch)
-        return self.loss(_wide(logits), targets)
+        return self._called(_wide(logits), targets)
 
     def validation_step(self, batch: object) -> StepOutput:
         """The loss of a batch, without label smoothing."""
         logits, targets = self._run(batch)
-        return StepOutput(self.plain_loss(_wide(logits), targets), outputs=logits)
+        return StepOutput(self._called_plain(_wide(logits), targets), outputs=logits)
 
     def predict_step(self, batch: object) -> Any:
         """The module's output."""
@@ -107,7 +107,7 @@ class ModuleTask(Task):
     def _of_each(self, logits: Tensor, targets: Tensor) -> list[float]:
         """The loss of each sample."""
         samples = range(len(logits))
-        losses = (self.plain_loss(_wide(logits[i : i + 1]), targets[i : i + 1]) for i in samples)
+        losses = (self._called_plain(_wide(logits[i : i + 1]), targets[i : i + 1]) for i in samples)
         return [sum(map(_number, _terms(loss))) for loss in losses]
 
     # -- memory ------------------------------------------------------------------------------------------------------
@@ -155,20 +155,7 @@ def _wide(logits: object) -> object:
     return logits
 
 
-def _unsmoothed(loss: LossFunction) -> LossFunction:
-    """The same loss without label smoothing: its own `plain()`, or a copy of which the smoothing is taken away."""
-    match loss:
-        case object(plain=plain) if callable(plain):
-            made: LossFunction = plain()
-            return made
-        case object(label_smoothing=share) if share:
-            copied: Any = copy.copy(loss)
-            copied.label_smoothing = 0.0
-            return copied  # type: ignore[no-any-return]
-    return loss
-
-
-def _terms(value: LossValue) -> Collection[Tensor | Loss]:
+def _terms(value: LossValue) -> Collection[Tensor | Loss | Mean]:
     """What a loss adds up."""
     match value:
         case Mapping():
@@ -176,9 +163,9 @@ def _terms(value: LossValue) -> Collection[Tensor | Loss]:
     return [value]
 
 
-def _number(term: Tensor | Loss) -> float:
+def _number(term: Tensor | Loss | Mean) -> float:
     match term:
-        case Loss():
+        case Loss() | Mean():
             return float(term.value) * term.weight
     return float(term)
 

@@ -219,8 +219,8 @@ class Trainer:
         )
         seen = view if self.result is None else _after(self.result, view)
         parts = components(task, data, others=self._loggers)
-        events = Events([*self._callbacks, *outputs], parts, lambda: seen, seed=self._seed)
-        return Passes(task, events, self.config, choose_device(self.config.device), self._seed)
+        events = Events([*self._callbacks, *outputs], parts, lambda: seen, seed=self._seed, say=self._say)
+        return Passes(task, events, self.config, choose_device(self.config.device), self._seed, self._say)
 
     # -- weights -----------------------------------------------------------------------------------------------------
 

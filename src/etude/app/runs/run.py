@@ -13,6 +13,7 @@ from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
 from etude.app.runs.tested import TestedLines
+from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.imports import code_of
 from etude.base.config.loading import Loaded
@@ -26,7 +27,7 @@ from etude.tasks.own import task_type
 from etude.tasks.task_type import TOKENIZERS, Kept, Predictor, Processor, TaskType
 from etude.train.components import components
 from etude.train.device import choose_device
-from etude.train.evaluate import evaluate
+from etude.train.evaluate import evaluate, nothing_counted
 from etude.train.fit import load_weights
 from etude.train.memory.checkpoint import read_weights
 from etude.train.memory.checkpoint.content import MODEL
@@ -139,17 +140,24 @@ class Run:
             return task, self.kind.predictor(task)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
-        """The best prediction of each text, in order: its translation, or what a language model goes on with."""
-        lines = [texts] if isinstance(texts, str) else texts
+        """The best prediction of each text, in order: its translation, or what a language model goes on with.
+
+        A text without one, such as one too long for the model, is warned of and has an empty one; asked alone, as a
+        string, it raises DataError.
+        """
         task, predictor = self.predictor(weights, device=device)
-        return list(self._told(task, predictor.best(lines)))
+        return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=isinstance(texts, str))]
 
     def translate(
         self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
     ) -> Iterator[list[Any]]:
-        """For each text its translations with scores, best first, as the texts come."""
+        """For each text its translations with scores, best first, as the texts come; a string is one text.
+
+        A text without any is warned of and has an empty one, whose score is minus infinity; asked alone, as a string,
+        it raises DataError.
+        """
         task, predictor = self.predictor(weights, device=device)
-        return self._told(task, predictor.candidates(texts, **options))
+        return self._told(task, predictor.candidates(_several(texts), **options), alone=isinstance(texts, str))
 
     def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
@@ -160,12 +168,12 @@ class Run:
         with self._code():
             return self.kind.export(task, kept, folder)
 
-    def _told(self, task: Task, predictions: Iterator[Any]) -> Iterator[Any]:
+    def _told(self, task: Task, predictions: Iterator[Any], *, alone: bool) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
         events = self._events(task)
         with ending_by(events):
             events.predict_start()
-            yield from predictions
+            yield from told(predictions, alone=alone)
             events.predict_end()
 
     def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
@@ -203,6 +211,7 @@ class Run:
                 seed=self.loaded.config.run.seed,
                 before=tell.before,
                 after=tell.after,
+                nothing=lambda: self._say(nothing_counted(split)),
             )
             tell.end(MappingProxyType(metrics))
         if judged:
@@ -244,7 +253,7 @@ class Run:
         callbacks = build_callbacks(config) if self._allow_code else []
         saves = "test" in splits and self._place.is_writable
         saved = build_outputs(config.train, self.folder, self._say, data) if saves else []
-        return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed)
+        return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed, say=self._say)
 
     def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:
         """Append what a test measured to `metrics.jsonl`."""
@@ -289,6 +298,11 @@ class _Telling(NamedTuple):
                 events.validation_end,
             )
         return cls(events.test_start, events.test_batch_start, events.test_batch_end, events.test_end)
+
+
+def _several(texts: Iterable[str]) -> Iterable[str]:
+    """Texts; a string is one of them, not one for each of its characters."""
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _step(checkpoint: Path | None) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import final
 
 from etude.base.files import make_folder, write_text
-from etude.tasks.best_lines import one_line
+from etude.metrics.text import one_line
 from etude.tasks.task_type import Columns
 
 FILES = {"source": "source", "target": "reference"}

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from etude.base.config.described import strings_under_fields
 from etude.base.config.loading import plain_data
 from etude.base.config.section import Section
 from etude.base.durations import Duration
@@ -29,7 +32,22 @@ def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults as a config file would: what is off is `false`."""
+    """Writes defaults as a config file would: what is off is `false`.
+
+    Each key is described by the string under its field. Strings are read here, not where classes are made (pydantic's
+    `use_attribute_docstrings`), since that costs every start a tenth of a second.
+    """
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """Describe the keys of a section."""
+        described = super().model_schema(schema)
+        section: type[BaseModel] = schema["cls"]
+        told = strings_under_fields(section)
+        for name, field in section.model_fields.items():
+            for key in _spellings(name, field):
+                if name in told:
+                    described["properties"][key].setdefault("description", told[name])
+        return described
 
     def encode_default(self, dft: object) -> Any:
         """Write a default as its field would."""
@@ -49,3 +67,13 @@ class _Generator(GenerateJsonSchema):
             described.pop("default")
             return described | ({"default": False} if switch else {})
         return described
+
+
+def _spellings(name: str, field: FieldInfo) -> list[str]:
+    """The keys that a field is read from."""
+    match field.validation_alias:
+        case AliasChoices(choices=choices):
+            return [str(key) for key in choices]
+        case str() as alias:
+            return [alias]
+    return [name]

@@ -8,9 +8,6 @@ from pydantic_core import CoreSchema
 
 from etude.base.config.nest import parts_of
 
-NUMBERS = ("int", "float", "bool")
-"""Kinds of core schema that pydantic would otherwise fill from strings and from each other."""
-
 _NO_SCHEMAS = {"default", "metadata", "serialization", "expected"}
 """Keys of a core schema under which no schema of a value lies."""
 
@@ -21,12 +18,20 @@ def is_off(value: object) -> bool:
 
 
 def _be_exact(schema: object) -> None:
-    """Mark the numbers inside a core schema strict, unless their field has said otherwise."""
-    if isinstance(schema, dict) and schema.get("type") in NUMBERS:
-        schema.setdefault("strict", True)
+    """Mark the numbers inside a core schema strict, which pydantic fills from strings and from each other otherwise.
+
+    A field that has said what it wants keeps it, and a section inside has marked its own.
+    """
     for key, part in parts_of(schema):
-        if key not in _NO_SCHEMAS:
-            _be_exact(part)
+        if key in _NO_SCHEMAS:
+            continue
+        match part:
+            case {"type": "int" | "float" | "bool"}:
+                part.setdefault("strict", True)
+            case {"type": "model"}:
+                pass
+            case _:
+                _be_exact(part)
 
 
 def _others_off(group: Sequence[str], data: Mapping[str, object]) -> dict[str, None]:
@@ -50,9 +55,7 @@ class Section(BaseModel):
     never read from a string nor from a bool (an integer is a float, though), and a string never from a number.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, strict=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Groups of optional keys (`Switch`) of which the one set in the later layer counts; the others become None."""

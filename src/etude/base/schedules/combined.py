@@ -3,10 +3,10 @@
 import inspect
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
@@ -20,7 +20,7 @@ from etude.base.schedules.decays import Constant, Cosine, Exponential, Inverse, 
 from etude.base.schedules.one_cycle import OneCycle
 from etude.base.schedules.spec import Binding, Extreme, Moment, Schedule, ScheduleSection, check_range, rounded
 from etude.base.schedules.tables import Piecewise, Stairs, check_moments
-from etude.base.schedules.validated import Newbob, Plateau
+from etude.base.schedules.validated import Driven, Newbob, Plateau
 
 _ANY = Binding(Horizon(steps=1e6, steps_per_epoch=1e3, samples_per_step=1.0, tokens_per_step=1.0), "chain")
 """A run of which everything is known: whether a part tells its length does not depend on the run."""
@@ -36,7 +36,8 @@ class Chain(ScheduleSection):
     warm-up and then its `over`, `cooldown`, last point, or `every` times its values. So a warm-up to a peak, followed
     by a part that begins at that peak, equals one schedule with that warm-up. The last part lasts to the end of the
     run. Each part counts steps from its own beginning, all its durations are translated into steps, and "the run" is
-    for it as long as the part; a value therefore arrives at its end on the first step of the next part.
+    for it as long as the part; a value therefore arrives at its end on the first step of the next part. The last part
+    may be a plateau or newbob, which follows the validations after its own steps.
     """
 
     schedule: Literal["chain"] = "chain"
@@ -47,9 +48,11 @@ class Chain(ScheduleSection):
 
     @model_validator(mode="after")
     def _the_parts_fit_together(self) -> Self:
-        for number, part in enumerate(self.parts):
-            if part.schedule in {"plateau", "newbob"}:
-                raise ValueError(f"must have no part that follows validations: it is {part.schedule} in parts.{number}")
+        for number, part in enumerate(self.parts[:-1]):
+            if _follows_validations(part):
+                raise ValueError(
+                    f"must have no part but the last that follows validations: it is {part.schedule} in parts.{number}"
+                )
         if self.at is None:
             self._check_lengths()
         else:
@@ -71,11 +74,7 @@ class Chain(ScheduleSection):
         numbered = enumerate(zip(self.parts, spans, strict=True))
         bound = [part.bind(binding.part(number, span)) for number, (part, span) in numbered]
 
-        def value(progress: Progress) -> float:
-            part = bisect_right(starts, progress.step) - 1
-            return bound[part](Progress(progress.step - starts[part], *progress[1:]))
-
-        return value
+        return (_DrivenChain if isinstance(bound[-1], Driven) else _Chain)(starts, bound)
 
     def extremes(self) -> Iterator[Extreme]:
         """Give those of all parts."""
@@ -96,6 +95,53 @@ class Chain(ScheduleSection):
         steps = binding.horizon.steps
         courses = [part.course(binding.part(number, steps)) for number, part in enumerate(self.parts[:-1])]
         return [0, *accumulate(rounded(course or 1) for course in courses)]
+
+
+def _follows_validations(part: ScheduleSection) -> bool:
+    """Whether a part reads validations, itself or in the last part of its own."""
+    return _follows_validations(part.parts[-1]) if isinstance(part, Chain) else isinstance(part, Plateau | Newbob)
+
+
+class _Chain:
+    """A bound `chain`: each part counts steps from its own beginning."""
+
+    def __init__(self, starts: Sequence[int], bound: Sequence[Schedule]) -> None:
+        self._starts = starts
+        self._bound = bound
+
+    def __call__(self, progress: Progress) -> float:
+        part = bisect_right(self._starts, progress.step) - 1
+        return self._bound[part](self._within(part, progress))
+
+    def _within(self, part: int, progress: Progress) -> Progress:
+        return Progress(progress.step - self._starts[part], *progress[1:])
+
+
+class _DrivenChain(_Chain):
+    """One whose last part follows validations: those of its own steps."""
+
+    @property
+    def _last(self) -> Driven:
+        last = self._bound[-1]
+        assert isinstance(last, Driven)
+        return last
+
+    def check(self, metrics: Mapping[str, float]) -> None:
+        """Refuse a metric that is not there."""
+        self._last.check(metrics)
+
+    def follow_validation(self, metrics: Mapping[str, float], progress: Progress) -> None:
+        """Let the last part take a validation in, where it has taken a step before it."""
+        if progress.step > self._starts[-1]:
+            self._last.follow_validation(metrics, self._within(-1, progress))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what the last part remembers."""
+        return self._last.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._last.load_state_dict(state)
 
 
 def _anchored(value: object) -> object:

@@ -49,6 +49,8 @@ class _Level:
         self._mode = config.mode
         self._value = value
         self._scale = 1.0
+        self._followed: str | None = None
+        """The metric, once a validation has given it: from then on it may be missing."""
 
     def __call__(self, progress: Progress) -> float:
         return self._value(self._scale, progress)
@@ -61,9 +63,29 @@ class _Level:
         """Take a validation's results in."""
         if self._comes_later(metrics):
             return
-        name = self._monitored(metrics)
-        more_is_better = (self._mode or mode_of(name)) == "max"
-        self._take(metrics[name], -1.0 if more_is_better else 1.0, progress)
+        if self._is_missing(metrics):
+            self._miss()
+            return
+        self._followed = name = self._followed or self._monitored(metrics)
+        self._take(metrics[name], self._sign(name), progress)
+
+    def _sign(self, name: str) -> float:
+        """Less of sign * metric is better."""
+        return -1.0 if (self._mode or mode_of(name)) == "max" else 1.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give scale and metric."""
+        return {"scale": self._scale, "followed": self._followed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave, also in a version before."""
+        self._scale, self._followed = state["scale"], state.get("followed", self._monitor)
+
+    def _is_missing(self, metrics: Container[str]) -> bool:
+        """Whether a metric that there is was not given: no target counted, or the task did not log it this time."""
+        if self._followed is not None:
+            return self._followed not in metrics
+        return not metrics or (self._monitor in {LOSS, EPOCH_LOSS} and LOSS not in metrics)
 
     def _comes_later(self, metrics: Container[str]) -> bool:
         """Whether an epoch's loss is waited for, which is known at the ends of epochs alone."""
@@ -82,6 +104,9 @@ class _Level:
         if len(named) != 1:
             raise ConfigError(f"{self._key}.monitor must be given: it could be any of {', '.join(named)}.")
         return named[0]
+
+    def _miss(self) -> None:
+        """Take in that a validation did not give the metric: it is not a bad one."""
 
     @abstractmethod
     def _take(self, result: float, sign: float, progress: Progress) -> None:
@@ -143,7 +168,8 @@ class Plateau(_Monitored):
 class Newbob(_Monitored):
     """peak, multiplied by `factor` after a validation that gained too little on the previous one.
 
-    That is where (previous - current) / abs(current) < threshold. One that is not a number counts as missing.
+    That is where (previous - current) / abs(current) < threshold. One that is not a number counts as missing, and the
+    one after a missing one is compared with none.
     """
 
     schedule: Literal["newbob"] = "newbob"
@@ -193,12 +219,12 @@ class PlateauSchedule(_Level):
 
     def state_dict(self) -> dict[str, Any]:
         """Give scale, best result and counters."""
-        return {"scale": self._scale, "best": self._best, "bad": self._bad, "cooling": self._cooling}
+        return super().state_dict() | {"best": self._best, "bad": self._bad, "cooling": self._cooling}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave."""
-        self._scale, self._best = state["scale"], state["best"]
-        self._bad, self._cooling = state["bad"], state["cooling"]
+        super().load_state_dict(state)
+        self._best, self._bad, self._cooling = state["best"], state["bad"], state["cooling"]
 
 
 @final
@@ -213,12 +239,18 @@ class NewbobSchedule(_Level):
 
     def _take(self, result: float, sign: float, progress: Progress) -> None:
         if math.isnan(result):
+            self._miss()
             return
         reference = self._reference
         if reference is None or self._config.compare == "previous" or sign * result < sign * reference:
             self._reference = result
         if reference is not None and self._may_fall(progress):
             self._judge(sign * (reference - result), result)
+
+    def _miss(self) -> None:
+        """Forget the previous validation: the next one has none to be compared with. The best stays the best."""
+        if self._config.compare == "previous":
+            self._reference = None
 
     def _may_fall(self, progress: Progress) -> bool:
         return self._earliest is None or self._earliest.reached(progress)
@@ -230,11 +262,12 @@ class NewbobSchedule(_Level):
 
     def state_dict(self) -> dict[str, Any]:
         """Give the scale and the result to compare with."""
-        return {"scale": self._scale, "reference": self._reference}
+        return super().state_dict() | {"reference": self._reference}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` gave."""
-        self._scale, self._reference = state["scale"], state["reference"]
+        super().load_state_dict(state)
+        self._reference = state["reference"]
 
 
 def _can_be_meant(name: str) -> bool:
@@ -251,6 +284,8 @@ def _relative(gain: float, result: float) -> float:
 
 def _earliest_fall(config: Newbob, binding: Binding) -> Duration | None:
     duration = config.min_epochs
-    if duration is not None and duration.unit == "percent":
+    if duration is None:
+        return None
+    if duration.unit == "percent":
         return duration.of(Duration(binding.run("min_epochs"), "steps"))
-    return duration
+    return Duration(binding.whole(duration, "min_epochs"), "steps") if binding.own_clock else duration

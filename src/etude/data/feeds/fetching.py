@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset, default_colla
 from etude.base.errors import DataError, EtudeError
 from etude.base.randomness import seed_of
 from etude.data.order.plan import Keys
-from etude.data.order.states import Glance, kept, put_back, set_all
+from etude.data.order.states import kept, put_back, set_all, unmoved
 
 Fetch = Callable[[int, Keys], object]
 """(epoch, samples) to their batch. Where worker processes are not forked it must pickle."""
@@ -74,20 +74,20 @@ class SampleFetch:
         outside = kept()
         try:
             set_all(self._seed_of(epoch, keys[0]))
-            glance = Glance()
+            begun = kept()
             batch = self._unseeded(epoch, keys)
-            silent = glance.unmoved()
+            silent = unmoved(begun)
         finally:
             put_back(outside)
         self._make = self._watched if silent else self._seeded
         return batch if silent else self._make(epoch, keys)
 
     def _watched(self, epoch: int, keys: Sequence[object]) -> object:
-        glance = Glance()
+        outside = kept()
         batch = self._unseeded(epoch, keys)
-        if glance.unmoved():
+        if unmoved(outside):
             return batch
-        glance.put_back()
+        put_back(outside)
         self._make = self._seeded
         return self._seeded(epoch, keys)
 

@@ -34,6 +34,9 @@ SETTLED_SECONDS = 2.0
 LEFTOVER_SECONDS = 86_400.0
 
 NEWLINE = 10
+MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""What a file in UTF-16 begins with."""
+UTF16 = "the text is in UTF-16: save it as UTF-8, or convert it (iconv -f UTF-16 -t UTF-8 OLD > NEW)"
 
 
 class Flaw(NamedTuple):
@@ -71,6 +74,15 @@ class LineFile:
         """Count the lines; a last line without its end counts."""
         return len(self._starts) - 1
 
+    def holds(self, sign: str) -> bool:
+        """Tell whether an ASCII character occurs anywhere in the file."""
+        position, wanted = 0, sign.encode()
+        while chunk := self._chunk(position):
+            if wanted in chunk:
+                return True
+            position += len(chunk)
+        return False
+
     def decoded(self, start: int, stop: int) -> Iterator[str | Flaw]:
         """Give the lines from `start` to before `stop` without their ends, or why one is no text."""
         while start < stop:
@@ -95,7 +107,7 @@ class LineFile:
         if len(lines) != stop - start:
             raise DataError(f"{shown(self.path)} has changed while it was read.")
         for number, line in enumerate(lines, start):
-            yield _text(line, first=number == 0)
+            yield text_of(line, first=number == 0)
 
     def _read(self, begin: int, end: int) -> bytes:
         parts = []
@@ -187,7 +199,22 @@ def shown(text: object, limit: int = 200) -> str:
     return safe if len(safe) <= limit else safe[: limit - 3] + "..."
 
 
-def _text(line: bytes, *, first: bool) -> str | Flaw:
+def is_blank(text: str) -> bool:
+    """Tell whether text holds nothing but white space, that of Unicode included."""
+    return not text or text.isspace()
+
+
+def is_utf16(content: bytes) -> bool:
+    """Tell whether a file that begins so is in UTF-16: by its mark, or because every second byte is zero."""
+    head = content[:64]
+    halves = (head[0::2], head[1:-1:2])
+    return head.startswith(MARKS) or (len(head) > 4 and any(head) and not all(map(any, halves)))  # noqa: PLR2004 - two
+
+
+def text_of(line: bytes, *, first: bool) -> str | Flaw:
+    """Give the text of a line without its end, or why it is none; a file's `first` may begin with a byte order mark."""
+    if first and is_utf16(line):
+        return Flaw(UTF16)
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Pairs of texts by number: tables, aligned files, JSON lines, and lists; alone or one after the other."""
+"""Pairs of texts by number: aligned files, JSON lines, and lists; alone or one after the other."""
 
 import hashlib
 import json
@@ -6,17 +6,14 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
-from etude.base.says import Say
+from etude.data.files.header import SIDES
 from etude.data.files.json_lines import is_text, json_object, missing_field
-from etude.data.files.lines import Flaw, LineFile, shown
+from etude.data.files.lines import Flaw, LineFile, is_blank, shown
 from etude.data.files.names import ColumnName
 from etude.data.files.skipped import BadSampleError
-
-SIDES = ("source", "target")
 
 
 class Pair(NamedTuple):
@@ -106,66 +103,6 @@ class NumberedPairs(ABC):
 
 
 @final
-class TableFile(NumberedPairs):
-    """Pairs in two columns of a file whose columns are separated by tabs; every other character is text.
-
-    Columns are named by the first line. Where it has two columns and neither has the expected name, or where columns
-    are given by number, there are no names and the first line is a pair.
-    """
-
-    def __init__(self, lines: LineFile, source: ColumnName, target: ColumnName, notice: Say) -> None:
-        self._lines = lines
-        first = next(lines.decoded(0, 1))
-        if isinstance(first, Flaw):
-            raise BadSampleError(str(lines.path), 1, first.reason)
-        self._names = first.split("\t")
-        self.columns, self._first = _columns(lines.path, self._names, (source, target), notice)
-        self._needed = max(self.columns) + 1
-        if not len(self):
-            raise DataError(f"{shown(lines.path)} has a line of column names, but no rows.")
-
-    def __len__(self) -> int:
-        return len(self._lines) - self._first
-
-    def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
-        """Read the pairs from `start` to before `stop`, or why one cannot be used."""
-        source, target = self.columns
-        needed = self._needed
-        for line in self._lines.decoded(start + self._first, stop + self._first):
-            if isinstance(line, Flaw):
-                yield line
-                continue
-            cells = line.split("\t")
-            yield _pair(cells[source], cells[target]) if len(cells) >= needed else _too_few(line, cells, needed)
-
-    def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
-        """Read another column of the samples from `start` to before `stop`: text, or a Flaw."""
-        place = self._place(name)
-        for line in self._lines.decoded(start + self._first, stop + self._first):
-            cells = [] if isinstance(line, Flaw) else line.split("\t")
-            yield cells[place] if place < len(cells) else Flaw(f"the line has {len(cells)} columns")
-
-    def _place(self, name: ColumnName) -> int:
-        """Find a column, from 0."""
-        match name:
-            case int():
-                return name - 1
-            case _ if self._first and (place := _place_of(self._lines.path, self._names, name)) is not None:
-                return place
-        listed = ", ".join(f'"{shown(one, 40)}"' for one in self._names[:10]) if self._first else "no names"
-        raise DataError(f'{shown(self._lines.path)} has no column "{shown(name)}"; its first line has {listed}.')
-
-    def place(self, index: int, side: str = "source") -> tuple[str, int]:
-        """Give the file and the line (counted from 1) of a pair."""
-        del side
-        return str(self._lines.path), index + self._first + 1
-
-    def fingerprint(self) -> str:
-        """Give a sha256 of everything that decides what the pairs are."""
-        return _digest("table", self._lines.sha256, self.columns, self._first)
-
-
-@final
 class AlignedPair(NumberedPairs):
     """Pairs in two files: line n of one becomes line n of the other."""
 
@@ -190,7 +127,7 @@ class AlignedPair(NumberedPairs):
                 case _, Flaw():
                     yield target._replace(side="target")
                 case _:
-                    yield _pair(source, target)
+                    yield pair_of(source, target)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
@@ -248,7 +185,7 @@ class ListedPairs(NumberedPairs):
 
     def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
         """Read the pairs from `start` to before `stop`, or why one cannot be used."""
-        return (_pair(*pair) for pair in self._pairs[start:stop])
+        return (pair_of(*pair) for pair in self._pairs[start:stop])
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the name and the number (counted from 1) of a pair."""
@@ -300,49 +237,11 @@ class Concatenated(NumberedPairs):
         return _digest("several", *(part.fingerprint() for part in self._parts))
 
 
-def _columns(
-    path: Path, names: list[str], wanted: tuple[ColumnName, ColumnName], notice: Say
-) -> tuple[tuple[int, int], int]:
-    """Find the two columns (from 0), and how many lines of names come first (0 or 1)."""
-    match wanted:
-        case int() as source, int() as target:
-            return (source - 1, target - 1), 0
-    found = [column - 1 if isinstance(column, int) else _place_of(path, names, column) for column in wanted]
-    match found:
-        case [int() as source, int() as target]:
-            return (source, target), 1
-    return _unnamed(path, names, [str(column) for column, at in zip(wanted, found, strict=True) if at is None], notice)
-
-
-def _unnamed(path: Path, names: list[str], missing: list[str], notice: Say) -> tuple[tuple[int, int], int]:
-    """Take the columns of a file that names none of its two; raise DataError where a name is missing from others."""
-    if missing == list(SIDES) and len(names) == len(SIDES):
-        notice(
-            f"{shown(path)} does not begin with column names; its first column is the source, its second the target."
-        )
-        return (0, 1), 0
-    listed = ", ".join(f'"{shown(name, 40)}"' for name in names[:10])
-    raise DataError(
-        f'{shown(path)}, line 1: there is no column "{shown(missing[0])}"; the first line has {listed}. '
-        "data.source and data.target name the columns, or count them from 1 where a file has no names."
-    )
-
-
-def _place_of(path: Path, names: list[str], wanted: str) -> int | None:
-    if names.count(wanted) > 1:
-        raise DataError(f'{shown(path)}, line 1: two columns are called "{shown(wanted)}".')
-    return names.index(wanted) if wanted in names else None
-
-
-def _too_few(line: str, cells: list[str], needed: int) -> Flaw:
-    counted = f"{len(cells)} column{'s'[: len(cells) != 1]}" if line else "no text"
-    return Flaw(f"the line has {counted}, but {needed} columns are needed")
-
-
-def _pair(source: str, target: str) -> Pair | Flaw:
-    if not source or source.isspace():
+def pair_of(source: str, target: str) -> Pair | Flaw:
+    """Make a pair of two texts, or say which of them is empty."""
+    if is_blank(source):
         return Flaw("the source is empty", "source")
-    if not target or target.isspace():
+    if is_blank(target):
         return Flaw("the target is empty", "target")
     return Pair(source, target)
 
@@ -352,7 +251,7 @@ def _from_json(line: str, fields: tuple[str, str]) -> Pair | Flaw:
     if isinstance(value, Flaw):
         return value
     flaw = next(filter(None, (_why_not(value, field) for field in fields)), None)
-    return flaw or _pair(value[fields[0]], value[fields[1]])
+    return flaw or pair_of(value[fields[0]], value[fields[1]])
 
 
 def _why_not(value: Mapping[str, object], field: str) -> Flaw | None:

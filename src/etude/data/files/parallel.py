@@ -7,11 +7,11 @@ from pathlib import Path
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
+from etude.data.files.header import SIDES
 from etude.data.files.json_lines import JSON_LINES
 from etude.data.files.lines import LineFile, shown
 from etude.data.files.names import AlignedFiles, ColumnName, Files, Split, corpus_names, listed
 from etude.data.files.pair_sources import (
-    SIDES,
     AlignedPair,
     Concatenated,
     JsonLines,
@@ -19,13 +19,15 @@ from etude.data.files.pair_sources import (
     NumberedPairs,
     Pair,
     PairSource,
-    TableFile,
 )
 from etude.data.files.skipped import BadSampleError
+from etude.data.files.table_file import AS_WRITTEN, TableFile, TableForm, check_directions
 
 __all__ = ["SIDES", "BadSampleError", "ListedPairs", "Pair", "PairSource", "open_again", "open_pairs"]
 
-TABLES = (".tsv", ".txt")
+GENERATED = TableForm(header=True, quotes=False)
+TABLES = (".tsv", ".txt", ".csv")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 def open_pairs(
@@ -33,6 +35,7 @@ def open_pairs(
     *,
     source: ColumnName = "source",
     target: ColumnName = "target",
+    form: TableForm = AS_WRITTEN,
     cache: Path | None = None,
     notice: Say = unheard,
     key: str = "data.train",
@@ -40,13 +43,13 @@ def open_pairs(
     """Open what `split` names: a file, several one after the other, two aligned files, or a generated corpus.
 
     `source` and `target` are names of columns or fields, or numbers of columns from 1 on; aligned files and generated
-    corpora do not need them. The index of lines goes to the `cache` folder. `notice` hears what a user should know.
-    `key` is what the config calls the split. Raises DataError, naming the file, where one is missing, empty, of an
-    unknown kind, or not aligned.
+    corpora do not need them. `form` says how tables are written. The index of lines goes to the `cache` folder.
+    `notice` hears what a user should know. `key` is what the config calls the split. Raises DataError, naming the
+    file, where one is missing, empty, of an unknown kind, or not aligned.
     """
     files: Files
     if isinstance(split, str):
-        files, (source, target) = _generated(split, key, cache, notice), SIDES
+        files, (source, target), form = _generated(split, key, cache, notice), SIDES, GENERATED
     else:
         files = split
     if isinstance(files, AlignedFiles):
@@ -54,9 +57,10 @@ def open_pairs(
     else:
         paths = listed(files)
         _check_there(paths, key)
-        parts = [_open_file(path, source, target, cache, notice) for path in paths]
+        parts = [_open_file(path, (source, target), form, cache, notice) for path in paths]
+        check_directions([part for part in parts if isinstance(part, TableFile)], key)
     opened = parts[0] if len(parts) == 1 else Concatenated(parts)
-    opened.recipe = json.dumps([_plain(files), source, target, cache and str(cache)])
+    opened.recipe = json.dumps([_plain(files), source, target, form, cache and str(cache)])
     return opened
 
 
@@ -69,9 +73,9 @@ def _aligned(files: AlignedFiles, key: str, cache: Path | None) -> list[AlignedP
 
 def open_again(recipe: str) -> PairSource:
     """Open the source whose `recipe` this is."""
-    split, source, target, cache = json.loads(recipe)
+    split, source, target, form, cache = json.loads(recipe)
     paths = AlignedFiles(**split) if isinstance(split, dict) else [Path(path) for path in split]
-    return open_pairs(paths, source=source, target=target, cache=Path(cache) if cache else None)
+    return open_pairs(paths, source=source, target=target, form=TableForm(*form), cache=Path(cache) if cache else None)
 
 
 def _plain(files: Files) -> object:
@@ -87,14 +91,18 @@ def _check_there(paths: Iterable[Path], key: str) -> None:
             raise DataError(f"{key} names {shown(path)}, which does not exist{known}.")
 
 
-def _open_file(path: Path, source: ColumnName, target: ColumnName, cache: Path | None, notice: Say) -> NumberedPairs:
+def _open_file(
+    path: Path, wanted: tuple[ColumnName, ColumnName], form: TableForm, cache: Path | None, notice: Say
+) -> NumberedPairs:
     kind = path.suffix.lower()
     if kind in TABLES:
-        return TableFile(LineFile(path, cache), source, target, notice)
+        return TableFile(LineFile(path, cache), wanted, notice, form, cache)
     if kind in JSON_LINES:
-        return JsonLines(LineFile(path, cache), source, target)
+        return JsonLines(LineFile(path, cache), *wanted)
+    if kind in SPREADSHEETS:
+        raise DataError(f"{shown(path)} is a spreadsheet: save it as .csv (in UTF-8) or .tsv, and give that.")
     raise DataError(
-        f"{shown(path)} must be a table with tabs (.tsv, .txt) or JSON lines (.jsonl, .ndjson); "
+        f"{shown(path)} must be a table (.tsv, .txt, .csv) or JSON lines (.jsonl, .ndjson); "
         'two aligned files are given as { source = "train.en", target = "train.de" }.'
     )
 

@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Iterable, Iterator
 
+from etude.data.files.lines import is_blank
+
 PIECE = 1 << 16
 """The longest piece, in characters."""
 
@@ -46,6 +48,6 @@ def not_blank(blocks: Iterator[str]) -> Iterator[str] | None:
     seen: list[str] = []
     for block in blocks:
         seen.append(block)
-        if block and not block.isspace():
+        if not is_blank(block):
             return itertools.chain(seen, blocks)
     return None

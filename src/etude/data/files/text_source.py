@@ -14,7 +14,7 @@ from typing import NamedTuple, final
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
 from etude.data.files.json_lines import is_text, why_invalid
-from etude.data.files.lines import shown
+from etude.data.files.lines import UTF16, is_blank, is_utf16, shown
 from etude.data.files.text_files import DamagedError, Seen, TextFile, blocks, contents, identity, text_files
 from etude.data.files.text_pieces import not_blank
 
@@ -124,7 +124,7 @@ class TextCorpus:
         try:
             for row, value in enumerate(_column(file.path, self._field), 1):
                 match value:
-                    case str() if value and not value.isspace():
+                    case str() if not is_blank(value):
                         yield Document(name, row, iter((value,)))
                     case str():
                         yield BadDocument(name, row, "the document is empty")
@@ -163,6 +163,8 @@ def _texts(file: TextFile, errors: str = "strict", seen: Seen = lambda _: None) 
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     first = True
     for block in blocks(file, seen):
+        if first and is_utf16(block):
+            raise DamagedError(UTF16)
         text = decoder.decode(block)
         if text:
             yield text.removeprefix(MARK) if first else text
@@ -194,7 +196,7 @@ def _sorted_out(file: TextFile, separator: str, seen: Seen) -> Iterator[Document
         if escaped is not None:
             there, byte = line + text.count("\n", 0, escaped.start()), ord(escaped[0]) - 0xDC00
             yield BadDocument(str(file.path), there, f"invalid UTF-8 (byte 0x{byte:02x})")
-        elif text and not text.isspace():
+        elif not is_blank(text):
             yield Document(str(file.path), line, iter((text,)))
 
 
@@ -283,7 +285,7 @@ def _no_field(value: Mapping[object, object], field: str) -> str:
 def _why_no_text(text: object, field: str) -> str:
     match text:
         case str():
-            if not text or text.isspace():
+            if is_blank(text):
                 return "the document is empty"
             return "" if is_text(text) else f'the field "{shown(field)}" holds half a surrogate pair'
     return f'the field "{shown(field)}" is not a string'

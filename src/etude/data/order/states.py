@@ -7,17 +7,137 @@ the process has is put back afterwards. Only torch's CPU generator is touched, n
 
 import ctypes
 import itertools
+import pickle
 import random
+import struct
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
+from numpy.random import mtrand
 
 from etude.base.randomness import seed_of
 
 _32_BITS = 0xFFFFFFFF
+_WORDS = "624I"
+"""The state of a Mersenne twister, which Python's generator and numpy's are, in memory; beside it stands its place."""
+_WAITING = struct.Struct("i4xd")
+"""Whether a normal number waits, and the number."""
 T = TypeVar("T")
+
+
+class _Memory(NamedTuple):
+    """Bytes of this process, read and written as they lie: a hundredth of the cost of asking their owner."""
+
+    address: int
+    size: int = struct.calcsize(f"{_WORDS}i")
+
+    def read(self) -> bytes:
+        """Copy them."""
+        return ctypes.string_at(self.address, self.size)
+
+    def write(self, content: bytes) -> None:
+        """Set them."""
+        ctypes.memmove(self.address, content, self.size)
+
+
+@final
+class _Python:
+    """Python's global generator, whose state lies right after the head of its object.
+
+    That is so in CPython, and checked; elsewhere the generator itself is asked, and told.
+    """
+
+    def __init__(self) -> None:
+        self._generator: Any = random._inst  # noqa: SLF001 - what random.random and the others draw from
+        memory = _Memory(id(self._generator) + object.__basicsize__)
+        self._memory = memory if self._lies_there(memory) else None
+
+    def read(self) -> Any:
+        """Copy the state."""
+        if self._memory is None:
+            return self._generator.getstate()
+        return self._memory.read(), self._generator.gauss_next
+
+    def write(self, state: Any) -> None:
+        """Set the state."""
+        if self._memory is None:
+            self._generator.setstate(state)
+            return
+        words, self._generator.gauss_next = state
+        self._memory.write(words)
+
+    def _lies_there(self, memory: _Memory) -> bool:
+        if type(self._generator).__basicsize__ < object.__basicsize__ + memory.size:
+            return False
+        place, *words = struct.unpack(f"i{_WORDS}", memory.read())
+        _, state, _ = self._generator.getstate()
+        return bool(state == (*words, place))
+
+
+@final
+class _Numpy:
+    """Numpy's global generator: its words, and the second of a pair of normal numbers, which may wait beside them.
+
+    Where that number lies is found out with a generator of our own; if it is not found, and for a generator of
+    another kind that a user has set, numpy is asked, and told.
+    """
+
+    def __init__(self) -> None:
+        place = _place_of_waiting()
+        self._waiting = None if place is None else _Memory(id(mtrand._rand) + place, _WAITING.size)  # noqa: SLF001 - what np.random.random and the others draw from
+
+    def read(self) -> Any:
+        """Copy the state."""
+        memory = self._memory()
+        if memory is None or self._waiting is None:
+            return np.random.get_state(legacy=False)  # noqa: NPY002 - the global one is the point
+        return memory.read(), self._waiting.read()
+
+    def write(self, state: Any) -> None:
+        """Set the state."""
+        match state, self._memory(), self._waiting:
+            case (words, number), _Memory() as memory, _Memory() as waiting:
+                memory.write(words)
+                waiting.write(number)
+            case (words, number), _, _:
+                np.random.set_state(_spelt_out(words, number))  # noqa: NPY002
+            case _:
+                np.random.set_state(state)  # noqa: NPY002
+
+    def unmoved(self, state: Any) -> bool:
+        """Tell whether the state is `state`."""
+        now = self.read()
+        return state == now if isinstance(state, tuple) else pickle.dumps(state) == pickle.dumps(now)
+
+    def _memory(self) -> _Memory | None:
+        """Where the words lie, then the place; None for a generator of another kind that a user has set."""
+        generator: Any = mtrand.get_bit_generator()
+        return _Memory(generator.ctypes.state_address) if type(generator) is np.random.MT19937 else None
+
+
+def _place_of_waiting() -> int | None:
+    """Bytes from the begin of a RandomState to the number that waits in it: whether there is one, then it."""
+    probe = np.random.RandomState(0)
+    places = {*range(0, type(probe).__basicsize__ - _WAITING.size, 8)}
+    for waits, number in ((1, 0.1), (0, -2.7e7), (1, 3.9e-5)):
+        probe.set_state(("MT19937", np.zeros(624, np.uint32), 0, waits, number))
+        held = ctypes.string_at(id(probe), type(probe).__basicsize__)
+        places = {place for place in places if _WAITING.unpack_from(held, place) == (waits, number)}
+    return places.pop() if len(places) == 1 else None
+
+
+def _spelt_out(words: bytes, waiting: bytes) -> dict[str, object]:
+    """A state as numpy gives it."""
+    *key, place = struct.unpack(f"{_WORDS}i", words)
+    waits, number = _WAITING.unpack(waiting)
+    state = {"key": np.array(key, dtype=np.uint32), "pos": place}
+    return {"bit_generator": "MT19937", "state": state, "has_gauss": waits, "gauss": number}
+
+
+_PYTHON: Final = _Python()
+_NUMPY: Final = _Numpy()
 
 
 class States(NamedTuple):
@@ -30,53 +150,22 @@ class States(NamedTuple):
 
 def kept() -> States:
     """Read the global states."""
-    return States(random.getstate(), np.random.get_state(legacy=False), torch.default_generator.get_state())  # noqa: NPY002 - the global one is the point
+    return States(_PYTHON.read(), _NUMPY.read(), torch.default_generator.get_state())
 
 
 def put_back(states: States) -> None:
     """Set the global states to what they were."""
-    random.setstate(states.python)
-    np.random.set_state(states.numpy)  # noqa: NPY002 - the global one is the point
+    _PYTHON.write(states.python)
+    _NUMPY.write(states.numpy)
     torch.default_generator.set_state(states.torch)
 
 
-class Glance:
-    """A look at the global states that costs a fifth of `kept`, to see afterwards whether anything was drawn.
-
-    Of numpy's state it sees the generator but not the second of a pair of normal numbers that may wait in
-    `np.random.normal`; reading that one is what makes `kept` slow.
-    """
-
-    __slots__ = ("_numpy", "_python", "_torch")
-
-    def __init__(self) -> None:
-        self._python = random.getstate()
-        self._numpy = ctypes.string_at(*_numpy_state())
-        self._torch = torch.default_generator.get_state()
-
-    def unmoved(self) -> bool:
-        """Tell whether the states are still those that were looked at."""
-        # Drawing moves the place (the last number) or renews all the others; seeding does both, but for the first.
-        was, now = self._python[1], random.getstate()[1]
-        return (
-            was[-1] == now[-1]
-            and was[1:3] == now[1:3]
-            and self._numpy == ctypes.string_at(*_numpy_state())
-            and torch.equal(self._torch, torch.default_generator.get_state())
-        )
-
-    def put_back(self) -> None:
-        """Set the states to those that were looked at."""
-        random.setstate(self._python)
-        place, size = _numpy_state()
-        ctypes.memmove(place, self._numpy, size)
-        torch.default_generator.set_state(self._torch)
-
-
-def _numpy_state() -> tuple[int, int]:
-    """Where numpy's global generator (a Mersenne twister: 624 words and a place) lies in memory, and its size."""
-    generator: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]  # public, but numpy's types forget it
-    return generator.ctypes.state_address, 4 * 625
+def unmoved(states: States) -> bool:
+    """Tell whether nothing was drawn since `states` were read."""
+    now = torch.default_generator.get_state()
+    return (
+        states.python == _PYTHON.read() and _NUMPY.unmoved(states.numpy) and _bytes_of(states.torch) == _bytes_of(now)
+    )
 
 
 def set_all(seed: int) -> None:
@@ -84,6 +173,10 @@ def set_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed & _32_BITS)  # noqa: NPY002 - the global one is the point
     torch.default_generator.manual_seed(seed)
+
+
+def _bytes_of(state: torch.Tensor) -> bytes:
+    return _Memory(state.data_ptr(), state.nbytes).read()
 
 
 def on_its_own(items: Iterable[T], seed: int, *, ahead: int = 1) -> Iterator[T]:

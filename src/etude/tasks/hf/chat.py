@@ -11,7 +11,7 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple, TypeAlias, cast, final
 
 from etude.base.errors import ConfigError
-from etude.data.files.lines import Flaw, shown
+from etude.data.files.lines import Flaw, is_blank, shown
 from etude.tasks.transformers_library import LibraryTokenizer
 
 ASSISTANT = "assistant"
@@ -81,7 +81,7 @@ class Encoder:
     def answer(self, prompt: str, answer: str) -> Row | Flaw:
         """A prompt and its answer; the loss counts the answer and its end."""
         for name, text in (("prompt", prompt), ("answer", answer)):
-            if not text or text.isspace():
+            if is_blank(text):
                 return Flaw(f"the {name} is empty")
         if self.templated:
             return self.chat([*self._asked(prompt), {"role": ASSISTANT, "content": answer}])
@@ -188,7 +188,7 @@ class Encoder:
     def _flaw_of_turns(messages: Messages) -> Flaw | None:
         if messages[0]["role"] == ASSISTANT:
             return Flaw("the first message is the assistant's, which answers nothing")
-        if not any(message["role"] == ASSISTANT and message["content"].strip() for message in messages):
+        if not any(message["role"] == ASSISTANT and not is_blank(message["content"]) for message in messages):
             return Flaw("no message of the assistant says anything")
         return None
 

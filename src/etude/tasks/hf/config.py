@@ -7,8 +7,10 @@ from pydantic import Field, field_validator, model_validator
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
 from etude.base.config.meaning import means
+from etude.data.files.header import Choice
 from etude.data.files.names import ColumnField, SplitField
 from etude.data.files.skipped import AllowanceField, Policy
+from etude.data.files.table_file import TableForm
 from etude.tasks.config import DataSection, TaskSection, TokensConfig
 from etude.tasks.hf.folder import HfModelConfig
 from etude.tasks.hf.generate import Options
@@ -74,7 +76,8 @@ class HfDataConfig(DataSection):
 
     train: Switch[SplitField] = None
     """Training data: text files (each a document), JSON lines (texts, prompts with answers, or conversations), a
-    folder or a list of them, a .tsv file or two aligned files (prompts and answers), or a generated corpus by name."""
+    folder or a list of them, a .tsv or .csv file or two aligned files (prompts and answers), or a generated corpus by
+    name."""
 
     val: Annotated[Switch[SplitField], means("validation", shared="always", governs=("stopping",))] = None
     """Validation data, given like `train`."""
@@ -100,6 +103,13 @@ class HfDataConfig(DataSection):
     target: ColumnField = "target"
     """The column or field of the answer there."""
 
+    header: Choice = "auto"
+    """Whether the first line of a table names its columns; `"auto"` looks for `source` and `target` in it."""
+
+    quotes: Choice = "auto"
+    """Whether cells of a table may stand in quotes, as spreadsheets write them; `"auto"` is true for a .csv file and
+    for a table with tabs whose every quote says so."""
+
     block_size: Switch[int] = Field(None, ge=1)
     """Tokens of a row of text; longer texts are cut. Default: 1024, or the model's positions if it has fewer."""
 
@@ -123,6 +133,11 @@ class HfDataConfig(DataSection):
     def fields(self) -> Fields:
         """What the fields of JSON lines are called."""
         return Fields(self.text, self.prompt, self.answer, self.messages)
+
+    @property
+    def form(self) -> TableForm:
+        """How tables are written."""
+        return TableForm(self.header, self.quotes)
 
     @property
     def policy(self) -> Policy:

@@ -108,7 +108,14 @@ def prepare(config: HfRun, splits: Sequence[str], say: Say, processor: HfParts |
             raise ConfigError(f"data.{name} is not set: name a file, as in --data.{name} answers.jsonl.")
         make_folder(cache)
         source = open_samples(
-            split, data.fields, source=data.source, target=data.target, cache=cache, notice=say, key=f"data.{name}"
+            split,
+            data.fields,
+            source=data.source,
+            target=data.target,
+            form=data.form,
+            cache=cache,
+            notice=say,
+            key=f"data.{name}",
         )
         table = prepare_rows(source, task.encoder, cache, data.policy, length=task.row_length(data.block_size))
         samples.splits[name] = SampleSplit(source, table)

@@ -66,7 +66,7 @@ def _generate(
     seq2seq: bool,
 ) -> list[list[list[int]]]:
     pad, width = pad_id(tokenizer), max(map(len, prompts))
-    room = options.max_tokens if seq2seq else _room(model, width, options.max_tokens)
+    room = _room_of_target(model, width, options.max_tokens) if seq2seq else _room(model, width, options.max_tokens)
     inputs_BP = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     attention_BP = torch.tensor(
         [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device
@@ -142,6 +142,16 @@ def _room(model: LibraryModel, width: int, wanted: int) -> int:
     if width >= bound:
         raise DataError(f"A prompt of {width} tokens leaves no room in the model's {bound} positions: shorten it.")
     return min(wanted, bound - width)
+
+
+def _room_of_target(model: LibraryModel, width: int, wanted: int) -> int:
+    """The tokens that a target may have: its positions are its own, of which its beginning takes one."""
+    bound = longest(model)
+    if bound is None:
+        return wanted
+    if width > bound:
+        raise DataError(f"A prompt of {width} tokens does not fit the model's {bound} positions: shorten it.")
+    return min(wanted, bound - 1)
 
 
 def _behind(

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol, final
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
 from etude.data.files.json_lines import JSON_LINES, is_text, json_object, missing_field
-from etude.data.files.lines import Flaw, LineFile, shown
+from etude.data.files.lines import UTF16, Flaw, LineFile, is_blank, is_utf16, shown
 from etude.data.files.names import Split, listed
 from etude.data.files.parallel import PairSource, open_pairs
+from etude.data.files.table_file import AS_WRITTEN, TableForm
 
 TEXTS = (".txt", ".md", ".rst", ".text")
 LARGEST_TEXT = 1 << 30
@@ -71,6 +72,7 @@ def open_samples(
     *,
     source: str | int = "source",
     target: str | int = "target",
+    form: TableForm = AS_WRITTEN,
     cache: Path | None = None,
     notice: Say = unheard,
     key: str = "data.train",
@@ -89,7 +91,8 @@ def open_samples(
             lines = [LineFile(path, cache) for path in paths]
             return JsonSamples(lines, _layout(lines[0], fields, (str(source), str(target))))
         split = paths
-    return PairSamples(open_pairs(split, source=source, target=target, cache=cache, notice=notice, key=key))
+    pairs = open_pairs(split, source=source, target=target, form=form, cache=cache, notice=notice, key=key)
+    return PairSamples(pairs)
 
 
 @final
@@ -106,12 +109,15 @@ class TextFiles:
         """Read them all in order, or why one cannot be used."""
         for path in self._paths:
             content = _bytes(path)
+            if is_utf16(content):
+                yield Flaw(UTF16)
+                continue
             try:
                 text = content.decode("utf-8").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
             except UnicodeDecodeError as error:
                 yield Flaw(f"invalid UTF-8 (byte 0x{content[error.start]:02x} at position {error.start + 1})")
                 continue
-            yield Text(text) if text and not text.isspace() else Flaw("the text is empty")
+            yield Flaw("the text is empty") if is_blank(text) else Text(text)
 
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file of a document, and its first line."""
@@ -220,7 +226,7 @@ class Layout(NamedTuple):
                 return Conversation(parts[0])
             case "answer":
                 return Asked(*parts)
-        return Text(*parts) if parts[0].strip() else Flaw("the text is empty")
+        return Flaw("the text is empty") if is_blank(parts[0]) else Text(*parts)
 
 
 def _layout(file: LineFile, fields: Fields, pair: tuple[str, str]) -> Layout:

@@ -15,6 +15,7 @@ from torch import Tensor
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_batches import TextBatch
+from etude.data.files.lines import is_blank
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
@@ -24,6 +25,7 @@ from etude.tasks.hf.config import HfConfig
 from etude.tasks.hf.folder import HfModelConfig, HfParts, Kind, load_parts, longest
 from etude.tasks.hf.generate import ends, generated, log_probabilities, pad_id
 from etude.tasks.parts import Terms, term_counts
+from etude.train.evaluate import evaluating
 from etude.train.task import Task
 from etude.train.watch.metrics import Metric
 
@@ -80,6 +82,7 @@ class HfTask(Task):
         stops = ends(self.model, self.tokenizer) | self.encoder.ends()
         self.model.generation_config.eos_token_id = sorted(stops)
         self._check_vocabulary()
+        self.eval()  # as the library gives its models, and as a whole, so that training puts all of it into train mode
 
     @classmethod
     def from_folder(cls, path: str | Path, *, kind: Kind = "auto", from_scratch: bool = False, **options: Any) -> Self:
@@ -114,11 +117,9 @@ class HfTask(Task):
         rows = [torch.arange(3, 8) % size, torch.arange(9, 2, -1) % size]
         ids = [Ids([row], [torch.ones(len(row), dtype=torch.bool)], row[:0], 0.0, 0) for row in rows]
         both = Ids(rows, [part for row in ids for part in row.counted], rows[0][:0], 0.0, 0)
-        was_training = self.training
-        self.eval()
-        packed = self._logits(causal_batch([both], self.pad, packed=True).to(device))
-        alone = [self._logits(causal_batch([one], self.pad, packed=False).to(device)) for one in ids]
-        self.train(was_training)
+        with evaluating(self):
+            packed = self._logits(causal_batch([both], self.pad, packed=True).to(device))
+            alone = [self._logits(causal_batch([one], self.pad, packed=False).to(device)) for one in ids]
         if not torch.allclose(packed, torch.cat(alone, 1), rtol=1e-3, atol=1e-3):
             raise ConfigError(
                 f"data.packing must be off for a {self.model.config.model_type} model: it does not keep packed texts "
@@ -163,13 +164,10 @@ class HfTask(Task):
         Up to `window` are read ahead, so that those of similar length share a batch. An empty one has the empty
         completion.
         """
-        lines, was_training = iter(texts), self.training
-        self.eval()
-        try:
+        lines = iter(texts)
+        with evaluating(self):
             while block := [line.rstrip("\r\n") for line in islice(lines, window)]:
                 yield from self._completed(block, batch_size)
-        finally:
-            self.train(was_training)
 
     def predict_step(self, batch: HfBatch) -> list[list[Completion]]:
         """The completions of each prompt: the source or, of a causal model, what stands before the first target."""
@@ -187,21 +185,17 @@ class HfTask(Task):
         """
         if self.seq2seq:
             raise ConfigError("A sequence-to-sequence model cannot score a text alone.")
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             for text in texts:
                 total = 0.0
                 for row in self.encoder.text(text, self.row_length()):
                     ids = Ids([torch.tensor(row.ids)], [torch.tensor(row.counted)], torch.tensor([]), 0.0, 0)
                     total += float(self._likelihood(causal_batch([ids], self.pad, packed=False))[0])
                 yield total
-        finally:
-            self.train(was_training)
 
     def _completed(self, block: list[str], batch_size: int) -> list[list[Completion]]:
         found = [[Completion("", 0.0, 0.0)]] * len(block)
-        prompts = {place: self.encoder.prompt(text) for place, text in enumerate(block) if text.strip()}
+        prompts = {place: self.encoder.prompt(text) for place, text in enumerate(block) if not is_blank(text)}
         order = sorted((place for place in prompts if prompts[place]), key=lambda place: -len(prompts[place]))
         for begin in range(0, len(order), batch_size):
             places = order[begin : begin + batch_size]

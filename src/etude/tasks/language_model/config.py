@@ -105,7 +105,7 @@ class TextDataConfig(DataSection):
     """Text to train on, and how it forms batches."""
 
     foreign = dict.fromkeys(
-        ("source", "target", "difficulty", "max_difficulty", "easy_first_epochs"),
+        ("source", "target", "header", "quotes", "difficulty", "max_difficulty", "easy_first_epochs"),
         'it is for pairs of texts, as of task.type = "translation"',
     ) | {"max_length": "the length of a row of text is data.block_size"}
 

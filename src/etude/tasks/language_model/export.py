@@ -16,6 +16,7 @@ from etude.data.tokens.tokenizers import BOS, EOS, PAD, SPECIALS, UNK, OwnTokeni
 from etude.model.decoder import EPSILON, Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.tasks.transformers_library import quiet, transformers
+from etude.train.evaluate import evaluating
 
 GPT2_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new"}
 PROBE = 16
@@ -195,10 +196,8 @@ def _made(kind: Any, shape: Any, names: Mapping[str, Tensor]) -> Any:
 def _check(model: Decoder, made: Any, order: list[int]) -> None:
     """Let both models read the same tokens before anything is written."""
     ids = torch.randint(len(order), (1, min(PROBE, model.window)), generator=torch.Generator().manual_seed(1))
-    was_training = model.training
-    model.eval()
-    ours = model(torch.tensor(order)[ids].to(model.output_weight.device))[..., order].float().cpu()
-    model.train(was_training)
+    with evaluating(model):
+        ours = model(torch.tensor(order)[ids].to(model.output_weight.device))[..., order].float().cpu()
     theirs = made(input_ids=ids).logits
     apart = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-6))
     if not apart < CLOSE:

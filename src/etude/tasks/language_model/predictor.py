@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, DataError
+from etude.tasks.answers import Answering, readable, reason, tell_missing
 from etude.tasks.language_model.task import Completion, LanguageModelTask, Scored
-from etude.tasks.task_type import Asked, Predictor, Questions
+from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 
+Windows = Iterator[list[str]]
 BATCH_SIZE = 16
 """Prompts completed together unless the shell says otherwise."""
 BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -44,48 +46,69 @@ class Completions(Predictor):
         """The completions of every prompt, or how likely it is, as the flags say."""
         prompts = _prompts(questions, asked)
         if asked.flags.get("score"):
-            return self._scores(prompts, asked)
+            return self._scores(prompts, asked, questions)
         if asked.terminal and not asked.json and self._task.config.samples == 1:
-            return self._streamed(prompts, asked)
-        return self._written(prompts, asked)
+            return self._streamed(prompts, asked, questions)
+        return self._written(prompts, asked, questions)
 
-    def best(self, texts: Iterable[str]) -> Iterator[str]:
-        """The first completion of each prompt."""
-        return (found[0].text for found in self._task.predict(texts))
+    def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
+        """The first completion of each prompt, and why one has none."""
+        for found in self._completing(BATCH_SIZE).texts(texts, BATCH_SIZE):
+            match found:
+                case Missing():
+                    yield found
+                case [first, *_]:
+                    yield first.text
 
     def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Any]:
         """Nothing: completions have no best. Raises ConfigError."""
         del texts, options
         raise ConfigError(f"{type(self._task).__name__} does not predict from text; use its predict_step.")
 
-    def _written(self, prompts: Iterator[list[str]], asked: Asked) -> Iterator[str]:
-        size, number = asked.batch_size or BATCH_SIZE, 0
-        shape = _form(asked)
-        for window in prompts:
-            for prompt, found in zip(window, self._task.predict(window, batch_size=size, first=number), strict=True):
-                yield shape(prompt, found)
-            number += len(window)
+    def _completing(self, size: int) -> Answering[Sequence[Completion]]:
+        return Answering(lambda prompts, first: self._task.predict(prompts, batch_size=size, first=first))
 
-    def _streamed(self, prompts: Iterator[list[str]], asked: Asked) -> Iterator[str]:
+    def _written(self, prompts: Windows, asked: Asked, questions: Questions) -> Iterator[str]:
+        answering, shape = self._completing(asked.batch_size or BATCH_SIZE), _form(asked)
+        none = _ending(asked) * self._task.config.samples
+        for _, prompt, found in answering.questions(questions, prompts):
+            match found:
+                case Missing() as missing:
+                    yield _line(_without("prompt", prompt, missing)) if asked.json else none
+                case several:
+                    yield shape(prompt, several)
+
+    def _streamed(self, prompts: Windows, asked: Asked, questions: Questions) -> Iterator[str]:
         """Each completion behind its prompt, token by token; a blank line parts them."""
         number = 0
         for window in prompts:
-            for prompt in window:
-                yield asked.safe(prompt)
-                for piece in self._task.stream(prompt, number=number):
-                    yield asked.safe(piece.text)
+            for prompt in readable(questions, window, number):
+                yield from self._shown(prompt, number, asked, questions)
                 yield "\n\n"
                 number += 1
 
-    def _scores(self, prompts: Iterator[list[str]], asked: Asked) -> Iterator[str]:
+    def _shown(self, prompt: str | Missing, number: int, asked: Asked, questions: Questions) -> Iterator[str]:
+        """A prompt and its completion; nothing behind the prompt from where it cannot be completed."""
+        match prompt:
+            case Missing():
+                tell_missing(questions, number, prompt)
+            case text:
+                yield asked.safe(text)
+                try:
+                    for piece in self._task.stream(text, number=number):
+                        yield asked.safe(piece.text)
+                except DataError as error:
+                    questions.unanswered(number, reason(error))
+
+    def _scores(self, prompts: Windows, asked: Asked, questions: Questions) -> Iterator[str]:
         """How likely each text is: its log-probability in nats, bits a byte, and the text."""
-        for window in prompts:
-            for text, scored in zip(window, self._task.score(window), strict=True):
-                bits = -scored.log_probability / math.log(2) / max(scored.bytes, 1)
-                if asked.json:
-                    yield _line(_scored(text, scored, bits))
-                else:
-                    yield f"{scored.log_probability:.6f}\t{bits:.6f}\t{asked.safe(on_one_line(text))}\n"
+        answering = Answering(lambda texts, _: self._task.score(texts))
+        for _, text, scored in answering.questions(questions, prompts):
+            match scored:
+                case Missing() as missing:
+                    yield _line(_without("text", text, missing)) if asked.json else "\n"
+                case known:
+                    yield _score_line(text, known, asked)
 
 
 def _prompts(questions: Questions, asked: Asked) -> Iterator[list[str]]:
@@ -99,13 +122,17 @@ def _prompts(questions: Questions, asked: Asked) -> Iterator[list[str]]:
             yield from questions.lines()
 
 
+def _ending(asked: Asked) -> str:
+    """What ends a completion."""
+    return "\n\n" if asked.flags.get("raw") else "\n"
+
+
 def _form(asked: Asked) -> Callable[[str, Sequence[Completion]], str]:
     """How one prompt's completions are written: an object, or a line each."""
     if asked.json:
         return lambda prompt, found: _line(_completed(prompt, found))
-    raw = bool(asked.flags.get("raw"))
-    write: Callable[[str], str] = str if raw else on_one_line
-    ending = "\n\n" if raw else "\n"
+    write: Callable[[str], str] = str if asked.flags.get("raw") else on_one_line
+    ending = _ending(asked)
     return lambda _, found: "".join(f"{asked.safe(write(one.text))}{ending}" for one in found)
 
 
@@ -119,6 +146,18 @@ def _completed(prompt: str, found: Sequence[Completion]) -> dict[str, object]:
         for one in found
     ]
     return {"prompt": prompt, "prediction": found[0].text, "predictions": completions}
+
+
+def _without(name: str, text: str, missing: Missing) -> dict[str, object]:
+    """What is written of a text, under its name, that has no answer."""
+    return {name: text, "prediction": None, "error": missing.error}
+
+
+def _score_line(text: str, scored: Scored, asked: Asked) -> str:
+    bits = -scored.log_probability / math.log(2) / max(scored.bytes, 1)
+    if asked.json:
+        return _line(_scored(text, scored, bits))
+    return f"{scored.log_probability:.6f}\t{bits:.6f}\t{asked.safe(on_one_line(text))}\n"
 
 
 def _scored(text: str, scored: Scored, bits: float) -> dict[str, object]:

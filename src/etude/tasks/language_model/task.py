@@ -5,7 +5,6 @@ Legend: B batch, T time, N targets, M width of the model, V vocabulary.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, final
@@ -21,6 +20,7 @@ from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.decoder import Decoder
 from etude.model.flops import count_parameters, flops_per_token
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
+from etude.model.losses.torchs import LossFunction, plain
 from etude.model.recurrent import Recurrent
 from etude.search.next_token import Options
 from etude.search.sampling import Generated, Piece, generate, stream
@@ -28,14 +28,13 @@ from etude.search.scoring import score
 from etude.search.text_stream import TextStream
 from etude.tasks.language_model.config import LanguageModelConfig
 from etude.tasks.parts import (
-    LossFunction,
     Terms,
     first_term,
     loss_of,
-    plain_loss,
     scheduled_values,
     term_counts,
 )
+from etude.train.evaluate import evaluating
 from etude.train.splitting import split_in_time
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
@@ -108,7 +107,7 @@ class LanguageModelTask(Task):
     @property
     def plain_loss(self) -> LossFunction:
         """What evaluation reports."""
-        return plain_loss(self.loss, IGNORED)
+        return plain(self.loss)
 
     def rate_multipliers(self) -> dict[str, float]:
         """Factors of the learning rate by the task's parameter names, where the model has some (mup)."""
@@ -226,7 +225,7 @@ class LanguageModelTask(Task):
         given = iter(prompts)
         while block := list(islice(given, batch_size)):
             contexts = [self.tokens_of(prompt) for prompt in block]
-            with self._asked():
+            with evaluating(self):
                 found = generate(self.model, contexts, chosen, self._decode(), first=first)
             for samples in found:
                 yield [Completion(one.text, one.log_probability, len(one.tokens), one.end) for one in samples]
@@ -238,14 +237,14 @@ class LanguageModelTask(Task):
         With several samples their pieces come in turns.
         """
         context = self.tokens_of(prompt)
-        with self._asked():
+        with evaluating(self):
             yield from stream(self.model, [context], options or self.config.options(), self._decode(), first=number)
 
     def score(self, texts: Iterable[str]) -> Iterator[Scored]:
         """How likely each text is, from its beginning to its end."""
         for text in texts:
             tokens = [self.start, *self._known_tokenizer().encode(text), EOS]
-            with self._asked():
+            with evaluating(self):
                 values = score(self.model, tokens)
             spoken = zip(self._spoken(tokens), values, strict=True)
             yield Scored(sum(values), list(spoken), len(text.encode("utf-8")))
@@ -270,16 +269,6 @@ class LanguageModelTask(Task):
 
     def _decode(self) -> Callable[[Sequence[int]], str] | None:
         return None if self.tokenizer is None else self.tokenizer.decode
-
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """In `eval` mode inside the block."""
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
 
 
 def _output(model: Decoder | Recurrent, *, padded: bool) -> Tensor:

@@ -9,8 +9,10 @@ from etude.base.config.fields import Switch
 from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.schedules import largest, scheduled
+from etude.data.files.header import Choice
 from etude.data.files.names import ColumnField, SplitField
 from etude.data.files.skipped import AllowanceField, Policy
+from etude.data.files.table_file import TableForm
 from etude.data.tokens.config import TokenizerPair
 from etude.metrics.text import TEXT_METRICS
 from etude.model.transformer import TransformerConfig
@@ -51,7 +53,7 @@ class DataConfig(DataSection):
     )
 
     train: Switch[SplitField] = None
-    """Training data: a .tsv, .txt, .jsonl or .ndjson file, a list of them, two aligned files
+    """Training data: a .tsv, .csv, .txt, .jsonl or .ndjson file, a list of them, two aligned files
     `{ source = "train.en", target = "train.de" }`, or a generated corpus by name."""
 
     val: Annotated[Switch[SplitField], means("validation", shared="always", governs=("stopping",))] = None
@@ -65,6 +67,13 @@ class DataConfig(DataSection):
 
     target: ColumnField = "target"
     """The column or field of the target text."""
+
+    header: Choice = "auto"
+    """Whether the first line of a table names its columns; `"auto"` looks for `source` and `target` in it."""
+
+    quotes: Choice = "auto"
+    """Whether cells of a table may stand in quotes, as spreadsheets write them; `"auto"` is true for a .csv file and
+    for a table with tabs whose every quote says so."""
 
     workers: Annotated[int, means("none", shared="always")] = Field(default=0, ge=0)
     """Processes that load batches in parallel with training; 0 loads in the training process."""
@@ -100,6 +109,11 @@ class DataConfig(DataSection):
                 "data.difficulty is not set"
             )
         return self
+
+    @property
+    def form(self) -> TableForm:
+        """How tables are written."""
+        return TableForm(self.header, self.quotes)
 
     @property
     def policy(self) -> Policy:

@@ -236,7 +236,9 @@ def open_split(config: TranslationRun, name: str, say: Say) -> PairSource:
         raise ConfigError(f"data.{name} is not set: name a file, as in --data.{name} pairs.tsv.")
     cache = config.cache
     make_folder(cache)
-    return open_pairs(split, source=data.source, target=data.target, cache=cache, notice=say, key=f"data.{name}")
+    return open_pairs(
+        split, source=data.source, target=data.target, form=data.form, cache=cache, notice=say, key=f"data.{name}"
+    )
 
 
 def prepare(config: TranslationRun, splits: Sequence[str], say: Say, processor: PairProcessor | None = None) -> Pairs:

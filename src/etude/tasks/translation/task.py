@@ -14,25 +14,26 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
+from etude.data.files.lines import is_blank
 from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
 from etude.metrics.ratios import Perplexity
 from etude.metrics.text import TEXT_METRICS
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
+from etude.model.losses.torchs import LossFunction, plain
 from etude.model.transformer import Transformer
 from etude.search.beam import beam
 from etude.search.greedy import greedy
 from etude.search.hypotheses import Hypothesis, Limits
 from etude.tasks.parts import (
-    LossFunction,
     Terms,
     first_term,
     loss_of,
-    plain_loss,
     scheduled_values,
     term_counts,
 )
 from etude.tasks.translation.config import TranslationConfig
 from etude.tasks.translation.saved import translation_columns
+from etude.train.evaluate import evaluating
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
 
@@ -101,7 +102,7 @@ class TranslationTask(Task):
     @property
     def plain_loss(self) -> LossFunction:
         """What evaluation reports."""
-        return plain_loss(self.loss, PAD)
+        return plain(self.loss)
 
     @property
     def searches(self) -> bool:
@@ -169,23 +170,19 @@ class TranslationTask(Task):
         """Translate lines as they come, in order: for each line its translations, best first.
 
         Up to `window` lines are read ahead, so that lines of similar length share a batch; 1 answers each line at
-        once. An empty line has the empty translation. Raises ConfigError without tokenizers.
+        once. A line without anything but white space has the empty translation. Raises ConfigError without tokenizers.
         """
         if self.source_tokenizer is None or self.target_tokenizer is None:
             raise ConfigError("predict needs the tokenizers that the task was trained with: pass them to the task.")
         if not self.searches:
             raise ConfigError(f"This run cannot predict: {self._cannot_search}")
         lines = iter(texts)
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             while block := list(islice(lines, window)):
                 yield from self._translate_block(self.source_tokenizer, block, batch_size)
-        finally:
-            self.train(was_training)
 
     def _translate_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Translation]]:
-        tokens = tokenizer.encode_batch([line.rstrip("\r\n") for line in block])
+        tokens = tokenizer.encode_batch(["" if is_blank(line) else line.rstrip("\r\n") for line in block])
         found: list[list[Translation]] = [[Translation("", 0.0, 0.0)]] * len(block)
         order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), batch_size):

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
+from etude.train.optim.sparse import added
 
 LAMBDAS, PARTS = "lr_lambdas", "_schedulers"
 """What torch's schedulers call the functions, and the schedulers, in their state."""
@@ -74,6 +75,8 @@ class Slot:
         """Whether a plateau scheduler takes in the next validation."""
         self.needs_closure = _needs_closure(optimizer)
         """Whether its step evaluates the loss itself, as L-BFGS does."""
+        self.has_modes = all(callable(getattr(optimizer, mode, None)) for mode in ("train", "eval"))
+        """Whether it holds other weights in `eval` mode, as schedule-free optimizers do."""
         self._notice: Callable[[str], None] | None = notice
         self._skips_on_device = _skips_on_device(optimizer)
 
@@ -105,9 +108,9 @@ class Slot:
         if due:
             self._scheduler.step()
 
-    def follow_validation(self, value: float) -> None:
-        """Step a torch plateau scheduler with what validation measured."""
-        if self._plateau is not None and self._due:
+    def follow_validation(self, value: float | None) -> None:
+        """Step a torch plateau scheduler with what validation measured; what it did not (None) moves nothing."""
+        if self._plateau is not None and self._due and value is not None:
             self._plateau.step(value)
             self._due = self._scheduler_every is None
 
@@ -172,6 +175,16 @@ class Slot:
             hook.remove()
             self.steps += bool(stepped)
 
+    def train(self) -> None:
+        """Let the parameters be those that are trained, where the optimizer has modes."""
+        if self.has_modes:
+            self.optimizer.train()  # type: ignore[attr-defined]
+
+    def evaluate(self) -> None:
+        """Let the parameters be those that are evaluated, where the optimizer has modes."""
+        if self.has_modes:
+            self.optimizer.eval()  # type: ignore[attr-defined]
+
     def drop_gradients(self) -> None:
         """Forget the gradients of this optimizer's parameters."""
         for parameter in self.parameters:
@@ -191,7 +204,7 @@ class Slot:
         """Add what the round began with to the gradients computed in it."""
         for parameter, grad in zip(self.parameters, kept, strict=True):
             if grad is not None:
-                parameter.grad = grad.clone() if parameter.grad is None else parameter.grad.add_(grad)
+                parameter.grad = grad.clone() if parameter.grad is None else added(parameter.grad, grad)
 
     def skip_on_device(self, norm: Tensor) -> bool:
         """Let the optimizer itself skip a step whose gradient is not finite, without a sync; whether it can."""
@@ -241,7 +254,7 @@ class Slot:
     def _gradients(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The gradients that are kept, by name."""
         named = zip(names, self.parameters, strict=True)
-        return {name: p.grad.to_dense() for name, p in named if p.grad is not None}
+        return {name: p.grad for name, p in named if p.grad is not None}
 
     def load_state_dict(self, state: SlotState) -> None:
         """Go on from `state_dict()`."""
@@ -249,7 +262,8 @@ class Slot:
         moments = {index_of[name]: value for name, value in state["state"].items()}
         self.optimizer.load_state_dict({"state": moments, "param_groups": self._packed_groups(state["groups"])})
         for name, gradient in state.get("gradients", {}).items():
-            _give_gradient(self.parameters[index_of[name]], gradient)
+            parameter = self.parameters[index_of[name]]
+            parameter.grad = gradient.to(parameter.device)
         self.steps = self._followed = state["steps"]
         self._due = state.get("due", self._due)
         self._load_scheduler(state.get("scheduler"))
@@ -277,10 +291,6 @@ def _usual_beat(plateau: ReduceLROnPlateau | None) -> Duration | None:
 def _options(group: Mapping[str, object]) -> dict[str, object]:
     """A parameter group without its parameters."""
     return {key: value for key, value in group.items() if key != "params"}
-
-
-def _give_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
-    parameter.grad = gradient.to(parameter.device)
 
 
 def _without(parameters: Sequence[nn.Parameter], own: Sequence[nn.Parameter]) -> list[nn.Parameter]:

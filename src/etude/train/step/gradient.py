@@ -9,6 +9,7 @@ from torch import Tensor
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
 from etude.base.randomness import seed_of
+from etude.model.exact import exact_dtype
 from etude.train.optim.slot import Slot
 from etude.train.step.accumulation import Accumulation, Counted, OneTerm
 from etude.train.step.hiddens import Hiddens, NoHiddens
@@ -132,7 +133,7 @@ class Gradient:
         if not learns:
             _refuse_constant(slot, terms)
         sums.finish(outcome.factors)
-        return torch.as_tensor(outcome.unread_loss)
+        return torch.as_tensor(outcome.unread_loss, dtype=exact_dtype(terms[0].value))
 
     def _count(self, terms: Sequence[Term], outcome: Outcome) -> None:
         """Add a batch's terms to those of the step."""

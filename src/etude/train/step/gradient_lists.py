@@ -1,22 +1,38 @@
 """Gradients as one list: norm, scaling, and a buffer for each loss term."""
 
 from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from etude.train.optim.sparse import added, summed
+
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """The gradients that are there."""
-    return [p.grad for p in parameters if p.grad is not None]
+    """The gradients that are there; of a sparse one its values, each row once, which are changed with it."""
+    held = [p for p in parameters if p.grad is not None]
+    found = [p.grad for p in held]
+    return list(map(_values, held)) if any(map(_IS_SPARSE, found)) else found  # type: ignore[arg-type]  # none is None
+
+
+_IS_SPARSE = attrgetter("is_sparse")
+
+
+def _values(parameter: nn.Parameter) -> Tensor:
+    """What a gradient holds."""
+    gradient: Any = parameter.grad
+    if not gradient.is_sparse:
+        return gradient  # type: ignore[no-any-return]
+    parameter.grad = summed(gradient)
+    return parameter.grad.values()
 
 
 def global_norm(grads: Sequence[Tensor]) -> Tensor:
     """The 2-norm of all gradients together, a scalar tensor on their device."""
     if not grads:
         return torch.zeros(())
-    if any(grad.is_sparse for grad in grads):
-        return torch.nn.utils.get_total_norm(grads)
     # One fused call for all tensors; nn.utils' own sorts them by device and type first, at several times the cost.
     norms = torch._foreach_norm(list(grads))  # noqa: SLF001 - torch's own optimizers build on it
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
@@ -45,7 +61,7 @@ class TermBuffers:
         new = torch.autograd.grad(value, self._parameters, retain_graph=retain_graph, allow_unused=True)
         old = self._buffers.setdefault(name, [None] * len(new))
         self._buffers[name] = [
-            after if before is None else before if after is None else before.add_(after)
+            after if before is None else before if after is None else added(before, after)
             for before, after in zip(old, new, strict=True)
         ]
 
@@ -55,5 +71,5 @@ class TermBuffers:
             for parameter, grad in zip(self._parameters, buffer, strict=True):
                 if grad is not None:
                     part = grad * factors[name]
-                    parameter.grad = part if parameter.grad is None else parameter.grad.add_(part)
+                    parameter.grad = part if parameter.grad is None else added(parameter.grad, part)
         self._buffers.clear()

@@ -19,6 +19,8 @@ class Outcome:
 
     terms: Totals = field(default_factory=dict)
     """By name: sum, count, weight."""
+    targets: dict[str, float | Tensor] = field(default_factory=dict)
+    """By name: the number of targets, which is the count unless they have weights."""
     grad_norm: float | Tensor = 0.0
     """Global norm before clipping."""
     finite: bool = True
@@ -33,6 +35,13 @@ class Outcome:
             if known is None
             else (known[0] + total, known[1] + term.count, term.weight)
         )
+        own = term.count if term.targets is None else term.targets
+        self.targets[term.name] = self.targets.get(term.name, 0) + own
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.terms.clear()
+        self.targets.clear()
 
     @property
     def loss(self) -> float:
@@ -52,7 +61,7 @@ class Outcome:
     @property
     def tokens(self) -> float | Tensor:
         """Targets counted by the first term."""
-        return next(iter(self.terms.values()))[1] if self.terms else 0
+        return next(iter(self.targets.values()), 0)
 
     @property
     def norms(self) -> Mapping[str, float | Tensor]:

@@ -55,7 +55,7 @@ class OwnStep:
             nonlocal computed
             slot.restore_gradients(None)
             if computed:
-                outcome.terms.clear()
+                outcome.clear()
                 self._scalars.go_back(logged)
                 self._precision.rescale()
             computed = True

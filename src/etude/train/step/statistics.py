@@ -1,28 +1,56 @@
-"""Running statistics of normalisation layers: what a forward changes without an optimizer."""
+"""Running statistics: what a forward changes without an optimizer."""
 
-from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+import torch
+from torch import Tensor, nn
+
+_TOO_NARROW_TO_COUNT = {torch.bool, torch.uint8, torch.int8}
+"""Types of masks and of quantised weights, which may be large and are not counted up."""
 
 
-def _is_tracked(layer: nn.Module) -> bool:
-    return isinstance(layer, _NormBase) and layer.track_running_stats
+class _Buffer:
+    """A buffer of a module: the tensor that it is before a step, and the values in it."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self._all = module._buffers  # noqa: SLF001 - there is no public way to a buffer that another may be put in place of
+        self._name = name
+        self._tensor: Tensor | None = None
+        self._values = torch.empty(0)
+
+    def keep(self) -> None:
+        """Remember the tensor and its values."""
+        before, self._tensor = self._tensor, self._all[self._name]
+        if self._tensor is None or self._tensor.dtype in _TOO_NARROW_TO_COUNT:
+            return
+        if self._tensor is before:
+            self._values.copy_(self._tensor)
+        else:
+            self._values = self._tensor.clone()
+
+    def restore(self) -> None:
+        """Bring back the tensor and its values."""
+        self._all[self._name] = self._tensor
+        if self._tensor is not None and self._tensor.dtype not in _TOO_NARROW_TO_COUNT:
+            self._tensor.copy_(self._values)
 
 
 class Running:
-    """Keeps the running statistics as they were before a step, so that one that is skipped leaves no trace."""
+    """Keeps the buffers of a module as they were before a step, so that one that is skipped leaves no trace.
+
+    They are those of normalisation layers and any others, in which a module of the user's keeps a running mean or a
+    count. Memory: their size once more.
+    """
 
     def __init__(self, module: nn.Module) -> None:
-        self._layers = list(filter(_is_tracked, module.modules()))
-        self._kept = [[buffer.detach().clone() for buffer in layer.buffers()] for layer in self._layers]
+        self._buffers = [_Buffer(part, name) for part in module.modules() for name in part._buffers]  # noqa: SLF001 - those that are None too
 
+    @torch.no_grad()
     def keep(self) -> None:
         """Remember the present ones."""
-        for layer, kept in zip(self._layers, self._kept, strict=True):
-            for old, buffer in zip(kept, layer.buffers(), strict=True):
-                old.copy_(buffer)
+        for buffer in self._buffers:
+            buffer.keep()
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Bring back what was kept."""
-        for layer, kept in zip(self._layers, self._kept, strict=True):
-            for old, buffer in zip(kept, layer.buffers(), strict=True):
-                buffer.copy_(old)
+        for buffer in self._buffers:
+            buffer.restore()

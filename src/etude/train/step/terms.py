@@ -1,13 +1,14 @@
 """What a step returned, as named terms in one form."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
 
 from etude.base.errors import ConfigError
-from etude.model.loss import Loss
+from etude.data.nest import tensors
+from etude.model.loss import Loss, Mean
 from etude.train.task import StepOutput, Task
 
 TOTAL = "loss"
@@ -24,6 +25,8 @@ class Term:
     count: float | Tensor
     weight: float = 1.0
     is_mean: bool = False
+    targets: float | Tensor | None = None
+    """The number of targets, where the count is the sum of their weights."""
 
     @property
     def learns(self) -> bool:
@@ -44,7 +47,7 @@ def read_terms(returned: object, count_samples: Callable[[], int | None]) -> tup
     if isinstance(returned, StepOutput):
         returned = returned.loss
     match returned:
-        case Loss():
+        case Loss() | Mean():
             return (_counted(TOTAL, returned),)
         case Tensor() if not returned.ndim:
             return (Term(TOTAL, returned, count_samples() or 1, is_mean=True),)
@@ -63,17 +66,18 @@ def read_terms(returned: object, count_samples: Callable[[], int | None]) -> tup
 
 def _named(name: str, loss: object, count_samples: Callable[[], int | None]) -> Term:
     match loss:
-        case Loss():
+        case Loss() | Mean():
             return _counted(name, loss)
         case Tensor() if not loss.ndim:
             return Term(name, loss, count_samples() or 1, is_mean=True)
     raise ConfigError(f"The loss {name!r} of a step must be a Loss or a scalar tensor, but is {_shown(loss)}.")
 
 
-def _counted(name: str, loss: Loss) -> Term:
-    match loss.sum:
-        case Tensor(ndim=0) as total:
-            return Term(name, total, _on_host(loss.count), loss.weight)
+def _counted(name: str, loss: Loss | Mean) -> Term:
+    match loss:
+        case Loss(sum=Tensor(ndim=0) as total) | Mean(value=Tensor(ndim=0) as total):
+            is_mean = isinstance(loss, Mean)
+            return Term(name, total, _on_host(loss.count), loss.weight, is_mean, targets=loss.targets)
     raise ConfigError(f"The sum of the loss {name!r} must be a scalar tensor, but is {_shown(loss.sum)}.")
 
 
@@ -103,22 +107,48 @@ class ExtraTerm(Protocol):
 
 
 class Weigher:
-    """How many samples a batch's mean loss stands for; said once where the task cannot tell."""
+    """How many samples a batch's mean loss stands for; it says once where that is not known, or may not be so."""
 
     def __init__(self, task: Task, say: Callable[[str], None]) -> None:
         self._task = task
         self._say: Callable[[str], None] | None = say
+        self._last: tuple[tuple[int, ...], ...] | None = None
+        """The shapes of the last batch, without the samples."""
 
     def __call__(self, batch: object) -> int | None:
         """The samples of `batch`, or None."""
         count = self._task.batch_size(batch)
-        if count is None and self._say is not None:
-            self._say(
-                "The number of samples in a batch is unknown, so the mean loss of every batch counts equally; define "
-                "batch_size(batch), or return Loss(sum, count)."
-            )
-            self._say = None
+        if self._say is not None:
+            self._judge(batch, count, self._say)
         return count
+
+    def _judge(self, batch: object, count: int | None, say: Callable[[str], None]) -> None:
+        """Say, once, what the weight of a batch may be wrong by: from the second batch on, which may differ."""
+        found = list(tensors(batch))
+        before, self._last = self._last, tuple([tuple(tensor.shape[1:]) for tensor in found])
+        if count is None:
+            self._tell(_UNKNOWN, say)
+        elif before is not None and (before != self._last or any(map(_holds_tokens, found))):
+            self._tell(_DOUBTFUL, say)
+
+    def _tell(self, told: str, say: Callable[[str], None]) -> None:
+        say(told)
+        self._say = None
+
+
+_UNKNOWN = (
+    "The number of samples in a batch is unknown, so the mean loss of every batch counts equally; define "
+    "batch_size(batch), or return Loss(sum, count)."
+)
+_DOUBTFUL = (
+    "The loss of a batch is a mean, and is weighted by the number of samples in the batch. If it is a mean over "
+    "tokens, or over anything else whose number differs between batches of as many samples, return Loss(sum, count)."
+)
+
+
+def _holds_tokens(tensor: Tensor) -> bool:
+    """Whether it may hold padded sequences of tokens, whose number its shape does not tell."""
+    return tensor.ndim == 2 and not tensor.is_floating_point()  # noqa: PLR2004 - samples and time
 
 
 def inverse(count: float | Tensor) -> float | Tensor:
@@ -135,9 +165,7 @@ def _on_host(count: float | Tensor) -> float | Tensor:
 
 def weighted(terms: tuple[Term, ...], weights: Mapping[str, float]) -> tuple[Term, ...]:
     """The terms with the weights that a config gives by name in the place of their own."""
-    return tuple(
-        Term(term.name, term.value, term.count, weights.get(term.name, term.weight), term.is_mean) for term in terms
-    )
+    return tuple([replace(term, weight=weights.get(term.name, term.weight)) for term in terms])
 
 
 class NameCheck:

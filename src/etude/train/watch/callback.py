@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -282,7 +281,7 @@ class Events:
     """Calls the listeners of each event; one without listeners is a function that does nothing.
 
     `listeners` are callbacks, in order, `components` parts of the run that may have events too; each object is called
-    once. What the user's own draw from global generators is apart from training's.
+    once. What the user's own draw from global generators is apart from training's. `say` is told of misspelt events.
     """
 
     def __init__(
@@ -292,11 +291,12 @@ class Events:
         view: Callable[[], RunView] | None = None,
         *,
         seed: int = 1,
+        say: Callable[[str], None] = print,
     ) -> None:
         callbacks = _once(listeners)
         for callback in callbacks:
             check_callback(callback)
-        self._listeners = [*callbacks, *_listening(components, callbacks)]
+        self._listeners = [*callbacks, *_listening(components, callbacks, say)]
         self._view = view
         self._apart = Apart(seed)
         self._raised: Any = None
@@ -370,13 +370,13 @@ class Events:
         return call
 
 
-def _listening(components: Iterable[object], callbacks: Sequence[object]) -> list[object]:
-    """The parts of a run that may be told of events and are no callbacks; of what cannot be one it is warned."""
+def _listening(components: Iterable[object], callbacks: Sequence[object], say: Callable[[str], None]) -> list[object]:
+    """The parts of a run that may be told of events and are no callbacks; what looks like an event is said."""
     known = {id(callback) for callback in callbacks}
     parts = [part for part in _once(components) if id(part) not in known and not isinstance(part, type)]
     for cls, part in {type(part): part for part in parts}.items():
         if problems := [*unknown_events(cls, NEAR), *_faults(part)]:
-            warnings.warn(" ".join(problems), stacklevel=4)
+            say(" ".join(problems))
     return [part for part in parts if not _faults(part)]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from etude.base.errors import StorageError
 
-TENSOR, TUPLE, PAIRS, FLOAT = "$tensor", "$tuple", "$pairs", "$float"
+TENSOR, SPARSE, TUPLE, PAIRS, FLOAT = "$tensor", "$sparse", "$tuple", "$pairs", "$float"
 
 
 def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
@@ -19,6 +19,8 @@ def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
     StorageError naming where it was found, since no pickle is ever written or read.
     """
     match value:
+        case Tensor(is_sparse=True):
+            return {SPARSE: _split_sequence(_parts_of_sparse(value), where, tensors)}
         case Tensor():
             tensors[where] = value.detach()
             return {TENSOR: where}
@@ -42,6 +44,12 @@ def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
 
 def _split_sequence(value: Sequence[object], where: str, tensors: dict[str, Tensor]) -> list[Any]:
     return [split(part, f"{where}/{index}", tensors) for index, part in enumerate(value)]
+
+
+def _parts_of_sparse(tensor: Tensor) -> list[object]:
+    """What a sparse tensor consists of, as it is: rows that it holds twice are not added up."""
+    indices, values = tensor._indices(), tensor._values()  # noqa: SLF001 - the public names want each row once
+    return [indices, values, list(tensor.shape), tensor.is_coalesced()]
 
 
 def _split_mapping(value: Mapping[object, object], where: str, tensors: dict[str, Tensor]) -> Any:
@@ -73,6 +81,9 @@ def join(value: object, tensors: Mapping[str, Tensor]) -> Any:
             return list(_joined(value, tensors))
         case {"$tensor": name}:
             return tensors[name]
+        case {"$sparse": list(parts)}:
+            indices, values, shape, once = _joined(parts, tensors)
+            return torch.sparse_coo_tensor(indices, values, shape, is_coalesced=once, check_invariants=True)
         case {"$tuple": parts}:
             return tuple(_joined(parts, tensors))
         case {"$pairs": pairs}:
