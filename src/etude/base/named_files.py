@@ -43,12 +43,11 @@ def write_named(path: Path, text: str) -> None:
 
 def check_named(path: Path, flag: str) -> None:
     """Refuse, before anything is computed, a path that could not be written. Raises StorageError."""
-    target = Path(os.path.realpath(path))
-    if is_stream(path) or _descriptor(path) is not None:
-        return
-    if path.is_dir() or not target.parent.is_dir():
-        where = f"{path} is a folder" if path.is_dir() else f"{target.parent} is not a folder"
-        raise StorageError(f"--{flag} {path} cannot be written: {where}.")
+    folder = Path(os.path.realpath(path)).parent
+    if path.is_dir():
+        raise StorageError(f"--{flag} {path} cannot be written: {path} is a folder.")
+    if not folder.is_dir() and _descriptor(path) is None:
+        raise StorageError(f"--{flag} {path} cannot be written: {folder} is not a folder.")
 
 
 def is_stream(path: Path) -> bool:

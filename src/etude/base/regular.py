@@ -19,6 +19,10 @@ _KINDS = {
 }
 
 
+_TELLING = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
+"""A link that is not followed; a FIFO that nobody reads, or a device with nothing behind it; a folder."""
+
+
 class NotRegular(OSError):  # noqa: N818 - an OSError among OSErrors, such as FileNotFoundError
     """What was opened is no regular file; its `strerror` is a clause that says what it is."""
 
@@ -50,11 +54,12 @@ def _opened(path: Path, flags: int) -> int:
     try:
         return os.open(path, flags, 0o666)
     except OSError as error:
-        if error.errno == errno.ELOOP and path.is_symlink() and flags & os.O_NOFOLLOW:
-            raise NotRegular("a link") from None
-        if error.errno in {errno.ENXIO, errno.EISDIR}:  # nobody reads the FIFO, nothing is behind the device; a folder
-            raise NotRegular(kind_of(path.stat().st_mode) or "gone") from None
-        raise
+        if error.errno not in _TELLING:
+            raise
+        kind = kind_of((path.lstat() if flags & os.O_NOFOLLOW else path.stat()).st_mode)
+        if kind is None:
+            raise
+        raise NotRegular(kind) from None
 
 
 def reading(path: Path, *, links: bool = True) -> BinaryIO:

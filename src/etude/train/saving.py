@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from itertools import filterfalse
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from etude.base.errors import DivergedError, StorageError
 from etude.train.learner import Learner
@@ -85,18 +86,18 @@ class Saves:
 
         Raises DivergedError at the end of a run that keeps its checkpoints.
         """
-        step, last = state.progress.step, self.keeper.last
+        last = self.keeper.last or Path("none")
         if self.broken_since is None:
-            self.broken_since = step
+            self.broken_since = state.progress.step
             self._say(
-                f"Step {step:,}: the weights are not finite ({broken} is the first); they are not saved, and the last "
-                f"checkpoint stays {'none' if last is None else last.name}."
+                f"Step {state.progress.step:,}: the weights are not finite ({broken} is the first); they are not "
+                f"saved, and the last checkpoint stays {last.name}."
             )
         if state.end is not None and self.keeper.folder is not None:
             raise DivergedError(
                 f"The run ends with weights that are not finite ({broken} is the first, seen at step "
                 f"{self.broken_since:,}); the last checkpoint, from which the same command goes on, is "
-                f"{last or 'none'}. A lower learning rate or clip_grad may help."
+                f"{last}. A lower learning rate or clip_grad may help."
             )
 
     def _finish(self, *, final: bool) -> None:
@@ -119,13 +120,11 @@ def not_finite(task: nn.Module) -> str | None:
 
     Buffers are not asked: a mask may hold infinities. It waits for an accelerator once.
     """
-    trained = [(name, weight) for name, weight in task.named_parameters() if weight.requires_grad]
-    flags: dict[torch.device, list[Tensor]] = {}
-    for _, weight in trained:
-        flags.setdefault(weight.device, []).append(weight.detach().isfinite().all())
-    if all(torch.stack(found).all() for found in flags.values()):
-        return None
-    return next(name for name, weight in trained if not weight.detach().isfinite().all())
+    trained = {name: weight.detach() for name, weight in task.named_parameters() if weight.requires_grad}
+    finite = torch.ones((), dtype=torch.bool)
+    for weight in trained.values():
+        finite = finite.to(weight.device) & weight.isfinite().all()
+    return None if finite else next(filterfalse(lambda name: trained[name].isfinite().all(), trained))
 
 
 def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, float]) -> Content:

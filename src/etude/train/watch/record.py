@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,13 +121,9 @@ class Record:
 
         None where the last such row has one, or there is none.
         """
-        since: int | None = None
-        for row in reversed(self.rows):
-            values = [row[name] for name in names if name in row]
-            if any(value is not None for value in values):
-                break
-            since = row["step"] if values else since
-        return since
+        judged = [row for row in self.rows if not row.keys().isdisjoint(names)]
+        broken = list(takewhile(lambda row: all(row.get(name) is None for name in names), reversed(judged)))
+        return broken[-1]["step"] if broken else None
 
     def length(self) -> int:
         """Bytes of the file, with the rows that wait."""

@@ -1,7 +1,7 @@
 """Whose a checkpoint is: a run writes down the configs that it has been trained with, and every manifest names one."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,12 @@ def configs_of(run: Path) -> list[str]:
     return list(dict.fromkeys(_named_by_checkpoints(run))) if known is None else known
 
 
-def take_in(run: Path, hashes: Iterable[str]) -> None:
+def take_in(run: Path, hashes: Sequence[str]) -> None:
     """Write down that checkpoints of these configs are the run's too, where it writes configs down."""
     known = known_configs(run)
-    new = [] if known is None else [one for one in dict.fromkeys(hashes) if one not in known]
-    if new:
-        write_json(run / ENVIRONMENT, {**json_or_empty(run / ENVIRONMENT), CONFIGS: [*(known or ()), *new]})
+    if known is not None and not set(known).issuperset(hashes):
+        now = list(dict.fromkeys([*known, *hashes]))
+        write_json(run / ENVIRONMENT, {**json_or_empty(run / ENVIRONMENT), CONFIGS: now})
 
 
 def check_origin(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -60,8 +60,9 @@ def check_origin(folder: Path, manifest: Mapping[str, Any]) -> None:
 
     Raises StorageError. A run of before, which has not written its configs down, is believed.
     """
-    run = folder.parent.parent if folder.parent.name == FOLDER else None
-    known = None if run is None else known_configs(run)
+    if folder.parent.name != FOLDER:
+        return
+    known = known_configs(folder.parent.parent)
     if known is not None and str(manifest.get("config")) not in known:
         raise StorageError(
             f"{folder} is a checkpoint of another run: the config that its {MANIFEST} names is none of those that "
