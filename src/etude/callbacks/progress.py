@@ -62,7 +62,7 @@ class PlainScreen:
             stream = self._stream()
             stream.write(f"{line}\n")
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):  # it is full, closed, or none at all
             return
 
     def close(self) -> None:
@@ -108,12 +108,12 @@ class LiveScreen:
             self._bars.stop()
 
 
-def is_live(stream: TextIO) -> bool:
+def is_live(stream: TextIO | None) -> bool:
     """Whether a person watches `stream`: a terminal that can move its cursor, and no CI."""
     if os.environ.get("CI", "").lower() in {"true", "1", "yes"} or os.environ.get("TERM", "") in {"dumb", ""}:
         return False
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except (OSError, ValueError):
         return False
 

@@ -34,6 +34,7 @@ LARGEST_FILE = 1 << 30
 PANIC = "PanicException"
 """What the library raises where its own code fails."""
 MOST_SAID = 300
+STDERR = 2
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What an unknown token and bytes that are no UTF-8 decode to."""
@@ -209,7 +210,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 def tokenizer_from(text: str, *, name: str) -> Tokenizer:
     """Make the tokenizer that the content of a `tokenizer.json` describes; errors call it `name`."""
-    with _library(f"{name} is not a tokenizer.json that the tokenizers library reads"):
+    with _library(f"{name} is not a tokenizer.json that the tokenizers library reads"), _hushed():
         content = json.loads(text)
         return OwnTokenizer(text) if _is_own(content) else ForeignTokenizer(text)
 
@@ -218,6 +219,23 @@ def _encoded(library: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[i
     with _library("The tokenizer cannot encode this text"):
         encodings = library.encode_batch_fast(list(map(_sound, texts)), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Let nothing be written to stderr, where compiled code that fails writes what is no sentence."""
+    try:
+        kept = os.dup(STDERR)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def is_failure(error: BaseException) -> bool:
