@@ -203,13 +203,14 @@ def test_ctrl_c_before_training_ends_with_130(ended_by):
     assert ended_by(KeyboardInterrupt())[0] == 130
 
 
-def test_sigterm_unwinds_what_is_going_on_and_ends_with_143(monkeypatch, capsys):
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+def test_a_signal_unwinds_what_is_going_on_and_is_told_by_its_code(number, expected, monkeypatch, capsys):
     left = []
 
     class Waiting:
         def run(self, arguments, overrides):
             try:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
                 time.sleep(5)
             finally:
                 left.append("tidy")
@@ -219,7 +220,7 @@ def test_sigterm_unwinds_what_is_going_on_and_ends_with_143(monkeypatch, capsys)
 
     code = main(["verb"])
 
-    assert (code, left, capsys.readouterr().err) == (143, ["tidy"], "etude: ended by SIGTERM.\n")
+    assert (code, left, capsys.readouterr().err) == (expected, ["tidy"], f"etude: ended by {number.name}.\n")
 
 
 def test_a_full_disk_behind_stdout_is_a_storage_error(monkeypatch, capsys):

@@ -298,7 +298,7 @@ def test_what_has_no_counterpart_or_not_quite_the_same_is_told(train, told, conv
         ("warmup = -1", "must be at least 0, but is -1"),
         ("cooldown = 0", "must be at least 1, but is 0"),
         ("cb_freq = 0", "must be at least 1, but is 0"),
-        ("patience = 0", "must be at least 1 or none, but is 0"),
+        ("patience = 1", "must be at least 2 or none, but is 1"),
         ("clip_grad = 0", "must be more than 0, but is 0"),
         ("clip_grad = nan", "must be more than 0, but is nan"),
         ("clip_grad = [1.0]", "must be a number, but is [1.0]"),

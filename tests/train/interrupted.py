@@ -8,10 +8,15 @@ import etude
 from etude.train.interrupt import Interrupted
 
 
-def train(folder, workers=0, until="9 steps"):
+def train(folder, workers=0, until="9 steps", **options):
     """Train, and end as the shell does: with the code of the interruption or of the error."""
     made = trainer(
-        folder, max_duration=until, save_every="4 steps", eval_every="3 steps", say=lambda s: sys.stderr.write(s + "\n")
+        folder,
+        max_duration=until,
+        save_every="4 steps",
+        eval_every="3 steps",
+        say=lambda s: sys.stderr.write(s + "\n"),
+        **options,
     )
     try:
         made.fit(Regression(), *loaders(workers=workers))
@@ -26,6 +31,11 @@ def train(folder, workers=0, until="9 steps"):
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def requeued(folder, workers, names):
+    """Train, asked to be queued again by these signals, or by those that are set."""
+    return train(folder, workers, **({} if names is None else {"requeue_signals": names}))
 
 
 def claim(folder):

@@ -29,11 +29,8 @@ class Nursery:
     """Starts calls in warm processes, each the leader of a process group of its own."""
 
     def __init__(self):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1",
-        }
+        paths = os.pathsep.join([*PATHS, os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )

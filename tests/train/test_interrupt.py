@@ -9,7 +9,9 @@ import pytest
 from saves import tree
 from small_runs import Regression, loaders, rows, trainer, weights
 
-from etude.base.errors import RefusedError
+from etude.app.interrupted import told
+from etude.base.errors import ConfigError, RefusedError
+from etude.train.interrupt import Interrupted, Interrupts, requeued
 from etude.train.lock import Lock, claimed
 from etude.train.memory.checkpoint import verify
 
@@ -83,6 +85,59 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_unhurt(at, straight, quick_folde
     assert_equal(folder, straight)
 
 
+@pytest.mark.parametrize(("named", "workers"), [("SIGUSR1", 2), ("SIGXCPU", 0), ("SIGTERM", 0)])
+def test_a_signal_of_the_cluster_saves_and_asks_for_a_requeue(named, workers, straight, quick_folder, nursery):
+    folder, log = quick_folder / named, quick_folder / f"{named}.log"
+    fault = {"at": STEP, "nth": 4, "number": int(signal.Signals[named]), "group": workers > 0}
+    names = None if named == "SIGUSR1" else [named]
+
+    child = nursery.start("interrupted:requeued", str(folder), workers, names, log=log, fault=fault)
+
+    assert child.wait() == 75, log.read_text()
+    assert verify((folder / "checkpoints" / "last").resolve())["step"] == 4
+    told = log.read_text()
+    assert f"Interrupted by {named} and saved at step 4 in {folder}." in told
+    assert "Exit code 75 asks for it to be queued again." in told
+    assert "worker" not in told
+    assert left_of(child) == []
+    assert nursery.run("interrupted:train", str(folder), workers, log=log) == 0
+    assert_equal(folder, straight)
+
+
+def test_the_first_signal_decides_the_exit_code():
+    with Interrupts(["SIGUSR1"]) as interrupts:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert interrupts.received is signal.SIGUSR1
+    assert interrupts.ending(None).code == 75
+
+
+def test_a_signal_before_training_leaves_at_once_and_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGUSR2)
+
+    with pytest.raises(Interrupted) as ending, requeued(["SIGUSR2"]):
+        signal.raise_signal(signal.SIGUSR2)
+
+    assert ending.value.code == 75
+    assert told(ending.value, Path("runs/a")).startswith("Interrupted. Run the same command again to resume runs/a.")
+    assert signal.getsignal(signal.SIGUSR2) is before
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("usr1", ["SIGUSR1"]), (["SIGUSR2", "xcpu"], ["SIGUSR2", "SIGXCPU"]), (False, []), ("none", []), ([], [])],
+)
+def test_signals_are_named_with_and_without_their_prefix(given, read):
+    assert trainer(None, requeue_signals=given)._run.requeue_signals == tuple(read)
+
+
+@pytest.mark.parametrize("given", ["SIGKILL", "SIGINT", "usr3", 10, [True]])
+def test_a_signal_that_no_run_can_answer_is_refused(given):
+    with pytest.raises(ConfigError, match=r"run\.requeue_signals.*SIGUSR1"):
+        trainer(None, requeue_signals=given)
+
+
 @pytest.mark.acceptance
 @pytest.mark.parametrize("number", [TERM, INT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_to_the_whole_group_leaves_no_worker_behind(number, straight, quick_folder, nursery):
@@ -97,9 +152,11 @@ def test_a_signal_to_the_whole_group_leaves_no_worker_behind(number, straight, q
     assert_equal(folder, straight)
 
 
-def test_workers_do_not_outlive_a_killed_run_nor_hold_its_lock(straight, quick_folder, nursery):
-    folder, log = quick_folder / "orphans", quick_folder / "orphans.log"
-    child = nursery.start("interrupted:train", str(folder), 2, log=log, fault={"at": STEP, "nth": 5})
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_workers_do_not_outlive_a_killed_run_nor_hold_its_lock(number, straight, quick_folder, nursery):
+    folder, log = quick_folder / f"orphans {number}", quick_folder / f"orphans {number}.log"
+    fault = {"at": STEP, "nth": 5, "number": int(number)}
+    child = nursery.start("interrupted:train", str(folder), 2, log=log, fault=fault)
     child.wait()
 
     assert nursery.run("interrupted:train", str(folder), 2, log=log) == 0, log.read_text()

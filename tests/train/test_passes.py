@@ -8,8 +8,10 @@ import etude
 from etude.data.feeds.adopt import adopt
 from etude.train.config import TrainConfig
 from etude.train.passes import Passes
+from etude.train.step.precision import Precision
 from etude.train.watch.callback import EVENTS, Events
 
+CPU = torch.device("cpu")
 BATCH = {
     "validate": ["validation_batch_start", "validation_batch_end"],
     "test": ["test_batch_start", "test_batch_end"],
@@ -75,7 +77,7 @@ class Closing:
 
 
 def passes(*listeners, task=None):
-    return Passes(task or Scaled(), Events(listeners), TrainConfig(), torch.device("cpu"), seed=1)
+    return Passes(task or Scaled(), Events(listeners), TrainConfig(), CPU, Precision("float32", CPU), seed=1)
 
 
 @pytest.mark.parametrize("kind", BATCH)

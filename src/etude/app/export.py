@@ -7,6 +7,7 @@ from pathlib import Path
 from etude.app.runs.run import Run
 from etude.base.errors import ConfigError
 from etude.base.files import whole_folder
+from etude.base.paths import user_path
 from etude.train.memory.checkpoint.store import BEST
 
 
@@ -16,7 +17,7 @@ def export(run: str | Path, folder: str | Path, *, weights: str = BEST, allow_co
     Says in a sentence what was written. The folder appears whole or not at all. Raises ConfigError where it holds
     something already, or where the model cannot be exported.
     """
-    place = Path(folder)
+    place = user_path(folder)
     check_place(place)
     opened = Run(run, allow_code=allow_code)
     return whole(place, lambda part: opened.export(part, place, weights=weights))

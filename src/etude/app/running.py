@@ -23,6 +23,7 @@ from etude.tasks.own import task_type
 from etude.tasks.task_type import SKIPPED, TOKENIZERS, Data, Processor, TaskType
 from etude.train.config import TrainConfig
 from etude.train.fit import Job, Result, as_durations
+from etude.train.interrupt import requeued
 from etude.train.length import expect
 from etude.train.lock import claimed
 
@@ -38,8 +39,8 @@ def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> 
 
 def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
     """Train, continue or find finished the run that `loaded` describes."""
-    say = surely(say)
-    with loaded.naming_places(), claimed(loaded.config.folder) as folder:
+    say, run = surely(say), loaded.config.run
+    with requeued(run.requeue_signals), loaded.naming_places(), claimed(loaded.config.folder) as folder:
         earlier, training = stages_of(loaded, folder, build_job)
         artifacts = run_stages(earlier, lambda _: folder, say)
         return run_stage(training, folder, artifacts, say).result
@@ -68,6 +69,7 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         optimizers=build_slots(config, say),
         folder=folder,
         seed=config.run.seed,
+        requeue=config.run.requeue_signals,
         values=[*task.scheduled_values(), *terms.scheduled, *feeds.planned()],
         extra_terms=terms.extra,
         term_weights=terms.weights,

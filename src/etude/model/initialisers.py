@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from etude.base.config.imports import resolve_import
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 from etude.base.randomness import seed_of
 from etude.model.layers.blocks import AddsToStream
 
@@ -126,8 +127,8 @@ def initialiser(spec: str | float, key: str = "init.weights") -> Initialiser:
 
 
 def _known(name: str) -> str:
-    near = get_close_matches(name, NAMED, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(NAMED)}."
+    near = nearest(name, NAMED)
+    return f"did you mean {near!r}?" if near else f"known are {', '.join(NAMED)}."
 
 
 def _arguments(text: str, most: int, spec: str, key: str) -> tuple[float, ...]:

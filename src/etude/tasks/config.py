@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
 from etude.base.config.composing import compose
-from etude.base.config.fields import PathField, absolute
+from etude.base.config.fields import PathField, RequeueSignals, absolute
 from etude.base.config.loading import Loaded, load
 from etude.base.config.meaning import Mark, means
 from etude.base.config.section import Section
 from etude.base.config.structure import annotated, component_of
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
+from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.initialisers import InitConfig
@@ -44,6 +46,8 @@ class RunConfig(Section):
     """Folder of the runs."""
     seed: Annotated[int, Field(ge=0, lt=2**63), means(shared="epoch")] = 1
     """Seed from which everything random is computed."""
+    requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
+    """Signals after which the run saves and exits with 75, which asks a cluster to run the same command again."""
 
     @field_validator("name")
     @classmethod
@@ -239,7 +243,7 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     lies there, wherever it has been moved or copied to. Raises ConfigError with every problem at once.
     """
     overrides = [*_home(path), *parse(overrides)]
-    loaded = load(config_class(None if path is None else Path(path), overrides), path, overrides)
+    loaded = load(config_class(None if path is None else user_path(path), overrides), path, overrides)
     loaded = loaded if loaded.config.run.name else _named(loaded, path)
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
     notes = tuple(
@@ -268,7 +272,7 @@ def _named(loaded: Loaded[Config], path: Path | str | None) -> Loaded[Config]:
     """The run called after its file. Raises ConfigError where there is none."""
     if path is None:
         raise ConfigError("run.name must be given where there is no config file to take it from.")
-    run = loaded.config.run.model_copy(update={"name": Path(path).stem})
+    run = loaded.config.run.model_copy(update={"name": user_path(path).stem})
     data = {**loaded.data, "run": {**loaded.data["run"], "name": run.name}}
     return replace(loaded, config=loaded.config.model_copy(update={"run": run}), data=data)
 

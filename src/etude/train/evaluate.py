@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric, ScalarLog, adapt, computed, prefixed
 
+Forward = Callable[[], AbstractContextManager[object]]
+"""Makes the context of one forward pass."""
 NAMES = {"val": "validation"}
 """What a message calls a split."""
 
@@ -32,6 +34,7 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     prefix: str,
     device: torch.device,
     seed: int = 1,
+    forward: Forward = nullcontext,
     weigh: Callable[[object], int | None] | None = None,
     before: Callable[[object], None] = lambda _: None,
     after: Callable[[object, object], None] = lambda *_: None,
@@ -39,10 +42,11 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
 ) -> dict[str, float]:
     """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
 
-    The task is put into `eval` mode and back; every generator of random numbers is left as it was found. `weigh`
-    counts the samples of a batch whose loss is a mean (the task's own `batch_size`, unless given). `before` is told of
-    each batch, `after` of the batch and what the step gave as `outputs`, `nothing` of a pass in which no target
-    counted, which has no loss. Raises DataError where there is no batch.
+    The task is put into `eval` mode and back; every generator of random numbers is left as it was found. `forward` is
+    the context of each step, such as a precision's (float32, unless given). `weigh` counts the samples of a batch
+    whose loss is a mean (the task's own `batch_size`, unless given). `before` is told of each batch, `after` of the
+    batch and what the step gave as `outputs`, `nothing` of a pass in which no target counted, which has no loss.
+    Raises DataError where there is no batch.
     """
     weigh = weigh or task.batch_size
     sums, scalars = _Sums(), ScalarLog()
@@ -53,7 +57,8 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
         for delivery in deliveries:
             batch = move(delivery.batch, device, non_blocking=True)
             before(batch)
-            returned = step(batch)
+            with forward():
+                returned = step(batch)
             sums.add(read_terms(returned, lambda batch=batch: weigh(batch)))  # type: ignore[misc]
             after(batch, returned.outputs if isinstance(returned, StepOutput) else None)
         task._scalars = None  # noqa: SLF001

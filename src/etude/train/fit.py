@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
 from etude.train.end import End, Kind
-from etude.train.interrupt import Interrupted, Interrupts
+from etude.train.interrupt import Interrupts
 from etude.train.job import Job, Resume, as_durations
 from etude.train.loop import train
 from etude.train.memory.checkpoint import read_weights
@@ -77,10 +77,10 @@ def _of_validation(logged: Mapping[str, float]) -> dict[str, float]:
 def fit(job: Job) -> Result:
     """Do the run: begin it, or go on with it where its newest sound checkpoint stands.
 
-    Raises Interrupted (a SystemExit) after the save that follows SIGTERM or Ctrl-C.
+    Raises Interrupted (a SystemExit) after the save that follows SIGTERM, Ctrl-C or a signal of `job.requeue`.
     """
     with ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(Interrupts(job.requeue))
         run = prepare(job, interrupts)
         for close in (run.saves.keeper.close, run.record.close, job.train.close):
             stack.callback(close)
@@ -94,8 +94,9 @@ def fit(job: Job) -> Result:
             run.events.exception(error)
             raise
         result = _result(run, end)
-    if interrupts.received is not None and end.kind is Kind.INTERRUPTED:
-        raise Interrupted(interrupts.received, result)
+    ending = interrupts.ending(result)
+    if ending is not None and end.kind is Kind.INTERRUPTED:
+        raise ending
     job.after(result)
     return result
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
 from etude.base.schedules.values import ScheduledValue
+from etude.base.signals import BEFORE_THE_END
 from etude.data.feeds.feed import Feed
 from etude.train.config import TrainConfig
 from etude.train.optim.slot import Slot
@@ -47,6 +48,8 @@ class Job:
     """Parts of the run that may have `on_...` methods without being listed as callbacks."""
     loggers: Sequence[Logger] = ()
     resume: Resume = "auto"
+    requeue: Sequence[str] = BEFORE_THE_END
+    """Signals after which the run saves and ends with the code that asks for it to be queued again."""
     pause: Duration | None = None
     """Save and stop there as an interrupted run does: not the end of the run, which its horizon does not know of."""
     say: Callable[[str], None] = print

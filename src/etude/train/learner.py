@@ -157,8 +157,7 @@ class Learner:
         """
         task = self.task
         task.progress = progress
-        steps, carry = self._in_time
-        step, taken = evaluated(task, task.validation_step, deliveries, steps=steps, carry=carry)
+        step, taken = evaluated(task, task.validation_step, deliveries, **self._in_time._asdict())
         with self.average.applied():
             return evaluate(
                 task,
@@ -167,6 +166,7 @@ class Learner:
                 prefix="val",
                 device=self.device,
                 seed=self._seed,
+                forward=self.precision.for_evaluation().forward,
                 weigh=self.update.weigh,
                 before=events.validation_batch_start,
                 after=events.validation_batch_end,

@@ -13,6 +13,7 @@ from etude.data.nest import move
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate, evaluating, nothing_counted, undisturbed
 from etude.train.step.pieces import evaluated
+from etude.train.step.precision import Precision
 from etude.train.task import Task
 from etude.train.watch.callback import Events, ending_by
 
@@ -47,6 +48,7 @@ class Passes:
     config: TrainConfig
     """How batches are taken along time: `tbptt_steps` and `carry_hiddens`."""
     device: torch.device
+    precision: Precision
     seed: int
     say: Callable[[str], None] = print
 
@@ -74,7 +76,8 @@ class Passes:
                 for delivery in feed.epoch(0):
                     batch = move(delivery.batch, self.device)
                     told.predict_batch_start(batch)
-                    found.append(task.predict_step(batch))
+                    with self.precision.forward():
+                        found.append(task.predict_step(batch))
                     told.predict_batch_end(batch, found[-1])
             told.predict_end()
         return found
@@ -101,6 +104,7 @@ class Passes:
                     prefix=prefix,
                     device=self.device,
                     seed=self.seed,
+                    forward=self.precision.forward,
                     before=moments.batch_start,
                     after=after,
                     nothing=lambda: self.say(nothing_counted(prefix)),

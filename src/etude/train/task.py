@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
 from etude.base.progress import Progress
 from etude.base.schedules.values import ScheduledValue
 from etude.data.nest import count_samples
@@ -190,7 +191,7 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         not there.
         """
         where = choose_device(str(device), "device")
-        task: Self = load_task(cls, Path(folder), arguments)
+        task: Self = load_task(cls, user_path(folder), arguments)
         return task.to(where)
 
 

@@ -164,7 +164,7 @@ def scheduled(table, *says):
 SCHEDULES = [
     scheduled('schedule = "cosine"', "optimizer.learning_rate.peak is missing"),
     scheduled('schedule = "cosin", peak = 1e-3', 'did you mean "cosine"?'),
-    scheduled("peak = 1e-3", "optimizer.learning_rate must name its schedule"),
+    scheduled("peek = 1e-3", "did you mean optimizer.learning_rate.peak?"),
     scheduled('schedule = "exponential", peak = 1e-3, gamma = 1.5', "gamma", "less than 1", "1.5"),
     scheduled('schedule = "exponential", peak = 1e-3', "gamma is missing"),
     scheduled('schedule = "cosine", peak = -1.0', "at least 0", "-1", "at its peak"),

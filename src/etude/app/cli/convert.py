@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from etude.app.cli.meant import too_many
 from etude.app.cli.streams import put, say, writing_stdout
 from etude.app.convert.composing import convert, convert_alone, tool_named
 from etude.base.config.command import parse
@@ -46,8 +47,7 @@ def load_run(arguments: Namespace, overrides: list[str]) -> LoadedConfig:
 def _refuse_second(arguments: Namespace) -> None:
     """Refuse a second file, which only stands beside the file of another tool."""
     if arguments.second is not None:
-        word = arguments.second
-        raise ConfigError(f'"{word}" is one word too many for etude train; etude train --help shows how.')
+        raise ConfigError(too_many(arguments.second, "etude train"))
     if arguments.beside is not None:
         raise ConfigError("--with needs --from: it names a config of Etude to go with the other tool's file.")
 

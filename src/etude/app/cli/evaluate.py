@@ -35,7 +35,9 @@ def test(arguments: Namespace, overrides: list[str]) -> int:
 
 
 def _print(run: Run, split: str, arguments: Namespace, metrics: Mapping[str, float]) -> None:
-    say(f"{split} metrics of {run.folder}, checkpoint {run.checkpoint(arguments.checkpoint).name}:")
+    computed = run.precision(arguments.device)
+    checkpoint = run.checkpoint(arguments.checkpoint).name
+    say(f"{split} metrics of {run.folder}, checkpoint {checkpoint}, computed in {computed}:")
     told = dict(metrics) | signatures(metrics)
     put(json.dumps({name: plain(value) for name, value in told.items()}) if arguments.json else table(told))
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
-from etude.app.cli.train import interrupted, plan, summary
+from etude.app.cli.train import plan, summary
 from etude.app.cli.waiting import NOTES
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
 from etude.app.fork.way import is_underway
+from etude.app.interrupted import told
 from etude.app.running import build_job, train_run
 from etude.app.runs.folder import CONFIG, remove_tree
 from etude.app.stages.stage import run_stages
@@ -37,7 +38,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
             return 0
         result = train_run(loaded, say=say)
     except Interrupted as ending:
-        say(interrupted(ending.result, folder))
+        say(told(ending, folder))
         raise
     say(summary(result, folder))
     return 0

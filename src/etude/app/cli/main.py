@@ -11,6 +11,7 @@ from etude.app.cli.parsing import choose, overview, parse
 from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, finish_stdout, open_streams, printable, put, say
 from etude.app.cli.waiting import settle_waiting
 from etude.base.errors import ConfigError, EtudeError
+from etude.base.signals import REQUEUE
 
 LINES = 6
 """An error is at most this many lines."""
@@ -18,12 +19,18 @@ LINES = 6
 COMPUTING = ("train", "check", "plan", "validate", "test", "predict", "fork")
 """The verbs that start torch's threads."""
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
+ENDING = {signal.SIGTERM: 143, signal.SIGUSR1: REQUEUE}
+"""Signals that end a verb, but for training that has begun, and the exit codes that tell of them."""
 USAGE = 2
 
 
-class Terminated(SystemExit):
-    """SIGTERM outside of training, which has its own way to end."""
+class Ended(SystemExit):
+    """A signal outside of training, which has its own way to end."""
+
+    def __init__(self, received: signal.Signals) -> None:
+        super().__init__(ENDING[received])
+        self.received = received
 
 
 def main(words: Sequence[str]) -> int:
@@ -34,9 +41,9 @@ def main(words: Sequence[str]) -> int:
     except BrokenPipeError:
         abandon_stdout()
         return CLOSED_PIPE
-    except Terminated:
-        say("etude: ended by SIGTERM.")
-        return TERMINATED
+    except Ended as ending:
+        say(f"etude: ended by {ending.received.name}.")
+        return ENDING[ending.received]
     except SystemExit as ending:  # argparse after its help, and a run that was interrupted and has saved
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     except KeyboardInterrupt:
@@ -47,7 +54,7 @@ def main(words: Sequence[str]) -> int:
 def _run_or_say(words: Sequence[str], *, debug: bool) -> int:
     """Run one command line, and say in its place what went wrong; only what ends a process from outside gets past."""
     try:
-        with _sigterm_unwinds(), warnings.catch_warnings():
+        with _signals_unwind(), warnings.catch_warnings():
             warnings.showwarning = _warn
             code = _run([*words])
         finish_stdout()
@@ -106,20 +113,21 @@ def _version() -> str:
 
 
 @contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM leave the block as an exception does, so that what is temporary is removed."""
+def _signals_unwind() -> Iterator[None]:
+    """Let a signal leave the block as an exception does, so that what is temporary is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.signal(number, _end) for number in ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _end(number: int, *_: object) -> None:
+    raise Ended(signal.Signals(number))
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,14 +1,16 @@
 """Reads the command line: the verb, its own flags, and the overrides `--section.key VALUE`."""
 
-import difflib
 import re
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Never
 
+from etude.app.cli.meant import instead, too_many
 from etude.app.cli.verbs import BY_NAME, LATER, VERBS, Verb
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 
 WHOLE_KEYS = ("callbacks",)
 """Keys of the config that stand in no section."""
@@ -78,6 +80,9 @@ def _value_behind(flag: str, left: deque[str]) -> list[str]:
 class Parser(ArgumentParser):
     """An argparse parser whose errors are ours."""
 
+    takes_keys = False
+    """Whether values of a config stand beside its flags."""
+
     def error(self, message: str) -> Never:
         """Raise what is wrong as one sentence."""
         raise ConfigError(f"{self.prog}: {message}; {self.prog} --help shows how.")
@@ -86,17 +91,24 @@ class Parser(ArgumentParser):
         """Parse all words, flags anywhere among them; what is not known is an error that names the nearest flag."""
         found, unknown = self.parse_known_intermixed_args(words)
         if unknown:
-            flags = [word for word in unknown if word.startswith("-")]
-            raise ConfigError([self._unknown(flag) for flag in flags] or self._extra(unknown))
+            behind = ["" if word.startswith("-") else word for word in unknown[1:]] + [""]
+            flags = [(word, value) for word, value in zip(unknown, behind, strict=True) if word.startswith("-")]
+            raise ConfigError([self._unknown(*flag) for flag in flags] or too_many(unknown[0], self.prog))
         return found
 
-    def _unknown(self, word: str) -> str:
-        flag = word.partition("=")[0]
-        known = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-        return f"{flag} is not a flag of {self.prog}{_advice(flag, known, self.prog)}"
+    def _unknown(self, word: str, behind: str) -> str:
+        """Refuse a flag, with the value that may stand behind it."""
+        flag, _, text = word.partition("=")
+        name = flag.lstrip("-")
+        near = nearest(name, self._flags())
+        named = instead(name, text or behind) if self.takes_keys and not near else ""
+        advice = f"; Etude calls this {named}." if named else _end(f"--{near}" if near else "", self.prog)
+        return f"{flag} is not a flag of {self.prog}{advice}"
 
-    def _extra(self, words: Sequence[str]) -> str:
-        return f'"{words[0]}" is one word too many for {self.prog}; {self.prog} --help shows how.'
+    def _flags(self) -> list[str]:
+        """The names of its flags."""
+        names = chain.from_iterable(action.option_strings for action in self._actions)
+        return [name.removeprefix("--") for name in names]
 
 
 def parser(verb: Verb) -> Parser:
@@ -109,6 +121,7 @@ def parser(verb: Verb) -> Parser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    made.takes_keys = verb.overrides
     for one in verb.arguments:
         one.add_to(made)
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -117,5 +130,8 @@ def parser(verb: Verb) -> Parser:
 
 def _advice(word: str, known: Iterable[str], command: str) -> str:
     """End a sentence with the nearest name, or with where to look."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else f"; {command} --help lists them."
+    return _end(nearest(word, known), command)
+
+
+def _end(near: str, command: str) -> str:
+    return f"; did you mean {near}?" if near else f"; {command} --help lists them."

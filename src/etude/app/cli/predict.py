@@ -20,6 +20,7 @@ from etude.tasks.best_lines import check_best
 from etude.tasks.flags import Flag, given_of
 from etude.tasks.table import predict_flags
 from etude.tasks.task_type import Asked, Questions
+from etude.train.step.precision import PLAIN
 
 TOLD = 100
 """Lines without an answer that are named; the others are counted."""
@@ -42,6 +43,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):
         _, predictor = opened.predictor(arguments.checkpoint, device=arguments.device)
+        if predictor.precision.name != PLAIN:
+            say(f"Computed in {predictor.precision}.")
         questions = _questions(stream, name, given)
         with _output(arguments.output) as out:
             write_out(predictor.answers(questions, asked_by(arguments, given, out)), out)

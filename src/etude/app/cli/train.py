@@ -7,6 +7,7 @@ from etude.app.cli.convert import load_run
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
+from etude.app.interrupted import told
 from etude.app.running import train_run
 from etude.base.files import json_or_empty
 from etude.tasks.config import Config
@@ -28,7 +29,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     try:
         result = train_run(loaded, say=say)
     except Interrupted as ending:
-        say(interrupted(ending.result, config.folder))
+        say(told(ending, config.folder))
         raise
     say(summary(result, config.folder))
     return 0
@@ -55,18 +56,6 @@ def summary(result: Result, folder: Path) -> str:
     etude, shown = command(), shell_word(folder)
     lines += ["Next:", f"  {etude} test {shown}", f"  {etude} predict {shown} < lines.txt"]
     return "\n".join(lines)
-
-
-def interrupted(result: Result | None, folder: Path) -> str:
-    """Where an interrupted run stands, and how it goes on."""
-    if result is None:
-        return f"Interrupted. Run the same command again to resume {folder}."
-    if result.last is None:
-        return f"{result.reason[:1].upper()}{result.reason[1:]} before the first step; the same command starts over."
-    return (
-        f"{result.reason[:1].upper()}{result.reason[1:]} and saved at step {result.progress.step:,} in {folder}.\n"
-        "Run the same command again to resume."
-    )
 
 
 def _count_lines(path: Path) -> int:

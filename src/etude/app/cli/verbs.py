@@ -1,6 +1,7 @@
 """The verbs of the shell: one table, read by the help, the parser and the dispatcher; nothing heavy is imported."""
 
 import importlib
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -51,11 +52,16 @@ def argument(*names: str, **options: Any) -> Argument:
     return Argument(names, options)
 
 
-CONFIG = argument("config", metavar="CONFIG", help="a config file (TOML)")
-SECOND = argument("second", metavar="SECOND", nargs="?", help="with --from: a config with task, data and model")
+def path(*names: str, **options: Any) -> Argument:
+    """Declare an argument that names a file or folder, in which `~` is the home folder."""
+    return argument(*names, type=os.path.expanduser, **options)
+
+
+CONFIG = path("config", metavar="CONFIG", help="a config file (TOML)")
+SECOND = path("second", metavar="SECOND", nargs="?", help="with --from: a config with task, data and model")
 FROM = argument("--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod")
-WITH = argument("--with", dest="beside", metavar="SECOND", help="the same as SECOND")
-RUN = argument("run", metavar="RUN", help="a run folder, such as runs/numbers")
+WITH = path("--with", dest="beside", metavar="SECOND", help="the same as SECOND")
+RUN = path("run", metavar="RUN", help="a run folder, such as runs/numbers")
 CHECKPOINT = argument(
     "--checkpoint", metavar="WHICH", default="best", help="best (the default), last, a step, or a checkpoint's folder"
 )
@@ -97,8 +103,8 @@ VERBS: tuple[Verb, ...] = (
         (
             CONFIG,
             argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
-            argument("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),
-            argument("--csv", metavar="FILE", help="write the values of the steps as a table"),
+            path("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),
+            path("--csv", metavar="FILE", help="write the values of the steps as a table"),
             argument("--json", action="store_true", help="print the whole plan as one JSON object"),
             argument("--ascii", action="store_true", help="draw the charts without Unicode"),
         ),
@@ -135,8 +141,8 @@ VERBS: tuple[Verb, ...] = (
         "--json each prompt gives one object with prompt, prediction and predictions.",
         (
             RUN,
-            argument("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),
-            argument("--output", metavar="FILE", help="write there instead of standard output, all or nothing"),
+            path("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),
+            path("--output", metavar="FILE", help="write there instead of standard output, all or nothing"),
             JSON,
             *(argument(f"--{flag.name}", **flag.options) for flag in predict_flags()),
             CHECKPOINT,
@@ -161,11 +167,11 @@ VERBS: tuple[Verb, ...] = (
         "Prints the file as a config of Etude, which another can extend; with SECOND, or with a task\n"
         "among the flags, the whole composed config. Standard error lists what is left out or not quite the same.",
         (
-            argument("config", metavar="FILE", help="a file of the other tool"),
+            path("config", metavar="FILE", help="a file of the other tool"),
             SECOND,
             argument("--from", dest="tool", metavar="NAME", required=True, help="the tool: slangmod"),
             WITH,
-            argument("--output", metavar="FILE", help="write there instead of standard output"),
+            path("--output", metavar="FILE", help="write there instead of standard output"),
         ),
     ),
     Verb(
@@ -177,7 +183,7 @@ VERBS: tuple[Verb, ...] = (
         "stays what it was. Both include their tokenizer. Other models are written in Etude's own form, for predict.\n"
         "If an average was kept, the averaged weights are used. DIR must be new or empty; it appears whole or not\n"
         "at all.",
-        (RUN, argument("folder", metavar="DIR", help="the folder to write"), CHECKPOINT, ALLOW_CODE),
+        (RUN, path("folder", metavar="DIR", help="the folder to write"), CHECKPOINT, ALLOW_CODE),
         overrides=False,
     ),
     Verb(
@@ -204,8 +210,8 @@ VERBS: tuple[Verb, ...] = (
         "Compares config, data, code and environment, then the rows and the checkpoints that both runs\n"
         "have, except what depends on the clock. The exit code is 0 whether or not they differ.",
         (
-            argument("first", metavar="A", help="a run folder"),
-            argument("second", metavar="B", help="another"),
+            path("first", metavar="A", help="a run folder"),
+            path("second", metavar="B", help="another"),
             argument("--json", action="store_true", help="one JSON object"),
         ),
         overrides=False,
@@ -217,7 +223,7 @@ VERBS: tuple[Verb, ...] = (
         "etude.app.cli.runs:run",
         "A run is running, finished, interrupted (it saved, and resumes when trained again), failed (it ended\n"
         "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).",
-        (argument("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
+        (path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
         overrides=False,
     ),
     Verb(
@@ -235,7 +241,7 @@ VERBS: tuple[Verb, ...] = (
         "Trains a translator of English numbers, dates, times and money into Spanish on a generated corpus, kills its\n"
         "own training with kill -9 halfway, resumes it, tests, and translates.",
         (
-            argument("--dir", metavar="DIR", default="runs", help="where the run is kept (default: runs)"),
+            path("--dir", metavar="DIR", default="runs", help="where the run is kept (default: runs)"),
             argument("--fresh", action="store_true", help="remove the demo's earlier run and start over"),
         ),
     ),

@@ -9,7 +9,7 @@ from etude.app.convert.reading import Foreign, read_foreign
 from etude.app.convert.slangmod import SLANGMOD
 from etude.app.convert.words import Tool
 from etude.base.config.command import Override
-from etude.base.config.components import is_import_path, nearest, quoted
+from etude.base.config.components import is_import_path, quoted
 from etude.base.config.composing import compose, dotted
 from etude.base.config.fields import plain
 from etude.base.config.nest import value_at
@@ -17,6 +17,7 @@ from etude.base.config.other_words import words
 from etude.base.config.reading import shown
 from etude.base.config.section import is_off
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 from etude.tasks.config import Config, LoadedConfig, load_config
 
 TOOLS: Mapping[str, Tool] = {"slangmod": SLANGMOD}

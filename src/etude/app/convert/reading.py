@@ -6,12 +6,12 @@ from pathlib import Path
 
 from etude.app.convert.words import Given, Tool, Word
 from etude.base.config.command import Override, parse
-from etude.base.config.components import nearest
 from etude.base.config.musts import brief
 from etude.base.config.other_words import words as words_of
 from etude.base.config.reading import Source, read, shown
 from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 from etude.tasks.config import Config
 from etude.train.config import TrainConfig
 

@@ -17,7 +17,7 @@ WORDS = (
     Word("label_smoothing", 0.1, number("at least 0 and at most 1", lambda value: 0 <= value <= 1)),
     Word("optimizer", "adamw", one_of("adamw", "adafactor")),
     Word("max_epochs", 16, whole(1)),
-    Word("patience", None, or_off(whole(1))),
+    Word("patience", None, or_off(whole(2))),
     Word("learning_rate", 0.001, number("a finite number above 0", lambda value: 0 < value < math.inf)),
     Word("warmup", 8000, whole(0)),
     Word("scaling", "inverse", one_of("inverse", "exponential", "cosine")),
@@ -36,7 +36,7 @@ _DATA = "data come from the second file or from flags, as in --data.train FILE"
 LEFT_OUT = {
     "data": f"{_DATA} (its device and precision are --train.device and --train.precision)",
     "model": "the model comes from the second file or from flags, as in --model.d_model 512",
-    "tokens": "the tokenizer comes from the second file or from flags, as in --tokenizer.vocabulary 8000",
+    "tokens": "the tokenizer comes from the second file or from flags, as in --tokenizer.vocab_size 8000",
     "files": _DATA,
     "chat": "Etude predicts by etude predict RUN",
     "work_dir": "the folder of the runs is --run.dir",

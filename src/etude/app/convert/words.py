@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from etude.base.config.command import Override
-from etude.base.config.components import nearest, quoted
+from etude.base.config.components import quoted
 from etude.base.config.section import is_off
 from etude.base.config.writing import inline
+from etude.base.near import nearest
 
 Check = Callable[[object], object]
 """Gives a value as the tool reads it. Raises ValueError, with what it must be, for one that the tool refuses."""

@@ -1,18 +1,21 @@
 """What a trainer is told in Python: the options of `[train]` and `[optimizer]`, read as a config is."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import torch
 from pydantic import Field
 
 from etude.base.config.components import Imported, component
+from etude.base.config.fields import RequeueSignals
 from etude.base.config.loading import Loaded, load
+from etude.base.config.meaning import means
 from etude.base.config.other_words import hint
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
+from etude.base.signals import BEFORE_THE_END
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from etude.train.watch.callback import check_callback
@@ -25,6 +28,7 @@ OWN = (
     "run_dir",
     "resume",
     "check_data",
+    "requeue_signals",
     "seed",
     "progress",
     "say",
@@ -32,6 +36,22 @@ OWN = (
 """The trainer's options beside those of `[train]`."""
 OF_FIT = ("loss", "teacher_forcing")
 _SHORT = {"lr": "learning_rate", "optim": "optimizer", "verbose": "progress"}
+_OPTIONS = {
+    "optimizer.learning_rate": "learning_rate",
+    "optimizer": "optimizer",
+    "log.progress": "progress",
+    "log": "loggers",
+    "run.seed": "seed",
+    "run": "run_dir",
+}
+"""What the trainer calls keys of a config, or whole sections."""
+_IN_PYTHON = {
+    "model": "{} in a config, and sets it in the model here",
+    "loss": "{} in a config, and sets it in the loss here",
+    "data": "{} in a config, and takes data as it is here: fit(task, train=..., val=...)",
+    "tokenizer": "{} in a config, and takes data as it is here: fit(task, train=..., val=...)",
+}
+"""What has the place of a section where there is no config."""
 _PLACE = re.compile(r' \(overrides\["[^"]*"\]\)')
 
 Root = TypeVar("Root", bound=Section)
@@ -39,6 +59,7 @@ Root = TypeVar("Root", bound=Section)
 
 class _RunOptions(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
 
 
 class TrainerOptions(Section):
@@ -50,13 +71,13 @@ class TrainerOptions(Section):
 
 
 def read_options(
-    options: Mapping[str, object], optimizer: Mapping[str, object], *, seed: int = 1
+    options: Mapping[str, object], optimizer: Mapping[str, object], **run: object
 ) -> Loaded[TrainerOptions]:
-    """Check every option; `optimizer` holds the keys of that section.
+    """Check every option; `optimizer` holds the keys of that section, `run` those of another.
 
     Raises ConfigError with all problems at once.
     """
-    given = {**_section("train", options), **_section("optimizer", optimizer), "run.seed": seed}
+    given = {**_section("train", options), **_section("optimizer", optimizer), **_section("run", run)}
     return load_given(TrainerOptions, given)
 
 
@@ -80,25 +101,37 @@ def load_given(root: type[Root], overrides: Mapping[str, object]) -> Loaded[Root
         raise ConfigError([_PLACE.sub("", problem).replace("?.", "?") for problem in error.problems]) from None
 
 
-def refuse_unknown(options: Iterable[str]) -> None:
+def refuse_unknown(options: Mapping[str, object]) -> None:
     """Raise ConfigError for every name that is no option, each with the nearest, or with what Etude calls it."""
-    problems = [_unknown(name) for name in options if name not in TrainConfig.model_fields]
+    problems = [_unknown(name, value) for name, value in options.items() if name not in TrainConfig.model_fields]
     if problems:
         raise ConfigError(problems)
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, value: object) -> str:
     near = _SHORT.get(name)
-    said = hint(name) if near is None else ""
+    said = hint(name, value, option_for) if near is None else ""
     if said:
         return f"{name} is not an option of the trainer; {said}."
     return f"{name} is not an option of the trainer; did you mean {near or _nearest(name)}?"
 
 
+def option_for(key: str) -> str:
+    """What the trainer calls a key of a config, or what has the key's place in Python.
+
+    >>> option_for("train.clip_grad"), option_for("log.progress"), option_for("model.heads")
+    ('clip_grad (train.clip_grad in a config)', 'progress', 'model.heads in a config, and sets it in the model here')
+    """
+    section, _, name = key.partition(".")
+    if section == "train":
+        return f"{name} ({key} in a config)"
+    own = next((option for begin, option in _OPTIONS.items() if key == begin or key.startswith(f"{begin}.")), None)
+    return own or _IN_PYTHON.get(section, "{}").format(key)
+
+
 def _nearest(name: str) -> str:
     known = [*TrainConfig.model_fields, *OWN]
-    near = difflib.get_close_matches(name, [*known, *OF_FIT], n=1, cutoff=0.5)
-    return near[0] if near else f"one of {', '.join(known)}"
+    return nearest(name, [*known, *OF_FIT]) or f"one of {', '.join(known)}"
 
 
 def check_resume(resume: str, *, folder: object) -> None:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from etude.app.interrupted import told
 from etude.app.python.content import Check, check_content, read_check
 from etude.app.python.data import TrainerData
 from etude.app.python.folder import compare, describe
@@ -21,17 +22,21 @@ from etude.app.python.options import check_resume, read_callbacks, read_options,
 from etude.app.python.results import at, check_weights, holding, record_test, step_of, summary, write_task
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
 from etude.base.progress import Progress
 from etude.base.says import surely
+from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig, build_loggers, build_progress
 from etude.train.components import components
 from etude.train.config import TrainConfig
 from etude.train.device import choose_device
 from etude.train.fit import Job, Result, Resume
 from etude.train.fit import fit as run_job
+from etude.train.interrupt import Interrupted
 from etude.train.lock import claimed
 from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.passes import Passes
+from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
 from etude.train.watch.callback import Events, RunView, read_only
 
@@ -51,7 +56,8 @@ class Trainer:
     `check_data` says how that start finds out whether it is given other data: by the lengths and the content of a few
     samples ("sample"), of all ("full"), or by "lengths" alone.
     `loggers` are sinks of rows beside `metrics.jsonl` (TensorBoard in the run folder, where it is installed, unless
-    given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given).
+    given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given). After one of
+    `requeue_signals` the run saves and the process exits with 75, which asks a cluster to run the script again.
     """
 
     def __init__(  # noqa: PLR0913 - options by keyword, as documented
@@ -64,6 +70,7 @@ class Trainer:
         run_dir: str | Path | None = None,
         resume: Resume = "auto",
         check_data: Check = "sample",
+        requeue_signals: Sequence[str] | str | Literal[False] = BEFORE_THE_END,
         seed: int = 1,
         progress: bool = True,
         say: Callable[[str], None] = _say,
@@ -72,14 +79,16 @@ class Trainer:
         check_resume(resume, folder=run_dir)
         self._optimizer = ChosenOptimizer(optimizer, learning_rate)
         refuse_unknown(options)
-        self._loaded = read_options(options, self._optimizer.keys(), seed=seed)
+        self._loaded = read_options(options, self._optimizer.keys(), seed=seed, requeue_signals=requeue_signals)
         self.config: TrainConfig = self._loaded.config.train
+        self._precision = str(options.get("precision", AUTO))
         self._callbacks = read_callbacks(callbacks)
         self._log, self._loggers = read_loggers(loggers)
-        self._folder = None if run_dir is None else Path(run_dir)
+        self._folder = None if run_dir is None else user_path(run_dir)
         self._resume = resume
+        self._run = self._loaded.config.run
+        self._seed = self._run.seed
         self._check_data = read_check(check_data)
-        self._seed = self._loaded.config.run.seed
         self._shows = progress
         self._say = say = surely(say)
         self._outputs = build_outputs(self.config, self._folder, say)
@@ -106,9 +115,17 @@ class Trainer:
             if self._folder is not None:
                 stack.enter_context(claimed(self._folder))
             origin = "" if self._folder is None else self._describe(self._folder, task, given)
-            self.result = run_job(replace(self._job(task, given), origin=origin))
+            self.result = self._run_or_tell(replace(self._job(task, given), origin=origin))
         self._say(summary(self.result, self.config.monitor))
         return self.result
+
+    def _run_or_tell(self, job: Job) -> Result:
+        """Do the run; where a signal ends it, say where it stands."""
+        try:
+            return run_job(job)
+        except Interrupted as ending:
+            self._say(told(ending, self._folder))
+            raise
 
     def _describe(self, folder: Path, task: Task, given: Mapping[str, object]) -> str:
         """Compare what the run was begun with, write down what it is; the hash that its checkpoints name it by."""
@@ -134,6 +151,7 @@ class Trainer:
             optimizers=partial(self._optimizer.slots, config=self._loaded.config.optimizer, say=self._say),
             folder=self._folder,
             seed=self._seed,
+            requeue=self._run.requeue_signals,
             values=self._data.scheduled_values(train),
             callbacks=[*self._callbacks, *self._outputs, *shown],
             loggers=[*self._loggers, *build_loggers(self._log, self._folder)],
@@ -158,7 +176,7 @@ class Trainer:
     def validate(self, task: Task, data: object) -> dict[str, float]:
         """The metrics of `task` on `data`, as `val/...`."""
         _need_task(task)
-        passes = self._passes(task, {"val": data})
+        passes = self._told("Validating", task, {"val": data})
         return passes.validate(self._data.evaluation(data, self.config.limit_val))
 
     def test(self, task: Task | None = None, data: object = None, weights: str = "best") -> dict[str, float]:
@@ -171,7 +189,7 @@ class Trainer:
         trained = self.result if task is self._task else None
         if trained is not None:
             return self._test_trained(task, data, trained, weights)
-        passes = self._passes(task, {"test": data}, self._outputs)
+        passes = self._told("Testing", task, {"test": data}, self._outputs)
         return passes.test(self._data.evaluation(data, self.config.limit_test))
 
     def _to_test(self, task: Task | None, data: object) -> tuple[Task, object]:
@@ -189,7 +207,7 @@ class Trainer:
         passes = self._passes(task, {"test": data}, self._outputs, weights_step=step)
         feed = self._data.evaluation(data, self.config.limit_test)
         with holding(task, trained, weights):
-            self._say(f"Testing with the {weights} weights{at(step)}.")
+            self._say(f"Testing with the {weights} weights{at(step)}, in {passes.precision}.")
             metrics = passes.test(feed)
         record_test(trained, step, metrics, self._folder, self._say)
         return metrics
@@ -197,7 +215,7 @@ class Trainer:
     def predict(self, task: Task, data: object) -> list[Any]:
         """What `task.predict_step` gives for each batch of `data`, in order."""
         _need_task(task)
-        passes = self._passes(task, {"predict": data})
+        passes = self._told("Predicting", task, {"predict": data})
         return passes.predict(self._data.prediction(data))
 
     def _passes(
@@ -220,7 +238,15 @@ class Trainer:
         seen = view if self.result is None else _after(self.result, view)
         parts = components(task, data, others=self._loggers)
         events = Events([*self._callbacks, *outputs], parts, lambda: seen, seed=self._seed, say=self._say)
-        return Passes(task, events, self.config, choose_device(self.config.device), self._seed, self._say)
+        device = choose_device(self.config.device)
+        precision = Precision(self.config.precision, device).for_evaluation(self._precision)
+        return Passes(task, events, self.config, device, precision, self._seed, self._say)
+
+    def _told(self, doing: str, task: Task, data: Mapping[str, object], outputs: Sequence[object] = ()) -> Passes:
+        """Passes of a task's present weights; what they compute in is said."""
+        passes = self._passes(task, data, outputs)
+        self._say(f"{doing} in {passes.precision}.")
+        return passes
 
     # -- weights -----------------------------------------------------------------------------------------------------
 
@@ -229,7 +255,7 @@ class Trainer:
         task = task or self._task
         if task is None:
             raise ConfigError("save needs a task: there was no fit before.")
-        place = Path(folder)
+        place = user_path(folder)
         write_task(task, place)
         return place
 

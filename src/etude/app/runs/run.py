@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from etude.app.build import build_callbacks
+from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
@@ -19,12 +20,13 @@ from etude.base.config.imports import code_of
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
+from etude.base.paths import user_path
 from etude.base.progress import Progress
 from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
 from etude.tasks.config import Config, load_config
 from etude.tasks.own import task_type
-from etude.tasks.task_type import TOKENIZERS, Kept, Predictor, Processor, TaskType
+from etude.tasks.task_type import TOKENIZERS, Kept, Processor, TaskType
 from etude.train.components import components
 from etude.train.device import choose_device
 from etude.train.evaluate import evaluate, nothing_counted
@@ -34,6 +36,7 @@ from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 from etude.train.step.pieces import evaluated
+from etude.train.step.precision import AUTO, Precision
 from etude.train.task import StepOutput, Task
 from etude.train.watch.callback import Events, RunView, ending_by, read_only
 from etude.train.watch.record import METRICS, Record, Row, read_rows
@@ -53,7 +56,7 @@ class Run:
     def __init__(
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self._say = surely(say)
         self._overrides = overrides
         self._allow_code = allow_code
@@ -104,7 +107,7 @@ class Run:
         elif weights.isdecimal():
             found = store.path(int(weights))
         else:
-            found = Path(weights)
+            found = user_path(weights)
         if found is None or not found.is_dir():
             steps = ", ".join(str(step) for step in store.steps())
             names = "".join(f"{name}, " for name in (BEST, LAST) if store.link(name) is not None)
@@ -133,11 +136,21 @@ class Run:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
         return self._task(self._processor(), weights, device)
 
-    def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Predictor]:
+    def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
         """The task with the weights of a checkpoint, and what answers from them."""
         task = self.load(weights, device=device)
         with self._code():
-            return task, self.kind.predictor(task)
+            return task, Computed(self.kind.predictor(task), self.precision(device))
+
+    def precision(self, device: str = "auto") -> Precision:
+        """What a validation, a test or a prediction on a device computes in.
+
+        It is what the overrides ask for by `train.precision`; else float32 on a CPU, and what the run was trained in on
+        an accelerator.
+        """
+        trained = self.loaded.config.train.precision
+        asked = self.loaded.origin("train.precision").flag is not None
+        return Precision(trained, choose_device(device)).for_evaluation(trained if asked else AUTO)
 
     def predict(self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto") -> list[str]:
         """The best prediction of each text, in order: its translation, or what a language model goes on with.
@@ -209,6 +222,7 @@ class Run:
                 prefix=split,
                 device=choose_device(device),
                 seed=self.loaded.config.run.seed,
+                forward=self.precision(device).forward,
                 before=tell.before,
                 after=tell.after,
                 nothing=lambda: self._say(nothing_counted(split)),

@@ -14,6 +14,7 @@ from etude.train.device import choose_device
 from etude.train.evaluate import evaluate
 from etude.train.fit import Job, Result
 from etude.train.step.pieces import evaluated
+from etude.train.step.precision import Precision
 from etude.train.task import Task
 
 Say = Callable[[str], None]
@@ -43,7 +44,7 @@ def save_rest(job: Job, result: Result, feeds: Feeds, data: AnyData | None = Non
     task = job.task
 
     def run_pass(split: str, feed: Feed, told: Callable[[Any, Any], None]) -> None:
-        loop = job.config
+        loop, device = job.config, choose_device(job.config.device)
         step, deliveries = evaluated(
             task, task.validation_step, feed.epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens
         )
@@ -53,8 +54,9 @@ def save_rest(job: Job, result: Result, feeds: Feeds, data: AnyData | None = Non
                 deliveries,
                 step,
                 prefix=split,
-                device=choose_device(job.config.device),
+                device=device,
                 seed=job.seed,
+                forward=Precision(loop.precision, device).for_evaluation().forward,
                 after=told,
             )
 

@@ -9,9 +9,10 @@ from etude.app.fork.way import Build, is_fork
 from etude.app.stages.share import Share
 from etude.app.stages.stage import Artifact, Stage
 from etude.app.stages.train import Train
-from etude.base.config.components import is_import_path, nearest, quoted
+from etude.base.config.components import is_import_path, quoted
 from etude.base.config.imports import resolve_import
 from etude.base.errors import ConfigError
+from etude.base.near import nearest
 from etude.tasks.config import LoadedConfig
 
 

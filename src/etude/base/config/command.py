@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from etude.base.config.lines import split_key
+from etude.base.config.numbers import is_spelled, toml_spelling
 from etude.base.errors import ConfigError
 
 Name = TypeVar("Name")
@@ -47,14 +48,16 @@ def parse(given: Overrides) -> list[Override]:
 def value_of(text: str) -> Any:
     """Read a value as TOML, or as a bare word where it is none; ValueError for a broken list, table or string.
 
-    >>> value_of("1e-3"), value_of("16 epochs"), value_of("[1, 2]"), value_of("none")
-    (0.001, '16 epochs', [1, 2], 'none')
+    A number may be written as people do, such as `.001`.
+
+    >>> value_of("1e-3"), value_of(".001"), value_of("16 epochs"), value_of("[1, .5]"), value_of("none")
+    (0.001, 0.001, '16 epochs', [1, 0.5], 'none')
     """
     structured = text.lstrip().startswith(("[", "{", '"', "'"))
     if "#" in text and not structured:
         return text
     try:
-        value = _toml_value(text)
+        value = _toml_value(toml_spelling(text) if structured or is_spelled(text.strip()) else text)
     except (ValueError, RecursionError):
         if structured:
             raise ValueError(text) from None

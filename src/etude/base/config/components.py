@@ -1,6 +1,5 @@
 """Parts of a run chosen by `type = "..."`: Etude's own by name, the user's by import path."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -10,6 +9,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerialization
 
 from etude.base.config.fields import anchored, plain
 from etude.base.config.section import Section
+from etude.base.near import nearest
 
 
 class Imported(Section):
@@ -52,7 +52,11 @@ class Component:
         name = value.get("type", self.default) if isinstance(value, Mapping) else value
         if is_import_path(name):
             return self.imported
-        return self.table.get(name) if isinstance(name, str) else None
+        return self.table.get(self._spelled(name)) if isinstance(name, str) else None
+
+    def _spelled(self, name: str) -> str:
+        """A name as the table has it, in whatever case it was written."""
+        return name if name in self.table else name.lower()
 
     def _read(self, value: object) -> Section:
         if self._is_read(value):
@@ -65,7 +69,7 @@ class Component:
             raise self._unknown(name)
         of_user = section is self.imported
         return section.model_validate(
-            _imported_table(section, table, name) if of_user else _table(section, table, name)
+            _imported_table(section, table, name) if of_user else _table(section, table, self._spelled(name))
         )
 
     def _is_read(self, value: object) -> TypeGuard[Section]:
@@ -137,11 +141,6 @@ def component(
     are keys that Etude itself understands beside the user's own arguments.
     """
     return Component(table, default, imported)
-
-
-def nearest(name: str, names: Iterable[object]) -> str:
-    """Find the name closest to a misspelt one; empty if none is close."""
-    return next(iter(difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.6)), "")
 
 
 def quoted(names: Iterable[object]) -> str:

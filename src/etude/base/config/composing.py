@@ -15,8 +15,9 @@ from etude.base.config.lines import Key
 from etude.base.config.nest import is_deeper, places
 from etude.base.config.reading import Source, read, shown
 from etude.base.config.section import Section, switched_on
-from etude.base.config.structure import section_for, type_below
+from etude.base.config.structure import fields_of, section_for, type_below
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
 
 _PART = re.compile(r'\[(?P<index>\d+)\]|\.?(?:"(?P<quoted>[^"\\]+)"|(?P<bare>[a-z_]+))')
 _SUBJECT = re.compile(rf"((?:{re.sub('[?]P<[a-z]+>', '?:', _PART.pattern)})+):? (.+)", re.DOTALL)
@@ -132,7 +133,7 @@ def _bases(source: Source, names: object) -> list[Path]:
     where = Origin(source.path, source.lines.get(("extends",)))
     if not _are_paths(names):
         raise ConfigError(f"extends must be the path of a config file or a list of them ({where}).")
-    return [_base(source.path.parent / name, name, where) for name in names]
+    return [_base(source.path.parent / user_path(name), name, where) for name in names]
 
 
 def _base(path: Path, name: str, where: Origin) -> Path:
@@ -185,6 +186,8 @@ class _Merge:
                 self.replace(low, key, here, value)
                 continue
             below = type_below(annotation, key, both)
+            if key not in low:
+                low |= _default_schedule(section, key)
             if self._is_whole(section, key) or _names_another(low.get(key), value, below):
                 self.replace(low, key, here, {})
             self.take_origin(here)
@@ -228,6 +231,15 @@ def _section(annotation: object, value: object) -> type[Section]:
     """The section that a table is read as; one without rules of its own where none is known."""
     found = section_for(annotation, value)
     return found if found is not None and issubclass(found, Section) else Section
+
+
+def _default_schedule(section: type[Section], key: str) -> dict[str, Any]:
+    """The default schedule of a key, by the key: what a table that names none changes."""
+    field = fields_of(section).get(key)
+    match None if field is None else field.get_default():
+        case Section() as default if "schedule" in fields_of(type(default)):
+            return {key: default.model_dump(by_alias=True)}
+    return {}
 
 
 def _outdone(group: Sequence[str], given: Sequence[str], high: Mapping[str, object]) -> list[str]:

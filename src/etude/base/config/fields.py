@@ -5,14 +5,16 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationUnexpectedValue, core_schema
 
 from etude.base.config.nest import rebuilt
 from etude.base.config.section import is_off
 from etude.base.durations import Duration
+from etude.base.paths import user_path
+from etude.base.signals import Notice
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ def absolute(text: str) -> Path:
     The result is absolute and free of `..`; links are left as they are, and `~` is the home folder.
     """
     folder = text.folder if isinstance(text, Located) else Path.cwd()
-    return Path(os.path.abspath(folder / os.path.expanduser(str(text))))  # noqa: PTH100, PTH111 - resolve() follows links
+    return Path(os.path.abspath(folder / user_path(str(text))))  # noqa: PTH100 - resolve() follows links
 
 
 def _text_of(*kinds: type) -> Callable[[object], str]:
@@ -173,3 +175,18 @@ DurationField = Annotated[Duration, _DurationField()]
 
 MomentField = Annotated[Duration, _DurationField(zero=True)]
 """A moment of a run, or a length that may be nothing: a Duration of which 0 is one."""
+
+
+def _signals(given: object) -> Any:
+    """Read one signal as a list, none as an empty one, and `usr1` as `SIGUSR1`."""
+    if is_off(given):
+        return []
+    return [_signal(name) for name in given] if isinstance(given, list | tuple) else [_signal(given)]
+
+
+def _signal(name: object) -> object:
+    return "SIG" + name.upper().removeprefix("SIG") if isinstance(name, str) else name
+
+
+RequeueSignals = Annotated[tuple[Notice, ...], BeforeValidator(_signals, list[Notice] | Literal[False])]
+"""Signals that ask a run to save and to be queued again, by name: `["SIGUSR1"]`, `"usr1"`, `false`."""

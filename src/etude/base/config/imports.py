@@ -12,10 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from etude.base.config.components import nearest
 from etude.base.config.fields import FILE_MARK
 from etude.base.config.reading import shown
 from etude.base.errors import ConfigError, RefusedError
+from etude.base.near import nearest
+from etude.base.paths import user_path
 
 _foreign: list[Path] = []
 """The folders whose configs are being used without that code of theirs may run."""
@@ -62,7 +63,7 @@ def _resolved(spec: str) -> Any:
     place, _, name = spec.rpartition(":")
     if not place or not name:
         raise ConfigError(f'"{spec}" must be "package.module:Class" or "file.py:name".')
-    found: Any = _module_of_file(Path(place), spec) if f"{place}:".endswith(FILE_MARK) else _module(place, spec)
+    found: Any = _module_of_file(user_path(place), spec) if f"{place}:".endswith(FILE_MARK) else _module(place, spec)
     for part in name.split("."):
         if not hasattr(found, part):
             raise ConfigError(f'"{spec}" cannot be imported: {place} has no {part}{_near(part, vars(found))}')

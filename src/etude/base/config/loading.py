@@ -22,6 +22,7 @@ from etude.base.config.problems import sentences
 from etude.base.config.section import Section
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, EtudeError
+from etude.base.paths import user_path
 
 Root = TypeVar("Root", bound=Section)
 
@@ -109,7 +110,7 @@ def load(root: type[Root], path: Path | str | None, overrides: Overrides = ()) -
     left of a command line (`["--train.clip_grad", "1.0"]`), or a mapping or pairs of dotted keys and values.
     Raises ConfigError with every problem at once, each one sentence that names file and line.
     """
-    file = None if path is None else Path(path)
+    file = None if path is None else user_path(path)
     layer = compose(root, file, parse(overrides))
     if layer.problems:
         _refuse(root, layer, file)

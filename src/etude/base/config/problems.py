@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from etude.base.config.components import Component, nearest, quoted
+from etude.base.config.components import Component, quoted
 from etude.base.config.composing import Layer, Origin, dotted, subject
 from etude.base.config.lines import Key
 from etude.base.config.mistakes import Mistake, mistakes_of
@@ -16,6 +16,7 @@ from etude.base.config.other_words import hint
 from etude.base.config.reading import shown
 from etude.base.config.section import Section
 from etude.base.config.structure import bounds_of, component_of, fields_of, section_for, type_at
+from etude.base.near import nearest
 
 MOST = 100
 """Mistakes that are told one by one: beyond this a file is not a config with mistakes, but something else."""
@@ -88,13 +89,19 @@ class _Speaker:
         *above, key = mistake.key
         place = tuple(above)
         table = f"a key of [{dotted(place)}]" if place else "a section of the config"
-        return f"{dotted(mistake.key)} is not {table}; {self.advice(str(key), place)} ({self.where(mistake.key)})."
+        told, where = self.advice(str(key), place, mistake.value), self.where(mistake.key)
+        if told and where.startswith("--"):  # else the flag would read as what the advice is called there
+            where = f"in the place of {where}"
+        return f"{dotted(mistake.key)} is not {table}; {told or self.listed(place)} ({where})."
 
-    def advice(self, key: str, place: Key) -> str:
-        """Say what the writer of an unknown key may have meant."""
-        known = self.known(place)
-        told = (self.foreign(key, place), hint(key), self.elsewhere(key, place, known))
-        return next(filter(None, told), f"it knows {', '.join(known)}")
+    def listed(self, place: Key) -> str:
+        """Say what keys there are, where nothing is like the one that was written."""
+        return f"it knows {', '.join(self.known(place))}"
+
+    def advice(self, key: str, place: Key, value: object) -> str:
+        """Say what the writer of an unknown key may have meant; nothing where that is not known."""
+        told = (self.foreign(key, place), hint(key, value), self.elsewhere(key, place, self.known(place)))
+        return next(filter(None, told), "")
 
     def foreign(self, key: str, place: Key) -> str:
         """Say what a key is for in another kind of the section; nothing where no kind has it."""

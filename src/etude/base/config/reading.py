@@ -9,6 +9,7 @@ from typing import Any
 
 from etude.base.config.lines import Key, key_lines
 from etude.base.config.nest import rebuilt
+from etude.base.config.numbers import misspelled
 from etude.base.errors import ConfigError
 from etude.base.regular import NotRegular, reading
 
@@ -100,6 +101,9 @@ def _syntax(name: str, text: str, error: ValueError) -> str:
     place = _PLACE.search(said)
     what = (said[: place.start()] if place else said).rstrip(".")
     line = int(place.group(1)) if place and place.group(1) else max(1, len(text.splitlines()))
+    number = misspelled("".join(text.split("\n")[line - 1 : line]))
+    if number is not None:
+        what = f"{number[0]} is written {number[1]} there"
     return f"{name} is not valid TOML: {what[:1].lower()}{what[1:]} ({name}, line {line})."
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder, sha256_of, storage, write_json, write_text
+from etude.base.paths import user_path
 from etude.base.says import Say, unheard
 from etude.data.corpora import numbers
 
@@ -34,7 +35,7 @@ def generate(
     """
     if name not in NAMES:
         raise ConfigError(f"There is no generated corpus {name!r}; there is: {', '.join(NAMES)}.")
-    folder = Path(folder)
+    folder = user_path(folder)
     asked = _sizes(sizes)
     paths = {split: folder / f"{split}.tsv" for split in asked}
     numbers.need_libraries()

@@ -5,6 +5,7 @@ global generator of this process; an error in one comes back as a sentence that 
 one is raised where the next batch is asked for, never in the middle of other work.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from etude.base.errors import DataError
+from etude.base.signals import leave_to_the_run
 from etude.data.feeds.fetching import Fetch, sample_error
 from etude.data.order.plan import Keys, Planned
 
@@ -197,20 +199,21 @@ class _Failure:
 
 
 class _Start:
-    """What every worker does first: leave Ctrl-C to the main process, and end when that one is gone."""
+    """What every worker does first: leave signals to the main process, and end when that one is gone."""
 
     def __init__(self, further: Start | None) -> None:
         self._further = further
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        leave_to_the_run()
+        threading.Thread(target=_end_with, args=(os.getppid(), multiprocessing.parent_process()), daemon=True).start()
         if self._further is not None:
             self._further(worker)
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
+def _end_with(parent: int, process: Any) -> None:
+    """End this worker when the process that started it is gone, be it before this was first looked at."""
+    while os.getppid() == parent and process.is_alive():
         time.sleep(1.0)
     os._exit(1)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from etude.base.errors import DataError
+from etude.base.paths import user_path
 from etude.base.says import Say, unheard
 from etude.data.files.header import SIDES
 from etude.data.files.json_lines import JSON_LINES
@@ -55,7 +56,7 @@ def open_pairs(
     if isinstance(files, AlignedFiles):
         parts: Sequence[NumberedPairs] = _aligned(files, key, cache)
     else:
-        paths = listed(files)
+        paths = [*map(user_path, listed(files))]
         _check_there(paths, key)
         parts = [_open_file(path, (source, target), form, cache, notice) for path in paths]
         check_directions([part for part in parts if isinstance(part, TableFile)], key)

@@ -13,6 +13,7 @@ from typing import IO, NamedTuple, Protocol
 
 from etude.base.errors import DataError
 from etude.base.files import make_folder, sha256_of, write_json
+from etude.base.paths import user_path
 from etude.base.says import Say
 from etude.data.corpora.python_sources import NAMES
 from etude.data.files.lines import SETTLED_SECONDS, shown
@@ -145,7 +146,7 @@ def text_files(paths: Sequence[Path], key: str, notice: Say) -> tuple[TextFile, 
     hears of it. `key` is what the config calls the paths. Raises DataError where a path is missing or holds no text.
     """
     found: list[TextFile] = []
-    for path in paths:
+    for path in map(user_path, paths):
         if not os.path.lexists(path):
             known = "" if path.suffix else f"; corpora by name are {', '.join(NAMES)}"
             raise DataError(f"{key} names {shown(path)}, which does not exist{known}.")

@@ -20,6 +20,7 @@ from threading import Thread
 from typing import IO, Any, NamedTuple, Protocol, TypeVar
 
 from etude.base.errors import DataError
+from etude.base.signals import leave_to_the_run
 
 AHEAD = 2
 """How many tasks a worker has been given beyond the one that is waited for."""
@@ -210,5 +211,6 @@ def _work(orders: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    leave_to_the_run()
     with contextlib.suppress(BrokenPipeError):  # the process that asked has gone
         _work(sys.stdin.buffer, sys.stdout.buffer)

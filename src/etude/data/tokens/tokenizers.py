@@ -17,6 +17,7 @@ import numpy.typing as npt
 import tokenizers
 
 from etude.base.errors import DataError
+from etude.base.paths import user_path
 from etude.base.regular import read_regular
 
 # One thread each: the library then counts in the order of the texts, and has nothing to warn of when a process that
@@ -193,7 +194,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
     Raises DataError, naming the file, where there is none or it is not a tokenizer.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix == ".model":
         raise DataError(
             f"{path} is a SentencePiece model, which Etude cannot read yet; "

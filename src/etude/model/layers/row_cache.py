@@ -17,7 +17,8 @@ class KeyValueCache:
     """Keys and values of all layers in one piece of memory, made once.
 
     Row r has seen `lengths[r]` tokens of its context; token n lies in slot n modulo the room, so that beyond the room
-    the newest takes the place of the oldest. Memory: layers x 2 x rows x heads of keys x room x width of a head.
+    the newest takes the place of the oldest. What autocast made narrower is kept in the type of `like`, which holds it
+    exactly. Memory: layers x 2 x rows x heads of keys x room x width of a head.
     """
 
     def __init__(self, layers: int, heads: int, room: int, like: Tensor) -> None:
@@ -46,7 +47,7 @@ class KeyValueCache:
             if rows is None:
                 self.store[layer, part, :, :, :stop] = given
             else:
-                self.store[layer, part, rows, :, :stop] = given
+                self.store[layer, part, rows, :, :stop] = given.to(self.store.dtype)
 
     def advance(self) -> None:
         """Make a place for the next token of every row; called once a step, before the layers `append`."""
@@ -75,7 +76,7 @@ class KeyValueCache:
             if self._slots is None:
                 store[part, :, :, slot] = given[:, :, 0]
             else:
-                store[part, self._rows, :, self._slots] = given[:, :, 0]
+                store[part, self._rows, :, self._slots] = given[:, :, 0].to(store.dtype)
         return store[0, :, :, : self._used], store[1, :, :, : self._used]
 
     def keep(self, rows: Sequence[int]) -> None:

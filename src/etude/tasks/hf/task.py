@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from etude.base.errors import ConfigError
+from etude.base.paths import user_path
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.text_batches import TextBatch
 from etude.data.files.lines import is_blank
@@ -87,7 +88,7 @@ class HfTask(Task):
     @classmethod
     def from_folder(cls, path: str | Path, *, kind: Kind = "auto", from_scratch: bool = False, **options: Any) -> Self:
         """The task of the model in the folder `path`; `options` are keys of `HfConfig`."""
-        model = HfModelConfig(path=Path(path), kind=kind, from_scratch=from_scratch)
+        model = HfModelConfig(path=user_path(path), kind=kind, from_scratch=from_scratch)
         config = HfConfig(**options)
         return cls(load_parts(model, seed=config.seed), config)
 

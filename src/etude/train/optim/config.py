@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from etude.base.config.components import nearest
 from etude.base.config.fields import Switch
 from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.durations import Duration
+from etude.base.near import nearest
 from etude.base.schedules import Cosine, scheduled
 from etude.train.optim.freezing import Frozen
 

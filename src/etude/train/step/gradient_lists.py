@@ -13,8 +13,8 @@ from etude.train.optim.sparse import added, summed
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """The gradients that are there; of a sparse one its values, each row once, which are changed with it."""
     held = [p for p in parameters if p.grad is not None]
-    found = [p.grad for p in held]
-    return list(map(_values, held)) if any(map(_IS_SPARSE, found)) else found  # type: ignore[arg-type]  # none is None
+    found: list[Any] = [p.grad for p in held]
+    return list(map(_values, held)) if any(map(_IS_SPARSE, found)) else found
 
 
 _IS_SPARSE = attrgetter("is_sparse")

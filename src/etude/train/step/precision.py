@@ -6,6 +6,7 @@ import torch
 
 from etude.train.device import has_bfloat16
 
+AUTO, PLAIN = "auto", "float32"
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -13,8 +14,8 @@ class Precision:
     """The number format of the forward pass; master weights and losses stay float32."""
 
     def __init__(self, name: str, device: torch.device) -> None:
-        if name == "auto":
-            name = "bfloat16" if has_bfloat16(device) else "float32"
+        if name == AUTO:
+            name = "bfloat16" if has_bfloat16(device) else PLAIN
         self.name = name
         self._device = device
         self._type = _TYPES.get(name)
@@ -30,6 +31,19 @@ class Precision:
         if self._type is None:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=self._type)
+
+    def __str__(self) -> str:
+        """Say it as a sentence does: `float32 on cpu`."""
+        return f"{self.name} on {self._device}"
+
+    def for_evaluation(self, asked: str = AUTO) -> "Precision":
+        """What a validation, a test or a prediction of a run of this precision computes in: what it asks for itself.
+
+        One that asks for nothing computes in float32 on a CPU, and as training does on an accelerator.
+        """
+        if asked == AUTO:
+            asked = PLAIN if self._device.type == "cpu" else self.name
+        return Precision(asked, self._device)
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss to differentiate: scaled up where the format is narrow."""

@@ -1,6 +1,5 @@
 """Callbacks: who watches a run, when they are called, and the one thing they may ask for."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,10 +10,7 @@ from typing import Any
 from etude.base.errors import ConfigError
 from etude.base.progress import Progress
 from etude.train.watch.apart import Apart
-
-PREFIX = "on_"
-NEAR = 0.75
-"""How alike a method's name and an event must be for a component, which may have names of its own, to be asked."""
+from etude.train.watch.naming import FOREIGN, PREFIX, is_event, meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +154,17 @@ GIVEN = {event: list(inspect.signature(vars(Callback)[PREFIX + event]).parameter
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
 
 
-def unknown_events(cls: type, likeness: float = 0.0) -> list[str]:
+def unknown_events(cls: type, *, component: bool = False) -> list[str]:
     """A sentence for each method of `cls` that looks like an event and is none.
 
-    With `likeness` only names at least so much like an event's count, and none that torch gave the class.
+    Of a component, which may have names of its own, only those near an event's count, and none that torch gave it.
     """
     known = [PREFIX + event for event in EVENTS]
     problems = []
-    for name in _methods(cls, foreign=not likeness):
-        if name in known:
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=likeness or 0.6)
-        if near or not likeness:
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}."
+    for name in _methods(cls, foreign=not component):
+        near = "" if name in known else meant(name, known)
+        if near or not (component or name in known):
+            hint = f"; did you mean {near}?" if near else f"; there are {', '.join(known)}."
             problems.append(f"{cls.__name__}.{name} is not an event{hint}")
     return problems
 
@@ -200,7 +194,7 @@ def check_callback(callback: object, where: str = "callbacks") -> None:
 def _methods(cls: type, *, foreign: bool) -> list[str]:
     """The names of `on_...` methods; not `foreign`, those of torch's classes are left out."""
     bases = [base for base in cls.__mro__ if foreign or base.__module__.partition(".")[0] != "torch"]
-    names = {name for base in bases for name in vars(base) if name.startswith(PREFIX)}
+    names = {name for base in bases for name in vars(base) if is_event(name)}
     return sorted(name for name in names if callable(getattr(cls, name, None)))
 
 
@@ -375,7 +369,9 @@ def _listening(components: Iterable[object], callbacks: Sequence[object], say: C
     known = {id(callback) for callback in callbacks}
     parts = [part for part in _once(components) if id(part) not in known and not isinstance(part, type)]
     for cls, part in {type(part): part for part in parts}.items():
-        if problems := [*unknown_events(cls, NEAR), *_faults(part)]:
+        if any(name.startswith(FOREIGN) for name in _methods(cls, foreign=False)):
+            refuse_unknown(cls)
+        if problems := [*unknown_events(cls, component=True), *_faults(part)]:
             say(" ".join(problems))
     return [part for part in parts if not _faults(part)]
 
