@@ -24,6 +24,7 @@ from etude.base.says import Say
 from etude.callbacks.progress import span
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig
+from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.fit import Job, as_durations
@@ -70,7 +71,7 @@ def check(loaded: LoadedConfig, say: Say = print) -> Iterator[Fact]:
 def _test(config: Config, say: Say) -> str:
     """How large the test split is."""
     kind = task_type(config)
-    held = kind.open(config, ["test"], say, kind.processor(config, config.folder / TOKENIZERS))
+    held = kind.open(config, ["test"], say, stored_processor(kind, config, config.folder / TOKENIZERS))
     return held.size("test")
 
 

@@ -25,6 +25,7 @@ from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
 from etude.train.learner import InTime, Learner, Made
 from etude.train.length import horizon as horizon_of
+from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
 from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.optim.build import model_width
@@ -124,7 +125,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
             _keeper(job, world),
             record,
             stopping,
-            config=seen.config,
+            origin=job.origin or config_hash(job.about),
             metrics=lambda: validation.metrics,
             most_failed=job.config.max_failed_saves,
             say=job.say,

@@ -219,10 +219,20 @@ class Run:
             state.skipped, state.skipped_in_a_row = state.skipped - 1, state.skipped_in_a_row - 1
             self.save(best=False, end=None)  # no step that was skipped changed a weight
             keeper.wait()
+        since, told = self._unsound_since()
         raise DivergedError(
-            f"The loss or its gradient was not finite in {count} steps in a row (to step {step}); "
-            f"the last checkpoint before them is {keeper.last or 'none'}. A lower learning rate or clip_grad may help."
+            f"The loss or its gradient was not finite in {count} steps in a row (to step {step}), of which the first "
+            f"was step {step - count + 1}{told}; the last checkpoint before them is "
+            f"{keeper.newest_before(since) or 'none'}. A lower learning rate or clip_grad may help."
         )
+
+    def _unsound_since(self) -> tuple[int | None, str]:
+        """From which step on checkpoints are none to go back to, by their validation or weights, and a clause on it."""
+        judged = self.record.not_finite_since({self.validation.stopping.monitor, "val/loss"})
+        broken = self.saves.broken_since
+        told = "" if judged is None else f", after validations that were not finite from step {judged} on"
+        told += "" if broken is None else f", after weights that were not finite from step {broken} on"
+        return min(filter(None, (judged, broken)), default=None), told
 
     # -- log, validate, save -------------------------------------------------------------------------------------
 
