@@ -149,7 +149,7 @@ def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share:
     """Compute the order of a loader whose samplers are known; follow one that is a user's own."""
     batches = loader.batch_sampler
     standard = batches is None or type(batches) is BatchSampler
-    sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
+    sampler = batches.sampler if type(batches) is BatchSampler else loader.sampler
     shuffled = _known_order(sampler, loader.dataset) if standard else None
     if shuffled is None:
         named = type(sampler if standard else batches).__name__
@@ -158,7 +158,7 @@ def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share:
             "again."
         )
         drawn = loader.sampler if batches is None else batches
-        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard)
+        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard, notice=notice)
     if shuffled:
         notice(LEFT_OUT if shuffle is False else REPLACED)
     return _counted_out(loader, share, seed=seed, shuffle=shuffled and shuffle is not False)

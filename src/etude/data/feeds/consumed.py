@@ -14,10 +14,12 @@ from etude.data.feeds import jsonable
 from etude.data.feeds.feed import Delivery, Feed, Limit, limited
 from etude.data.nest import count_samples
 from etude.data.order.plan import Position
-from etude.data.order.sampled import ended
+from etude.data.order.sampled import Announced, ended
 from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
 
 State = dict[str, object]
+COUNTED = "_IterableDataset_len_called"
+"""Where torch's loader keeps the length that it was asked for, to warn at every batch beyond it; we say so once."""
 
 
 class IterableFeed(Feed):
@@ -43,6 +45,7 @@ class IterableFeed(Feed):
         self._stored = isinstance(data, list | tuple)
         self._stateful = hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
         self._begun = False
+        self._announced = Announced(notice)
 
     @property
     def batches(self) -> int | None:
@@ -82,6 +85,8 @@ class IterableFeed(Feed):
             count = count_samples(item) or 1
             sample += count
             after = {"batch": batch, "sample": sample, **state}
+            if last:
+                self._announced.ended(self.batches, batch)
             yield Delivery(item, count, after, batch, last)
 
     def close(self) -> None:
@@ -135,10 +140,15 @@ class IterableFeed(Feed):
             self._notice(f"The data cannot seek: {done} batches were read again in {took:.1f} s to resume after them.")
 
     def _length(self) -> int | None:
+        data: Any = self._data
+        counted = getattr(data, COUNTED, None)
         try:
-            return len(self._data)  # type: ignore[arg-type]
+            return len(data)
         except (TypeError, NotImplementedError):
             return None
+        finally:
+            if counted is None and hasattr(data, COUNTED):
+                setattr(data, COUNTED, None)
 
     def _stop(self) -> int | None:
         return None if self._limit is None else limited(self._limit, self._length())
