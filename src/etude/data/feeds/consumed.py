@@ -12,12 +12,12 @@ from etude.base.randomness import seed_of
 from etude.base.says import Say, unheard
 from etude.data.feeds import jsonable
 from etude.data.feeds.feed import Delivery, Feed, Limit, limited
+from etude.data.feeds.remembered import Memory, State, changed, remembered, tell_epoch
 from etude.data.nest import count_samples
 from etude.data.order.plan import Position
 from etude.data.order.sampled import Announced, ended
 from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
 
-State = dict[str, object]
 COUNTED = "_IterableDataset_len_called"
 """Where torch's loader keeps the length that it was asked for, to warn at every batch beyond it; we say so once."""
 
@@ -46,6 +46,14 @@ class IterableFeed(Feed):
         self._stateful = hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
         self._begun = False
         self._announced = Announced(notice)
+        self._memory = Memory(data, notice=notice)
+        self._known: State | None = None
+        self._told = False
+
+    @property
+    def memory(self) -> Memory:
+        """What the data has come to remember."""
+        return self._memory
 
     @property
     def batches(self) -> int | None:
@@ -109,11 +117,29 @@ class IterableFeed(Feed):
             return iter(cast("Sequence[object]", self._data))
         items = self._begun_anew()
         seed = seed_of(self._seed, "iterable", epoch)
-        _tell_epoch(items, epoch)
+        for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
+            tell_epoch(part, epoch)
+        self._renew_workers(items)
         if self._stateful:
             # It goes on at any batch, so the draws of each must not hang on those before.
             return each_seeded(items, seed, begin=done)
         return _seeded(items, seed)
+
+    def _renew_workers(self, items: object) -> None:
+        """Let a loader that keeps its workers start new ones where its data has changed since they were started."""
+        now, before = remembered(getattr(items, "dataset", None)), self._known
+        self._known = now
+        if before is None or now == before or not getattr(items, "persistent_workers", False):
+            return
+        match items:
+            case DataLoader():
+                end_workers(items)
+            case _ if not self._told:
+                self._told = True
+                self._notice(
+                    f"The data has changed ({', '.join(changed(before, now)[:5])}), but the loader, a "
+                    f"{type(items).__name__}, keeps its workers, which may not know it: set persistent_workers=False."
+                )
 
     def _begun_anew(self) -> Iterable[object]:
         if callable(self._data) and not hasattr(self._data, "__iter__"):
@@ -154,6 +180,14 @@ class IterableFeed(Feed):
         return None if self._limit is None else limited(self._limit, self._length())
 
 
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End the processes that a loader keeps; it starts new ones when it is iterated again."""
+    iterator: Any = loader._iterator  # noqa: SLF001 - torch offers no other way
+    loader._iterator = None  # noqa: SLF001 - as above
+    if iterator is not None:
+        iterator._shutdown_workers()  # noqa: SLF001 - as above
+
+
 def _explained(items: Iterator[object]) -> Iterator[object]:
     """Give the items, and say of an error that it came from them."""
     while True:
@@ -166,13 +200,6 @@ def _explained(items: Iterator[object]) -> Iterator[object]:
         except Exception as error:
             raise DataError(f"The next batch could not be loaded: {type(error).__name__}: {error}") from error
         yield item
-
-
-def _tell_epoch(items: Any, epoch: int) -> None:
-    """Tell an iterable, and what a loader is made of, which epoch begins, where they want to know."""
-    for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(epoch)
 
 
 def _seeded(items: Iterable[object], seed: int) -> Iterator[object]:
