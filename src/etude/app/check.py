@@ -1,6 +1,7 @@
 """What can be known of a run before it is trained: data, shapes, memory, time; nothing of it stays on the disk."""
 
 import dataclasses
+import math
 import os
 import resource
 import sys
@@ -162,7 +163,7 @@ def _take(run: Run) -> _Taken:
             break
     groups.close()  # type: ignore[attr-defined]
     run.log()
-    return _Taken(shapes, run.record.last["train/loss"], seconds, tokens)
+    return _Taken(shapes, run.record.last.get("train/loss", math.nan), seconds, tokens)
 
 
 def _lengths(horizon: Horizon, seconds: float) -> Iterator[Fact]:

@@ -14,7 +14,7 @@ from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
 from etude.app.stages.table import stages_of
 from etude.base.config.loading import Loaded
-from etude.base.says import Say
+from etude.base.says import Say, surely
 from etude.base.schedules.values import ScheduledValue
 from etude.callbacks.config import build_loggers, build_progress
 from etude.data.feeds.feed import Feed
@@ -40,7 +40,7 @@ def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> 
 
 def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
     """Train, continue or find finished the run that `loaded` describes."""
-    run = loaded.config.run
+    say, run = surely(say), loaded.config.run
     with requeued(run.requeue_signals), loaded.naming_places(), claimed(loaded.config.folder) as folder:
         earlier, training = stages_of(loaded, folder, build_job)
         artifacts = run_stages(earlier, lambda _: folder, say)

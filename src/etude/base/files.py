@@ -5,17 +5,18 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from etude.base.config.nest import is_deeper
 from etude.base.errors import StorageError
+from etude.base.regular import read_regular, reading
 
 HASH_CHUNK = 1 << 20
-LARGEST_JSON = 1 << 26
-"""Bytes of a JSON file that Etude has written, at most."""
+LARGEST_JSON, DEEPEST_JSON = 1 << 26, 100
+"""Bytes and levels of nesting above which a JSON file is none of Etude's."""
 
 
 @contextmanager
@@ -121,33 +122,26 @@ def json_bytes(value: object) -> bytes:
 
 
 def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
-    """The object in a JSON file: a regular one, of at most `largest` bytes, nested no deeper than Python reads.
+    """The object in a JSON file of at most `largest` bytes, and of bounded depth.
 
     Raises StorageError where it cannot be read, or holds something else.
     """
     with storage("read", path):
-        content = _bounded(path, largest)
+        content = read_regular(path, largest)
     try:
-        found = json.loads(content)
-    except RecursionError as error:
-        raise StorageError(f"{path} is damaged: it is nested too deeply.") from error
-    except ValueError as error:
-        raise StorageError(f"{path} is damaged: {error}.") from error
-    match found:
-        case dict():
-            return found
-    raise StorageError(f"{path} is damaged: it holds no JSON object.")
+        return _object(content)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is damaged: {' '.join(str(error).split())}.") from error
 
 
-def _bounded(path: Path, largest: int) -> bytes:
-    """The bytes of a regular file that has not too many of them. Raises StorageError for another, else OSError."""
-    told = path.stat()
-    if not stat.S_ISREG(told.st_mode):
-        raise StorageError(f"{path} is damaged: it is no regular file.")
-    if told.st_size > largest:
-        raise StorageError(f"{path} is damaged: it has {told.st_size:,} bytes, but {largest:,} at most are expected.")
-    with path.open("rb") as file:
-        return file.read(largest + 1)
+def _object(content: bytes) -> dict[str, Any]:
+    """The object that JSON text holds. Raises ValueError, or RecursionError."""
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError(f"it must hold an object, but holds a {type(value).__name__}")  # noqa: TRY004 - of a file
+    if is_deeper(value, DEEPEST_JSON):
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
+    return value
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:
@@ -215,7 +209,7 @@ def replace_link(link: Path, target: str) -> None:
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with reading(path) as file:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,7 +1,6 @@
 """`etude train`."""
 
 from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 
 from etude.app.cli.convert import load_run
@@ -71,6 +70,11 @@ def _told(checkpoint: Path | None) -> str:
     """A checkpoint and what validation measured there."""
     if checkpoint is None:
         return "none."
-    metrics: Mapping[str, float] = json_or_empty(checkpoint / "manifest.json").get("metrics", {})
-    measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
+    metrics = json_or_empty(checkpoint / "manifest.json").get("metrics")
+    numbers = _numbers(metrics) if isinstance(metrics, dict) else {}
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "val/epoch_loss")
     return f"{checkpoint.name}" + (f" ({measured})." if measured else ".")
+
+
+def _numbers(metrics: dict[str, object]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

@@ -54,7 +54,7 @@ def read_about(folder: Path) -> About:
     try:
         found = About(**read_json(path))
         _ = found.moment, dict(found.changes)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
     return found
 

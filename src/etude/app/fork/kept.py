@@ -26,7 +26,7 @@ class Kept:
         try:
             kept = cls(read_json(path))
             _ = kept.progress
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StorageError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
         return kept
 

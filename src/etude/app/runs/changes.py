@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from etude.base.config.loading import difference
 from etude.base.config.meaning import Meaning, Part, meaning_of
 from etude.base.config.writing import inline
-from etude.base.errors import RefusedError, StorageError
-from etude.base.files import read_json
+from etude.base.errors import RefusedError
+from etude.base.files import json_or_empty
 
 _LISTED = 4
 
@@ -61,9 +61,9 @@ def shown(value: object) -> str:
 def machine_notes(path: Path, now: Mapping[str, Mapping[str, object]]) -> list[str]:
     """A sentence for each thing, of those in `environment.json` at `path`, without which bits may differ."""
     try:
-        before = read_json(path)
+        before = json_or_empty(path)
         old = {**before["hardware"], **before["versions"]}
-    except (StorageError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return []
     new = {**now["hardware"], **now["versions"]}
     told = {"threads": "threads", "processor": "processor", "torch": "torch"}

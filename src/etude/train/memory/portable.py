@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain, filterfalse
 from pathlib import Path
@@ -172,11 +173,17 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _best_of(folder: Path) -> Path:
-    """The best checkpoint where `folder` is a run's, else the folder itself."""
+    """The best checkpoint where `folder` is a run's, or the last where there is no best, else the folder itself."""
+    from etude.train.memory.checkpoint.store import BEST, LAST, Store
+
     if (folder / TASK_FILE).exists():
         return folder
-    places = (folder / "checkpoints" / "best", folder / "best")
-    return next(filter(_has_task, places), folder)
+    stores = map(Store, (folder / "checkpoints", folder))
+    places = (store.link(name) for store in stores for name in (BEST, LAST))
+    found = next(filter(_has_task, filter(None, places)), folder)
+    if found != folder and not (found.parent / BEST).is_symlink():
+        warnings.warn(f"{folder} has no best checkpoint: its last is loaded, {found.name}.", stacklevel=4)
+    return found
 
 
 def _has_task(folder: Path) -> bool:
