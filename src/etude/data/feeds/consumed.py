@@ -120,6 +120,7 @@ class IterableFeed(Feed):
         for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
             tell_epoch(part, epoch)
         self._renew_workers(items)
+        _forget_count(items)
         if self._stateful:
             # It goes on at any batch, so the draws of each must not hang on those before.
             return each_seeded(items, seed, begin=done)
@@ -167,17 +168,21 @@ class IterableFeed(Feed):
 
     def _length(self) -> int | None:
         data: Any = self._data
-        counted = getattr(data, COUNTED, None)
         try:
             return len(data)
         except (TypeError, NotImplementedError):
             return None
         finally:
-            if counted is None and hasattr(data, COUNTED):
-                setattr(data, COUNTED, None)
+            _forget_count(data)
 
     def _stop(self) -> int | None:
         return None if self._limit is None else limited(self._limit, self._length())
+
+
+def _forget_count(loader: object) -> None:
+    """Let a loader not know that it was asked for its length."""
+    if hasattr(loader, COUNTED):
+        setattr(loader, COUNTED, None)
 
 
 def end_workers(loader: DataLoader[Any]) -> None:
