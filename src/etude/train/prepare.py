@@ -117,7 +117,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         state=State(
             until=tuple(map(str, moments.until)),
             horizon=length.horizon.steps,
-            own=own | _callback_parts(job),
+            own=own | {"data": job.train.memory} | _callback_parts(job),
             learnt=learner.parts,
         ),
         validation=validation,

@@ -180,9 +180,14 @@ class Run:
             tokens=before.tokens + self.learner.count(outcome),
             seconds=self._seconds + perf_counter() - self._begun,
             epoch_done=0 if last.last else last.done,
-            epoch_total=self.feed.epoch_total,
+            epoch_total=self._epoch_total(last),
             batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
+
+    def _epoch_total(self, last: Delivery) -> int:
+        """What the epoch holds; of one that has gone on beyond what it was said to hold, more than is done of it."""
+        total = self.feed.epoch_total
+        return total if last.last or not total else max(total, last.done + 1)
 
     def _judge(self, outcome: Outcome) -> None:
         """Count a step as one that was taken, or as one that was not."""
