@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, final
 
-from etude.tasks.task_type import Asked, Predictor, Questions
+from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 from etude.train.step.precision import Precision
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class Computed(Predictor):
             found = self._predictor.answers(questions, asked)
         return self._each(found)
 
-    def best(self, texts: Iterable[str]) -> Iterator[str]:
+    def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
         """The best prediction of each text."""
         with self.precision.forward():
             found = self._predictor.best(texts)
