@@ -21,6 +21,7 @@ from etude.train.resume import go_on, load_weights
 from etude.train.run import Run
 from etude.train.task import Task
 from etude.train.watch.record import Row
+from etude.train.world import refuse_ranks
 
 __all__ = ["Job", "Result", "Resume", "as_durations", "fit", "load_weights", "prepare"]
 
@@ -78,6 +79,7 @@ def fit(job: Job) -> Result:
 
     Raises Interrupted (a SystemExit) after the save that follows SIGTERM, Ctrl-C or a signal of `job.requeue`.
     """
+    refuse_ranks()
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
         run = prepare(job, interrupts)

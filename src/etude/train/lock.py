@@ -12,6 +12,7 @@ from typing import Self
 
 from etude.base.errors import RefusedError
 from etude.base.files import make_folder, storage
+from etude.train.world import refuse_ranks
 
 _FILE, _PROBE = ".lock", ".probe-"
 
@@ -70,8 +71,10 @@ class Lock:
 def claimed(folder: Path) -> Iterator[Path]:
     """Hold the run folder for this process, made if need be, and without what a killed process left half written.
 
-    Raises StorageError where nothing can be written there, RefusedError where another process holds it.
+    Raises DistributedError in one of several ranks, StorageError where nothing can be written there, RefusedError where
+    another process holds it.
     """
+    refuse_ranks()
     make_folder(folder)
     with storage("write in", folder):
         # Opening a file says nothing about a full disk or a folder turned read-only; writing one does.

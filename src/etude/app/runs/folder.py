@@ -1,7 +1,7 @@
 """The run folder: claimed by one process, described, and compared with what it held before."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from etude.app.runs.changes import changes_between, judged
@@ -67,9 +67,25 @@ def copy_code(files: list[Path], folder: Path) -> None:
     for file, digest in _noted(hashes, folder).items():
         if now.get(file, digest) != digest:
             raise RefusedError(f"{file} has changed since the run in {folder} began. Give --run.name for a new run.")
-    for source in files:
-        write_bytes(place / source.name, source.read_bytes())
+    for source, name in code_names(now).items():
+        make_folder((place / name).parent)
+        write_bytes(place / name, Path(source).read_bytes())
     write_json(hashes, now)
+
+
+def code_names(files: Collection[str]) -> dict[str, str]:
+    """What each file of code is kept as: its name, below as many of its folders as tell it from the others.
+
+    >>> code_names(["/a/x/net.py", "/a/y/net.py", "/a/loss.py"])
+    {'/a/x/net.py': 'x/net.py', '/a/y/net.py': 'y/net.py', '/a/loss.py': 'loss.py'}
+    """
+    return {file: _told_apart(file, [other for other in files if other != file]) for file in files}
+
+
+def _told_apart(file: str, others: Collection[str]) -> str:
+    parts = Path(file).parts[1:]
+    ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), "/".join(parts))
 
 
 def remove_tree(folder: Path) -> None:
