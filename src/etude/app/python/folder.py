@@ -12,6 +12,10 @@ from etude.base.config.writing import toml
 from etude.base.errors import StorageError
 from etude.base.files import write_json, write_text
 
+INSTEAD = (
+    "Give another run_dir; a run of a config can share its first steps with a changed one (etude fork RUN --at STEP)."
+)
+
 
 def compare(data: Mapping[str, object], folder: Path) -> list[str]:
     """What changed in the options since the run began, as notes; a change that makes it another run is refused."""
@@ -23,7 +27,7 @@ def compare(data: Mapping[str, object], folder: Path) -> list[str]:
     except (OSError, ValueError) as error:
         raise StorageError(f"{path} is damaged: {error}.") from error
     changes = changes_between(before, tomllib.loads(toml(data)), TrainerOptions)
-    return judged(changes, f"The run in {folder} began with other options", "Give another run_dir.")
+    return judged(changes, f"The run in {folder} began with other options", INSTEAD)
 
 
 def describe(data: Mapping[str, object], folder: Path) -> list[str]:

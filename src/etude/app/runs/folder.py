@@ -1,5 +1,6 @@
 """The run folder: claimed by one process, described, and compared with what it held before."""
 
+import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from etude.base.config.loading import Loaded
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 from etude.tasks.config import Config, load_config
+from etude.train.memory.checkpoint.store import Store
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
 
@@ -28,7 +30,14 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     except ConfigError as error:
         raise RefusedError(f"{path} can no longer be read: {error} Give --run.name for a new run.") from error
     changes = changes_between(before.data, loaded.data, type(loaded.config))
-    return judged(changes, f"The run in {folder} began with another config", "Give --run.name for a new run.")
+    return judged(changes, f"The run in {folder} began with another config", _instead(folder))
+
+
+def _instead(folder: Path) -> str:
+    """What to do where a run cannot go on with another config."""
+    last = max(Store(folder / "checkpoints").steps())
+    fork = f'etude fork {shlex.quote(str(folder))} --at "{last} steps" --section.key VALUE'
+    return f"Give --run.name for a new run, or let one share the first steps: {fork}."
 
 
 def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, object]) -> None:
