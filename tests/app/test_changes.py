@@ -132,6 +132,4 @@ def test_a_trainer_is_told_of_a_long_warm_up_and_of_forks():
     rate = {"schedule": "cosine", "peak": 0.1, "warmup": "4 epochs"}
     face.fit(face.line(), learning_rate=rate, say=said.append)
 
-    assert [
-        sentence for sentence in said if "learning_rate.warmup is 4 epochs, but the run has 12 steps" in sentence
-    ]
+    assert [sentence for sentence in said if "learning_rate.warmup is 4 epochs, but the run has 12 steps" in sentence]

@@ -147,7 +147,7 @@ def test_rows_that_find_a_full_disk_wait_and_are_written_once(tmp_path):
     told = []
     record = Record(tmp_path, complain=told.append)
     record.open(cut=0)
-    record._file = file = Scarce(record._file)
+    record._file._file = file = Scarce(record._file._file)
     for step in range(9):
         file.full = 3 <= step < 6
         record.write({"step": step, "train/loss": float(step)})

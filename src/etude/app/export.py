@@ -1,5 +1,6 @@
 """A run's model as a folder that others can load: of the `transformers` library, or Etude's own."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,5 +32,5 @@ def check_place(folder: Path) -> None:
 def whole(folder: Path, write: Callable[[Path], str]) -> str:
     """Let `write` fill a folder beside `folder`, and move it there once it is whole and durable."""
     check_place(folder)
-    with whole_folder(folder.absolute(), "write") as part:
+    with whole_folder(Path(os.path.realpath(folder)), "write") as part:
         return write(part)

@@ -10,9 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from etude.base.config.nest import is_deeper
 from etude.base.errors import StorageError
+from etude.base.regular import read_regular, reading
 
 HASH_CHUNK = 1 << 20
+LARGEST_JSON, DEEPEST_JSON = 1 << 26, 100
+"""Bytes and levels of nesting above which a JSON file is none of Etude's."""
 
 
 @contextmanager
@@ -117,14 +121,27 @@ def json_bytes(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises StorageError where it cannot be read, or holds something else."""
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The object in a JSON file of at most `largest` bytes, and of bounded depth.
+
+    Raises StorageError where it cannot be read, or holds something else.
+    """
     with storage("read", path):
-        content = path.read_bytes()
+        content = read_regular(path, largest)
     try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError) as error:
-        raise StorageError(f"{path} is damaged: {error}.") from error
+        return _object(content)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is damaged: {' '.join(str(error).split())}.") from error
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """The object that JSON text holds. Raises ValueError, or RecursionError."""
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError(f"it must hold an object, but holds a {type(value).__name__}")  # noqa: TRY004 - of a file
+    if is_deeper(value, DEEPEST_JSON):
+        raise ValueError(f"it is nested more than {DEEPEST_JSON} levels deep")
+    return value
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:
@@ -192,7 +209,7 @@ def replace_link(link: Path, target: str) -> None:
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with reading(path) as file:
         while chunk := file.read(HASH_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

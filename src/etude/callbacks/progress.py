@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -61,7 +62,7 @@ class PlainScreen:
             stream = self._stream()
             stream.write(f"{line}\n")
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):  # it is full, closed, or none at all
             return
 
     def close(self) -> None:
@@ -91,25 +92,28 @@ class LiveScreen:
         self._bars.start()
 
     def show(self, line: str, fraction: float | None) -> None:
-        """Draw the bar anew."""
-        self._bars.update(self._bar, total=None if fraction is None else 1.0, completed=fraction or 0.0, line=line)
-        self._bars.refresh()
+        """Draw the bar anew; a terminal that has gone is no error."""
+        with suppress(OSError, ValueError):
+            self._bars.update(self._bar, total=None if fraction is None else 1.0, completed=fraction or 0.0, line=line)
+            self._bars.refresh()
 
     def keep(self, line: str) -> None:
         """Write a line above the bar."""
-        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError, ValueError):
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
-        self._bars.stop()
+        with suppress(OSError, ValueError):
+            self._bars.stop()
 
 
-def is_live(stream: TextIO) -> bool:
+def is_live(stream: TextIO | None) -> bool:
     """Whether a person watches `stream`: a terminal that can move its cursor, and no CI."""
     if os.environ.get("CI", "").lower() in {"true", "1", "yes"} or os.environ.get("TERM", "") in {"dumb", ""}:
         return False
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except (OSError, ValueError):
         return False
 

@@ -13,6 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from etude.base.files import make_folder, storage
+from etude.base.regular import reading
 from etude.callbacks.rows import placed
 
 METRICS = "metrics.jsonl"
@@ -71,7 +72,7 @@ class TensorBoardLogger:
 
     def _logged(self) -> list[int]:
         """The steps of the last rows of `metrics.jsonl`."""
-        with (self._folder.parent / METRICS).open("rb") as rows:
+        with reading(self._folder.parent / METRICS) as rows:
             size = rows.seek(0, os.SEEK_END)
             rows.seek(max(0, size - TAIL_BYTES))
             lines = rows.read().split(b"\n")[1 if size > TAIL_BYTES else 0 :]

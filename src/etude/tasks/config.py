@@ -6,13 +6,13 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from etude.base.config.command import Overrides, parse
+from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
 from etude.base.config.composing import compose
-from etude.base.config.fields import PathField, RequeueSignals
+from etude.base.config.fields import PathField, RequeueSignals, absolute
 from etude.base.config.loading import Loaded, load
 from etude.base.config.meaning import Mark, means
 from etude.base.config.section import Section
@@ -26,10 +26,13 @@ from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.tasks.own import type_of
 from etude.tasks.table import built_in, named
+from etude.tasks.task_type import CACHE
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
 LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
+CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json")
+"""What the config of a run is called in its folder, and what lies beside it."""
 OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
 
@@ -97,6 +100,7 @@ class Config(Section):
 
     kind: ClassVar[str] = ""
     """The task's name in the table; empty for one of the user's own."""
+    _cache: Path | None = PrivateAttr(default=None)
 
     run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
     task: Annotated[TaskSection | Imported, means(governs=("weights",), of_type=OTHER_TASK)]
@@ -144,6 +148,17 @@ class Config(Section):
     def folder(self) -> Path:
         """The run folder."""
         return self.run.dir / self.run.name
+
+    @property
+    def cache(self) -> Path:
+        """Where data is kept prepared: beside the runs, unless `with_cache` has said where."""
+        return self._cache or self.run.dir / CACHE
+
+    def with_cache(self, folder: Path) -> Self:
+        """The same, whose prepared data lies in `folder`."""
+        made = self.model_copy()
+        made._cache = folder  # noqa: SLF001 - a copy of its own
+        return made
 
     @property
     def has_val(self) -> bool:
@@ -224,8 +239,10 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     """Compose and check a run's config; a run without a name is called after its file.
 
     Data of one's own on the command line takes the place of a recipe's generated corpus in every split. A task of the
-    user's own is imported, since it may have a config of its own. Raises ConfigError with every problem at once.
+    user's own is imported, since it may have a config of its own. The config of a run folder describes the run that
+    lies there, wherever it has been moved or copied to. Raises ConfigError with every problem at once.
     """
+    overrides = [*_home(path), *parse(overrides)]
     loaded = load(config_class(None if path is None else user_path(path), overrides), path, overrides)
     loaded = loaded if loaded.config.run.name else _named(loaded, path)
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
@@ -235,6 +252,20 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     )
     config, data = _without(loaded, left_out) if left_out else (loaded.config, loaded.data)
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
+
+
+def _home(path: Path | str | None) -> list[Override]:
+    """Where the run of a config lies, where that is the config of a run folder."""
+    file = None if path is None else absolute(str(path))
+    if file is None or not is_of_run(file):
+        return []
+    place = {("run", "dir"): str(file.parent.parent), ("run", "name"): file.parent.name}
+    return [Override(key, value, "the run folder that the config lies in") for key, value in place.items()]
+
+
+def is_of_run(config: Path) -> bool:
+    """Whether a config is that of a run folder rather than one that somebody wrote."""
+    return config.name == CONFIG and any((config.parent / name).is_file() for name in OF_RUNS)
 
 
 def _named(loaded: Loaded[Config], path: Path | str | None) -> Loaded[Config]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
@@ -19,6 +19,7 @@ from etude.train.memory.state import seed_generators
 from etude.train.prepare import prepare
 from etude.train.resume import go_on, load_weights
 from etude.train.run import Run
+from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
 from etude.train.world import refuse_ranks
@@ -38,6 +39,7 @@ class Result:
     metrics: Mapping[str, float]
     """What the last validation measured."""
     best: Path | None
+    """The best checkpoint; the last one, where no validation gave a number."""
     last: Path | None
     history: Sequence[Row] = field(repr=False)
     """Every row logged, as in `metrics.jsonl`."""
@@ -82,7 +84,8 @@ def fit(job: Job) -> Result:
     refuse_ranks()
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
-        run = prepare(job, interrupts)
+        with in_memory("the model and its optimizer"):
+            run = prepare(job, interrupts)
         for close in (run.saves.keeper.close, run.record.close, job.train.close):
             stack.callback(close)
         if job.val is not None:
@@ -104,14 +107,27 @@ def fit(job: Job) -> Result:
 
 def _result(run: Run, end: End) -> Result:
     keeper = run.saves.keeper
+    best, weights = keeper.best, keeper.best_weights
+    if best is None and weights is None and run.validation.feed is not None and not end.goes_on:
+        run.say(
+            f"No validation gave a finite {run.validation.stopping.monitor}: the last weights take the best's place."
+        )
+        best, weights = keeper.last, None if keeper.folder else _last_weights(run)
     return Result(
         end=end,
         progress=run.state.progress,
         metrics=run.validation.metrics or _of_validation(run.record.last),
-        best=keeper.best,
+        best=best,
         last=keeper.last,
         history=run.record.rows,
-        best_weights=keeper.best_weights,
+        best_weights=weights,
         skipped=run.state.skipped,
         best_step=run.validation.stopping.best_step,
     )
+
+
+def _last_weights(run: Run) -> dict[str, Tensor]:
+    """The weights as they are, averaged where an average is kept, to be kept in memory."""
+    learner = run.learner
+    weights = learner.average.weights() or learner.task.state_dict()
+    return {name: value.detach().clone() for name, value in weights.items()}

@@ -55,6 +55,8 @@ class Job:
     say: Callable[[str], None] = print
     about: Mapping[str, Any] = field(default_factory=dict)
     """The run's config, for callbacks."""
+    origin: str = ""
+    """The hash by which checkpoints name the config of the run; of `about`, unless it is given."""
     after: Callable[[Any], None] = lambda _: None
     """What is left to do with the result once the run has ended, other than by an interruption."""
     data: Mapping[str, Any] = field(default_factory=dict)

@@ -4,28 +4,63 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from etude.base.errors import RefusedError
+from etude.base.errors import RefusedError, StorageError
 from etude.base.files import make_folder, storage
+from etude.base.regular import open_regular, reading
 from etude.train.world import refuse_ranks
 
 _FILE, _PROBE = ".lock", ".probe-"
+_FLOCK = "hhqqi4x"
+"""C's struct flock as Linux lays it out: kind, whence, start, length, process."""
+_BUSY = {errno.EACCES, errno.EAGAIN}
+OWN = (
+    _FILE,
+    "config.toml",
+    "environment.json",
+    "data.json",
+    "metrics.jsonl",
+    "skipped.jsonl",
+    "fork.json",
+    "checkpoints",
+    "tokenizers",
+    "outputs",
+    "code",
+    "shared",
+    "tensorboard",
+    "mlflow",
+    "wandb",
+    ".cache",
+)
+"""What a run reads and writes in its folder."""
+
+_held: set[int] = set()
+"""Descriptors of the locks that this process holds."""
 
 
-_held: set[Path] = set()
-"""Folders that this process holds: a record lock would let it in a second time."""
+def _let_go_in_child() -> None:
+    """Close what a forked process was born with: a loader worker that outlives its run must not keep the folder."""
+    for handle in _held:
+        with suppress(OSError):
+            os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class Lock:
     """An exclusive lock on a run folder while inside the `with` block.
 
-    It is a POSIX record lock (`lockf`): not inherited by loader workers, and gone with its process however that
-    ends, so that a dead process's lock needs no cleaning up. The file names its holder for whoever is refused.
+    It belongs to the file as it was opened here, so that no other code of the process can let it go by opening and
+    closing the file; forked workers do not keep it; and it is gone with its process however that ends, so that a dead
+    process's lock needs no cleaning up. The file names its holder for whoever is refused.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,23 +70,27 @@ class Lock:
     def __enter__(self) -> Self:
         make_folder(self._folder)
         path = self._folder / _FILE
-        if self._folder.resolve() in _held:  # before the file is opened: closing it again would let the lock go
-            raise self._refusal("this process itself")
         with storage("lock", path):
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = open_regular(path, os.O_RDWR | os.O_CREAT, links=False)
             try:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(handle, 0)
-                os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-            except OSError as error:
-                holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+                self._take(handle)
+            except BaseException:
                 os.close(handle)
-                if error.errno not in {errno.EACCES, errno.EAGAIN}:
-                    raise
-                raise self._refusal(holder) from None
+                raise
         self._handle = handle
-        _held.add(self._folder.resolve())
+        _held.add(handle)
         return self
+
+    def _take(self, handle: int) -> None:
+        """Lock the file and name the holder in it. Raises RefusedError where another has it."""
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+            raise self._refusal(_holder(handle)) from None
+        os.ftruncate(handle, 0)
+        os.write(handle, _own_name().encode())
 
     def _refusal(self, holder: str) -> RefusedError:
         return RefusedError(
@@ -59,23 +98,76 @@ class Lock:
         )
 
     def __exit__(self, *_: object) -> None:
-        if self._handle is not None:
-            _held.discard(self._folder.resolve())
+        handle, self._handle = self._handle, None
+        if handle in _held:  # not so in a forked child, which has let go of it
+            _held.discard(handle)
             with suppress(OSError):
-                os.ftruncate(self._handle, 0)
-            os.close(self._handle)
-            self._handle = None
+                os.ftruncate(handle, 0)
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock an open file for as long as it is open here. Raises OSError where another has locked it."""
+    if hasattr(fcntl, "F_OFD_SETLK"):
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of a run folder; asked without taking it, so that no start is disturbed."""
+    try:
+        with reading(folder / _FILE, links=False) as file:
+            if not hasattr(fcntl, "F_OFD_SETLK"):  # its holder's name has to do, which one that was killed leaves
+                return bool(file.read(1))
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            return bool(struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+    except OSError:
+        return False
+
+
+def _own_name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _holder(handle: int) -> str:
+    """Who is named in the file of a lock."""
+    named = os.pread(handle, 200, 0).decode(errors="replace").strip()
+    return "this process itself" if named == _own_name() else named or "another process"
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Refuse a run folder of whose own files one is a link that leads out of it: no link in it is ever followed there.
+
+    Raises StorageError, which names the link.
+    """
+    home = Path(os.path.realpath(folder))
+    for path in filter(Path.is_symlink, _own_paths(folder)):
+        if home not in Path(os.path.realpath(path)).parents:
+            raise StorageError(
+                f"{path} is a link to {path.readlink()}, outside of the run folder, which must hold its own files: "
+                f"put what it leads to in its place."
+            )
+
+
+def _own_paths(folder: Path) -> Iterator[Path]:
+    """Every file and folder that is a run's, the links among them not followed."""
+    for name in OWN:
+        yield folder / name
+        for inside, folders, files in os.walk(folder / name):
+            yield from (Path(inside, entry) for entry in (*folders, *files))
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[Path]:
     """Hold the run folder for this process, made if need be, and without what a killed process left half written.
 
-    Raises DistributedError in one of several ranks, StorageError where nothing can be written there, RefusedError where
-    another process holds it.
+    Raises DistributedError in one of several ranks, StorageError where nothing can be written there, or a link leads out
+    of it, RefusedError where another process holds it.
     """
     refuse_ranks()
     make_folder(folder)
+    refuse_links_out(folder)
     with storage("write in", folder):
         # Opening a file says nothing about a full disk or a folder turned read-only; writing one does.
         handle, name = tempfile.mkstemp(prefix=_PROBE, dir=folder)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from itertools import zip_longest
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from etude.base.durations import Duration
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, DataError
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind_whole
 from etude.base.schedules.values import ScheduledValue
@@ -24,6 +25,7 @@ from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
 from etude.train.learner import InTime, Learner, Made
 from etude.train.length import horizon as horizon_of
+from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
 from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.optim.build import model_width
@@ -86,6 +88,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     until = _until(job)
     device = _ready(job)
     feed = in_pieces(job.train, job.task, job.config.tbptt_steps)
+    _refuse_empty(feed)
     length = Length(until, feed, horizon_of(until, feed, job.config.accumulate))
     moments, stopping = _moments(job, length), _stopping(job, length)
     slots = job.optimizers(job.task, length.horizon)
@@ -123,7 +126,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
             _keeper(job, world),
             record,
             stopping,
-            config=seen.config,
+            origin=job.origin or config_hash(job.about),
             metrics=lambda: validation.metrics,
             most_failed=job.config.max_failed_saves,
             say=job.say,
@@ -140,6 +143,15 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         pause=job.pause,
     )
     return run
+
+
+def _refuse_empty(feed: Feed) -> None:
+    """Raise DataError for training data without a batch; a feed that can say more of it does."""
+    if feed.batches == 0:
+        with closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
+            first = next(batches, None)
+        if first is None:
+            raise DataError("The training data holds no batch: it is empty, or less than one batch with drop_last.")
 
 
 def _until(job: Job) -> tuple[Duration, ...]:

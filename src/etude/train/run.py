@@ -155,11 +155,7 @@ class Run:
         state, before = self.state, self.state.progress
         self.events.step_start()
         self._outcome = outcome = self.learner.step(group, before)
-        if outcome.finite:
-            state.skipped_in_a_row = 0
-            self.epoch_loss.add(outcome.terms)
-        else:
-            self._skipped(in_a_row=not outcome.overflowed)
+        self._judge(outcome)
         self._last = last = group[-1]
         state.position = None if last.last else last.position
         state.progress = now = self._after(before, group, outcome)
@@ -186,6 +182,25 @@ class Run:
             batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
 
+    def _judge(self, outcome: Outcome) -> None:
+        """Count a step as one that was taken, or as one that was not."""
+        if not outcome.finite:
+            self._skipped(in_a_row=not outcome.overflowed)
+        elif outcome.empty:
+            self._left_out()
+        else:
+            self.state.skipped_in_a_row = 0
+            self.epoch_loss.add(outcome.terms)
+
+    def _left_out(self) -> None:
+        """Count a step without a target, and tell of the first."""
+        self.state.empty += 1
+        if self.state.empty == 1:
+            self.say(
+                f"Step {self.state.progress.step + 1}: no target in its batch counts, so the weights stay as they are. "
+                f"Such steps are counted as train/steps_without_targets, and not told of again."
+            )
+
     def _skipped(self, *, in_a_row: bool) -> None:
         """Count a skipped step; one that only the scale of narrow numbers made overflow is no sign of divergence."""
         state = self.state
@@ -204,10 +219,20 @@ class Run:
             state.skipped, state.skipped_in_a_row = state.skipped - 1, state.skipped_in_a_row - 1
             self.save(best=False, end=None)  # no step that was skipped changed a weight
             keeper.wait()
+        since, told = self._unsound_since()
         raise DivergedError(
-            f"The loss or its gradient was not finite in {count} steps in a row (to step {step}); "
-            f"the last checkpoint before them is {keeper.last or 'none'}. A lower learning rate or clip_grad may help."
+            f"The loss or its gradient was not finite in {count} steps in a row (to step {step}), of which the first "
+            f"was step {step - count + 1}{told}; the last checkpoint before them is "
+            f"{keeper.newest_before(since) or 'none'}. A lower learning rate or clip_grad may help."
         )
+
+    def _unsound_since(self) -> tuple[int | None, str]:
+        """From which step on checkpoints are none to go back to, by their validation or weights, and a clause on it."""
+        judged = self.record.not_finite_since({self.validation.stopping.monitor, "val/loss"})
+        broken = self.saves.broken_since
+        told = "" if judged is None else f", after validations that were not finite from step {judged} on"
+        told += "" if broken is None else f", after weights that were not finite from step {broken} on"
+        return min(filter(None, (judged, broken)), default=None), told
 
     # -- log, validate, save -------------------------------------------------------------------------------------
 
@@ -218,6 +243,7 @@ class Run:
         row = head(progress) | {"samples": progress.samples} | self.learner.row(self._outcome)
         optional = {
             "train/skipped_steps": state.skipped or None,
+            "train/steps_without_targets": state.empty or None,
             "train/padding": task.padding_of(batch),
             "train/epoch_loss": self.epoch_loss.close() if state.position is None else None,
         }

@@ -1,20 +1,21 @@
 """Saves of a run: what a checkpoint is made of, and what happens where one fails."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from importlib.metadata import version
+from itertools import filterfalse
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import torch
+from torch import nn
 
-from etude.base.errors import StorageError
+from etude.base.errors import DivergedError, StorageError
 from etude.train.learner import Learner
 from etude.train.memory.checkpoint.content import Content
 from etude.train.memory.checkpoint.naming import checkpoint_folder
+from etude.train.memory.checkpoint.origin import take_in
 from etude.train.memory.keeper import Keeper
 from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.memory.state import State
@@ -34,7 +35,7 @@ class Saves:
         record: Record,
         stopping: Stopping,
         *,
-        config: Mapping[str, object],
+        origin: str,
         metrics: Callable[[], Mapping[str, float]],
         most_failed: int,
         say: Callable[[str], None],
@@ -42,9 +43,11 @@ class Saves:
         self.keeper = keeper
         self.cut: int | None = None
         """Bytes of the record that belong to a run which goes on, where its end has written more."""
+        self.broken_since: int | None = None
+        """The step at which the weights were first found not to be finite."""
         self._record = record
         self._stopping = stopping
-        self._config = config
+        self._origin = origin
         self._metrics = metrics
         self._most_failed = most_failed
         self._failed = 0
@@ -61,17 +64,41 @@ class Saves:
         """
         final = state.end is not None
         self._finish(final=False)
+        if (broken := not_finite(learner.task)) is not None:
+            self._leave_out(broken, state)
+            return False
         try:
             size = self._record.size()
+            if self.keeper.folder is not None:
+                take_in(self.keeper.folder, [self._origin])
         except StorageError as error:  # a checkpoint counts no row that is not durable
             self._fail(error, final=final)
             return False
         state.record = size if self.cut is None else self.cut
-        content = capture(learner, state, self._config, self._metrics())
+        content = capture(learner, state, self._origin, self._metrics())
         self.keeper.save(content, best=best, ranking=self._stopping.ranking)
         if final:
             self._finish(final=True)
         return True
+
+    def _leave_out(self, broken: str, state: State) -> None:
+        """Tell, once, of weights that are not finite: they take the place of no checkpoint.
+
+        Raises DivergedError at the end of a run that keeps its checkpoints.
+        """
+        last = self.keeper.last or Path("none")
+        if self.broken_since is None:
+            self.broken_since = state.progress.step
+            self._say(
+                f"Step {state.progress.step:,}: the weights are not finite ({broken} is the first); they are not "
+                f"saved, and the last checkpoint stays {last.name}."
+            )
+        if state.end is not None and self.keeper.folder is not None:
+            raise DivergedError(
+                f"The run ends with weights that are not finite ({broken} is the first, seen at step "
+                f"{self.broken_since:,}); the last checkpoint, from which the same command goes on, is "
+                f"{last}. A lower learning rate or clip_grad may help."
+            )
 
     def _finish(self, *, final: bool) -> None:
         """Wait for the save that is being written; a failed one is told of."""
@@ -88,15 +115,27 @@ class Saves:
         self._say(f"{error} Training continues and tries again at the next save.")
 
 
-def capture(learner: Learner, state: State, config: Mapping[str, object], metrics: Mapping[str, float]) -> Content:
-    """The run as it stands."""
+def not_finite(task: nn.Module) -> str | None:
+    """The name of the first weight that is trained and not finite; None where all are.
+
+    Buffers are not asked: a mask may hold infinities. It waits for an accelerator once.
+    """
+    trained = {name: weight.detach() for name, weight in task.named_parameters() if weight.requires_grad}
+    finite = torch.ones((), dtype=torch.bool)
+    for weight in trained.values():
+        finite = finite.to(weight.device) & weight.isfinite().all()
+    return None if finite else next(filterfalse(lambda name: trained[name].isfinite().all(), trained))
+
+
+def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, float]) -> Content:
+    """The run as it stands; `origin` is the hash of its config."""
     return Content.capture(
         state.progress.step,
         **learner.state_dict(),
         state=state.state_dict(),
         extra={TASK_FILE: describe_task(learner.task)},
         about={
-            "config": sha256(json.dumps(dict(config), sort_keys=True, default=str).encode()).hexdigest(),
+            "config": origin,
             "versions": {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__},
             "metrics": {key: value for key, value in metrics.items() if math.isfinite(value)},
         },

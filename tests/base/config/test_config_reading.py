@@ -1,4 +1,6 @@
 import contextlib
+import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -44,9 +46,26 @@ def test_a_file_that_cannot_be_opened_gets_one_sentence(tmp_path, monkeypatch, r
             load(root, name)
 
 
-def test_an_endless_file_is_refused():
-    with pytest.raises(ConfigError, match="larger than 1 MiB"):
+def test_an_endless_file_and_one_that_would_wait_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo.toml")
+
+    with pytest.raises(ConfigError, match="must be a regular file, but is a device"):
         read(Path("/dev/zero"))
+    with pytest.raises(ConfigError, match="must be a regular file, but is a FIFO"):
+        read(tmp_path / "fifo.toml")
+
+
+def test_a_key_of_very_many_parts_takes_no_memory(tmp_path):
+    path = tmp_path / "x.toml"
+    for text in (".".join(["a"] * 60_000) + " = 1", "[" + ".".join(['"a"'] * 60_000) + "]", "a = {" + "b." * 60_000):
+        path.write_text(text)
+        tracemalloc.start()
+
+        with pytest.raises(ConfigError, match="nests its values more than 64 levels deep"):
+            read(path)
+
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+        tracemalloc.stop()
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,7 +10,7 @@ from etude.app.convert.composing import convert, convert_alone, tool_named
 from etude.base.config.command import parse
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError
-from etude.base.files import write_text
+from etude.base.named_files import write_named
 from etude.tasks.config import LoadedConfig, load_config
 
 
@@ -26,7 +26,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     if arguments.output is None:
         put(toml(data).rstrip("\n"))
     else:
-        write_text(Path(arguments.output), toml(data))
+        write_named(Path(arguments.output), toml(data))
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from etude.app.cli.streams import put, say
+from etude.app.cli.streams import printable, put, say
 from etude.app.runs.apart import Weights
 from etude.app.runs.diff import Comparison, Pair, compare_runs
 from etude.base.config.writing import inline
@@ -31,8 +31,13 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     found = compare_runs(Path(arguments.first), Path(arguments.second))
     for note in found.notes:
         say(note)
-    put(json.dumps(as_json(found), ensure_ascii=False) if arguments.json else "\n".join(lines(found)))
+    put(json.dumps(as_json(found), ensure_ascii=False) if arguments.json else "\n".join(map(_safe, lines(found))))
     return 0
+
+
+def _safe(line: str) -> str:
+    """A line as a terminal can be shown it: names come from files that anybody may have written."""
+    return printable(line).replace("\n", "\\n")
 
 
 def lines(found: Comparison) -> Iterator[str]:

@@ -17,8 +17,8 @@ from etude.app.cli.streams import flushed, is_terminal, put, say
 from etude.app.plan.picture import svg
 from etude.app.plan.plan import LOG, SAVE, VALIDATE, Plan, Row, plan
 from etude.app.plan.text import BLOCKS, text
-from etude.base.errors import ConfigError, StorageError
-from etude.base.files import write_text
+from etude.base.errors import ConfigError
+from etude.base.named_files import check_named, is_stream, write_named
 from etude.tasks.config import load_config
 
 WIDTH = 80
@@ -30,9 +30,9 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     """Print the plan, and write what was asked for."""
     if arguments.output is not None:
         _check_picture(arguments.output)
-        _check(arguments.output, "output")
+        check_named(Path(arguments.output), "output")
     if arguments.csv is not None:
-        _check(arguments.csv, "csv")
+        check_named(Path(arguments.csv), "csv")
     made = plan(load_config(arguments.config, overrides), steps=arguments.steps, say=say)
     with flushed():
         _print(made, arguments)
@@ -76,22 +76,14 @@ def _flat(row: Row) -> dict[str, Any]:
 
 def _check_picture(name: str) -> None:
     """Refuse a picture of another kind."""
-    if Path(name).suffix.lower() != ".svg":
+    if Path(name).suffix.lower() != ".svg" and not is_stream(Path(name)):
         raise ConfigError(
             f"--output draws SVG, so it must end in .svg, but is {name}; a browser shows SVG and converts it."
         )
 
 
-def _check(name: str, flag: str) -> None:
-    """Refuse, before anything is built, a file that could not be written."""
-    path = Path(name)
-    if path.is_dir() or not path.parent.is_dir():
-        where = f"{path} is a folder" if path.is_dir() else f"{path.parent} is not a folder"
-        raise StorageError(f"--{flag} {name} cannot be written: {where}.")
-
-
 def _write(name: str, content: str) -> None:
-    write_text(Path(name), content)
+    write_named(Path(name), content)
     say(f"Written: {name}")
 
 

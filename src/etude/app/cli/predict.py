@@ -1,8 +1,8 @@
 """`etude predict`: lines in, answers out, in order, as they come."""
 
 import contextlib
+import io
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from etude.app.cli.loading import open_run
 from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
-from etude.base.files import fsync_folder, storage
+from etude.base.named_files import check_named, named_file
 from etude.data.files.lines import UTF16, Flaw, is_utf16
 from etude.tasks.best_lines import check_best
 from etude.tasks.flags import Flag, given_of
@@ -32,6 +32,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     """Predict every line of the input."""
     given = given_of(predict_flags(), vars(arguments))
     check_best(given)
+    if arguments.output is not None:
+        check_named(Path(arguments.output), "output")
     kind = stored_type(Path(arguments.run), overrides, allow_code=arguments.allow_code)
     if kind is not None:
         name, task_type = kind
@@ -177,21 +179,13 @@ def _standard_input() -> BinaryIO:
 
 @contextlib.contextmanager
 def _output(file: str | None) -> Iterator[TextIO]:
-    """Where to write: standard output, or a file that appears whole or not at all."""
+    """Where to write: standard output, or what lies at a path; a regular file appears whole or not at all."""
     if file is None:
         with writing_stdout():
             yield sys.stdout
         return
-    path = Path(file)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage("write", path):
-        try:
-            with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as out:
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        fsync_folder(path.parent)
+    with named_file(Path(file)) as binary:
+        out = io.TextIOWrapper(binary, encoding="utf-8", errors="surrogateescape", newline="\n")
+        yield out
+        out.flush()
+        out.detach()  # whoever opened the file closes it

@@ -1,27 +1,30 @@
 """`etude runs`: what runs a folder holds, how far each has come, and whether it goes on."""
 
-import fcntl
 import json
 import os
-import platform
-import struct
+import stat
 import time
-import tomllib
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from etude.app.cli.streams import printable, put, say
 from etude.app.layout import columns
-from etude.base.errors import StorageError
-from etude.base.files import json_or_empty
+from etude.base.config.reading import read
+from etude.base.errors import ConfigError, StorageError
+from etude.base.files import json_or_empty, storage
+from etude.base.regular import reading
 from etude.train.end import End
+from etude.train.lock import is_locked, refuse_links_out
 
-CONFIG, LOCK, CHECKPOINTS, METRICS = "config.toml", ".lock", "checkpoints", "metrics.jsonl"
+CONFIG, CHECKPOINTS, METRICS = "config.toml", "checkpoints", "metrics.jsonl"
+MONITOR = "val/loss"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+UNREADABLE = "unreadable"
+LARGEST_NUMBER = 1e300
 COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
 NUMBERS = [COLUMNS.index(name) for name in ("step", "epoch", "changed")]
 SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -65,54 +68,81 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
 
 def summaries(folder: Path) -> Iterator[Summary]:
     """The runs that lie in `folder`, or the one that it is."""
-    runs = (path for path in [folder, *sorted(folder.iterdir())] if (path / CONFIG).is_file())
-    yield from map(summary, runs)
+    with storage("list", folder):
+        inside = sorted(folder.iterdir())
+    yield from map(summary, filter(_is_run, [folder, *inside]))
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's; one that cannot be looked into is told of as well."""
+    try:
+        return stat.S_ISDIR(folder.stat().st_mode) and _holds_config(folder)
+    except OSError:
+        return False
+
+
+def _holds_config(folder: Path) -> bool:
+    try:
+        (folder / CONFIG).lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def summary(folder: Path) -> Summary:
     """What can be told of one run without loading it; a damaged file is told of as nothing known."""
     last, best = (json_or_empty(folder / CHECKPOINTS / name / "manifest.json") for name in ("last", "best"))
     row = last_row(folder / METRICS)
-    monitor = _monitor(folder / CONFIG)
-    metrics = best.get("metrics", {})
+    readable, monitor = _monitor(folder / CONFIG)
+    metrics = best.get("metrics")
     return Summary(
         name=folder.resolve().name,
-        state=state(folder),
-        step=max(int(row.get("step", 0)), int(last.get("step", 0))),
-        epoch=float(row.get("epoch", 0.0)),
-        best_step=best.get("step"),
+        state=state(folder) if readable and not _leads_out(folder) else UNREADABLE,
+        step=int(max(_number(row, "step") or 0, _number(last, "step") or 0)),
+        epoch=_number(row, "epoch") or 0.0,
+        best_step=_step(best),
         monitor=monitor,
-        best=metrics.get(monitor) if isinstance(metrics, Mapping) else None,
+        best=_number(metrics, monitor),
         changed_seconds=max(0.0, time.time() - _changed(folder)),
         folder=str(folder),
     )
 
 
+def _leads_out(folder: Path) -> bool:
+    """Whether a link in a run folder leads out of it."""
+    try:
+        refuse_links_out(folder)
+    except StorageError:
+        return True
+    return False
+
+
+def _number(table: object, key: str) -> float | None:
+    """A finite number that stands in a table; None for anything else."""
+    value = table.get(key) if isinstance(table, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) < LARGEST_NUMBER else None
+
+
+def _step(manifest: Mapping[str, object]) -> int | None:
+    step = _number(manifest, "step")
+    return None if step is None else int(step)
+
+
 def state(folder: Path) -> str:
     """Whether the run is going on, and if not, how it ended."""
-    if is_locked(folder / LOCK):
+    if is_locked(folder):
         return RUNNING
-    end = End.read(json_or_empty(folder / CHECKPOINTS / "last" / "state.json"))
+    try:
+        end = End.read(json_or_empty(folder / CHECKPOINTS / "last" / "state.json"))
+    except TypeError:  # words of another kind where text should be
+        end = None
     if end is None:
         return FAILED
     return INTERRUPTED if end.goes_on else FINISHED
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a run folder; asked without taking it, so that no start is disturbed."""
-    try:
-        with path.open("rb") as file:
-            return _is_held(file) if platform.system() == "Linux" else bool(file.read(1))
-    except OSError:
-        return False
-
-
-def _is_held(file: BinaryIO) -> bool:
-    # C's struct flock as Linux lays it out: kind, whence, start, length, process. Elsewhere the holder's name in the
-    # file has to do, which a process that was killed leaves behind.
-    asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0]
-    return bool(kind != fcntl.F_UNLCK)
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -124,7 +154,7 @@ def last_row(path: Path) -> dict[str, Any]:
 def _end_of(path: Path) -> bytes:
     """The last bytes of a file, more than the longest row has; none where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - (1 << 16)))
             return file.read()
@@ -134,7 +164,7 @@ def _end_of(path: Path) -> bytes:
 
 def _row(line: bytes) -> dict[str, Any] | None:
     """The object on a line of JSON; None where it holds none."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         row = json.loads(line)
         if isinstance(row, dict):
             return row
@@ -157,12 +187,14 @@ def age(seconds: float) -> str:
     return f"{int(seconds // length)} {unit} ago"
 
 
-def _monitor(path: Path) -> str:
+def _monitor(path: Path) -> tuple[bool, str]:
+    """Whether a config can be read at all, and the metric that it judges by."""
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
-        return str(config["train"]["monitor"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "val/loss"
+        config = read(path).data
+    except ConfigError:
+        return False, MONITOR
+    train = config.get("train")
+    return True, str(train.get("monitor", MONITOR)) if isinstance(train, Mapping) else MONITOR
 
 
 def _changed(folder: Path) -> float:

@@ -1,9 +1,7 @@
 """`etude train`."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from etude.app.cli.convert import load_run
 from etude.app.cli.naming import command, shell_word
@@ -11,6 +9,7 @@ from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
 from etude.app.interrupted import told
 from etude.app.running import train_run
+from etude.base.files import json_or_empty
 from etude.tasks.config import Config
 from etude.tasks.task_type import SKIPPED
 from etude.train.device import choose_device
@@ -71,10 +70,11 @@ def _told(checkpoint: Path | None) -> str:
     """A checkpoint and what validation measured there."""
     if checkpoint is None:
         return "none."
-    try:
-        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-        metrics = manifest.get("metrics", {})
-    except (OSError, ValueError):
-        metrics = {}
-    measured = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
+    metrics = json_or_empty(checkpoint / "manifest.json").get("metrics")
+    numbers = _numbers(metrics) if isinstance(metrics, dict) else {}
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items() if name != "val/epoch_loss")
     return f"{checkpoint.name}" + (f" ({measured})." if measured else ".")
+
+
+def _numbers(metrics: dict[str, object]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

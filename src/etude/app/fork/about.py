@@ -1,6 +1,5 @@
 """`fork.json`: what a fork's folder says about where it comes from."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from etude.app.runs.changes import Change
 from etude.base.durations import Duration
 from etude.base.errors import StorageError
-from etude.base.files import write_json
+from etude.base.files import read_json, write_json
 
 FORK = "fork.json"
 
@@ -53,9 +52,9 @@ def read_about(folder: Path) -> About:
     """What a fork's folder says about where it comes from. Raises StorageError where that is damaged."""
     path = folder / FORK
     try:
-        found = About(**json.loads(path.read_text(encoding="utf-8")))
+        found = About(**read_json(path))
         _ = found.moment, dict(found.changes)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StorageError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
     return found
 

@@ -1,10 +1,8 @@
 """Where a fork leaves its parent: the state at the moment becomes the first checkpoint of a run of its own."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 from torch import Tensor
@@ -26,6 +24,7 @@ from etude.train.job import Job
 from etude.train.memory.checkpoint import Content, Store, read
 from etude.train.memory.checkpoint.content import MANIFEST
 from etude.train.memory.checkpoint.naming import checkpoint_step
+from etude.train.memory.checkpoint.origin import config_hash, take_in
 from etude.train.memory.checkpoint.store import BEST
 from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.memory.state import completed
@@ -177,7 +176,7 @@ class _Leave:
             state=state,
             extra={TASK_FILE: describe_task(run.learner.task)},
             about={
-                "config": sha256(json.dumps(self._way.loaded.data, sort_keys=True, default=str).encode()).hexdigest(),
+                "config": config_hash(self._way.loaded.data),
                 "versions": manifest.get("versions", {}),
                 "metrics": manifest.get("metrics", {}),
             },
@@ -190,10 +189,12 @@ class _Leave:
             store = Store(part)
             store.save(content, best=False)
             store.close()
+            take_in(way.folder, [str(content.about["config"])])
             if best is not None:
                 kept = self._kept_checkpoint(best)
                 if best != content.step:
                     copy_folder(kept, part / kept.name)
+                    take_in(way.folder, [str(read_json(kept / MANIFEST).get("config"))])
                 replace_link(part / BEST, kept.name)
             write_bytes(way.folder / METRICS, rows)
             write_bytes(way.folder / DATA, (way.shared / DATA).read_bytes())

@@ -1,6 +1,5 @@
 """What a run's checkpoint says of where the run stood."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from etude.base.durations import Duration
 from etude.base.errors import StorageError
+from etude.base.files import read_json
 from etude.base.progress import Progress
 from etude.train.end import End
 from etude.train.memory.checkpoint.content import STATE_JSON
@@ -24,9 +24,9 @@ class Kept:
         """What is kept in plain numbers. Raises StorageError where it cannot be read."""
         path = checkpoint / STATE_JSON
         try:
-            kept = cls(json.loads(path.read_text(encoding="utf-8")))
+            kept = cls(read_json(path))
             _ = kept.progress
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StorageError(f"{path} is damaged ({type(error).__name__}: {error}).") from error
         return kept
 

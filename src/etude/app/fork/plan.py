@@ -18,6 +18,7 @@ from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.progress import Progress
 from etude.tasks.config import LoadedConfig, load_config
 from etude.train.job import as_durations
+from etude.train.lock import refuse_links_out
 from etude.train.memory.checkpoint.store import Store
 
 
@@ -52,6 +53,7 @@ def plan_fork(run: Path, at: str, overrides: Sequence[str]) -> Plan:
     duration = read_moment(at)
     if not (run / CONFIG).is_file():
         raise StorageError(f"{run} is not a run folder: it has no {CONFIG}.")
+    refuse_links_out(run)
     if "task" not in read(run / CONFIG).data:
         raise ConfigError(
             f"The run in {run} was trained from Python, so its data and task are not in its config; start the script "

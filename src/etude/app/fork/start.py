@@ -1,6 +1,5 @@
 """The folder of a fork as it begins: its config, and all that it takes over from its parent."""
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -21,11 +20,12 @@ from etude.base.files import (
     write_bytes,
     write_text,
 )
+from etude.base.regular import reading
 from etude.base.says import Say
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.reader import verify
 from etude.train.memory.checkpoint.store import Store
-from etude.train.watch.record import METRICS
+from etude.train.watch.record import METRICS, row_of
 
 SHARED = "shared"
 """The folder inside a fork's where the steps of its parent are taken, until it has come to its own."""
@@ -121,11 +121,8 @@ def _of_the_end(rows: bytes, step: int) -> bytes:
     """The rows that a run wrote because it ended, without those of later tests."""
     kept = b""
     for line in rows.splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if row.get("step") != step:
+        row = row_of(line)
+        if row is None or row.get("step") != step:
             break
         kept += b"" if any(key.startswith("test/") for key in row) else line
     return kept
@@ -138,8 +135,8 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def _bytes(path: Path) -> bytes:
-    with storage("read", path):
-        return path.read_bytes()
+    with storage("read", path), reading(path) as file:
+        return file.read()
 
 
 def _about(plan: Plan, base: int) -> About:

@@ -27,6 +27,7 @@ OWN = (
     "loggers",
     "run_dir",
     "resume",
+    "check_data",
     "requeue_signals",
     "seed",
     "progress",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from torch import nn
 
 from etude.app.interrupted import told
+from etude.app.python.content import Check, check_content, read_check
 from etude.app.python.data import TrainerData
 from etude.app.python.folder import compare, describe
 from etude.app.python.habits import check_steps, refuse_foreign
@@ -25,6 +26,7 @@ from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
 from etude.base.progress import Progress
+from etude.base.says import surely
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig, build_loggers, build_progress
 from etude.train.components import components
@@ -34,6 +36,7 @@ from etude.train.fit import Job, Result, Resume
 from etude.train.fit import fit as run_job
 from etude.train.interrupt import Interrupted
 from etude.train.lock import claimed
+from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.passes import Passes
 from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
@@ -52,6 +55,8 @@ class Trainer:
     its class, or a function of the parameters; `learning_rate` a number, a schedule
     (`{"schedule": "cosine", "peak": 1e-3}`) or a function of progress. With `run_dir` the run is kept there, and the
     same script, started again, continues it; without, nothing is written and the best weights are kept in memory.
+    `check_data` says how that start finds out whether it is given other data: by the lengths and the content of a few
+    samples ("sample"), of all ("full"), or by "lengths" alone.
     `loggers` are sinks of rows beside `metrics.jsonl` (TensorBoard in the run folder, where it is installed, unless
     given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given). After one of
     `requeue_signals` the run saves and the process exits with 75, which asks a cluster to run the script again.
@@ -66,6 +71,7 @@ class Trainer:
         loggers: Sequence[object] | None = None,
         run_dir: str | Path | None = None,
         resume: Resume = "auto",
+        check_data: Check = "sample",
         requeue_signals: Sequence[str] | str | Literal[False] = BEFORE_THE_END,
         seed: int = 1,
         progress: bool = True,
@@ -84,8 +90,9 @@ class Trainer:
         self._resume = resume
         self._run = self._loaded.config.run
         self._seed = self._run.seed
+        self._check_data = read_check(check_data)
         self._shows = progress
-        self.say = self._say = say
+        self.say = self._say = say = surely(say)
         """Takes the sentences of a run."""
         self._outputs = build_outputs(self.config, self._folder, say)
         self._data = TrainerData(self.config, seed=self._seed, say=say)
@@ -114,8 +121,8 @@ class Trainer:
         with ExitStack() as stack:
             if self._folder is not None:
                 stack.enter_context(claimed(self._folder))
-                self._describe(self._folder)
-            self.result = self._run_or_tell(self._job(task, given))
+            origin = "" if self._folder is None else self._describe(self._folder, task, given)
+            self.result = self._run_or_tell(replace(self._job(task, given), origin=origin))
         self._say(summary(self.result, self.config.monitor))
         return self.result
 
@@ -127,12 +134,17 @@ class Trainer:
             self._say(told(ending, self._folder))
             raise
 
-    def _describe(self, folder: Path) -> None:
+    def _describe(self, folder: Path, task: Task, given: Mapping[str, object]) -> str:
+        """Compare what the run was begun with, write down what it is; the hash that its checkpoints name it by."""
         data = dict(self._loaded.data)
         if self._optimizer.is_made:
             del data["optimizer"]  # it was made in Python
-        for note in (*compare(data, folder), *describe(data, folder)):
+        notes = compare(data, folder)
+        facts = check_content(folder, given, self._check_data)
+        origin = config_hash({**data, "task": type(task).__qualname__, "content": facts})
+        for note in (*notes, *describe(data, folder)):
             self._say(note)
+        return origin
 
     def _job(self, task: Task, given: Mapping[str, object]) -> Job:
         """The run to be done, with the data that was given by split."""

@@ -1,6 +1,5 @@
 """What changed between two starts of one run: what is only noted, and what makes it another run."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from etude.base.config.meaning import Meaning, Part, meaning_of
 from etude.base.config.nest import element_of
 from etude.base.config.writing import inline
 from etude.base.errors import RefusedError
+from etude.base.files import json_or_empty
 
 _LISTED = 4
 
@@ -87,9 +87,9 @@ def shown(value: object) -> str:
 def machine_notes(path: Path, now: Mapping[str, Mapping[str, object]]) -> list[str]:
     """A sentence for each thing, of those in `environment.json` at `path`, without which bits may differ."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = json_or_empty(path)
         old = {**before["hardware"], **before["versions"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return []
     new = {**now["hardware"], **now["versions"]}
     told = {"threads": "threads", "processor": "processor", "torch": "torch"}

@@ -14,6 +14,7 @@ from etude.base.errors import StorageError
 from etude.base.files import json_or_empty, sha256_of
 from etude.tasks.config import any_config
 from etude.tasks.task_type import TOKENIZERS
+from etude.train.lock import refuse_links_out
 from etude.train.memory.checkpoint.store import Store
 from etude.train.watch.record import METRICS, Row, read_rows
 
@@ -98,6 +99,7 @@ def _refuse_other_folders(*folders: Path) -> None:
     for folder in folders:
         if not (folder / CONFIG).is_file():
             raise StorageError(f"{folder} is not a run folder: it has no {CONFIG}.")
+        refuse_links_out(folder)
 
 
 # -- what they were made from ------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ import shlex
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from etude.app.runs.changes import changes_between, judged
 from etude.base.config.loading import Loaded
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 from etude.tasks.config import Config, load_config
+from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
 from etude.train.memory.checkpoint.store import Store
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
@@ -43,13 +45,13 @@ def _instead(folder: Path) -> str:
 def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, object]) -> None:
     """Write the composed config and what the run was made with."""
     write_text(folder / CONFIG, loaded.toml())
-    write_json(folder / ENVIRONMENT, dict(environment))
+    write_json(folder / ENVIRONMENT, {**environment, CONFIGS: configs_of(folder)})
 
 
 def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     """Refuse a training or validation split whose content changed since the run began; else write it down."""
     path = folder / DATA
-    before = _noted(path, folder)
+    before = noted(path, folder)
     for name, content in fingerprints.items():
         if before.get(name, content) != content:
             raise RefusedError(
@@ -60,7 +62,7 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
         write_json(path, {**before, **fingerprints})
 
 
-def _noted(path: Path, folder: Path) -> dict[str, str]:
+def noted(path: Path, folder: Path) -> dict[str, Any]:
     """What a file notes of how the run in `folder` began; nothing of one that has saved nothing yet."""
     return read_json(path) if path.exists() and has_checkpoint(folder) else {}
 
@@ -73,7 +75,7 @@ def copy_code(files: list[Path], folder: Path) -> None:
     make_folder(place)
     hashes = place / "sha256.json"
     now = {str(file): sha256_of(file) for file in files}
-    for file, digest in _noted(hashes, folder).items():
+    for file, digest in noted(hashes, folder).items():
         if now.get(file, digest) != digest:
             raise RefusedError(f"{file} has changed since the run in {folder} began. Give --run.name for a new run.")
     for source, name in code_names(now).items():

@@ -1,6 +1,7 @@
 """A run that is there: its config, its metrics, its weights, and what they predict."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -9,18 +10,22 @@ from typing import Any, NamedTuple
 from etude.app.build import build_callbacks
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
 from etude.app.runs.tested import TestedLines
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
+from etude.base.config.imports import code_of
 from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.paths import user_path
 from etude.base.progress import Progress
+from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
 from etude.tasks.config import Config, load_config
+from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import TOKENIZERS, Kept, Processor, TaskType
 from etude.train.components import components
@@ -53,9 +58,11 @@ class Run:
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
         self.folder = user_path(folder)
-        self._say = say
+        self._say = surely(say)
         self._overrides = overrides
         self._allow_code = allow_code
+        self._told_of_last = False
+        self._place = Place(self.folder)
         composed = stored_config(self.folder, overrides)
         self._from_python = "task" not in composed
         if self._from_python:
@@ -72,7 +79,12 @@ class Run:
                 f"The run in {self.folder} was trained from Python: load its task with the task's own class, as in "
                 f'MyTask.load("{self.folder}/checkpoints/best").'
             )
-        return load_config(self.folder / CONFIG, self._overrides)
+        with self._code():
+            return load_config(self.folder / CONFIG, self._overrides)
+
+    def _code(self) -> AbstractContextManager[None]:
+        """Lets code that the config names run inside the block only where that is allowed."""
+        return code_of(self.folder, allowed=self._allow_code)
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -86,26 +98,40 @@ class Run:
     def checkpoint(self, weights: str = BEST) -> Path:
         """The checkpoint folder that `weights` names: `best`, `last`, a step's number, or a path.
 
-        Raises StorageError where it is not there.
+        Where no validation gave a number, the last takes the best's place, and that is said. Raises StorageError
+        where there is none.
         """
         store = Store(self.folder / "checkpoints")
         found: Path | None
         if weights in {BEST, LAST}:
-            found = store.link(weights)
-        elif weights.isdigit():
+            found = store.link(weights) or self._instead(store)
+        elif weights.isdecimal():
             found = store.path(int(weights))
         else:
             found = user_path(weights)
         if found is None or not found.is_dir():
             steps = ", ".join(str(step) for step in store.steps())
-            there = f"it has best, last and the steps: {steps}" if steps else "it has none yet"
+            names = "".join(f"{name}, " for name in (BEST, LAST) if store.link(name) is not None)
+            there = f"it has {names.removesuffix(', ')} and the steps: {steps}" if steps else "it has none yet"
             raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
         return found
+
+    def _instead(self, store: Store) -> Path | None:
+        """What takes the place of the best checkpoint where there is none: the last."""
+        last = store.link(LAST)
+        if last is not None and not self._told_of_last:
+            self._told_of_last = True
+            self._say(
+                f"{self.folder} has no best checkpoint, since no validation gave a finite "
+                f"{self.loaded.config.train.monitor}: its last is used, {last.name}."
+            )
+        return last
 
     @cached_property
     def kind(self) -> TaskType[Any, Any]:
         """The type of the run's task."""
-        return task_type(self.loaded.config)
+        with self._code():
+            return task_type(self.loaded.config)
 
     def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
@@ -114,7 +140,8 @@ class Run:
     def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
         """The task with the weights of a checkpoint, and what answers from them."""
         task = self.load(weights, device=device)
-        return task, Computed(self.kind.predictor(task), self.precision(device))
+        with self._code():
+            return task, Computed(self.kind.predictor(task), self.precision(device))
 
     def precision(self, device: str = "auto") -> Precision:
         """What a validation, a test or a prediction on a device computes in.
@@ -148,12 +175,12 @@ class Run:
 
     def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
-        self.checkpoint(weights)
+        found = self.checkpoint(weights)
         processor = self._processor()
         task = self._task(processor, weights, "cpu")
-        best = self.folder / "checkpoints" / "best" / MODEL
-        kept = Kept(self.loaded.config, self.loaded.data, processor, best, place)
-        return self.kind.export(task, kept, folder)
+        kept = Kept(self.loaded.config, self.loaded.data, processor, found / MODEL, place)
+        with self._code():
+            return self.kind.export(task, kept, folder)
 
     def _told(self, task: Task, predictions: Iterator[Any], *, alone: bool) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""
@@ -165,11 +192,13 @@ class Run:
 
     def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the validation split."""
-        return self._evaluate("val", weights, device)
+        with self._code():
+            return self._evaluate("val", weights, device)
 
     def test(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the test split; appended to `metrics.jsonl`, and the predictions written to `outputs/`."""
-        return self._evaluate("test", weights, device)
+        with self._code():
+            return self._evaluate("test", weights, device)
 
     def _evaluate(self, split: str, weights: str, device: str) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
@@ -200,17 +229,22 @@ class Run:
                 nothing=lambda: self._say(nothing_counted(split)),
             )
             tell.end(MappingProxyType(metrics))
-        lines.write(self.folder / "outputs")
-        if not judged:
+        if judged:
+            return metrics
+        if self._place.is_writable:
+            lines.write(self.folder / "outputs")
             self._record(checkpoint, metrics)
+        else:
+            self._say(f"{self.folder} cannot be written: the test leaves no predictions and no row there.")
         return metrics
 
     def _open(self, split: str) -> AnyData:
         """The data that a split is evaluated on, under its name; a test without any is on those of validation."""
-        config = self.loaded.config
+        config = self.loaded.config.with_cache(self._place.cache)
         held = "train" if config.train.overfit is not None else split
         wanted = "val" if held == "test" and config.data.test is None and config.has_val else held
-        data: AnyData = self.kind.open(config, [wanted], self._say, self._processor())
+        with self._code():
+            data: AnyData = self.kind.open(config, [wanted], self._say, self._processor())
         if held not in data.splits:
             if held == wanted:
                 raise ConfigError(f"data.{held} is not set: name a file or folder, as in --data.{held} texts/.")
@@ -232,7 +266,8 @@ class Run:
             weights_step=step,
         )
         callbacks = build_callbacks(config) if self._allow_code else []
-        saved = build_outputs(config.train, self.folder, self._say, data) if "test" in splits else []
+        saves = "test" in splits and self._place.is_writable
+        saved = build_outputs(config.train, self.folder, self._say, data) if saves else []
         return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed, say=self._say)
 
     def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:
@@ -247,12 +282,13 @@ class Run:
         record.close()
 
     def _processor(self) -> Processor:
-        found: Processor = self.kind.processor(self.loaded.config, self.folder / TOKENIZERS)
-        return found
+        with self._code():
+            return stored_processor(self.kind, self.loaded.config, self.folder / TOKENIZERS)
 
     def _task(self, processor: Processor, weights: str, device: str) -> Task:
         checkpoint = self.checkpoint(weights)
-        task = self.kind.task(self.loaded.config, processor)
+        with self._code():
+            task = self.kind.task(self.loaded.config, processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
 

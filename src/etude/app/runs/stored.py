@@ -8,10 +8,12 @@ from etude.app.runs.folder import CONFIG
 from etude.base.config.command import Overrides, parse
 from etude.base.config.components import is_import_path
 from etude.base.config.composing import compose
-from etude.base.errors import RefusedError, StorageError
+from etude.base.config.imports import code_of, refused
+from etude.base.errors import StorageError
 from etude.tasks.config import Config
 from etude.tasks.own import type_of
 from etude.tasks.task_type import TaskType
+from etude.train.lock import refuse_links_out
 
 RUNNING = ("task", "model", "loss")
 """Sections whose `type` may be code that a run needs to be used."""
@@ -24,6 +26,7 @@ def stored_config(folder: Path, overrides: Overrides = ()) -> Mapping[str, Any]:
     """
     if not (folder / CONFIG).exists():
         raise StorageError(f"{folder} is not a run folder: it has no {CONFIG}.")
+    refuse_links_out(folder)
     return compose(Config, folder / CONFIG, parse(overrides)).data
 
 
@@ -35,7 +38,8 @@ def stored_type(folder: Path, overrides: Overrides = (), *, allow_code: bool) ->
     config = stored_config(folder, overrides)
     if not allow_code:
         refuse_code(folder, config)
-    found = type_of(config)
+    with code_of(folder, allowed=allow_code):
+        found = type_of(config)
     return None if found is None else (str(_type(config["task"])), found)
 
 
@@ -43,9 +47,7 @@ def refuse_code(folder: Path, config: Mapping[str, object]) -> None:
     """Raise RefusedError, before anything is imported, where a run's config names code of its own."""
     foreign = next(_foreign_code(config), None)
     if foreign is not None:
-        raise RefusedError(
-            f"The config of {folder} runs code of its own ({foreign}); give --allow-code if you trust it."
-        )
+        raise refused(folder, foreign)
 
 
 def _foreign_code(config: Mapping[str, object]) -> Iterator[str]:

@@ -235,12 +235,11 @@ def _section(annotation: object, value: object) -> type[Section]:
 
 def _default_schedule(section: type[Section], key: str) -> dict[str, Any]:
     """The default schedule of a key, by the key: what a table that names none changes."""
-    default = {name: field.get_default() for name, field in fields_of(section).items()}.get(key)
-    return {key: default.model_dump(by_alias=True)} if _is_schedule(default) else {}
-
-
-def _is_schedule(value: object) -> TypeGuard[Section]:
-    return isinstance(value, Section) and "schedule" in fields_of(type(value))
+    field = fields_of(section).get(key)
+    match None if field is None else field.get_default():
+        case Section() as default if "schedule" in fields_of(type(default)):
+            return {key: default.model_dump(by_alias=True)}
+    return {}
 
 
 def _outdone(group: Sequence[str], given: Sequence[str], high: Mapping[str, object]) -> list[str]:

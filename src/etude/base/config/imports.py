@@ -6,16 +6,39 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from etude.base.config.fields import FILE_MARK
 from etude.base.config.reading import shown
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, RefusedError
 from etude.base.near import nearest
 from etude.base.paths import user_path
+
+_foreign: list[Path] = []
+"""The folders whose configs are being used without that code of theirs may run."""
+
+
+@contextmanager
+def code_of(folder: Path, *, allowed: bool) -> Iterator[None]:
+    """Let no import path be resolved in the block unless the code that the config of `folder` names may run."""
+    if allowed:
+        yield
+        return
+    _foreign.append(folder)
+    try:
+        yield
+    finally:
+        _foreign.remove(folder)
+
+
+def refused(folder: Path, spec: str) -> RefusedError:
+    """What is said where the config of a folder would run code that nobody has allowed it to."""
+    return RefusedError(f"The config of {folder} runs code of its own ({spec}); give --allow-code if you trust it.")
+
 
 NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 """Kinds of parameter that a config can give by name."""
@@ -25,8 +48,11 @@ def resolve_import(spec: str, key: str = "") -> Any:
     """Import what `package.module:Class` or `/path/net.py:build` names; messages begin with the `key` that says so.
 
     A file is run once per process, as a module of its own name; its folder is searched for what it imports in turn.
-    Raises ConfigError, one sentence, when there is no such module, file or name, or when its code fails.
+    Every import path of a config is resolved here, and nowhere else. Raises ConfigError, one sentence, when there is
+    no such module, file or name, or when its code fails; RefusedError inside of `code_of` a folder that may run none.
     """
+    if _foreign:
+        raise refused(_foreign[-1], spec)
     try:
         return _resolved(spec)
     except ConfigError as error:

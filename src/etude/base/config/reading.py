@@ -11,10 +11,16 @@ from etude.base.config.lines import Key, key_lines
 from etude.base.config.nest import rebuilt
 from etude.base.config.numbers import misspelled
 from etude.base.errors import ConfigError
+from etude.base.regular import NotRegular, reading
 
 LARGEST = 2**20
 """Bytes above which a file is taken for something else than a config."""
 
+LONGEST_KEY = 64
+"""Parts of a dotted key; Python's reader of TOML takes memory by the square of them."""
+
+_NAME = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*{_NAME}(?:[ \t]*\.[ \t]*{_NAME}){{{LONGEST_KEY},}}", re.MULTILINE)
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -31,6 +37,7 @@ def read(path: Path) -> Source:
     """Read a TOML file; ConfigError, one sentence with file and line, for everything that can be wrong with it."""
     text = _text(path)
     name = shown(path)
+    _refuse_long_keys(name, text)
     try:
         data = tomllib.loads(text)
     except RecursionError:
@@ -56,18 +63,25 @@ def shown(path: Path) -> str:
 def _text(path: Path) -> str:
     name = shown(path)
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError(f"{name} does not exist; give the path of a config file (TOML).") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{name} is a folder; give the path of a config file (TOML) in it.") from None
+    except NotRegular as error:
+        if path.is_dir():
+            raise ConfigError(f"{name} is a folder; give the path of a config file (TOML) in it.") from None
+        raise ConfigError(f"{name} cannot be read: {error}, since it is read more than once.") from None
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ConfigError(f"{name} cannot be read: {reason}.") from None
     if len(content) > LARGEST:
         raise ConfigError(f"{name} is larger than {LARGEST // 2**20} MiB: too large for a config file.")
     return _decoded(name, content)
+
+
+def _refuse_long_keys(name: str, text: str) -> None:
+    if _LONG_KEY.search(text):
+        raise ConfigError(f"{name} nests its values more than {LONGEST_KEY} levels deep.")
 
 
 def _decoded(name: str, content: bytes) -> str:

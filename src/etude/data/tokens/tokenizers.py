@@ -7,7 +7,8 @@ are the same for all: the ids of the four special tokens, and that no text can s
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, final
 
@@ -17,6 +18,7 @@ import tokenizers
 
 from etude.base.errors import DataError
 from etude.base.paths import user_path
+from etude.base.regular import read_regular
 
 # One thread each: the library then counts in the order of the texts, and has nothing to warn of when a process that
 # has used it forks. Set once, here, because changing the environment later is not safe among threads.
@@ -28,6 +30,12 @@ SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 LARGEST = 1 << 24
 """More ids than this are a damaged file rather than a vocabulary."""
+LARGEST_FILE = 1 << 30
+"""Bytes."""
+PANIC = "PanicException"
+"""What the library raises where its own code fails."""
+MOST_SAID = 300
+STDERR = 2
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What an unknown token and bytes that are no UTF-8 decode to."""
@@ -167,7 +175,8 @@ class ForeignTokenizer:
         """Give the text of `ids` as the file's own decoder does; Etude's special tokens vanish."""
         first = len(SPECIALS)
         own = [int(i) - first for i in ids if first <= int(i) < self._size]
-        return str(self._library.decode(own, skip_special_tokens=True))
+        with _library("The tokenizer cannot decode these ids"):
+            return str(self._library.decode(own, skip_special_tokens=True))
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json` that `load_tokenizer` and the `tokenizers` library read."""
@@ -192,7 +201,7 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
             "convert it to a tokenizer.json with the tokenizers library."
         )
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(path, LARGEST_FILE).decode("utf-8")
     except OSError as error:
         raise DataError(f"The tokenizer {path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -202,19 +211,52 @@ def load_tokenizer(path: Path | str) -> Tokenizer:
 
 def tokenizer_from(text: str, *, name: str) -> Tokenizer:
     """Make the tokenizer that the content of a `tokenizer.json` describes; errors call it `name`."""
-    try:
+    with _library(f"{name} is not a tokenizer.json that the tokenizers library reads"), _hushed():
         content = json.loads(text)
         return OwnTokenizer(text) if _is_own(content) else ForeignTokenizer(text)
-    except Exception as error:  # the library raises plain Exception for whatever it cannot read
-        raise DataError(f"{name} is not a tokenizer.json that the tokenizers library reads: {error}.") from error
 
 
 def _encoded(library: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    try:
+    with _library("The tokenizer cannot encode this text"):
         encodings = library.encode_batch_fast(list(map(_sound, texts)), add_special_tokens=False)
-    except Exception as error:  # the library raises plain Exception, as for a word model without an unknown token
-        raise DataError(f"The tokenizer cannot encode this text: {error}.") from error
-    return [encoding.ids for encoding in encodings]
+        return [encoding.ids for encoding in encodings]
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Let nothing be written to stderr, where compiled code that fails writes what is no sentence."""
+    try:
+        kept = os.dup(STDERR)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an error tells that code failed: an Exception, or a panic of compiled code, which is none."""
+    return isinstance(error, Exception) or type(error).__name__ == PANIC
+
+
+@contextmanager
+def _library(what: str) -> Iterator[None]:
+    """Say in a DataError that begins with `what` why the library cannot do what the block asks of it.
+
+    It raises plain Exception for whatever it cannot read, and what is no Exception at all where its own code fails, as
+    for a regular expression that it cannot compile.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        raise DataError(f"{what}: {' '.join(str(error).split())[:MOST_SAID]}.") from error
 
 
 def _is_own(content: Content) -> bool:

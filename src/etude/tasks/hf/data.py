@@ -20,7 +20,7 @@ from etude.tasks.hf.folder import HfParts, load_parts
 from etude.tasks.hf.rows import prepare_rows
 from etude.tasks.hf.samples import SampleSource, open_samples
 from etude.tasks.hf.task import HfTask
-from etude.tasks.task_type import CACHE, Data
+from etude.tasks.task_type import Data
 
 
 @dataclass
@@ -98,7 +98,7 @@ def prepare(config: HfRun, splits: Sequence[str], say: Say, processor: HfParts |
     Raises ConfigError where the config names no such split, DataError where its files cannot be used.
     """
     parts = processor or load_parts(config.model, seed=config.run.seed)
-    task, data, cache = build_task(config, parts), config.data, config.run.dir / CACHE
+    task, data, cache = build_task(config, parts), config.data, config.cache
     samples = Samples(config, parts, task)
     if data.packing:
         task.check_packing()

@@ -14,6 +14,8 @@ from etude.base.config.fields import PathField
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import whole_folder
+from etude.base.regular import read_regular
+from etude.data.tokens.tokenizers import is_failure
 from etude.tasks.task_type import Processor
 from etude.tasks.transformers_library import LibraryModel, quiet, transformers, write_parts
 
@@ -228,15 +230,16 @@ def _sentence(folder: Path, file: str) -> Iterator[None]:
         yield
     except (ConfigError, RefusedError, StorageError, KeyboardInterrupt, MemoryError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise StorageError(f"{folder / file} cannot be used: {_said(error)}.") from error
 
 
 def _json(folder: Path, name: str) -> Mapping[str, Any]:
     path = folder / name
     try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(LARGEST_JSON).decode("utf-8"))
+        value = json.loads(read_regular(path, LARGEST_JSON).decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"model.path {folder} is not a folder of a transformers model: it has no {name}."

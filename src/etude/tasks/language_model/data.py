@@ -25,7 +25,7 @@ from etude.data.tokens.tokenizers import Tokenizer
 from etude.tasks import batches
 from etude.tasks.language_model.config import TextField, TextRun, WeighedText
 from etude.tasks.language_model.processor import TextProcessor
-from etude.tasks.task_type import CACHE, Data
+from etude.tasks.task_type import Data
 
 MILLION = 1e6
 
@@ -177,7 +177,7 @@ class _Preparation:
         self._config = config
         self._names = splits
         self._say = say
-        self._cache = config.run.dir / CACHE
+        self._cache = config.cache
         divided = config.data.rule is not None and any(config.data.split_of(name) is None for name in splits)
         self._trains = "train" in splits or divided
         make_folder(self._cache)

@@ -27,7 +27,7 @@ from etude.data.store.pairs import prepare_pairs
 from etude.data.store.table import Table
 from etude.model.transformer import TransformerConfig
 from etude.tasks import batches
-from etude.tasks.task_type import CACHE, Columns, Data
+from etude.tasks.task_type import Columns, Data
 from etude.tasks.translation.config import TranslationRun
 from etude.tasks.translation.processor import PairProcessor
 from etude.tasks.translation.task import TranslationTask
@@ -167,7 +167,7 @@ class Pairs(Data[PairProcessor]):
         column = self.config.data.difficulty
         if column is None:
             return {"max_length": longer}, ease
-        numbers = difficulties(split.source, column, split.table, self.config.run.dir / CACHE)
+        numbers = difficulties(split.source, column, split.table, self.config.cache)
         difficulty: Measure = numbers.view(np.ndarray).__getitem__
         return {"max_length": longer, "max_difficulty": difficulty}, difficulty
 
@@ -234,7 +234,7 @@ def open_split(config: TranslationRun, name: str, say: Say) -> PairSource:
     split = {"train": data.train, "val": data.val, "test": data.test}[name]
     if split is None:
         raise ConfigError(f"data.{name} is not set: name a file, as in --data.{name} pairs.tsv.")
-    cache = config.run.dir / CACHE
+    cache = config.cache
     make_folder(cache)
     return open_pairs(
         split, source=data.source, target=data.target, form=data.form, cache=cache, notice=say, key=f"data.{name}"
@@ -243,11 +243,11 @@ def open_split(config: TranslationRun, name: str, say: Say) -> PairSource:
 
 def prepare(config: TranslationRun, splits: Sequence[str], say: Say, processor: PairProcessor | None = None) -> Pairs:
     """Open, tokenise and map the given splits; without a `processor` the tokenizers learn from the train split."""
-    cache = config.run.dir / CACHE
+    cache = config.cache
     sources = {name: open_split(config, name, say) for name in splits}
     if processor is None:
         trained_on = sources.get("train") or open_split(config, "train", say)
-        processor = PairProcessor(**fit_tokenizers(config.tokenizer, trained_on, cache, config.data.policy))
+        processor = PairProcessor(**fit_tokenizers(config.tokenizer, trained_on, cache, config.data.policy, notice=say))
     pairs = Pairs(config, processor)
     for name, source in sources.items():
         table = prepare_pairs(source, processor.tokenizers, cache, config.data.policy, notice=say)

@@ -29,6 +29,9 @@ class Keeper(Protocol):
     def newest(self, say: Callable[[str], None]) -> Path | None:
         """The newest sound checkpoint, to go on from; None where there is none."""
 
+    def newest_before(self, step: int | None) -> Path | None:
+        """The newest intact checkpoint of a step before `step` (None: of any); None where there is none."""
+
     def settle(
         self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
     ) -> None:
@@ -67,6 +70,10 @@ class FolderKeeper:
         self.store.prepare()
         return self.store.newest_sound(say)
 
+    def newest_before(self, step: int | None) -> Path | None:
+        """The newest intact checkpoint of a step before `step`."""
+        return self.store.newest_before(step)
+
     def settle(
         self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
     ) -> None:
@@ -98,6 +105,11 @@ class MemoryKeeper:
     def newest(self, say: Callable[[str], None]) -> Path | None:
         """There is none: nothing outlives the process."""
         del say
+        return None
+
+    def newest_before(self, step: int | None) -> Path | None:
+        """There is none."""
+        del step
         return None
 
     def settle(

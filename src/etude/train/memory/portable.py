@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-import json
+import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import chain, filterfalse
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 
 from etude.base.errors import ConfigError, StorageError
-from etude.base.files import write_json
+from etude.base.files import read_json, write_json
 
 TASK_FILE = "task.json"
 _PLAIN = {str, int, float, bool, type(None)}
@@ -167,21 +167,23 @@ def _require(cls: type[object], passed_again: Iterable[str], arguments: Mapping[
 
 def _record(path: Path) -> dict[str, Any]:
     """What `save_task` wrote."""
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StorageError(f"{path.parent} holds no task: it has no {TASK_FILE}.") from None
-    except ValueError as error:
-        raise StorageError(f"{path} is damaged: {error}.") from error
-    return record
+    if not path.exists():
+        raise StorageError(f"{path.parent} holds no task: it has no {TASK_FILE}.")
+    return read_json(path)
 
 
 def _best_of(folder: Path) -> Path:
-    """The best checkpoint where `folder` is a run's, else the folder itself."""
+    """The best checkpoint where `folder` is a run's, or the last where there is no best, else the folder itself."""
+    from etude.train.memory.checkpoint.store import BEST, LAST, Store
+
     if (folder / TASK_FILE).exists():
         return folder
-    places = (folder / "checkpoints" / "best", folder / "best")
-    return next(filter(_has_task, places), folder)
+    stores = map(Store, (folder / "checkpoints", folder))
+    places = (store.link(name) for store in stores for name in (BEST, LAST))
+    found = next(filter(_has_task, filter(None, places)), folder)
+    if found != folder and not (found.parent / BEST).is_symlink():
+        warnings.warn(f"{folder} has no best checkpoint: its last is loaded, {found.name}.", stacklevel=4)
+    return found
 
 
 def _has_task(folder: Path) -> bool:

@@ -2,21 +2,22 @@
 
 import json
 import math
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from io import FileIO
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
 from etude.base.errors import StorageError
-from etude.base.files import fsync_folder, storage
+from etude.base.files import storage
+from etude.base.regular import reading
+from etude.base.says import surely
 from etude.train.watch.apart import Apart
+from etude.train.watch.rows_file import RowsFile
 
 Row = dict[str, Any]
 METRICS = "metrics.jsonl"
-BLOCK = 1 << 16
 
 
 class Logger(Protocol):
@@ -31,7 +32,8 @@ class Record:
 
     Without a folder they are kept in memory alone. A resume cuts the file back to its checkpoint. Rows that cannot be
     written (a full disk) are told of once and wait in memory for the next try; no checkpoint counts them before they
-    are durable. A logger that fails is told of once, and never again called.
+    are durable. Where the file is removed, cut short or replaced while the run writes it, that is told, and its rows
+    are written anew. A logger that fails is told of once, and never again called.
     """
 
     def __init__(
@@ -41,45 +43,34 @@ class Record:
         self.last: dict[str, float] = {}
         """The last value of everything logged."""
         self._path = None if folder is None else folder / METRICS
-        self._file: FileIO | None = None
+        self._file: RowsFile | None = None
         self._waiting = bytearray()
         self._failed = False
         self._loggers = list(loggers)
-        self._complain = complain
+        self._complain = surely(complain)
         self._apart = Apart(0)
 
     def open(self, cut: int | None) -> None:
         """Begin: cut the file back to `cut` bytes (None keeps all whole lines of it) and read what stays."""
         if self._path is None:
             return
+        self._file = RowsFile(self._path)
         with storage("write", self._path):
-            created = not self._path.exists()
-            self._file = self._path.open("ab", buffering=0)
-            self._cut(self._path.stat().st_size if cut is None else cut, told=cut is not None)
-            if created:
-                fsync_folder(self._path.parent)
-        for row in read_rows(self._path, self._complain):
-            self._keep(row)
-
-    def _cut(self, cut: int, *, told: bool) -> None:
-        """Cut the file back to `cut` bytes, or to the end of the last whole line before."""
-        assert self._path is not None
-        size = self._path.stat().st_size
-        end = _last_line_end(self._path, min(cut, size))
-        if told and end != cut:
+            end = self._file.cut(cut)
+        if cut is not None and end != cut:
             self._complain(
                 f"{self._path} was changed: the checkpoint expects {cut:,} bytes of whole lines, but only {end:,} are "
                 f"there. The missing rows are lost."
             )
-        if end != size:
-            os.truncate(self._path, end)
+        for row in read_rows(self._path, self._complain):
+            self._keep(row)
 
     def write(self, row: Row) -> None:
         """Add one row; what is not finite becomes null."""
         clean = {key: _plain(value) for key, value in row.items()}
         self._keep(clean)
         if self._file is not None:
-            self._waiting += json.dumps(clean, ensure_ascii=False).encode() + b"\n"
+            self._waiting += _line(clean)
             self._try_to_flush()
         for logger in list(self._loggers):
             self._log(logger, clean)
@@ -110,13 +101,33 @@ class Record:
         assert self._path is not None
         assert self._file is not None
         with storage("write", self._path, needs=len(self._waiting)):
-            while self._waiting:  # a write may take a part alone, which must not be written twice
-                del self._waiting[: self._file.write(self._waiting)]
+            lost = self._file.what_was_done()
+            if lost is None:
+                self._file.append(self._waiting)
+            else:
+                self._write_anew(self._file, lost)
         self._failed = False
+
+    def _write_anew(self, file: RowsFile, lost: str) -> None:
+        """Write every row that the run has had, those that wait among them."""
+        file.write_anew(b"".join(map(_line, self.rows)))
+        self._waiting.clear()
+        self._complain(
+            f"{self._path} was {lost} while the run wrote it: the {len(self.rows):,} rows of the run are written anew."
+        )
+
+    def not_finite_since(self, names: Collection[str]) -> int | None:
+        """The step of the first of those last rows with one of `names` in which none of them is a finite number.
+
+        None where the last such row has one, or there is none.
+        """
+        judged = [row for row in self.rows if not row.keys().isdisjoint(names)]
+        broken = list(takewhile(lambda row: all(row.get(name) is None for name in names), reversed(judged)))
+        return broken[-1]["step"] if broken else None
 
     def length(self) -> int:
         """Bytes of the file, with the rows that wait."""
-        return 0 if self._file is None else os.fstat(self._file.fileno()).st_size + len(self._waiting)
+        return 0 if self._file is None else self._file.size() + len(self._waiting)
 
     def size(self) -> int:
         """Bytes of the file, made durable. Raises StorageError where they cannot be."""
@@ -124,7 +135,7 @@ class Record:
             return 0
         self._flush()
         with storage("write", self._path):
-            os.fsync(self._file.fileno())
+            self._file.sync()
         return self.length()
 
     def close(self) -> None:
@@ -158,27 +169,17 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _last_line_end(path: Path, end: int) -> int:
-    """Where the last whole line of the first `end` bytes ends."""
-    while end and (whole := _line_end(path, end)) != end:
-        end = whole
-    return end
-
-
-def _line_end(path: Path, end: int) -> int:
-    """The same, looking back at most one block."""
-    start = max(0, end - BLOCK)
-    with path.open("rb") as file:
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-    return start + found + 1
+def _line(row: Row) -> bytes:
+    """A row as it is written."""
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
 def _warn(sentence: str) -> None:
-    sys.stderr.write(sentence + "\n")
+    with suppress(OSError, ValueError):
+        sys.stderr.write(sentence + "\n")
 
 
-def _row(line: bytes) -> Row | None:
+def row_of(line: bytes) -> Row | None:
     """The row that a line holds, if it holds one."""
     with suppress(ValueError, RecursionError):
         match json.loads(line):
@@ -190,14 +191,14 @@ def _row(line: bytes) -> Row | None:
 def read_rows(path: Path, complain: Callable[[str], None] = _warn) -> list[Row]:
     """The rows of a `metrics.jsonl`; lines that are no rows are left out, and counted to `complain`."""
     try:
-        with storage("read", path):
-            content = path.read_bytes()
+        with storage("read", path), reading(path) as file:
+            content = file.read()
     except StorageError:
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise
         return []
     lines = list(filter(None, content.split(b"\n")))
-    rows = [row for row in map(_row, lines) if row is not None]
+    rows = [row for row in map(row_of, lines) if row is not None]
     unreadable = len(lines) - len(rows)
     if unreadable:
         complain(f"{path}: {unreadable:,} lines cannot be read and are left out.")

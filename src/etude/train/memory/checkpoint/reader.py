@@ -11,6 +11,7 @@ from torch import Tensor
 
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of
+from etude.base.regular import read_regular
 from etude.train.memory.checkpoint.content import (
     ALIASES,
     AVERAGED,
@@ -23,9 +24,12 @@ from etude.train.memory.checkpoint.content import (
 )
 from etude.train.memory.checkpoint.naming import step_of
 from etude.train.memory.checkpoint.nest import join
+from etude.train.memory.checkpoint.origin import check_origin
 
 LARGEST_MANIFEST = 1 << 24
 """Bytes; one that is larger is no manifest, and is not read into memory."""
+LARGEST_STATE = 1 << 30
+"""Bytes of what a run remembers beside tensors; its manifest has told how many there are."""
 
 _MALFORMED = (
     ArithmeticError,
@@ -54,10 +58,10 @@ def _reading(path: Path) -> Iterator[None]:
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of the checkpoint in `folder`, once every file it lists has the size and hash it says.
 
-    Raises StorageError naming the first file that is missing, cut short or changed.
+    Raises StorageError naming the first file that is missing, cut short or changed, and for one of another run.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise StorageError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.")
     manifest = _manifest(path)
     with _reading(path):
@@ -68,6 +72,7 @@ def verify(folder: Path) -> dict[str, Any]:
     for name in (MODEL, STATE_JSON):
         if name not in files:
             raise StorageError(f"{path} lists no {name}.")
+    check_origin(folder, manifest)
     for name, (size, digest) in files.items():
         _verify_file(folder, name, size, digest)
     return manifest
@@ -76,9 +81,7 @@ def verify(folder: Path) -> dict[str, Any]:
 def _manifest(path: Path) -> dict[str, Any]:
     """A manifest that is small enough to be one, and not of a later version."""
     with _reading(path):
-        if (size := path.stat().st_size) > LARGEST_MANIFEST:
-            raise ValueError(f"it has {size:,} bytes")
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest = dict(json.loads(read_regular(path, LARGEST_MANIFEST, links=False)))
         written = int(manifest["format"])
     if written > FORMAT:
         raise StorageError(f"{path} was written by a newer Etude (format {written}).")
@@ -115,13 +118,18 @@ def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[s
 
 def _read_json(path: Path) -> Any:
     with _reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, LARGEST_STATE, links=False))
 
 
 def _listed(folder: Path) -> Container[str]:
     """The files of a checkpoint that is sound, or those of a folder of weights."""
-    files: Container[str] = verify(folder)["files"] if (folder / MANIFEST).exists() else _present(folder)
+    files: Container[str] = verify(folder)["files"] if _is_checkpoint(folder) else _present(folder)
     return files
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, which has a manifest, rather than one of weights alone."""
+    return step_of(folder) is not None or any((folder / name).exists() for name in (MANIFEST, STATE_JSON))
 
 
 def _present(folder: Path) -> list[str]:

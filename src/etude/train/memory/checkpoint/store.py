@@ -5,17 +5,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import filterfalse
+from itertools import chain, count, filterfalse
 from pathlib import Path
 
 from etude.base.errors import StorageError
-from etude.base.files import fsync_folder, make_folder, replace_link, storage
-from etude.train.memory.checkpoint.content import Content
+from etude.base.files import fsync_folder, json_or_empty, make_folder, replace_link, storage
+from etude.train.memory.checkpoint.content import MANIFEST, Content
 from etude.train.memory.checkpoint.naming import PREFIX, step_name, step_of
 from etude.train.memory.checkpoint.reader import verify
 
 BEST, LAST = "best", "last"
-_PARTIAL, _DOOMED, _TEMPORARY = ".partial-", ".doomed-", ".tmp"
+_PARTIAL, _DOOMED, _TEMPORARY, _DAMAGED = ".partial-", ".doomed-", ".tmp", "damaged-"
 
 
 class Store:
@@ -39,11 +39,17 @@ class Store:
         try:
             target = path.readlink()
         except OSError:
-            return None
+            return self._copied(path)
         if str(target) != target.name or step_of(target) is None:
             return None
         found = self.folder.resolve() / target.name
         return found if found.is_dir() else None
+
+    def _copied(self, path: Path) -> Path | None:
+        """The checkpoint of which a folder in the place of a link is a copy, as it is where links are followed."""
+        step = json_or_empty(path / MANIFEST).get("step")
+        found = self.folder.resolve() / step_name(step) if isinstance(step, int) and step >= 0 else None
+        return found if found is not None and found.is_dir() else None
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of `step` lies."""
@@ -72,6 +78,15 @@ class Store:
             raise StorageError(f"No checkpoint in {self.folder} is intact. {problems[0]}")
         return None
 
+    def newest_before(self, step: int | None) -> Path | None:
+        """The newest intact checkpoint of a step before `step` (None: of any); None where there is none."""
+        for there in reversed(self.steps()):
+            with suppress(StorageError):
+                if step is None or there < step:
+                    verify(self.path(there))
+                    return self.path(there)
+        return None
+
     # -- before a run goes on ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -80,19 +95,32 @@ class Store:
         for path in filter(_is_left_over, self.folder.iterdir()):
             with suppress(OSError):
                 _delete(path)
+        for name in (BEST, LAST):
+            self._make_a_link(name)
+
+    def _make_a_link(self, name: str) -> None:
+        """Put a link in the place of a folder that a copy has made of it; what is no such copy is set aside."""
+        path, found = self.folder / name, self.link(name)
+        if path.is_symlink() or not path.is_dir():
+            return
+        if found is None:
+            self._set_aside(path)
+        else:
+            self._remove(path)
+            replace_link(path, found.name)
 
     def settle(
         self, step: int, *, best: int | None, ranking: Mapping[int, float], complain: Callable[[str], None]
     ) -> None:
         """Finish what a killed save left to do: a run that goes on from `step` finds the folder as if it had not been.
 
-        Folders newer than `step` (damaged ones, since `step` is the newest sound one) go, `last` and `best` point
-        where they belong, and what `keep_last` and `keep_best` leave out is removed. Where the best checkpoint is no
-        longer sound, the best of the sound ones takes its place, and that is told.
+        Folders newer than `step` (damaged ones, since `step` is the newest sound one) are set aside, `last` and `best`
+        point where they belong, and what `keep_last` and `keep_best` leave out is removed. Where the best checkpoint
+        is no longer sound, the best of the sound ones takes its place, and that is told.
         """
         for later in self.steps():
             if later > step:
-                self._remove(self.path(later))
+                complain(f"{self.path(later)} is kept as {self._set_aside(self.path(later)).name}.")
         self._point(LAST, step)
         self._point(BEST, self._best(step, best, ranking, complain))
         self._remove_old(ranking)
@@ -108,6 +136,8 @@ class Store:
                 verify(self.path(candidate))
             except StorageError as error:
                 complain(f"The best checkpoint is lost: {error} The best of the others replaces it.")
+                if self.path(candidate).is_dir():
+                    self._set_aside(self.path(candidate))
                 continue
             return candidate
         return step
@@ -177,7 +207,7 @@ class Store:
             try:
                 verify(place)
             except StorageError:
-                self._remove(place)
+                self._set_aside(place)
             else:  # a run is a function of its config: what lies there is the same, and is never taken away
                 shutil.rmtree(partial)
                 return
@@ -196,6 +226,14 @@ class Store:
         target = self.link(name)
         step = None if target is None else step_of(target)
         return -1 if step is None else step
+
+    def _set_aside(self, folder: Path) -> Path:
+        """Keep what cannot be read under a name that is no checkpoint's: whoever has lost something may look there."""
+        names = (f"{_DAMAGED}{folder.name}{ending}" for ending in chain([""], map("-{}".format, count(2))))
+        place = next(place for name in names if not (place := self.folder / name).exists())
+        with storage("set aside", folder):
+            folder.rename(place)
+        return place
 
     def _remove(self, folder: Path) -> None:
         """Take the folder out of sight in one move before its files go, so that no half of it is ever seen."""

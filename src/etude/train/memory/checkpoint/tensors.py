@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from etude.base.errors import StorageError
-from etude.base.files import storage, write_parts
+from etude.base.files import storage, whole_file
 
 _ALIGNMENT = 8
 _NAMES = {
@@ -57,6 +57,7 @@ def encode(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, durable."""
-    with storage("write", path, needs=sum(tensor.nbytes for tensor in tensors.values())):
-        write_parts(path, encode(tensors))
+    """Write a safetensors file, durable, in one move."""
+    with storage("write", path, needs=sum(tensor.nbytes for tensor in tensors.values())), whole_file(path) as file:
+        for part in encode(tensors):
+            file.write(part)
