@@ -162,8 +162,8 @@ def _own_paths(folder: Path) -> Iterator[Path]:
 def claimed(folder: Path) -> Iterator[Path]:
     """Hold the run folder for this process, made if need be, and without what a killed process left half written.
 
-    Raises DistributedError in one of several ranks, StorageError where nothing can be written there, or a link leads out
-    of it, RefusedError where another process holds it.
+    Raises DistributedError in one of several ranks, StorageError where nothing can be written there or a link leads
+    out of it, RefusedError where another process holds it.
     """
     refuse_ranks()
     make_folder(folder)
