@@ -43,6 +43,7 @@ from etude.train.structure import Made
 from etude.train.task import Task
 from etude.train.validating import Validation
 from etude.train.values import Values
+from etude.train.warming import long_warm_ups
 from etude.train.watch.callback import Events, RunView, read_only
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
@@ -208,7 +209,9 @@ def _stopping(job: Job, length: Length) -> Stopping:
 
 
 def _values(job: Job, slots: Sequence[Slot], noisy: Sequence[ScheduledValue], horizon: Horizon) -> Values:
-    """All scheduled values of the run; that there are no validations for them to follow is said."""
+    """All scheduled values of the run; that it ends before a warm-up does, or has no validations to follow, is said."""
+    for told in long_warm_ups(job.about, horizon):
+        job.say(told)
     scheduled = [*job.values, *noisy, *_thawing(job.task, job.config.freeze, slots)]
     values = Values([*scheduled, *_accumulation(job.config.accumulate)], horizon, model_width(job.task))
     if job.val is None and (values.driven or any(slot.driven() for slot in slots)):
