@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from etude.model.loss import Loss
     from etude.train.fit import Result
     from etude.train.optim.configured import Scheduled
+    from etude.train.splitting import split_in_time
     from etude.train.task import StepOutput, Task
     from etude.train.watch.callback import Callback, Stop
     from etude.train.watch.metrics import Metric
@@ -38,6 +39,7 @@ _HOMES = {
     "Task": "etude.train.task",
     "Trainer": "etude.app.python.trainer",
     "fit": "etude.app.python.trainer",
+    "split_in_time": "etude.train.splitting",
 }
 _MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.errors"}
 
@@ -58,6 +60,7 @@ __all__ = [
     "errors",
     "fit",
     "losses",
+    "split_in_time",
     "train",
 ]
 

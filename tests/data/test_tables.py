@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etude.base.errors import DataError
+from etude.base.hashes import read_sealed
 from etude.data.files.lines import Flaw, LineFile
 from etude.data.files.parallel import BadSampleError, open_again, open_pairs
 from etude.data.files.quotes import MOST, is_quoted
@@ -238,7 +238,7 @@ def test_what_was_found_of_the_quotes_is_remembered_by_content(tmp_path, monkeyp
 
     assert pairs_of(open_pairs(path, cache=tmp_path / "cache")) == pairs_of(before) == SENTENCES
     (known,) = (tmp_path / "cache" / "quotes").iterdir()
-    assert json.loads(known.read_text()) == {"quoted": True}
+    assert read_sealed(known) == {"quoted": True}
 
 
 def test_quotes_are_part_of_what_a_table_is(tmp_path):

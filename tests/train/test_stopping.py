@@ -124,7 +124,10 @@ def test_a_validation_outside_of_a_run_says_so_too():
     metrics = etude.Trainer(**QUIET | {"say": said.append}).validate(Scripted([None]), dataset(8))
 
     assert metrics == {}
-    assert said == ["No target counted in the validation data, so there is no loss: is all of it padding?"]
+    assert said == [
+        "Validating in float32 on cpu.",
+        "No target counted in the validation data, so there is no loss: is all of it padding?",
+    ]
 
 
 def test_a_metric_that_never_was_is_still_refused():

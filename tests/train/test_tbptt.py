@@ -1,5 +1,8 @@
 """Truncated back-propagation through time: pieces, hiddens, and what of them a checkpoint keeps."""
 
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from laws import assert_a_cut_changes_nothing
@@ -9,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etude
 from etude.base.errors import ConfigError, DataError
+from etude.data.nest import tensors
 from etude.train.splitting import split_in_time
 
 QUIET = {"device": "cpu", "precision": "float32", "say": lambda _: None, "progress": False, "log_every": "1 step"}
@@ -328,6 +332,73 @@ def test_a_packed_sequence_is_split_into_what_its_parts_make():
         expected = [part[2 * number : 2 * number + 2] for part in parts if len(part) > 2 * number]
         assert lengths.tolist() == [len(part) for part in expected]
         assert all(torch.equal(row[: len(part)], part) for row, part in zip(padded, expected, strict=True))
+
+
+Pair = namedtuple("Pair", "y z")  # noqa: PYI024 - as users write them
+
+
+@dataclass
+class Targets:
+    y: torch.Tensor
+    z: torch.Tensor
+    sizes: list = field(init=False, default_factory=list)
+
+
+NESTS = {
+    "list": lambda x, y, z: [x, [y, z]],
+    "tuple": lambda x, y, z: (x, (y, z)),
+    "list of one": lambda x, y, z: [x, [y], [z]],
+    "mapping": lambda x, y, z: {"x": x, "targets": OrderedDict(y=y, z=z)},
+    "mapping of a list": lambda x, y, z: {"x": x, "targets": [y, z], "names": ["a", "b"]},
+    "named tuple": lambda x, y, z: (x, Pair(y, z)),
+    "dataclass": lambda x, y, z: (x, Targets(y, z)),
+    "deep": lambda x, y, z: [[x], {"all": [[y, [z]], torch.arange(len(x))]}],
+}
+
+
+@pytest.mark.parametrize(("samples", "time"), [(3, 10), (10, 10), (2, 7), (7, 2), (4, 4)])
+@pytest.mark.parametrize("kind", NESTS)
+def test_nests_of_every_kind_are_split_by_one_rule(kind, samples, time):
+    x, y, z = torch.randn(samples, time, 2), torch.randn(samples, time), torch.randn(samples, time)
+    batch = NESTS[kind](x, y, z)
+
+    pieces = split_in_time(batch, 3)
+
+    assert len(pieces) == -(-time // 3)
+    for start, piece in zip(range(0, time, 3), pieces, strict=True):
+        assert type(piece) is type(batch)
+        part = slice(start, start + 3)
+        found = [one for one in tensors(piece) if one.ndim > 1]
+        assert all(torch.equal(one, of) for one, of in zip(found, (x[:, part], y[:, part], z[:, part]), strict=True))
+
+
+def test_a_nested_list_of_one_sequence_a_sample_is_known_by_the_number_of_samples():
+    padded = torch.zeros(3, 5, 2)
+    ragged = [torch.zeros(length) for length in (5, 2, 5)]
+
+    pieces = split_in_time((padded, ragged), 3)
+
+    assert [list(map(len, piece[1])) for piece in pieces] == [[3, 2, 3], [2, 2]]
+
+
+AMBIGUOUS = {
+    "as many samples as steps": lambda: (torch.zeros(4, 4, 2), [torch.zeros(4, 4)] * 4),
+    "nothing beside lists": lambda: ([torch.zeros(3, 5), torch.zeros(3, 5)], [torch.zeros(3, 5), torch.zeros(3, 5)]),
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_what_may_be_read_in_two_ways_is_refused_with_the_line_to_add_and_that_line_settles_it(kind):
+    batch = AMBIGUOUS[kind]()
+
+    with pytest.raises(ConfigError, match=r'return etude\.split_in_time\(batch, steps, lists="parts"\)'):
+        split_in_time(batch, 2)
+
+    as_parts = etude.split_in_time(batch, 2, lists="parts")
+    as_sequences = etude.split_in_time(batch, 2, lists="sequences")
+    length = batch[1][0].shape
+    assert tuple(as_parts[0][1][0].shape) == (length[0], 2)
+    assert tuple(as_sequences[0][1][0].shape) == (2, length[1])
 
 
 def test_what_has_no_time_goes_with_every_piece_and_what_disagrees_is_refused():

@@ -1,6 +1,7 @@
 """What can be known of a run before it is trained: data, shapes, memory, time; nothing of it stays on the disk."""
 
 import dataclasses
+import math
 import os
 import resource
 import sys
@@ -23,6 +24,7 @@ from etude.base.says import Say
 from etude.callbacks.progress import span
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig
+from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.fit import Job, as_durations
@@ -69,7 +71,7 @@ def check(loaded: LoadedConfig, say: Say = print) -> Iterator[Fact]:
 def _test(config: Config, say: Say) -> str:
     """How large the test split is."""
     kind = task_type(config)
-    held = kind.open(config, ["test"], say, kind.processor(config, config.folder / TOKENIZERS))
+    held = kind.open(config, ["test"], say, stored_processor(kind, config, config.folder / TOKENIZERS))
     return held.size("test")
 
 
@@ -161,7 +163,7 @@ def _take(run: Run) -> _Taken:
             break
     groups.close()  # type: ignore[attr-defined]
     run.log()
-    return _Taken(shapes, run.record.last["train/loss"], seconds, tokens)
+    return _Taken(shapes, run.record.last.get("train/loss", math.nan), seconds, tokens)
 
 
 def _lengths(horizon: Horizon, seconds: float) -> Iterator[Fact]:

@@ -19,6 +19,7 @@ from etude.base.schedules.values import ScheduledValue
 from etude.callbacks.config import build_loggers, build_progress
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig, load_config
+from etude.tasks.kept import keep_processor, stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import SKIPPED, TOKENIZERS, Data, Processor, TaskType
 from etude.train.config import TrainConfig
@@ -87,10 +88,10 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
 def _opened(kind: TaskType[Config, Processor], config: Config, folder: Path, say: Say) -> Data[Processor]:
     """The splits of a run: what it keeps of them is in its folder, and is what it has begun with."""
     kept = folder / TOKENIZERS
-    processor = kind.processor(config, kept) if has_checkpoint(folder) and kept.is_dir() else None
+    processor = stored_processor(kind, config, kept) if has_checkpoint(folder) and kept.is_dir() else None
     data = kind.open(config, ["train", "val"] if config.has_val else ["train"], say, processor)
     check_data(folder, data.fingerprints())
-    data.processor.save(kept)
+    keep_processor(data.processor, kept, made=processor is None)
     data.write_skipped(folder / SKIPPED)
     return data
 

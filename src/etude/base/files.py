@@ -121,13 +121,13 @@ def json_bytes(value: object) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of bounded size and depth.
+def read_json(path: Path, largest: int = LARGEST_JSON) -> dict[str, Any]:
+    """The object in a JSON file of at most `largest` bytes, and of bounded depth.
 
     Raises StorageError where it cannot be read, or holds something else.
     """
     with storage("read", path):
-        content = read_regular(path, LARGEST_JSON)
+        content = read_regular(path, largest)
     try:
         return _object(content)
     except (ValueError, RecursionError) as error:

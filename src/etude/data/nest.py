@@ -6,7 +6,7 @@ tuple, namedtuple, list, mapping or dataclass of nests. Anything else (numbers, 
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, count
 from typing import Any, TypeVar, cast
 
 import torch
@@ -50,10 +50,14 @@ def count_samples(batch: object) -> int | None:
             return None
         case list():
             return _count_list(batch)
-    parts = _parts(batch)
-    if parts is not None:
-        return _first_count(parts)
-    return len(batch) if hasattr(batch, "__len__") else None
+    return _count_nest(batch)
+
+
+def _count_nest(batch: object) -> int | None:
+    """A length, where it is not that of a tuple or a mapping; else what a part says."""
+    if hasattr(batch, "__len__") and not isinstance(batch, tuple | Mapping):
+        return len(batch)
+    return _first_count([part for _, part in parts(batch)])
 
 
 def tensors(batch: object) -> Iterator[Tensor]:
@@ -68,7 +72,7 @@ def tensors(batch: object) -> Iterator[Tensor]:
         case PackedSequence():
             yield batch.data
         case _:
-            yield from chain.from_iterable(map(tensors, _parts(batch) or ()))
+            yield from chain.from_iterable([tensors(part) for _, part in parts(batch)])
 
 
 def _count_list(batch: list[object]) -> int | None:
@@ -97,17 +101,6 @@ def _first_count(parts: Iterable[object]) -> int | None:
     return next((count for count in counts if count is not None), None)
 
 
-def _parts(batch: object) -> Iterable[object] | None:
-    match batch:
-        case Mapping():
-            return batch.values()
-        case tuple() | list():
-            return batch
-    if dataclasses.is_dataclass(batch) and not hasattr(batch, "__len__"):
-        return (getattr(batch, field.name) for field in dataclasses.fields(batch))
-    return None
-
-
 def _detached(part: Tensor | PackedSequence) -> object:
     return part._replace(data=part.data.detach()) if isinstance(part, PackedSequence) else part.detach()
 
@@ -116,26 +109,11 @@ def _walk(batch: object, method: str, act: Act) -> object:
     match batch:
         case Tensor() | PackedSequence():
             return act(batch)
-        case str() | bytes() | int() | float() | None:
+        case str() | bytes() | int() | float() | type() | None:
             return batch
-        case tuple():
-            kind: Any = type(batch)
-            parts = [_walk(part, method, act) for part in batch]
-            return kind(*parts) if hasattr(batch, "_fields") else kind(parts)
-        case list():
-            return [_walk(part, method, act) for part in batch]
-    return _walk_object(batch, method, act)
-
-
-def _walk_object(batch: object, method: str, act: Act) -> object:
-    match batch:
-        case type():
-            return batch
-        case _ if callable(getattr(batch, method, None)):
-            return act(batch)
-        case Mapping():
-            return _rebuilt(batch, {key: _walk(part, method, act) for key, part in batch.items()})
-    return _replaced(batch, method, act) if dataclasses.is_dataclass(batch) else batch
+    if callable(getattr(batch, method, None)) and not isinstance(batch, tuple | list):
+        return act(batch)
+    return with_parts(batch, lambda part: _walk(part, method, act))
 
 
 def _rebuilt(batch: Mapping[object, object], parts: dict[object, object]) -> object:
@@ -146,8 +124,41 @@ def _rebuilt(batch: Mapping[object, object], parts: dict[object, object]) -> obj
     return copy
 
 
-def _replaced(batch: Any, method: str, act: Act) -> object:
+def _copied(batch: Any, act: Act) -> object:
+    """A dataclass of the same kind with something else in each field."""
     copy = object.__new__(type(batch))  # fields need not be arguments of __init__, and it may have effects
     for field in dataclasses.fields(batch):
-        object.__setattr__(copy, field.name, _walk(getattr(batch, field.name), method, act))
+        object.__setattr__(copy, field.name, act(getattr(batch, field.name)))
     return copy
+
+
+def with_parts(batch: object, act: Act) -> object:
+    """A nest of the same kind with something else in the place of each of its parts; what is no nest as it is.
+
+    >>> with_parts({"text": [1, 2], "size": 2}, str)
+    {'text': '[1, 2]', 'size': '2'}
+    """
+    match batch:
+        case Mapping():
+            return _rebuilt(batch, {key: act(part) for key, part in batch.items()})
+        case list():
+            return list(map(act, batch))
+        case tuple():
+            kind: Any = type(batch)
+            return kind(*map(act, batch)) if hasattr(batch, "_fields") else kind(map(act, batch))
+    return _copied(batch, act) if _is_record(batch) else batch
+
+
+def parts(batch: object) -> Iterable[tuple[str, Any]]:
+    """The parts of a nest with the names that messages give them; of what is no nest none."""
+    match batch:
+        case Mapping():
+            return zip(map(str, batch), batch.values(), strict=True)
+        case list() | tuple():
+            return zip(map("part {}".format, count()), batch, strict=False)
+    fields = dataclasses.fields(batch) if _is_record(batch) else ()  # type: ignore[arg-type]
+    return [(field.name, getattr(batch, field.name)) for field in fields]
+
+
+def _is_record(batch: object) -> bool:
+    return dataclasses.is_dataclass(batch) and not isinstance(batch, type)

@@ -7,6 +7,7 @@ from etude.base.config.components import is_import_path
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError
 from etude.base.files import write_json, write_text
+from etude.tasks.kept import keep_processor
 from etude.tasks.task_type import TOKENIZERS, Kept
 from etude.train.memory.checkpoint.content import ALIASES, MODEL
 from etude.train.memory.checkpoint.nest import snapshot
@@ -35,6 +36,6 @@ def write_own_form(task: Task, kept: Kept, folder: Path) -> str:
         write_json(folder / ALIASES, {MODEL: aliases})
     sections = {name: kept.plain[name] for name in kept.plain if name in SECTIONS}
     write_text(folder / CONFIG, toml({"run": {"name": kept.config.run.name}, **sections}))
-    kept.processor.save(folder / TOKENIZERS)
+    keep_processor(kept.processor, folder / TOKENIZERS)
     named = shlex.quote(str(kept.place))
     return f"Etude's own form, which transformers does not read: etude predict {named} --checkpoint {named}"

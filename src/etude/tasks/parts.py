@@ -28,6 +28,7 @@ from etude.model.losses import (
 )
 from etude.model.losses.torchs import Called, LossFunction
 from etude.tasks.config import Config
+from etude.train.step.failures import in_memory
 from etude.train.task import Task, Tells
 
 Terms = Loss | Mapping[str, Loss]
@@ -89,7 +90,8 @@ def initialised(config: Config, model: nn.Module, *, scheme: bool = False) -> nn
     """
     if config.init.weights or not isinstance(config.model, Imported):
         chosen = config.init.scheme if scheme else "default"
-        initialise(model, config.run.seed, config.init.weights, scheme=chosen)
+        with in_memory("the first weights of the model"):
+            initialise(model, config.run.seed, config.init.weights, scheme=chosen)
     return model
 
 

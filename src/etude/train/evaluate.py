@@ -1,7 +1,7 @@
 """One pass over a split: every sample once, metrics weighted by their counts."""
 
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
@@ -12,6 +12,7 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
+from etude.train.step.failures import attempted
 from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric, ScalarLog, adapt, computed, prefixed
@@ -58,9 +59,9 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
             batch = move(delivery.batch, device, non_blocking=True)
             before(batch)
             with forward():
-                returned = step(batch)
+                returned = attempted(step, batch)
             sums.add(read_terms(returned, lambda batch=batch: weigh(batch)))  # type: ignore[misc]
-            after(batch, returned.outputs if isinstance(returned, StepOutput) else None)
+            after(batch, _outputs(returned))
         task._scalars = None  # noqa: SLF001
     if not sums.found:
         raise DataError(f"The {NAMES.get(prefix, prefix)} data holds no batch.")
@@ -68,7 +69,16 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
         nothing()
     # What the step returned counts beside a scalar logged under the same name.
     result = scalars.read() | sums.read() | computed(metrics)
-    return {prefixed(prefix, name): value for name, value in result.items()}
+    return _named(prefix, result)
+
+
+def _outputs(returned: object) -> object:
+    """What a step gave as outputs."""
+    return returned.outputs if isinstance(returned, StepOutput) else None
+
+
+def _named(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {prefixed(prefix, name): value for name, value in values.items()}
 
 
 def _begun(metric: Metric, device: torch.device) -> Metric:

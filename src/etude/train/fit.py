@@ -19,6 +19,7 @@ from etude.train.memory.state import seed_generators
 from etude.train.prepare import prepare
 from etude.train.resume import go_on, load_weights
 from etude.train.run import Run
+from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
 
@@ -81,7 +82,8 @@ def fit(job: Job) -> Result:
     """
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
-        run = prepare(job, interrupts)
+        with in_memory("the model and its optimizer"):
+            run = prepare(job, interrupts)
         for close in (run.saves.keeper.close, run.record.close, job.train.close):
             stack.callback(close)
         if job.val is not None:

@@ -19,6 +19,7 @@ from etude.train.evaluate import evaluate, train
 from etude.train.memory.state import Part
 from etude.train.optim.slot import Slot, SlotState
 from etude.train.rows import step_row
+from etude.train.step.failures import FAILURES, refuse
 from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
 from etude.train.step.pieces import evaluated
@@ -120,8 +121,12 @@ class Learner:
         self.values.set(progress)
         batches = [delivery.batch for delivery in group]
         firsts = [delivery.piece == 0 for delivery in group]
-        outcome = self.update(batches, progress, firsts, ends=group[-1].ends)
-        if outcome.finite:
+        try:
+            outcome = self.update(batches, progress, firsts, ends=group[-1].ends)
+        except FAILURES as error:
+            refuse(error, batches, lower="batch_size or batch_tokens (accumulate makes a step of several batches)")
+            raise
+        if outcome.moves:
             self.average.update()
         return outcome
 

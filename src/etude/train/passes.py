@@ -12,6 +12,7 @@ from etude.data.feeds.feed import Feed
 from etude.data.nest import move
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate, evaluating, nothing_counted, undisturbed
+from etude.train.step.failures import attempted
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import Precision
 from etude.train.task import Task
@@ -77,7 +78,7 @@ class Passes:
                     batch = move(delivery.batch, self.device)
                     told.predict_batch_start(batch)
                     with self.precision.forward():
-                        found.append(task.predict_step(batch))
+                        found.append(attempted(task.predict_step, batch))
                     told.predict_batch_end(batch, found[-1])
             told.predict_end()
         return found

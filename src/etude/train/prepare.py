@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from itertools import zip_longest
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from etude.base.durations import Duration
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, DataError
 from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection, bind_whole
 from etude.base.schedules.values import ScheduledValue
@@ -86,6 +87,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     until = _until(job)
     device = _ready(job)
     feed = in_pieces(job.train, job.task, job.config.tbptt_steps)
+    _refuse_empty(feed)
     length = Length(until, feed, horizon_of(until, feed, job.config.accumulate))
     moments, stopping = _moments(job, length), _stopping(job, length)
     slots = job.optimizers(job.task, length.horizon)
@@ -140,6 +142,15 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         pause=job.pause,
     )
     return run
+
+
+def _refuse_empty(feed: Feed) -> None:
+    """Raise DataError for training data without a batch; a feed that can say more of it does."""
+    if feed.batches == 0:
+        with closing(feed.epoch(0)) as batches:  # type: ignore[type-var]
+            first = next(batches, None)
+        if first is None:
+            raise DataError("The training data holds no batch: it is empty, or less than one batch with drop_last.")
 
 
 def _until(job: Job) -> tuple[Duration, ...]:

@@ -33,8 +33,8 @@ def _learning_rates(slots: Sequence[Slot]) -> Row:
 
 
 def _of_outcome(outcome: Outcome) -> Row:
-    """Losses and norms; nothing where no optimizer computed a loss in this step."""
-    if not outcome.terms:
+    """Losses and norms; nothing where no optimizer computed a loss in this step, or it had no targets."""
+    if outcome.empty or not outcome.terms:
         return {}
     row: Row = {"train/loss": outcome.loss}
     for name, (total, count, _) in outcome.terms.items():

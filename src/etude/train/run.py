@@ -155,11 +155,7 @@ class Run:
         state, before = self.state, self.state.progress
         self.events.step_start()
         self._outcome = outcome = self.learner.step(group, before)
-        if outcome.finite:
-            state.skipped_in_a_row = 0
-            self.epoch_loss.add(outcome.terms)
-        else:
-            self._skipped(in_a_row=not outcome.overflowed)
+        self._judge(outcome)
         self._last = last = group[-1]
         state.position = None if last.last else last.position
         state.progress = now = self._after(before, group, outcome)
@@ -185,6 +181,25 @@ class Run:
             epoch_total=self.feed.epoch_total,
             batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Count a step as one that was taken, or as one that was not."""
+        if not outcome.finite:
+            self._skipped(in_a_row=not outcome.overflowed)
+        elif outcome.empty:
+            self._left_out()
+        else:
+            self.state.skipped_in_a_row = 0
+            self.epoch_loss.add(outcome.terms)
+
+    def _left_out(self) -> None:
+        """Count a step without a target, and tell of the first."""
+        self.state.empty += 1
+        if self.state.empty == 1:
+            self.say(
+                f"Step {self.state.progress.step + 1}: no target in its batch counts, so the weights stay as they are. "
+                f"Such steps are counted as train/steps_without_targets, and not told of again."
+            )
 
     def _skipped(self, *, in_a_row: bool) -> None:
         """Count a skipped step; one that only the scale of narrow numbers made overflow is no sign of divergence."""
@@ -228,6 +243,7 @@ class Run:
         row = head(progress) | {"samples": progress.samples} | self.learner.row(self._outcome)
         optional = {
             "train/skipped_steps": state.skipped or None,
+            "train/steps_without_targets": state.empty or None,
             "train/padding": task.padding_of(batch),
             "train/epoch_loss": self.epoch_loss.close() if state.position is None else None,
         }

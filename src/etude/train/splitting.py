@@ -1,43 +1,63 @@
 """Batches split along time into pieces, for truncated back-propagation."""
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count, pairwise
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, NoReturn, TypeGuard, final
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from etude.base.errors import ConfigError
+from etude.data.nest import parts, with_parts
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+Lists = Literal["auto", "parts", "sequences"]
+"""What a list of tensors inside a batch holds: parts [B, T, ...], or one sequence [T, ...] a sample."""
 
 
-def split_in_time(batch: object, steps: int) -> list[Any]:
+def split_in_time(batch: object, steps: int, *, lists: Lists = "auto") -> list[Any]:
     """The pieces of `steps` time steps that a batch is made of, the last of them shorter where it does not divide.
 
-    What has a time dimension is split: tensors [B, T, ...] along T; a list of one tensor [T, ...] a sample, whose
-    sequences may differ in length (those that ended are left out of later pieces); a PackedSequence (likewise).
-    Tensors [B] and all that is no tensor are handed to every piece whole. A batch is a tensor, or a tuple, list,
-    mapping or dataclass of parts.
+    What has a time dimension is split: tensors [B, T, ...] along T; a PackedSequence; a list of one tensor [T, ...] a
+    sample, whose sequences may differ in length (those that ended are left out of later pieces). Tensors [B] and all
+    that is no tensor are handed to every piece whole. A batch is a tensor, or a tuple, list, mapping or dataclass of
+    parts, which may be such nests themselves. Whether a list of tensors inside it holds parts or one sequence a sample
+    is told by `lists`, or, with "auto", by what agrees with the rest of the batch in time and in samples.
 
     >>> [piece.shape[1] for piece in split_in_time(torch.zeros(2, 5), 2)]
     [2, 2, 1]
+    >>> x, y, z = torch.zeros(3, 5, 2), torch.zeros(3, 5), torch.zeros(3, 5)
+    >>> [piece[1][1].shape for piece in split_in_time([x, [y, z]], 4)]
+    [torch.Size([3, 4]), torch.Size([3, 1])]
 
-    Raises ConfigError where no part has a time dimension, or the parts differ in it.
+    Raises ConfigError where no part has a time dimension, the parts differ in it, or both readings of a list agree
+    with the rest.
     """
-    total = _length(batch)
+    reading = _told(batch) if lists == "auto" else _Reading(sequences=lists == "sequences")
+    total = _length(reading.sizes(batch, "batch"))
     bounds = [*range(0, total, steps), total]
-    return [_slice(batch, start, stop) for start, stop in pairwise(bounds)]
+    return [reading.cut(batch, start, stop) for start, stop in pairwise(bounds)]
 
 
-def _length(batch: object) -> int:
+class _Size(NamedTuple):
+    """How large a part is in the dimensions that all parts share."""
+
+    name: str
+    time: int | None
+    """Its time steps; None of a part without time."""
+    samples: int
+
+
+def _length(sizes: Iterator[_Size]) -> int:
     """The number of time steps of a batch, which all parts that have time must share."""
-    lengths = dict(_lengths(batch, "batch"))
-    if len(set(lengths.values())) == 1:
-        return next(iter(lengths.values()))
+    lengths = {size.name: size.time for size in sizes if size.time is not None}
+    if len(set(lengths.values())) != 1:
+        _refuse(lengths)
+    return next(iter(lengths.values()))
+
+
+def _refuse(lengths: Mapping[str, int]) -> NoReturn:
     if not lengths:
         raise ConfigError(
             "train.tbptt_steps finds nothing to split: no tensor of the batch has a time dimension ([B, T, ...]); "
@@ -50,46 +70,82 @@ def _length(batch: object) -> int:
     )
 
 
-def _lengths(part: object, name: str, *, inside: bool = False) -> Iterator[tuple[str, int]]:
-    """The number of time steps of every part that has them."""
-    match part:
-        case PackedSequence():
-            yield name, len(part.batch_sizes)
-        case Tensor(shape=[_, length, *_]):
-            yield name, length
-        case _ if _is_ragged(part, inside=inside):
-            yield name, max(map(len, part))
-        case _:
-            for key, value in _parts_of(part):
-                yield from _lengths(value, key, inside=True)
+def _told(batch: object) -> "_Reading":
+    """The reading of the lists in a batch that agrees with its other parts; raises ConfigError where both do."""
+    as_parts, as_sequences = _Reading(sequences=False), _Reading(sequences=True)
+    found, agreements = next(_lists(batch), None), [as_parts.agreement(batch), as_sequences.agreement(batch)]
+    if found and any(agreements) and agreements[0] == agreements[1]:
+        _refuse_both(found)
+    return as_parts if agreements[0] > agreements[1] else as_sequences
 
 
-def _parts_of(part: object) -> Iterable[tuple[str, Any]]:
-    """The parts of a nest, by the names that messages give them."""
-    match part:
-        case Mapping():
-            return zip(map(str, part), part.values(), strict=True)
-        case list() | tuple():
-            return zip(map("part {}".format, count()), part, strict=False)
-    return _fields_of(part) if _is_dataclass(part) else ()
+def _refuse_both(found: list[Tensor]) -> NoReturn:
+    raise ConfigError(
+        f"train.tbptt_steps cannot tell whether the list of {len(found)} tensors in the batch holds parts [B, T, ...] "
+        f"or one sequence [T, ...] a sample. Say it in the task: def split_for_tbptt(self, batch, steps): return "
+        f'etude.split_in_time(batch, steps, lists="parts"), or lists="sequences".'
+    )
 
 
-def _is_dataclass(part: object) -> "TypeGuard[DataclassInstance]":
-    return dataclasses.is_dataclass(part) and not isinstance(part, type)
+def _lists(part: object, *, inside: bool = False) -> Iterator[list[Tensor]]:
+    """The lists of tensors in a batch that are not the batch itself."""
+    if inside and _holds_sequences(part):
+        yield part
+        return
+    for _, one in () if isinstance(part, Tensor | PackedSequence) else parts(part):
+        yield from _lists(one, inside=True)
 
 
-def _fields_of(part: "DataclassInstance") -> Iterator[tuple[str, Any]]:
-    """The fields of a dataclass with their values, those in slots included."""
-    return ((field.name, getattr(part, field.name)) for field in dataclasses.fields(part))
+@final
+@dataclass(frozen=True)
+class _Reading:
+    """One of the two readings of the lists of tensors inside a batch."""
 
+    sequences: bool
 
-def _is_ragged(part: object, *, inside: bool) -> TypeGuard[list[Tensor]]:
-    """Whether a list holds one sequence a sample.
+    def agreement(self, batch: object) -> int:
+        """0 where parts differ in time; 1 where they agree in it; 2 where they agree in samples too."""
+        sizes = list(self.sizes(batch, "batch"))
+        times, samples = {size.time for size in sizes} - {None}, {size.samples for size in sizes}
+        return (len(times) == 1) * (1 + (len(samples) == 1))
 
-    A batch that is itself a list is a list of parts, as torch's collation makes it, unless its tensors differ in their
-    first dimension, which parts with one row a sample do not.
-    """
-    return _holds_sequences(part) and (inside or len(set(map(len, part))) > 1)
+    def sizes(self, part: object, name: str, *, inside: bool = False) -> Iterator[_Size]:
+        """How large every part is that has samples."""
+        match part:
+            case PackedSequence():
+                yield _Size(name, len(part.batch_sizes), int(part.batch_sizes[0]))
+            case Tensor(shape=[samples, *rest]):
+                yield _Size(name, next(iter(rest), None), samples)
+            case Tensor():
+                pass
+            case _ if self._is_ragged(part, inside=inside):
+                yield _Size(name, max(map(len, part)), len(part))
+            case _:
+                for key, value in parts(part):
+                    yield from self.sizes(value, key, inside=True)
+
+    def _is_ragged(self, part: object, *, inside: bool) -> TypeGuard[list[Tensor]]:
+        """Whether a list holds one sequence a sample: tensors that are alike but for their lengths.
+
+        A batch that is itself a list is a list of parts, as torch's collation makes it, unless its tensors differ in
+        their first dimension, which parts with one row a sample do not.
+        """
+        if not _holds_sequences(part) or len({one.shape[1:] for one in part}) > 1:
+            return False
+        return self.sequences if inside else len(set(map(len, part))) > 1
+
+    def cut(self, part: object, start: int, stop: int, *, inside: bool = False) -> object:
+        """The time steps start to stop of a part, or of the parts that it is made of."""
+        match part:
+            case PackedSequence():
+                return _cut_packed(part, start, stop)
+            case Tensor(shape=[_, _, *_]):
+                return part[:, start:stop]
+            case Tensor():
+                return part
+            case _ if self._is_ragged(part, inside=inside):
+                return [sequence[start:stop] for sequence in part if len(sequence) > start]
+        return with_parts(part, lambda one: self.cut(one, start, stop, inside=True))
 
 
 def _holds_sequences(part: object) -> TypeGuard[list[Tensor]]:
@@ -100,44 +156,7 @@ def _is_sequence(part: object) -> bool:
     return isinstance(part, Tensor) and part.ndim > 0
 
 
-def _slice(part: object, start: int, stop: int, *, inside: bool = False) -> object:
-    """The time steps start to stop of a part, or of the parts that it is made of."""
-    match part:
-        case PackedSequence():
-            return _slice_packed(part, start, stop)
-        case Tensor(shape=[_, _, *_]):
-            return part[:, start:stop]
-        case _ if _is_ragged(part, inside=inside):
-            return _slice_ragged(part, start, stop)
-    return _rebuilt(part, lambda one: _slice(one, start, stop, inside=True))
-
-
-def _slice_ragged(part: list[Tensor], start: int, stop: int) -> list[Tensor]:
-    """The time steps start to stop of the sequences that last so long."""
-    return [sequence[start:stop] for sequence in part if len(sequence) > start]
-
-
-def _rebuilt(nest: object, of: Callable[[object], object]) -> object:
-    """A nest of the same kind with something else in the place of each part; what is no nest stays as it is."""
-    match nest:
-        case Mapping():
-            return {key: of(value) for key, value in nest.items()}
-        case list():
-            return list(map(of, nest))
-        case tuple():
-            return _rebuilt_tuple(nest, of)
-    if _is_dataclass(nest):
-        return dataclasses.replace(nest, **{name: of(value) for name, value in _fields_of(nest)})
-    return nest
-
-
-def _rebuilt_tuple(nest: tuple[object, ...], of: Callable[[object], object]) -> tuple[object, ...]:
-    """A tuple of the same kind, named ones included."""
-    parts: Iterable[Any] = map(of, nest)
-    return type(nest)(*parts) if hasattr(nest, "_fields") else tuple(parts)
-
-
-def _slice_packed(packed: PackedSequence, start: int, stop: int) -> PackedSequence:
+def _cut_packed(packed: PackedSequence, start: int, stop: int) -> PackedSequence:
     """The time steps start to stop: a contiguous stretch of a PackedSequence's data."""
     sizes = packed.batch_sizes
     begin, end = int(sizes[:start].sum()), int(sizes[:stop].sum())

@@ -82,13 +82,17 @@ class Stopping:
             return False
         self.known = True
         merit = self._sign * value
-        improved = not math.isnan(merit) and self._is_best(merit)
-        if improved:
-            self.best, self.best_step = value, progress.step
-        if not math.isnan(merit):
-            self.ranking[progress.step] = merit
+        improved = not math.isnan(merit) and self._rank(value, merit, progress.step)
         if due:
             self._wait(merit, progress)
+        return improved
+
+    def _rank(self, value: float, merit: float, step: int) -> bool:
+        """Take a step among those that are ranked; whether it is the best."""
+        improved = self._is_best(merit)
+        if improved:
+            self.best, self.best_step = value, step
+        self.ranking[step] = merit
         return improved
 
     def _is_best(self, merit: float) -> bool:

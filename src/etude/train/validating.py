@@ -73,8 +73,8 @@ class Validation:
         self.is_due = due
         self._events.validation_start()
         self.metrics = metrics = self._evaluate(self.feed.epoch(0), self._events, state.progress)
-        if state.position is None and "val/loss" in metrics:
-            metrics["val/epoch_loss"] = metrics["val/loss"]
+        if state.position is None:
+            metrics |= _of_epoch(metrics)
         self._record.write(head(state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun})
         self._check_monitor(metrics)
         improved, value = self._judge(state, due=due)
@@ -111,3 +111,8 @@ class Validation:
         if not self._counted:
             return True
         return monitor.startswith("train/") and ("train/loss" not in self._record.last or monitor == "train/epoch_loss")
+
+
+def _of_epoch(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The loss, where there is one, by the name that it has at the end of an epoch."""
+    return {"val/epoch_loss": metrics["val/loss"]} if "val/loss" in metrics else {}

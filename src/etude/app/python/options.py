@@ -125,8 +125,12 @@ def option_for(key: str) -> str:
     section, _, name = key.partition(".")
     if section == "train":
         return f"{name} ({key} in a config)"
-    own = next((option for begin, option in _OPTIONS.items() if key == begin or key.startswith(f"{begin}.")), None)
-    return own or _IN_PYTHON.get(section, "{}").format(key)
+    return _own_option(key) or _IN_PYTHON.get(section, "{}").format(key)
+
+
+def _own_option(key: str) -> str:
+    """The option beside those of `[train]` that has the place of a key; empty where none has."""
+    return next((option for begin, option in _OPTIONS.items() if f"{key}.".startswith(f"{begin}.")), "")
 
 
 def _nearest(name: str) -> str:

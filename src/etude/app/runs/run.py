@@ -25,6 +25,7 @@ from etude.base.progress import Progress
 from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
 from etude.tasks.config import Config, load_config
+from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import TOKENIZERS, Kept, Processor, TaskType
 from etude.train.components import components
@@ -282,8 +283,7 @@ class Run:
 
     def _processor(self) -> Processor:
         with self._code():
-            found: Processor = self.kind.processor(self.loaded.config, self.folder / TOKENIZERS)
-        return found
+            return stored_processor(self.kind, self.loaded.config, self.folder / TOKENIZERS)
 
     def _task(self, processor: Processor, weights: str, device: str) -> Task:
         checkpoint = self.checkpoint(weights)

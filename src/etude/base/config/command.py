@@ -53,14 +53,27 @@ def value_of(text: str) -> Any:
     >>> value_of("1e-3"), value_of(".001"), value_of("16 epochs"), value_of("[1, .5]"), value_of("none")
     (0.001, 0.001, '16 epochs', [1, 0.5], 'none')
     """
-    structured = text.lstrip().startswith(("[", "{", '"', "'"))
-    if "#" in text and not structured:
-        return text
+    if _is_structured(text):
+        return _structured(text)
+    return text if "#" in text else _number_or_word(text)
+
+
+def _is_structured(text: str) -> bool:
+    """Whether text begins as a list, a table or a string of TOML does."""
+    return text.lstrip().startswith(("[", "{", '"', "'"))
+
+
+def _structured(text: str) -> Any:
     try:
-        value = _toml_value(toml_spelling(text) if structured or is_spelled(text.strip()) else text)
+        return _toml_value(toml_spelling(text))
     except (ValueError, RecursionError):
-        if structured:
-            raise ValueError(text) from None
+        raise ValueError(text) from None
+
+
+def _number_or_word(text: str) -> Any:
+    try:
+        value = _toml_value(toml_spelling(text) if is_spelled(text.strip()) else text)
+    except (ValueError, RecursionError):
         return text
     return text if isinstance(value, dt.date | dt.time) else value
 

@@ -41,13 +41,15 @@ def misspelled(line: str) -> tuple[str, str] | None:
 
 def _is_decimal(found: re.Match[str]) -> bool:
     """Whether a match is a number with a point or an exponent; a whole one may be a name, such as 007."""
-    has_digits = found["alone"] or found["whole"] or found["part"]
-    return bool(has_digits and (found["alone"] is None or found["power"]))
+    parts = found.groupdict("")
+    digits = parts["alone"] + parts["whole"] + parts["part"]
+    return bool(digits and (parts["power"] or not parts["alone"]))
 
 
 def _spelled(found: re.Match[str]) -> str:
     if not _is_decimal(found):
         return found[0]
-    whole = (found["alone"] or found["whole"] or "0").lstrip("0_") or "0"
-    part = "" if found["alone"] else f".{found['part'] or 0}"
-    return f"{found['sign']}{whole}{part}{found['power'] or ''}"
+    parts = found.groupdict("")
+    whole = (parts["alone"] + parts["whole"]).lstrip("0_") or "0"
+    point = "" if parts["alone"] else f".{parts['part'] or 0}"
+    return f"{parts['sign']}{whole}{point}{parts['power']}"

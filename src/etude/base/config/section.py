@@ -17,8 +17,8 @@ def is_off(value: object) -> bool:
     return value is None or value is False or (isinstance(value, str) and value == "none")
 
 
-def _be_exact(schema: object) -> None:
-    """Mark the numbers inside a core schema strict, which pydantic fills from strings and from each other otherwise.
+def _be_exact(schema: object, owner: type) -> None:
+    """Mark the numbers inside the core schema of `owner` strict: pydantic would fill them from strings and each other.
 
     A field that has said what it wants keeps it, and a section inside has marked its own.
     """
@@ -28,10 +28,10 @@ def _be_exact(schema: object) -> None:
         match part:
             case {"type": "int" | "float" | "bool"}:
                 part.setdefault("strict", True)
-            case {"type": "model"}:
+            case {"type": "model", "cls": section} if section is not owner:
                 pass
             case _:
-                _be_exact(part)
+                _be_exact(part, owner)
 
 
 def _others_off(group: Sequence[str], data: Mapping[str, object]) -> dict[str, None]:
@@ -70,7 +70,7 @@ class Section(BaseModel):
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Make every number of the section exact about its kind."""
         schema = handler(source)
-        _be_exact(schema)
+        _be_exact(schema, cls)
         return schema
 
     @model_validator(mode="before")

@@ -16,8 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from etude.base.errors import ConfigError, DataError
-from etude.base.files import make_folder, sha256_of, write_json, write_text
+from etude.base.errors import ConfigError, DataError, StorageError
+from etude.base.files import make_folder, read_json, sha256_of, write_json, write_text
 from etude.base.says import Say, unheard
 
 NAMES: Final = ("python", "python_docs")
@@ -102,7 +102,7 @@ def docstrings(source: str) -> str:
 def _holds(folder: Path, label: dict[str, str], path: Path) -> bool:
     """Whether `folder` holds what `label` says, whole and unchanged."""
     try:
-        found = json.loads((folder / LABEL).read_text(encoding="utf-8"))
+        found = read_json(folder / LABEL)
         return bool(found == {**label, "sha256": sha256_of(path)})
-    except (OSError, ValueError):
+    except (OSError, StorageError):
         return False

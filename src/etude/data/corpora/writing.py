@@ -1,6 +1,5 @@
 """Generated corpora as files: made once into a folder, found again there."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -8,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from etude.base.errors import ConfigError
-from etude.base.files import make_folder, sha256_of, storage, write_json, write_text
+from etude.base.errors import ConfigError, StorageError
+from etude.base.files import make_folder, read_json, sha256_of, storage, write_json, write_text
 from etude.base.paths import user_path
 from etude.base.says import Say, unheard
 from etude.data.corpora import numbers
@@ -73,7 +72,7 @@ def _sizes(sizes: Mapping[str, int] | None) -> dict[str, int]:
 def _holds(folder: Path, label: Mapping[str, Any], paths: Mapping[str, Path]) -> bool:
     """Whether `folder` holds what `label` says, whole and unchanged."""
     try:
-        found = json.loads((folder / LABEL).read_text(encoding="utf-8"))
+        found = read_json(folder / LABEL)
         return bool(found == {**label, "sha256": {split: sha256_of(path) for split, path in paths.items()}})
-    except (OSError, ValueError):
+    except (OSError, StorageError):
         return False

@@ -5,7 +5,6 @@ A file is read with `pread` rather than mapped, because a mapped file that anoth
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import time
@@ -18,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from etude.base.errors import DataError
-from etude.base.files import make_folder, storage, write_json
+from etude.base.files import make_folder, sha256_of, storage
+from etude.base.hashes import Facts, first_damaged, sealed_or_empty, write_sealed
 
 CHUNK_BYTES = 1 << 20
 BLOCK_BYTES = 1 << 20
@@ -132,11 +132,9 @@ class LineFile:
         make_folder(cache / "lines")
         _forget_leftovers(cache / "lines")
         entry = cache / "files" / (hashlib.sha256(os.fsencode(self.path.absolute())).hexdigest()[:32] + ".json")
-        sha256 = _remembered(entry, self._identity()) or ""
-        starts = _mapped(cache / "lines" / f"{sha256}.bin", self._identity()[0]) if sha256 else None
-        if starts is None:
-            sha256, starts = self._scanned(cache, entry)
-        return sha256, starts
+        known = _remembered(entry, self._identity())
+        starts = None if known is None else _mapped(cache / "lines" / f"{known.sha256}.bin", self._identity()[0], known)
+        return (known.sha256, starts) if known is not None and starts is not None else self._scanned(cache, entry)
 
     def _scanned(self, cache: Path, entry: Path) -> tuple[str, npt.NDArray[np.int64]]:
         identity, now = self._identity(), time.time()
@@ -154,7 +152,7 @@ class LineFile:
             raise DataError(f"{shown(self.path)} has changed while it was read.")
         if now - max(identity[1], identity[2]) / 1e9 > SETTLED_SECONDS:
             make_folder(entry.parent)
-            write_json(entry, {"identity": list(identity), "sha256": sha256})
+            write_sealed(entry, {"identity": list(identity), "content": sha256, "index": sha256_of(final)})
         return sha256, starts
 
     def _scan(self, keep: Callable[[npt.NDArray[np.int64]], object]) -> tuple[str, int]:
@@ -224,24 +222,37 @@ def text_of(line: bytes, *, first: bool) -> str | Flaw:
     return text.removesuffix("\r")
 
 
-def _remembered(entry: Path, identity: tuple[int, ...]) -> str | None:
-    """Give the hash that the cache holds for this very state of a file."""
-    try:
-        known = json.loads(entry.read_text())
-        if known["identity"] == list(identity) and len(bytes.fromhex(known["sha256"])) == hashlib.sha256().digest_size:
-            return str(known["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # no cache, or not ours: the file is read again
-    return None
+class _Known(NamedTuple):
+    """What the cache knows of a state of a file."""
+
+    sha256: str
+    starts_sha256: str
+    """Of its index of lines."""
 
 
-def _mapped(path: Path, size: int) -> npt.NDArray[np.int64] | None:
-    """Map an index of lines; None where there is none that fits a file of `size` bytes."""
+def _remembered(entry: Path, identity: tuple[int, ...]) -> _Known | None:
+    """Give what the cache holds of this very state of a file."""
+    match sealed_or_empty(entry):
+        case {"identity": list() as known, "content": str(content), "index": str(index)} if known == list(identity):
+            return _Known(content, index)
+    return None  # no cache, or not ours: the file is read again
+
+
+def _mapped(path: Path, size: int, known: _Known | None = None) -> npt.NDArray[np.int64] | None:
+    """Map an index of lines; None where there is none that fits a file of `size` bytes, or none that is `known`."""
     try:
-        if path.stat().st_size % 8:
+        found = path.stat().st_size
+        if found % 8 or (known is not None and _differs(path, Facts(found, known.starts_sha256))):
             return None
         starts = np.memmap(path, dtype=np.int64, mode="r")
     except (OSError, ValueError):
         return None
     fits = len(starts) > 1 and starts[0] == 0 and starts[-1] == size
     return starts if fits else None
+
+
+def _differs(path: Path, facts: Facts) -> bool:
+    """Tell whether an index is not what it was; it is read again only where it has changed."""
+    memory = path.parent.parent / "checked" / f"lines-{path.stem}.json"
+    make_folder(memory.parent)
+    return first_damaged(path.parent, {path.name: facts}, memory) is not None

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar, final
 
 from etude.base.errors import DataError
-from etude.base.files import json_or_empty, make_folder, write_json
+from etude.base.files import make_folder
+from etude.base.hashes import sealed_or_empty, write_sealed
 from etude.base.says import Say
 from etude.data.files.header import Choice, place_of, places_of, read_header
 from etude.data.files.lines import Flaw, LineFile, shown
@@ -206,12 +207,12 @@ def _quoted(lines: LineFile, separator: str, quotes: Choice, cache: Path | None,
     if cache is None:
         return is_quoted(lines, separator)
     known = cache / "quotes" / f"{lines.sha256}.json"
-    match json_or_empty(known):
+    match sealed_or_empty(known):
         case {"quoted": bool() as quoted}:
             return quoted
     quoted = is_quoted(lines, separator)
     make_folder(known.parent)
-    write_json(known, {"quoted": quoted})
+    write_sealed(known, {"quoted": quoted})
     return quoted
 
 

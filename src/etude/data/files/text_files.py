@@ -1,7 +1,6 @@
 """Files of text: which of a folder are read, what kind each is, and their bytes, compressed or not."""
 
 import hashlib
-import json
 import os
 import stat
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from etude.base.errors import DataError
-from etude.base.files import make_folder, sha256_of, write_json
+from etude.base.files import make_folder, sha256_of
+from etude.base.hashes import sealed_or_empty, write_sealed
 from etude.base.paths import user_path
 from etude.base.says import Say
 from etude.data.corpora.python_sources import NAMES
@@ -284,7 +284,6 @@ def _opener(file: TextFile) -> Callable[[], Machine]:
 
 Identity = tuple[int, int, int, int, int]
 Known = dict[str, tuple[list[int], str]]
-SHA256 = 64
 """Digits of a sha256."""
 
 
@@ -319,7 +318,7 @@ def contents(files: Sequence[TextFile], cache: Path | None) -> list[tuple[Identi
             settled[str(file.path)] = (list(now), sha256)
     if settled != known:
         make_folder(entry.parent)
-        write_json(entry, settled)
+        write_sealed(entry, {"files": settled})
     return found
 
 
@@ -349,8 +348,5 @@ def _names(files: Sequence[TextFile]) -> str:
 
 
 def _remembered(entry: Path) -> Known:
-    try:
-        known = {path: (list(now), str(sha256)) for path, (now, sha256) in json.loads(entry.read_text()).items()}
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return {}  # no cache, or not ours: the files are read again
-    return known if all(len(sha256) == SHA256 for _, sha256 in known.values()) else {}
+    """What the cache knows of the files; nothing where there is none, or not ours: then they are read again."""
+    return {path: (list(now), str(sha256)) for path, (now, sha256) in sealed_or_empty(entry).get("files", {}).items()}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from etude.base.errors import StorageError
 from etude.data.store.folders import FolderWriter
 
 Array = NDArray[Any]
@@ -153,6 +154,7 @@ class VaryingReader:
     """Rows that differ in length, mapped."""
 
     def __init__(self, folder: Path, column: Column) -> None:
+        self._name = folder / column.name
         self.values = mapped(folder / f"{column.name}.values", column.dtype)
         if column.kind is Kind.frames and column.width > 1:
             self.values = self.values.reshape(-1, column.width)
@@ -167,8 +169,11 @@ class VaryingReader:
         lengths = self.lengths[indices].astype(np.int64)
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
-        places = np.arange(total) + np.repeat(self.starts[indices] - (ends - lengths), lengths)
-        return self.values[places], lengths
+        try:
+            places = np.arange(total) + np.repeat(self.starts[indices] - (ends - lengths), lengths)
+            return self.values[places], lengths
+        except (IndexError, ValueError) as error:  # what was right when it was opened is so no more
+            raise StorageError(f"{self._name} is damaged: a row lies outside of its values.") from error
 
 
 def readers(folder: Path, columns: Sequence[Column]) -> Mapping[str, FixedReader | VaryingReader]:

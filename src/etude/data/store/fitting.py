@@ -7,17 +7,18 @@ from pathlib import Path
 
 import tokenizers as library
 
-from etude.base.errors import DataError
 from etude.base.files import make_folder
+from etude.base.hashes import sealed_or_empty, write_sealed
+from etude.base.says import Say, unheard
 from etude.data.files.lines import Flaw
 from etude.data.files.parallel import SIDES, Pair, PairSource
 from etude.data.files.skipped import BadSampleError, Policy
 from etude.data.store.progress import Report, unreported
 from etude.data.tokens.config import TokenizerConfig, TokenizerPair
-from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
+from etude.data.tokens.tokenizers import Tokenizer, tokenizer_from
 from etude.data.tokens.training import needs_training, train_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 DEFAULT_POLICY = Policy()
 REPORT_SAMPLES = 4096
 
@@ -29,6 +30,7 @@ def fit_tokenizers(
     policy: Policy = DEFAULT_POLICY,
     *,
     report: Report = unreported,
+    notice: Say = unheard,
 ) -> dict[str, Tokenizer]:
     """Make the tokenizer of each of `SIDES` from the training pairs `source`, or load what `cache` has of them.
 
@@ -39,8 +41,8 @@ def fit_tokenizers(
     texts = _Texts(source, report, skip=policy.skips)
     if isinstance(choice, TokenizerPair):
         sides = {"source": choice.source, "target": choice.target}
-        return {side: _fitted(config, texts, (side,), cache) for side, config in sides.items()}
-    return dict.fromkeys(SIDES, _fitted(choice, texts, SIDES, cache))
+        return {side: _fitted(config, texts, (side,), cache, notice) for side, config in sides.items()}
+    return dict.fromkeys(SIDES, _fitted(choice, texts, SIDES, cache, notice))
 
 
 class _Texts:
@@ -63,11 +65,11 @@ class _Texts:
         self._report(len(source), len(source))
 
 
-def _fitted(config: TokenizerConfig, texts: _Texts, sides: tuple[str, ...], cache: Path) -> Tokenizer:
+def _fitted(config: TokenizerConfig, texts: _Texts, sides: tuple[str, ...], cache: Path, notice: Say) -> Tokenizer:
     if not needs_training(config):
         return train_tokenizer(config, ())
     path = kept_at(cache, [texts.source.fingerprint(), sides, config.model_dump(mode="json")])
-    return kept(path) or keep(train_tokenizer(config, texts.of(sides)), path)
+    return kept(path, notice) or keep(train_tokenizer(config, texts.of(sides)), path)
 
 
 def kept_at(cache: Path, parts: Sequence[object]) -> Path:
@@ -76,19 +78,19 @@ def kept_at(cache: Path, parts: Sequence[object]) -> Path:
     return cache / "tokenizers" / f"{key[:32]}.json"
 
 
-def kept(path: Path) -> Tokenizer | None:
-    """Load a tokenizer that was trained before; None where there is none, or it is damaged."""
+def kept(path: Path, notice: Say) -> Tokenizer | None:
+    """Load a tokenizer that was trained before; None where there is none, or it is not what was stored."""
     if not path.exists():
         return None
-    try:
-        return load_tokenizer(path)
-    except DataError:
-        path.unlink(missing_ok=True)
-        return None
+    match sealed_or_empty(path):
+        case {"tokenizer": str(text)}:
+            return tokenizer_from(text, name=str(path))
+    notice(f"The tokenizer {path} is damaged: Etude trains it again.")
+    return None
 
 
 def keep(tokenizer: Tokenizer, path: Path) -> Tokenizer:
     """Store a tokenizer, and give it."""
     make_folder(path.parent)
-    tokenizer.save(path)
+    write_sealed(path, {"tokenizer": tokenizer.text})
     return tokenizer

@@ -1,18 +1,19 @@
 """Folders of a cache: prepared once by one process at a time, and found whole or not at all.
 
 Each has a manifest that names what is in it: a format, a key (the content that it was made of), and its files by their
-sizes and hashes. It is written beside its place and renamed when it is whole.
+sizes and hashes, and its own hash. It is written beside its place and renamed when it is whole.
 """
 
 import contextlib
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from etude.base.errors import StorageError
 from etude.base.files import fsync_file, make_folder, storage, whole_folder, write_json
+from etude.base.hashes import Facts, first_damaged, read_sealed, sealed
 from etude.base.says import Say
 
 MANIFEST = "manifest.json"
@@ -123,23 +124,31 @@ class FolderWriter:
         for file in self._files.values():
             file.close()
         files = {name: self._files[name].facts for name in sorted(self._files)}
-        write_json(self.folder / MANIFEST, {**self._head, **facts, "files": files})
+        write_json(self.folder / MANIFEST, sealed({**self._head, **facts, "files": files}))
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder that is whole."""
-    return dict(json.loads((folder / MANIFEST).read_text()))
+    """Read the manifest of a folder. Raises StorageError where it is not as it was written."""
+    return read_sealed(folder / MANIFEST)
 
 
 def is_whole(folder: Path, form: int, key: str) -> bool:
-    """Tell whether a folder holds all that its manifest says, in this format, of what `key` names."""
+    """Tell whether a folder holds all that its manifest says, bit for bit, in this format, of what `key` names.
+
+    Files that have not changed since they were found right are not read again.
+    """
     try:
         manifest = manifest_of(folder)
-        named = (manifest["format"], manifest["key"]) == (form, key) and bool(manifest["files"])
-        return named and _sizes_fit(folder, manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        files = {str(name): Facts(**facts) for name, facts in manifest["files"].items()}
+        named = (manifest["format"], manifest["key"]) == (form, key)
+    except (StorageError, KeyError, TypeError, AttributeError):
         return False
+    return named and bool(files) and first_damaged(folder, files, _memory(folder)) is None
 
 
-def _sizes_fit(folder: Path, files: Mapping[str, Mapping[str, int]]) -> bool:
-    return all((folder / name).stat().st_size == file["size"] for name, file in files.items())
+def _memory(folder: Path) -> Path:
+    """Where it is remembered which files of a folder were found right."""
+    place = folder.parent.parent / "checked"
+    with contextlib.suppress(StorageError):
+        make_folder(place)
+    return place / f"{folder.parent.name}-{folder.name}.json"

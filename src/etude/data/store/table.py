@@ -21,7 +21,7 @@ from etude.data.store.folders import FolderWriter, is_whole, manifest_of, place_
 from etude.data.store.progress import Report, unreported
 from etude.data.store.skips import Skip, SkipWriter, skips_of
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Chunk(NamedTuple):

@@ -39,7 +39,7 @@ def fit_text_tokenizer(
     corpora = [corpora] if isinstance(corpora, TextCorpus) else list(corpora)
     contents = [corpus.fingerprint() for corpus in corpora]
     path = kept_at(cache, [contents, rule, policy.skips, config.model_dump(mode="json"), SAMPLE_BYTES])
-    return kept(path) or keep(_trained(config, corpora, rule, policy, report, notice), path)
+    return kept(path, notice) or keep(_trained(config, corpora, rule, policy, report, notice), path)
 
 
 def _trained(

@@ -12,12 +12,13 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from etude.base.errors import StorageError
 from etude.data.store.columns import mapped
 from etude.data.store.folders import manifest_of
 from etude.data.store.skips import Skip, skips_of
 from etude.data.tokens.tokenizers import EOS
 
-FORMAT = 2
+FORMAT = 3
 BYTES = "token_bytes.bin"
 DOCUMENT_START = EOS
 """What a model reads before the first token of a document."""
@@ -74,6 +75,8 @@ class TextTable:
         while begin < end:
             shard, place = divmod(begin, self._shard)
             part = self._shards[shard][place : place + end - begin]
+            if not len(part):
+                raise StorageError(f"{self.folder / shard_name(self.part, shard)} is damaged: it is too short.")
             yield part
             begin += len(part)
 

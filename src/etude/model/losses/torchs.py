@@ -141,9 +141,12 @@ class Called:
 
         Raises ConfigError where both readings fit and no batch before left but one.
         """
-        if self._takes_classes and _is_of_indices(logits, targets) and self._are_last(logits, targets):
+        if self._are_to_be_flattened(logits, targets):
             logits, targets = logits.flatten(0, -2), targets.flatten()
         return self._counted(logits, targets)
+
+    def _are_to_be_flattened(self, logits: Any, targets: Any) -> bool:
+        return self._takes_classes and _is_of_indices(logits, targets) and self._are_last(logits, targets)
 
     def on_last(self, logits: Tensor, targets: Tensor) -> LossValue:
         """The loss of logits [..., V] and targets [...]; torch's own get [N, V], in float32, and [N]."""
@@ -154,15 +157,17 @@ class Called:
     def _counted(self, logits: Any, targets: Any) -> LossValue:
         """What the loss gives; a mean of torch's with what it is over."""
         count = self._counts.get(_option(self._loss, "reduction", "mean"))
-        value = self._loss(logits, *targets) if self._is_spread(targets) else self._loss(logits, targets)
+        value = self._value(logits, targets)
         if count is None or not isinstance(value, Tensor):
             return value  # type: ignore[no-any-return]
         divisor, number = count(self._loss, logits, targets)
         return Mean(_settled(value, divisor), divisor, targets=number)
 
-    def _is_spread(self, targets: object) -> bool:
-        """Whether targets are those of CTC together with the lengths."""
-        return self._counts is _OF_SEQUENCES and isinstance(targets, (tuple, list))
+    def _value(self, logits: Any, targets: Any) -> Any:
+        """What the loss gives; the targets of CTC come with their lengths."""
+        if self._counts is _OF_SEQUENCES and isinstance(targets, (tuple, list)):
+            return self._loss(logits, *targets)
+        return self._loss(logits, targets)
 
     def _are_last(self, logits: Tensor, targets: Tensor) -> bool:
         """Whether the classes are in the last dimension."""

@@ -247,7 +247,7 @@ def prepare(config: TranslationRun, splits: Sequence[str], say: Say, processor: 
     sources = {name: open_split(config, name, say) for name in splits}
     if processor is None:
         trained_on = sources.get("train") or open_split(config, "train", say)
-        processor = PairProcessor(**fit_tokenizers(config.tokenizer, trained_on, cache, config.data.policy))
+        processor = PairProcessor(**fit_tokenizers(config.tokenizer, trained_on, cache, config.data.policy, notice=say))
     pairs = Pairs(config, processor)
     for name, source in sources.items():
         table = prepare_pairs(source, processor.tokenizers, cache, config.data.policy, notice=say)

@@ -1,8 +1,7 @@
 """Gradients as one list: norm, scaling, and a buffer for each loss term."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +11,22 @@ from etude.train.optim.sparse import added, summed
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     """The gradients that are there; of a sparse one its values, each row once, which are changed with it."""
-    held = [p for p in parameters if p.grad is not None]
-    found: list[Any] = [p.grad for p in held]
-    return list(map(_values, held)) if any(map(_IS_SPARSE, found)) else found
+    found = [p.grad for p in parameters if p.grad is not None]
+    return list(_values(parameters)) if any(map(_IS_SPARSE, found)) else found
 
 
 _IS_SPARSE = attrgetter("is_sparse")
 
 
-def _values(parameter: nn.Parameter) -> Tensor:
-    """What a gradient holds."""
-    gradient: Any = parameter.grad
-    if not gradient.is_sparse:
-        return gradient  # type: ignore[no-any-return]
-    parameter.grad = summed(gradient)
-    return parameter.grad.values()
+def _values(parameters: Sequence[nn.Parameter]) -> Iterator[Tensor]:
+    """What the gradients hold."""
+    for parameter in parameters:
+        match parameter.grad:
+            case Tensor(is_sparse=True) as sparse:
+                parameter.grad = summed(sparse)
+                yield parameter.grad.values()
+            case Tensor() as dense:
+                yield dense
 
 
 def global_norm(grads: Sequence[Tensor]) -> Tensor:

@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
+from operator import itemgetter
 
+import torch
 from torch import Tensor
 
 from etude.train.step.terms import TOTAL, Term, inverse
@@ -26,6 +28,26 @@ class Outcome:
     finite: bool = True
     overflowed: bool = False
     """Whether only the scale of a narrow number format, which is lowered now, made the gradient overflow."""
+    empty: bool = False
+    """Whether no target of its batches counts, as far as the host knows: there is nothing to take a step by."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether the step is to be taken."""
+        return self.finite and not self.empty
+
+    @property
+    def _counts(self) -> list[float | Tensor]:
+        return list(map(itemgetter(1), self.terms.values()))
+
+    def judge(self, *, read: bool = False) -> None:
+        """Find out whether any target counts, as far as counts lie on the host, or by reading them."""
+        if read or not any(map(_is_unread, self._counts)):
+            self.empty = not any(map(float, self._counts))
+
+    def leaving_out(self, norm: Tensor) -> Tensor:
+        """The norm of a gradient, or infinity, by which a device leaves a step out, where counts there are 0."""
+        return torch.where(sum(self._counts) != 0, norm, inf) if all(map(_is_unread, self._counts)) else norm  # type: ignore[arg-type]
 
     def add(self, term: Term, total: float | Tensor) -> None:
         """Add one batch's term; `total` is its sum, detached."""
@@ -69,6 +91,10 @@ class Outcome:
         return {}
 
 
+def _is_unread(count: object) -> bool:
+    return isinstance(count, Tensor)
+
+
 class Round(Outcome):
     """A step of several optimizers.
 
@@ -81,6 +107,7 @@ class Round(Outcome):
             terms=_told_apart(turns),
             finite=all(turn.finite for turn in turns.values()),
             overflowed=any(turn.overflowed for turn in turns.values()),
+            empty=all(turn.empty for turn in turns.values()),
         )
         self._turns = {name: turn for name, turn in turns.items() if turn.terms}
         squares = sum(turn.grad_norm**2 for turn in self._turns.values())

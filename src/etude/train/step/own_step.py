@@ -14,8 +14,8 @@ from etude.train.watch.callback import Events
 from etude.train.watch.metrics import ScalarLog
 
 
-class _NotFiniteError(Exception):
-    """Leaves a task's own optimizer_step before its optimizer takes a gradient that is not finite."""
+class _NoStepError(Exception):
+    """Leaves a task's own optimizer_step before its optimizer takes a gradient that is not finite, or none."""
 
 
 class Compute(Protocol):
@@ -60,8 +60,8 @@ class OwnStep:
                 self._precision.rescale()
             computed = True
             loss = self._compute(slot, batches, outcome, base)
-            if not outcome.finite:
-                raise _NotFiniteError
+            if not outcome.finite or (outcome.empty and base is None):
+                raise _NoStepError
             self._events.before_step(slot.optimizer)
             return loss
 
@@ -71,9 +71,9 @@ class OwnStep:
                 known = {"name": slot.name, "progress": batches.progress}
                 given = {keyword: known[keyword] for keyword in self._keywords}
                 self._task.optimizer_step(slot.optimizer, closure, **given)  # type: ignore[arg-type]
-        except _NotFiniteError:
+        except _NoStepError:
             slot.steps = before + 1
-        if computed:
+        if computed and not outcome.empty:
             self._precision.rescale()
         if slot.steps != before:
             slot.drop_gradients()

@@ -1,6 +1,7 @@
 """What a step returned, as named terms in one form."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -50,7 +51,7 @@ def read_terms(returned: object, count_samples: Callable[[], int | None]) -> tup
         case Loss() | Mean():
             return (_counted(TOTAL, returned),)
         case Tensor() if not returned.ndim:
-            return (Term(TOTAL, returned, count_samples() or 1, is_mean=True),)
+            return (Term(TOTAL, _real(TOTAL, returned), count_samples() or 1, is_mean=True),)
         case Tensor():
             raise ConfigError(
                 f"A step must return a scalar loss, but returned a tensor of shape {tuple(returned.shape)}; "
@@ -69,7 +70,7 @@ def _named(name: str, loss: object, count_samples: Callable[[], int | None]) -> 
         case Loss() | Mean():
             return _counted(name, loss)
         case Tensor() if not loss.ndim:
-            return Term(name, loss, count_samples() or 1, is_mean=True)
+            return Term(name, _real(name, loss), count_samples() or 1, is_mean=True)
     raise ConfigError(f"The loss {name!r} of a step must be a Loss or a scalar tensor, but is {_shown(loss)}.")
 
 
@@ -77,7 +78,8 @@ def _counted(name: str, loss: Loss | Mean) -> Term:
     match loss:
         case Loss(sum=Tensor(ndim=0) as total) | Mean(value=Tensor(ndim=0) as total):
             is_mean = isinstance(loss, Mean)
-            return Term(name, total, _on_host(loss.count), loss.weight, is_mean, targets=loss.targets)
+            count = _counting(name, loss.count)
+            return Term(name, _real(name, total), count, loss.weight, is_mean, targets=loss.targets)
     raise ConfigError(f"The sum of the loss {name!r} must be a scalar tensor, but is {_shown(loss.sum)}.")
 
 
@@ -128,8 +130,12 @@ class Weigher:
         before, self._last = self._last, tuple([tuple(tensor.shape[1:]) for tensor in found])
         if count is None:
             self._tell(_UNKNOWN, say)
-        elif before is not None and (before != self._last or any(map(_holds_tokens, found))):
+        elif before is not None and self._differs(before, found):
             self._tell(_DOUBTFUL, say)
+
+    def _differs(self, before: object, found: Sequence[Tensor]) -> bool:
+        """Whether batches may differ in more than their samples."""
+        return before != self._last or any(map(_holds_tokens, found))
 
     def _tell(self, told: str, say: Callable[[str], None]) -> None:
         say(told)
@@ -158,9 +164,30 @@ def inverse(count: float | Tensor) -> float | Tensor:
     return 1.0 / count if count > 0 else 0.0
 
 
-def _on_host(count: float | Tensor) -> float | Tensor:
-    """A count that lies in this memory as a number; one on an accelerator stays there, unread."""
-    return count.item() if isinstance(count, Tensor) and count.device.type == "cpu" else count
+def _real(name: str, value: Tensor) -> Tensor:
+    """The value of a term, which can be minimised. Raises ConfigError for a complex one."""
+    if value.is_complex():
+        raise ConfigError(f"The loss {name!r} must be a real number, but is complex; take its abs(), or its real part.")
+    return value
+
+
+def _counting(name: str, count: object) -> float | Tensor:
+    """A count that lies in this memory as a number; one on an accelerator stays there, unread.
+
+    Raises ConfigError for what is no count.
+    """
+    match count:
+        case Tensor(ndim=0) if count.device.type != "cpu":
+            return count
+        case Tensor(ndim=0):
+            count = count.item()
+    try:
+        fits = 0 <= count < math.inf  # type: ignore[operator]  # the TypeError is caught
+    except (TypeError, RuntimeError):
+        fits = False
+    if not fits:
+        raise ConfigError(f"The count of the loss {name!r} must be a number from 0 on, but is {count!r}.")
+    return count  # type: ignore[return-value]  # it has been compared with numbers
 
 
 def weighted(terms: tuple[Term, ...], weights: Mapping[str, float]) -> tuple[Term, ...]:

@@ -108,7 +108,7 @@ class Update:
             if outcome.finite and outcome.terms:
                 self._hiddens.keep(batch_ends=ends)
         outcome = outcome if len(turns) == 1 else Round(turns)
-        if not outcome.finite:
+        if not outcome.moves:
             self._running.restore()
         return outcome
 
@@ -119,7 +119,8 @@ class Update:
             return
         self._compute(slot, batches, outcome)
         self._events.before_step(slot.optimizer)
-        self._precision.step(slot.optimizer, finite=outcome.finite)
+        if not outcome.empty:
+            self._precision.step(slot.optimizer, finite=outcome.finite)
         slot.steps += 1
         slot.drop_gradients()
 
@@ -130,9 +131,11 @@ class Update:
         with self._noise.applied(batches.progress.step):
             loss = self._gradient.backward(slot, batches, outcome)
         self._names.see(slot.name, outcome.terms)
-        if self._extra_terms:
-            loss = loss + self._add_terms(outcome)
-        self._precision.unscale(slot.optimizer)
+        outcome.judge()
+        if not outcome.empty:
+            if self._extra_terms:
+                loss = loss + self._add_terms(outcome)
+            self._precision.unscale(slot.optimizer)
         self._events.after_backward()
         if base is not None:
             slot.add_gradients(base)
@@ -172,7 +175,9 @@ class Update:
     def _check_on_device(self, slot: Slot, norm: Tensor, outcome: Outcome) -> bool:
         """Leave the norm unread where the optimizer looks at it itself; whatever it is, the gradient is clipped."""
         outcome.grad_norm = norm
+        skips = slot.skip_on_device(outcome.leaving_out(norm))
         # Hiddens that are not finite must not be handed on, so that with them the host has to know.
-        if not slot.skip_on_device(norm) or self._hiddens.are_kept:
+        if not skips or self._hiddens.are_kept:
+            outcome.judge(read=True)
             outcome.finite = bool(torch.isfinite(norm))
         return True
