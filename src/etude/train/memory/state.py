@@ -106,8 +106,8 @@ class State:
     skipped: int = 0
     """Steps skipped since their loss or gradient was not finite."""
     skipped_in_a_row: int = 0
-    empty: int = 0
-    """Steps not taken since no target of their batches counted."""
+    without_targets: int = 0
+    """Batches in which no target counted."""
     record: int = 0
     """Bytes of the rows that belong to the run as it stands."""
     record_hash: str = ""
@@ -134,7 +134,7 @@ class State:
             "progress": self.progress._asdict(),
             "position": None if self.position is None else dict(self.position),
             "skipped": [self.skipped, self.skipped_in_a_row],
-            "empty": self.empty,
+            "without_targets": self.without_targets,
             "record": {"bytes": self.record, "sha256": self.record_hash},
             "ended": None if self.end is None else {**self.end.state_dict(), "until": list(self.until)},
             "horizon": self.horizon,
@@ -151,7 +151,7 @@ class State:
         if self.position is not None and not isinstance(self.position, Mapping):
             raise TypeError(f"the position is {self.position!r}")
         self.skipped, self.skipped_in_a_row = state["skipped"]
-        self.empty = state.get("empty", 0)
+        self.without_targets = state.get("without_targets", 0)
         self.record = int(state["record"]["bytes"])
         self.record_hash = str(state["record"].get("sha256", ""))
         self.end = End.read(state)
