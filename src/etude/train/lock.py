@@ -33,12 +33,11 @@ OWN = (
     "outputs",
     "code",
     "shared",
-    "tensorboard",
-    "mlflow",
-    "wandb",
     ".cache",
 )
 """What a run reads and writes in its folder."""
+OF_LOGGERS = ("tensorboard", "mlflow", "wandb")
+"""Folders in it whose content is a logger's own: wandb, for one, links files of a user's there."""
 
 _WANTED = ("metrics.jsonl", "checkpoints", "skipped.jsonl", "fork.json")
 """What is left of a run that was refused, where it had come so far."""
@@ -155,6 +154,7 @@ def refuse_links_out(folder: Path) -> None:
 
 def _own_paths(folder: Path) -> Iterator[Path]:
     """Every file and folder that is a run's, the links among them not followed."""
+    yield from (folder / name for name in OF_LOGGERS)
     for name in OWN:
         yield folder / name
         for inside, folders, files in os.walk(folder / name):

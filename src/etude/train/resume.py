@@ -18,6 +18,7 @@ from etude.train.memory.state import completed
 from etude.train.optim.slot import Slot
 from etude.train.run import Run
 from etude.train.task import Task
+from etude.train.watch.record import Mark
 
 
 def go_on(job: Job, run: Run) -> None:
@@ -32,7 +33,8 @@ def go_on(job: Job, run: Run) -> None:
     if job.resume == "never":
         raise RefusedError(f"{job.folder} already holds a run; give another folder, or resume it.")
     _load(found, run, job.say)
-    run.record.open(cut=run.state.record if run.finished is None else None)
+    mark = Mark(run.state.record, run.state.record_hash)
+    run.record.open(cut=mark.bytes if run.finished is None else None, mark=mark)
     _settle(checkpoint_step(found), run, job.say)
     job.say(_where_it_stands(run, found))
     run.events.load(found)

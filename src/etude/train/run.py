@@ -272,7 +272,7 @@ class Run:
         """
         if end.goes_on or (logged and validated):
             return False
-        self.saves.cut = self.record.size()
+        self.saves.cut = self.record.mark()
         if not logged:
             self.log()
         return not validated and self.validate(due=False)

@@ -44,6 +44,10 @@ class RowsFile:
         self._look()
         return end
 
+    def hash_of(self, end: int) -> str:
+        """The hash of the first `end` bytes; of all of them it is known."""
+        return (self._known if end == self._length else self._hashed(end)).hexdigest()
+
     def append(self, waiting: bytearray) -> None:
         """Write what waits, and take it away as far as it is written."""
         while waiting:  # a write may take a part alone, which must not be written twice
