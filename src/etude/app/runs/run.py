@@ -103,20 +103,16 @@ class Run:
         Where no validation gave a number, the last takes the best's place, and that is said. Raises StorageError
         where there is none.
         """
-        store, weights = Store(self.folder / "checkpoints"), str(weights)
-        found: Path | None
-        if weights in {BEST, LAST}:
-            found = store.link(weights) or self._instead(store)
-        elif weights.isdecimal():
-            found = store.path(int(weights))
-        else:
-            found = user_path(weights)
+        store = Store(self.folder / "checkpoints")
+        found = self._found(str(weights), store)
         if found is None or not found.is_dir():
-            steps = ", ".join(str(step) for step in store.steps())
-            names = "".join(f"{name}, " for name in (BEST, LAST) if store.link(name) is not None)
-            there = f"it has {names.removesuffix(', ')} and the steps: {steps}" if steps else "it has none yet"
-            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
+            raise StorageError(f"{self.folder} has no checkpoint {str(weights)!r}; {_those_of(store)}.")
         return found
+
+    def _found(self, weights: str, store: Store) -> Path | None:
+        if weights in {BEST, LAST}:
+            return store.link(weights) or self._instead(store)
+        return store.path(int(weights)) if weights.isdecimal() else user_path(weights)
 
     def _instead(self, store: Store) -> Path | None:
         """What takes the place of the best checkpoint where there is none: the last."""
@@ -339,3 +335,10 @@ def _collecting(tested: Callable[[Any], Any], lines: TestedLines, data: AnyData,
         return returned
 
     return step
+
+
+def _those_of(store: Store) -> str:
+    """The checkpoints that there are, as a clause."""
+    steps = ", ".join(map(str, store.steps()))
+    names = " and ".join(filter(store.link, (BEST, LAST)))
+    return f"it has {names} and the steps: {steps}" if steps else "it has none yet"

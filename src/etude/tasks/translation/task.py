@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
-from etude.data.files.lines import is_blank
-from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
+from etude.data.tokens.tokenizers import PAD, Tokenizer
 from etude.metrics.ratios import Perplexity
 from etude.metrics.text import TEXT_METRICS
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
@@ -182,19 +181,18 @@ class TranslationTask(Task):
                 yield from self._translate_block(self.source_tokenizer, block, batch_size)
 
     def _translate_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Translation]]:
-        tokens = tokenizer.encode_batch(["" if is_blank(line) else line.rstrip("\r\n") for line in block])
+        tokens = tokenizer.encode_batch(list(map(_source_text, block)))
         found: list[list[Translation]] = [[Translation("", 0.0, 0.0)]] * len(block)
         order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            sources = [torch.tensor([*tokens[i], EOS]) for i in rows]
-            source = nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=PAD)
-            for i, translations in zip(rows, self._translate(source.to(self._device)), strict=True):
+            for i, translations in zip(rows, self._translate(_padded([tokens[i] for i in rows])), strict=True):
                 found[i] = translations
         return found
 
     def _translate(self, source_BS: Tensor) -> list[list[Translation]]:
         width = self.config.beam_size
+        source_BS = source_BS.to(self._device)
         found = beam(self._decoder, source_BS, width=width, limits=self.limits, alpha=self.config.length_penalty)
         return [[Translation(self._text(h), h.score, h.log_probability) for h in best] for best in found]
 
