@@ -22,6 +22,7 @@ from etude.train.run import Run
 from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
+from etude.train.world import refuse_ranks
 
 __all__ = ["Job", "Result", "Resume", "as_durations", "fit", "load_weights", "prepare"]
 
@@ -80,6 +81,7 @@ def fit(job: Job) -> Result:
 
     Raises Interrupted (a SystemExit) after the save that follows SIGTERM, Ctrl-C or a signal of `job.requeue`.
     """
+    refuse_ranks()
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
         with in_memory("the model and its optimizer"):

@@ -169,7 +169,8 @@ def _state_of_part(name: str, state: Mapping[str, Any]) -> Any:
 def completed(state: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's state with what one of a version before did not say.
 
-    That is how often its average was updated; and the structure of its task was the first.
+    That is how often its average was updated; the structure of its task was the first; and nothing is known of what its
+    data had come to remember.
     """
     updates = state["progress"]["step"] - state["skipped"][0]
-    return {"part average": {"updates": updates}, "part structure": {"name": ""}, **state}
+    return {"part average": {"updates": updates}, "part structure": {"name": ""}, "part data": {}, **state}
