@@ -104,19 +104,16 @@ class Run:
         where there is none.
         """
         store, weights = Store(self.folder / "checkpoints"), str(weights)
-        found: Path | None
-        if weights in {BEST, LAST}:
-            found = store.link(weights) or self._instead(store)
-        elif weights.isdecimal():
-            found = store.path(int(weights))
-        else:
-            found = user_path(weights)
+        found = self._named(store, weights)
         if found is None or not found.is_dir():
-            steps = ", ".join(str(step) for step in store.steps())
-            names = "".join(f"{name}, " for name in (BEST, LAST) if store.link(name) is not None)
-            there = f"it has {names.removesuffix(', ')} and the steps: {steps}" if steps else "it has none yet"
-            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
+            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {_there(store)}.")
         return found
+
+    def _named(self, store: Store, weights: str) -> Path | None:
+        """Where the checkpoint that is named lies, if it is there; None of a name that stands for none."""
+        if weights in {BEST, LAST}:
+            return store.link(weights) or self._instead(store)
+        return store.path(int(weights)) if weights.isdecimal() else user_path(weights)
 
     def _instead(self, store: Store) -> Path | None:
         """What takes the place of the best checkpoint where there is none: the last."""
@@ -293,6 +290,13 @@ class Run:
             task = self.kind.task(self.loaded.config, processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
+
+
+def _there(store: Store) -> str:
+    """What checkpoints there are, as a clause."""
+    names = ", ".join(filter(store.link, (BEST, LAST)))
+    steps = ", ".join(map(str, store.steps()))
+    return f"it has {names} and the steps: {steps}" if steps else "it has none yet"
 
 
 class _Telling(NamedTuple):
