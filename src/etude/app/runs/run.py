@@ -103,13 +103,14 @@ class Run:
         Where no validation gave a number, the last takes the best's place, and that is said. Raises StorageError
         where there is none.
         """
-        store = Store(self.folder / "checkpoints")
-        found = self._found(str(weights), store)
+        store, weights = Store(self.folder / "checkpoints"), str(weights)
+        found = self._named(store, weights)
         if found is None or not found.is_dir():
-            raise StorageError(f"{self.folder} has no checkpoint {str(weights)!r}; {_those_of(store)}.")
+            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {_there(store)}.")
         return found
 
-    def _found(self, weights: str, store: Store) -> Path | None:
+    def _named(self, store: Store, weights: str) -> Path | None:
+        """Where the checkpoint that is named lies, if it is there; None of a name that stands for none."""
         if weights in {BEST, LAST}:
             return store.link(weights) or self._instead(store)
         return store.path(int(weights)) if weights.isdecimal() else user_path(weights)
@@ -291,6 +292,13 @@ class Run:
         return task.to(choose_device(device)).eval()
 
 
+def _there(store: Store) -> str:
+    """What checkpoints there are, as a clause."""
+    names = ", ".join(filter(store.link, (BEST, LAST)))
+    steps = ", ".join(map(str, store.steps()))
+    return f"it has {names} and the steps: {steps}" if steps else "it has none yet"
+
+
 class _Telling(NamedTuple):
     """The events of a pass."""
 
@@ -335,10 +343,3 @@ def _collecting(tested: Callable[[Any], Any], lines: TestedLines, data: AnyData,
         return returned
 
     return step
-
-
-def _those_of(store: Store) -> str:
-    """The checkpoints that there are, as a clause."""
-    steps = ", ".join(map(str, store.steps()))
-    names = " and ".join(filter(store.link, (BEST, LAST)))
-    return f"it has {names} and the steps: {steps}" if steps else "it has none yet"

@@ -242,3 +242,14 @@ class TranslationTask(Task):
 def _trimmed(source_BS: Tensor) -> Tensor:
     """Without the columns that are padding in every row."""
     return source_BS[:, : int((source_BS != PAD).sum(1).max())]
+
+
+def _source_text(line: str) -> str:
+    """What is translated of a line: nothing where it is blank."""
+    return "" if is_blank(line) else line.rstrip("\r\n")
+
+
+def _padded(sources: Iterable[Sequence[int]]) -> Tensor:
+    """The tokens of several texts with the end of each, [B, S]."""
+    ended = [torch.tensor([*ids, EOS]) for ids in sources]
+    return nn.utils.rnn.pad_sequence(ended, batch_first=True, padding_value=PAD)

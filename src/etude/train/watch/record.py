@@ -70,15 +70,19 @@ class Record:
         self._file = RowsFile(self._path)
         with storage("write", self._path):
             end = self._file.cut(cut)
-        if cut is not None and end != cut:
-            self._complain(
-                f"{self._path} was changed: the checkpoint expects {cut:,} bytes of whole lines, but only {end:,} are "
-                f"there. The missing rows are lost."
-            )
-        elif mark.sha256 and self._file.hash_of(mark.bytes) != mark.sha256:
-            self._complain(f"{self._path} was changed: its rows are not those that the checkpoint counts.")
+            self._compare(self._file, end if cut is None else cut, mark)
         for row in read_rows(self._path, self._complain):
             self._keep(row)
+
+    def _compare(self, file: RowsFile, expected: int, mark: Mark) -> None:
+        """Tell where the file holds less than is expected of it, or other rows than a mark was made of."""
+        if (end := file.size()) != expected:
+            self._complain(
+                f"{self._path} was changed: the checkpoint expects {expected:,} bytes of whole lines, but only {end:,} "
+                f"are there. The missing rows are lost."
+            )
+        elif mark.sha256 and file.hash_of(mark.bytes) != mark.sha256:
+            self._complain(f"{self._path} was changed: its rows are not those that the checkpoint counts.")
 
     def write(self, row: Row) -> None:
         """Add one row; what is not finite becomes null."""
