@@ -1,5 +1,6 @@
 """Warm-ups that a run is too short for."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from etude.base.durations import Duration
@@ -17,9 +18,9 @@ def long_warm_ups(config: Mapping[str, object], horizon: Horizon, key: str = "")
 
 
 def _too_long(table: Mapping[str, object], horizon: Horizon, key: str) -> Iterator[str]:
-    warmup = table.get("warmup") if "schedule" in table else None
-    steps, whole = 0.0 if warmup is None else _steps(warmup, horizon, key), horizon.steps
-    if whole is not None and steps > whole:
+    warmup = table.get("warmup", "0 steps") if "schedule" in table else "0 steps"
+    steps, whole = _steps(warmup, horizon, key), horizon.steps or math.inf
+    if steps > whole:
         yield (
             f"{key}.warmup is {warmup}, but the run has {whole:,.0f} steps: it ends before the peak, at "
             f"{100 * whole / steps:.0f} % of the warm-up."

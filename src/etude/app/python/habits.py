@@ -58,6 +58,9 @@ def _needed(task: Task, step: str) -> Iterator[str]:
     """The parameters of a step, beyond the batch, that it cannot be called without and nobody gives."""
     method = getattr(task, step, None)
     parameters = list(inspect.signature(method).parameters.values()) if callable(method) else []
-    for one in parameters[1:]:
-        if one.default is one.empty and one.name not in GIVEN and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}:
-            yield one.name
+    yield from (one.name for one in filter(_is_needed, parameters[1:]))
+
+
+def _is_needed(one: inspect.Parameter) -> bool:
+    rest = {one.VAR_POSITIONAL, one.VAR_KEYWORD}
+    return one.default is one.empty and one.name not in GIVEN and one.kind not in rest

@@ -64,10 +64,16 @@ def _holds_samples(data: Any) -> TypeGuard[Sequence[Sequence[object]]]:
 
 
 def _is_sample(pair: Any) -> bool:
-    if not isinstance(pair, tuple | list) or len(pair) != PAIR or not all(map(_are_numbers, pair)):
-        return False
-    first, second = (np.shape(part)[:1] for part in pair)
-    return first != second or first == ()
+    return _is_pair(pair) and _are_apart(*(np.shape(part)[:1] for part in pair))
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == PAIR and all(map(_are_numbers, pair))
+
+
+def _are_apart(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether two parts of these first dimensions have none in common."""
+    return not first or first != second
 
 
 def _are_numbers(part: object) -> bool:
