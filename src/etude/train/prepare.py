@@ -23,7 +23,7 @@ from etude.train.device import choose_device
 from etude.train.driver import Moments
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
-from etude.train.learner import InTime, Learner, Made
+from etude.train.learner import InTime, Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
@@ -39,6 +39,7 @@ from etude.train.step.pieces import in_pieces
 from etude.train.step.precision import Precision
 from etude.train.step.update import Update
 from etude.train.stopping import Stopping
+from etude.train.structure import Made
 from etude.train.task import Task
 from etude.train.validating import Validation
 from etude.train.values import Values

@@ -14,6 +14,7 @@ from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
 from etude.train.driver import Moments
 from etude.train.end import End, Kind
+from etude.train.evaluate import train
 from etude.train.interrupt import Interrupts
 from etude.train.learner import Group, Learner
 from etude.train.memory.state import EpochLoss, State
@@ -66,7 +67,7 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
-        self.learner.begin(self.say)
+        train(self.learner.task, self.learner.slots, self.say)
         end = self.finished or self.ending()
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
@@ -110,7 +111,8 @@ class Run:
         """Wait for the last save; tell everybody."""
         self.events.stop(end.says)
         self.saves.keeper.wait()
-        self.learner.end()
+        for slot in self.learner.slots:
+            slot.evaluate()  # what a task is left with is what was evaluated
         self.events.fit_end(end.says)
         return end
 
