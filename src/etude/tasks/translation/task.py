@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
-from etude.data.tokens.tokenizers import PAD, Tokenizer
+from etude.data.files.lines import is_blank
+from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
 from etude.metrics.ratios import Perplexity
 from etude.metrics.text import TEXT_METRICS
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
