@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from etude.app.cli.kernels import bound_kernels
 from etude.app.cli.parsing import choose, overview, parse
 from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, finish_stdout, open_streams, printable, put, say
 from etude.app.cli.waiting import settle_waiting
@@ -103,6 +104,7 @@ def _run(words: list[str]) -> int:
     arguments, overrides = parse(verb, words[1:])
     if words[0] in COMPUTING:
         settle_waiting()
+        bound_kernels()
     return verb.run(arguments, overrides)
 
 
