@@ -27,6 +27,8 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "levers": ("--rounds 8 --steps 6", "--rounds 1 --steps 2"),
     "save_cost": ("--saves 8", "--saves 2 --every 5"),
     "seek": ("--repeats 15", "--repeats 3"),
+    "first_step": ("--rounds 5", "--rounds 1"),
+    "resident": ("--steps 250", "--steps 5"),
     "memory": ("--sizes 100000 1000000 10000000", "--sizes 10000 100000"),
 }
 HEAD = """# Benchmarks
