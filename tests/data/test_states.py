@@ -116,3 +116,15 @@ def test_a_generator_of_another_kind_that_a_user_has_set_is_kept_whole():
 
     assert moved
     assert found == wanted
+
+
+def test_a_generator_of_another_kind_is_seeded_as_a_new_one():
+    ours = mtrand.get_bit_generator()
+    mtrand.set_bit_generator(np.random.PCG64())
+    try:
+        set_all(5)
+        found = np.random.random()
+    finally:
+        mtrand.set_bit_generator(ours)
+
+    assert found == np.random.RandomState(np.random.PCG64(5)).random()

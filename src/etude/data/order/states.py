@@ -106,6 +106,14 @@ class _Numpy:
             case _:
                 np.random.set_state(state)  # noqa: NPY002
 
+    def seed(self, seed: int) -> None:
+        """Seed it; one of another kind as a new one of its kind is."""
+        if self._memory() is not None:
+            np.random.seed(seed)  # noqa: NPY002
+            return
+        generator: Any = mtrand.get_bit_generator()
+        generator.state = type(generator)(seed).state
+
     def unmoved(self, state: Any) -> bool:
         """Tell whether the state is `state`."""
         now = self.read()
@@ -171,7 +179,7 @@ def unmoved(states: States) -> bool:
 def set_all(seed: int) -> None:
     """Seed the three global generators with one number of up to 63 bits."""
     random.seed(seed)
-    np.random.seed(seed & _32_BITS)  # noqa: NPY002 - the global one is the point
+    _NUMPY.seed(seed & _32_BITS)
     torch.default_generator.manual_seed(seed)
 
 
