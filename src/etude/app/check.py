@@ -21,7 +21,7 @@ from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
 from etude.base.horizon import Horizon
 from etude.base.says import Say
-from etude.callbacks.progress import span
+from etude.callbacks.line import span
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig
 from etude.tasks.kept import stored_processor
