@@ -224,7 +224,7 @@ def test_a_run_on_a_terminal_of_40_80_and_200_columns_keeps_percent_loss_and_tim
 
     assert made.returncode == 0
     medium = ("epoch", "step")
-    for width, words in {40: (), 80: medium, 200: (*medium, "tokens/s", "learning rate", "GiB")}.items():
+    for width, words in {40: (), 80: medium, 200: (*medium, "samples/s", "learning rate", "GiB")}.items():
         lines = [line for line in seen[width] if " % " in line and "loss" in line and "val" not in line]
         assert lines, seen[width]
         assert max(map(len, lines)) <= width

@@ -145,6 +145,8 @@ class _Feeds:
 
 def _tokens_told(train: TrainConfig, feed: Feed) -> str:
     """What "tokens" means in durations and metrics, and what in `batch_tokens`."""
+    if feed.targets is not None and feed.targets == feed.samples:
+        return f"Tokens: durations and metrics count one for each sample, {feed.targets:,.0f} per epoch."
     counted = "" if feed.targets is None else f", {feed.targets:,.0f} per epoch"
     held = "" if train.batch_tokens is None else f"; train.batch_tokens ({_shown_size(train)}) includes padding"
     return f"Tokens: durations and metrics count targets, without padding{counted}{held}."

@@ -53,8 +53,8 @@ def _place(epoch: float, step: int) -> list[Part]:
     return [Part(EPOCH, f"epoch {epoch:.2f}"), Part(STEP, f"step {step:,}")]
 
 
-def told(place: Sequence[Part], metrics: Mapping[str, float], speed: float | None, left: float | None) -> list[Part]:
-    """The line of a run: where it is, what was logged last, tokens per second, seconds left, memory."""
+def told(place: Sequence[Part], metrics: Mapping[str, float], speed: str, left: float | None) -> list[Part]:
+    """The line of a run: where it is, what was logged last, its speed, seconds left, memory."""
     return [*place, *_logged(metrics), *_paced(speed, left), *_held(metrics)]
 
 
@@ -69,9 +69,19 @@ def _logged(metrics: Mapping[str, float]) -> Iterator[Part]:
             yield Part(SKIPPED, f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}")
 
 
-def _paced(speed: float | None, left: float | None) -> Iterator[Part]:
+def paced(progress: Progress, per_second: float | None) -> str:
+    """A speed in tokens, with its unit; samples, where each counts once, as a classifier's do. Nothing where unknown.
+
+    >>> paced(Progress(samples=64, tokens=64), 1250.0), paced(Progress(samples=64, tokens=900), 1250.0)
+    ('1,250 samples/s', '1,250 tokens/s')
+    """
+    unit = "samples" if progress.tokens == progress.samples else "tokens"
+    return f"{per_second:,.0f} {unit}/s" if per_second else ""
+
+
+def _paced(speed: str, left: float | None) -> Iterator[Part]:
     if speed:
-        yield Part(SPEED, f"{speed:,.0f} tokens/s")
+        yield Part(SPEED, speed)
     if left is not None:
         yield Part(LEFT, f"{span(left)} left")
 

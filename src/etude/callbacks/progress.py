@@ -12,7 +12,7 @@ from typing import Protocol, TextIO
 
 from etude.base.durations import Duration
 from etude.base.progress import Progress
-from etude.callbacks.line import GAP, LEFT, Part, fitted, told, where, where_logged
+from etude.callbacks.line import GAP, LEFT, Part, fitted, paced, told, where, where_logged
 from etude.train.watch.callback import Callback, RunView
 
 LIVE_SECONDS = 0.25
@@ -207,7 +207,8 @@ class ProgressDisplay(Callback):
         self._speed.see(run.progress, now)
         # A plain line tells of the step that was logged; the live one, drawn at any time, where the run is now.
         place = where(run.progress) if self._screen.live else where_logged(run.metrics)
-        parts = told(place, run.metrics, self._speed.per_second, self._left(run.progress, now))
+        speed = paced(run.progress, self._speed.per_second)
+        parts = told(place, run.metrics, speed, self._left(run.progress, now))
         self._screen.show(fitted(parts, self._screen.columns()), self._fraction(run.progress))
 
     def _fraction(self, progress: Progress) -> float | None:

@@ -29,7 +29,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     folder = asked.folder
     loaded = load_config(folder / CONFIG)
     say(computes_with(loaded.config))
-    for note in NOTES:
+    for note in NOTES if arguments.debug else ():
         say(note)
     try:
         bring(loaded, folder, is_new=is_new)

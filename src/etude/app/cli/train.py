@@ -21,7 +21,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     config = loaded.config
     with loaded.naming_places():
         say(computes_with(config))
-    for note in NOTES:
+    for note in NOTES if arguments.debug else ():
         say(note)
     try:
         result = train_run(loaded, say=say)
