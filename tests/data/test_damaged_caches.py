@@ -230,7 +230,7 @@ def test_json_that_is_too_large_or_no_regular_file_is_not_read(tmp_path):
     (tmp_path / "large.json").write_text(json.dumps({"a": "b" * 100}))
     os.mkfifo(tmp_path / "pipe.json")
 
-    with pytest.raises(StorageError, match="large.json: it has more than 50 bytes"):
+    with pytest.raises(StorageError, match=r"large.json: it has more than 50 bytes"):
         read_json(tmp_path / "large.json", largest=50)
     with pytest.raises(StorageError, match="it must be a regular file"):
         read_json(tmp_path / "pipe.json")

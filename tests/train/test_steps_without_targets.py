@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 import etude
+from etude.train.step.outcome import Outcome
+from etude.train.step.terms import Term
 
 QUIET = {"progress": False, "device": "cpu", "precision": "float32", "loggers": []}
 OPTIMIZERS = {
@@ -36,7 +38,7 @@ def fit(data, loss=None, **options):
     net, said = Tagger(), []
     settings = {"max_duration": "1 epoch", "log_every": "1 step", "say": said.append, **QUIET, **options}
     result = etude.fit(net, data, loss=loss or etude.losses.CrossEntropy(ignore_index=0), **settings)
-    return net, result, [sentence for sentence in said if "no target" in sentence]
+    return net, result, [sentence for sentence in said if "no target in a batch" in sentence]
 
 
 def equal(net, other):
@@ -54,18 +56,19 @@ def test_a_run_with_batches_without_targets_ends_as_one_without_these_batches(ki
     assert equal(net, without)
     assert result.progress.tokens == expected.progress.tokens
     assert len(said) == 1
-    assert said[0].startswith("Step 3: no target in its batch counts")
-    assert [row.get("train/steps_without_targets") for row in result.history] == [None, None, 1, 1, 2, 2]
+    assert said[0].startswith("Step 3: no target in a batch counts")
+    assert [row.get("train/batches_without_targets") for row in result.history] == [None, None, 1, 1, 2, 2]
     assert ["train/loss" in row for row in result.history] == [True, True, False, True, False, True]
     assert result.skipped == 0
 
 
 def test_a_group_takes_its_step_where_one_of_its_batches_has_targets():
-    net, _, said = fit(batches(2, 3, 4), accumulate=2, **OPTIMIZERS["decay"])
+    net, result, said = fit(batches(2, 3, 4), accumulate=2, **OPTIMIZERS["decay"])
 
     expected, _, _ = fit([*batches()[:2], *batches(4)[4:]], accumulate=2, **OPTIMIZERS["decay"])
     assert equal(net, expected)
     assert len(said) == 1
+    assert result.history[-1]["train/batches_without_targets"] == 3
 
 
 def test_an_optimizer_that_evaluates_the_loss_itself_takes_no_step_either():
@@ -122,5 +125,19 @@ def test_the_count_goes_on_after_a_resume_and_the_run_ends_in_the_same_bits(tmp_
     resumed, again, more = fit(batches(1, 4), run_dir=tmp_path / "cut", **options)
 
     assert equal(resumed, whole)
-    assert again.history[-1]["train/steps_without_targets"] == 2
+    assert again.history[-1]["train/batches_without_targets"] == 2
     assert (len(said), more) == (1, [])
+
+
+@pytest.mark.parametrize(("counts", "left_out"), [([0, 0], True), ([0, 3], False)])
+def test_counts_that_a_device_holds_leave_a_step_out_without_being_read(counts, left_out):
+    outcome = Outcome()
+    for count in counts:
+        outcome.add(Term("loss", torch.tensor(0.0), torch.tensor(count)), torch.tensor(0.0))
+
+    outcome.judge()
+    norm = outcome.leaving_out(torch.tensor(2.0))
+
+    assert (outcome.empty, bool(norm.isinf())) == (False, left_out)
+    outcome.judge(read=True)
+    assert outcome.empty is left_out

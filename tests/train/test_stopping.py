@@ -107,6 +107,16 @@ def test_torchs_plateau_is_told_of_no_validation_that_gave_nothing():
     assert [row["train/learning_rate"] for row in result.history if "train/loss" in row] == [1, 1, 1, 1, 0.5, 0.5, 0.25]
 
 
+def test_newbob_compares_with_no_validation_before_a_missing_one():
+    rate = {"schedule": "newbob", "peak": 0.01, "threshold": 0.1}
+    options = {**QUIET, "learning_rate": rate, "max_duration": "5 epochs", "batch_size": 8, "log_every": "1 step"}
+
+    result = etude.Trainer(**options).fit(Scripted([2, None, 2, 2, 2]), dataset(8), dataset(8))
+
+    rates = [row["train/learning_rate"] for row in result.history if "train/loss" in row]
+    assert rates == [0.01, 0.01, 0.01, 0.01, 0.005]
+
+
 def test_a_validation_in_which_nothing_counted_says_so_and_the_run_goes_on():
     said = []
     options = {**QUIET, "sanity_batches": 2, "say": said.append, "max_duration": "3 epochs", "batch_size": 8}

@@ -186,20 +186,20 @@ class Run:
         """Count a step as one that was taken, or as one that was not."""
         if not outcome.finite:
             self._skipped(in_a_row=not outcome.overflowed)
-        elif outcome.empty:
-            self._left_out()
-        else:
+        elif outcome.moves:
             self.state.skipped_in_a_row = 0
             self.epoch_loss.add(outcome.terms)
+        if outcome.without_targets:
+            self._without_targets(outcome.without_targets)
 
-    def _left_out(self) -> None:
-        """Count a step without a target, and tell of the first."""
-        self.state.empty += 1
-        if self.state.empty == 1:
+    def _without_targets(self, batches: int) -> None:
+        """Count batches in which no target counts, and tell of the first."""
+        if not self.state.without_targets:
             self.say(
-                f"Step {self.state.progress.step + 1}: no target in its batch counts, so the weights stay as they are. "
-                f"Such steps are counted as train/steps_without_targets, and not told of again."
+                f"Step {self.state.progress.step + 1}: no target in a batch counts. Such batches add nothing, a step "
+                f"of them alone changes nothing, and they are counted as train/batches_without_targets."
             )
+        self.state.without_targets += batches
 
     def _skipped(self, *, in_a_row: bool) -> None:
         """Count a skipped step; one that only the scale of narrow numbers made overflow is no sign of divergence."""
@@ -243,7 +243,7 @@ class Run:
         row = head(progress) | {"samples": progress.samples} | self.learner.row(self._outcome)
         optional = {
             "train/skipped_steps": state.skipped or None,
-            "train/steps_without_targets": state.empty or None,
+            "train/batches_without_targets": state.without_targets or None,
             "train/padding": task.padding_of(batch),
             "train/epoch_loss": self.epoch_loss.close() if state.position is None else None,
         }

@@ -106,8 +106,8 @@ class State:
     skipped: int = 0
     """Steps skipped since their loss or gradient was not finite."""
     skipped_in_a_row: int = 0
-    empty: int = 0
-    """Steps not taken since no target of their batches counted."""
+    without_targets: int = 0
+    """Batches in which no target counted."""
     record: int = 0
     """Bytes of the rows that belong to the run as it stands."""
     end: End | None = None
@@ -132,7 +132,7 @@ class State:
             "progress": self.progress._asdict(),
             "position": None if self.position is None else dict(self.position),
             "skipped": [self.skipped, self.skipped_in_a_row],
-            "empty": self.empty,
+            "without_targets": self.without_targets,
             "record": {"bytes": self.record},
             "ended": None if self.end is None else {**self.end.state_dict(), "until": list(self.until)},
             "horizon": self.horizon,
@@ -149,7 +149,7 @@ class State:
         if self.position is not None and not isinstance(self.position, Mapping):
             raise TypeError(f"the position is {self.position!r}")
         self.skipped, self.skipped_in_a_row = state["skipped"]
-        self.empty = state.get("empty", 0)
+        self.without_targets = state.get("without_targets", 0)
         self.record = int(state["record"]["bytes"])
         self.end = End.read(state)
         for name, part in self.parts.items():

@@ -139,6 +139,7 @@ class Gradient:
         """Add a batch's terms to those of the step."""
         for term in terms:
             outcome.add(term, self.read(term.sum))
+        outcome.note(terms)
 
     def _known_totals(self, batches: Sequence[object]) -> dict[str, int] | None:
         """The targets of each term in all batches, where the task can count them ahead."""

@@ -1,7 +1,7 @@
 """What one step gave: the terms of its loss, the norm of its gradient, and whether they were finite."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, sqrt
 from operator import itemgetter
@@ -31,6 +31,9 @@ class Outcome:
     empty: bool = False
     """Whether no target of its batches counts, as far as the host knows: there is nothing to take a step by."""
 
+    without_targets: int = 0
+    """Batches in which no target counts."""
+
     @property
     def moves(self) -> bool:
         """Whether the step is to be taken."""
@@ -49,6 +52,10 @@ class Outcome:
         """The norm of a gradient, or infinity, by which a device leaves a step out, where counts there are 0."""
         return torch.where(sum(self._counts) != 0, norm, inf) if all(map(_is_unread, self._counts)) else norm  # type: ignore[arg-type]
 
+    def note(self, terms: Sequence[Term]) -> None:
+        """Count a batch in which no target counts, as far as the host knows."""
+        self.without_targets += not any(map(_has_targets, terms))
+
     def add(self, term: Term, total: float | Tensor) -> None:
         """Add one batch's term; `total` is its sum, detached."""
         known = self.terms.get(term.name)
@@ -64,6 +71,7 @@ class Outcome:
         """Begin anew."""
         self.terms.clear()
         self.targets.clear()
+        self.without_targets = 0
 
     @property
     def loss(self) -> float:
@@ -95,6 +103,10 @@ def _is_unread(count: object) -> bool:
     return isinstance(count, Tensor)
 
 
+def _has_targets(term: Term) -> bool:
+    return _is_unread(term.count) or term.count != 0
+
+
 class Round(Outcome):
     """A step of several optimizers.
 
@@ -108,6 +120,7 @@ class Round(Outcome):
             finite=all(turn.finite for turn in turns.values()),
             overflowed=any(turn.overflowed for turn in turns.values()),
             empty=all(turn.empty for turn in turns.values()),
+            without_targets=max(turn.without_targets for turn in turns.values()),
         )
         self._turns = {name: turn for name, turn in turns.items() if turn.terms}
         squares = sum(turn.grad_norm**2 for turn in self._turns.values())
