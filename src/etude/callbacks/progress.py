@@ -242,13 +242,6 @@ class Speed:
         self._last = (now, progress.tokens)
 
 
-def progress_display() -> ProgressDisplay:
-    """The display that fits where stderr goes."""
-    if is_live(sys.stderr):
-        return ProgressDisplay(LiveScreen, LIVE_SECONDS)
-    return ProgressDisplay(PlainScreen, PLAIN_SECONDS)
-
-
 def durations(config: Mapping[str, object]) -> tuple[Duration, ...]:
     """The ends that a run's config names; none where it names none that can be read."""
     section = config.get("train", config)
