@@ -191,9 +191,9 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "fork",
         "a new run that shares the first steps of another, bit for bit",
-        'etude fork runs/translation --at "5000 steps" --optimizer.learning_rate 3e-4',
+        'etude fork runs/translation --at "500 steps" --optimizer.learning_rate 3e-4',
         "etude.app.cli.fork:run",
-        "Writes the new run beside RUN, as RUN-fork-5000 unless --run.name is given, and trains it to its end with\n"
+        "Writes the new run beside RUN, as RUN-fork-500 unless --run.name is given, and trains it to its end with\n"
         "the values changed here. Steps for which RUN has no checkpoint are recomputed with RUN's config.\n"
         "To resume a stopped fork, run the same command again. Nothing in RUN changes.",
         (
@@ -207,7 +207,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "diff",
         "how two runs differ, and the first step at which they do",
-        "etude diff runs/translation runs/translation-fork-5000",
+        "etude diff runs/translation runs/translation-fork-500",
         "etude.app.cli.diff:run",
         "Compares config, data, code and environment, then the rows and the checkpoints that both runs\n"
         "have, except what depends on the clock. The exit code is 0 whether or not they differ.",
