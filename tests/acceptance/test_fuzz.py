@@ -158,8 +158,9 @@ def config(path, content, _):
     load_config(path)
 
 
-def override(_, content, __):
-    load_config(None, parse(content.decode("utf-8", "surrogateescape").split("\n")))
+def override(path, content, _):
+    path.write_text(RUN)
+    load_config(path, parse(content.decode("utf-8", "surrogateescape").split("\n")))
 
 
 def table(path, content, cache):
@@ -172,7 +173,7 @@ def table(path, content, cache):
 def texts(path, content, cache):
     path.write_bytes(content)
     for document in open_texts(path, cache=cache).documents():
-        for _ in getattr(document, "parts", ()) or ():
+        for _ in getattr(document, "blocks", ()):
             pass
 
 
@@ -191,7 +192,7 @@ OVERRIDES += b"--data.train\nx.tsv"
 PLAIN = {
     "config": (config, "x.toml", lambda run: RUN.encode(), 5000),
     "composed config": (config, "x.toml", lambda run: (run / "config.toml").read_bytes(), 1500),
-    "override": (override, "", lambda run: OVERRIDES, 1500),
+    "override": (override, "x.toml", lambda run: OVERRIDES, 1500),
     "table": (table, "x.tsv", lambda run: TABLE, 2000),
     "JSON lines": (table, "x.jsonl", lambda run: LINES, 2000),
     "texts": (texts, "x.jsonl", lambda run: TEXTS, 1000),

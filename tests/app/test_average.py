@@ -102,7 +102,7 @@ def test_weights_of_another_model_or_not_finite_are_refused_by_name(tmp_path):
     broken = folder_of(tmp_path / "broken", w=torch.tensor([1.0, torch.nan]), b=torch.ones(1))
 
     with pytest.raises(
-        RefusedError, match=r"only the first has b; only the second has c; w has shape \(2,\) and \(3,\)"
+        RefusedError, match=r"b is missing; c has no place in the model; w has shape \(3,\) instead of \(2,\)"
     ):
         mean_of([one, other])
     with pytest.raises(StorageError, match=r"w in .*broken is not finite"):

@@ -1,6 +1,7 @@
 """Exported folders: what transformers makes of them is what Etude computes."""
 
 import json
+import warnings
 
 import pytest
 import tokenizers
@@ -267,3 +268,25 @@ def test_the_config_says_how_texts_begin_and_end(own, tmp_path):
 
     said = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert (said["bos_token_id"], said["eos_token_id"], said["pad_token_id"]) == (EOS, EOS, 0)
+
+
+def test_nothing_of_the_librarys_is_let_through(own, tmp_path, monkeypatch, capfd):
+    heard = []
+
+    def noisy(method):
+        def call(self, *args, **kwargs):
+            transformers.utils.logging.get_logger("transformers.tokens").warning("a line of the library's")
+            warnings.warn("a warning of the library's", stacklevel=1)
+            heard.append(method)
+            return method(self, *args, **kwargs)
+
+        return call
+
+    tokens = transformers.PreTrainedTokenizerFast
+    monkeypatch.setattr(tokens, "save_pretrained", noisy(tokens.save_pretrained))
+    monkeypatch.setattr(tokens, "__init__", noisy(tokens.__init__))
+
+    export_task(decoder(own, preset="llama"), tmp_path / "out")
+
+    assert len(heard) == 2
+    assert "".join(capfd.readouterr()) == ""

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from etude.app.running import train_run
-from etude.base.errors import ConfigError
+from etude.app.runs.diff import compare_runs
+from etude.app.runs.folder import code_names
+from etude.base.errors import ConfigError, RefusedError
 from etude.tasks.config import load_config
 
 CONFIG = """
@@ -132,3 +134,49 @@ def test_every_backward_is_announced(home):
     etude.fit(nn.Linear(3, 1), batches, loss=nn.functional.mse_loss, max_duration="1 epoch", **options)
 
     assert hearing.heard == 5
+
+
+def test_files_of_one_name_are_both_kept_and_both_watched(home):
+    for folder in ("a", "b"):
+        (home / folder).mkdir()
+        (home / folder / "parts.py").write_text(PARTS + f"# of {folder}\n")
+    more = '[loss]\ntype = "a/parts.py:loss"\n[[callbacks]]\ntype = "b/parts.py:Ends"\nafter = 9\n'
+    (home / "own.py").write_text(PARTS)
+
+    train(home, more + '[[callbacks]]\ntype = "own.py:Ends"\nafter = 9\n')
+
+    code = home / "runs" / "c" / "code"
+    kept = {str(path.relative_to(code)): path.read_text() for path in code.rglob("*.py")}
+    assert kept == {"a/parts.py": PARTS + "# of a\n", "b/parts.py": PARTS + "# of b\n", "own.py": PARTS}
+    assert len(json.loads((code / "sha256.json").read_text())) == 3
+    (home / "b" / "parts.py").write_text(PARTS)
+    with pytest.raises(RefusedError, match=r"b/parts\.py has changed since the run in .* began"):
+        train(home, more + '[[callbacks]]\ntype = "own.py:Ends"\nafter = 9\n')
+
+
+def test_two_runs_with_other_code_of_one_name_differ_in_that_file(home):
+    for folder in ("a", "b"):
+        (home / folder).mkdir()
+        (home / folder / "parts.py").write_text(PARTS)
+    more = '[loss]\ntype = "a/parts.py:loss"\n[[callbacks]]\ntype = "b/parts.py:Ends"\nafter = 9\n'
+    train(home, more)
+    (home / "b" / "parts.py").write_text(PARTS + "# changed\n")
+    train(home, more, run__name="other")
+
+    found = compare_runs(home / "runs" / "c", home / "runs" / "other")
+
+    assert [name for name, _, _ in found.code] == ["b/parts.py"]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["/x/net.py"], ["net.py"]),
+        (["/x/net.py", "/x/loss.py"], ["net.py", "loss.py"]),
+        (["/x/a/net.py", "/y/a/net.py"], ["x/a/net.py", "y/a/net.py"]),
+        (["/a/net.py", "/b/a/net.py"], ["a/net.py", "b/a/net.py"]),
+        (["/a/net.py", "/a/b/net.py", "/a/c/net.py"], ["a/net.py", "b/net.py", "c/net.py"]),
+    ],
+)
+def test_a_file_is_kept_below_what_tells_it_from_the_others(files, names):
+    assert list(code_names(files).values()) == names

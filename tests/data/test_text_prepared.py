@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 from text_corpora import BYTES, content_of, table_of, written
@@ -237,3 +238,27 @@ def test_a_tokenizer_is_not_trained_past_a_bad_document_unless_it_is_left_out(tm
         fit_text_tokenizer(CharConfig(), corpus, tmp_path / "cache")
 
     assert fit_text_tokenizer(CharConfig(), corpus, tmp_path / "cache", policy=LEAVE_OUT).size == 4 + 7
+
+
+def test_a_file_without_text_among_others_is_counted_and_costs_nothing(tmp_path):
+    (tmp_path / "notes").mkdir()
+    for name, text in {"a.md": "one two", "b.md": "", "c.md": " \n", "d.md": "three"}.items():
+        (tmp_path / "notes" / name).write_text(text)
+    corpus = open_texts(tmp_path / "notes")
+    tokenizer = fit_text_tokenizer(CharConfig(), corpus, tmp_path / "cache")
+
+    table = prepare_texts(corpus, tokenizer, tmp_path / "cache").parts["all"]
+
+    assert (table.documents, table.skipped) == (2, 2)
+    assert [(Path(skip.file).name, skip.reason) for skip in table.skips()] == [
+        ("b.md", "the document is empty"),
+        ("c.md", "the document is empty"),
+    ]
+
+
+def test_a_file_in_utf_16_is_named_as_such(tmp_path):
+    (tmp_path / "a.txt").write_bytes("once upon a time".encode("utf-16"))
+    corpus = open_texts(tmp_path / "a.txt")
+
+    with pytest.raises(BadSampleError, match=r"a\.txt, line 1: the text is in UTF-16: save it as UTF-8"):
+        fit_text_tokenizer(CharConfig(), corpus, tmp_path / "cache")

@@ -203,3 +203,13 @@ def test_what_a_run_keeps_makes_the_same_model_without_its_weights(models, tmp_p
 
 def test_the_bound_of_positions_is_the_models(models):
     assert [longest(load(models[kind]).model) for kind in ("gpt2", "t5")] == [64, None]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+def test_a_folder_without_a_tokenizer_is_told_of_as_such(kind, models, tmp_path):
+    copied = shutil.copytree(models[kind], tmp_path / "copied")
+    for path in copied.glob("tokenizer*"):
+        path.unlink()
+
+    with pytest.raises(ConfigError, match=r"model\.path .*copied holds no tokenizer"):
+        load(copied)

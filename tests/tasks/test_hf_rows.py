@@ -239,3 +239,25 @@ def test_evaluation_takes_every_row_once_with_little_padding(tmp_path):
 
     assert sorted(np.concatenate([batch.indices for batch in batches]).tolist()) == list(range(len(table)))
     assert np.mean([batch.padding for batch in batches]) < 0.25
+
+
+def test_a_picture_and_an_empty_note_among_texts_are_left_out_and_counted(tmp_path):
+    heard = []
+    for name, content in {"a.txt": b"one", "b.png": b"\x89PNG", "c.md": b"two", "d.txt": b" "}.items():
+        (tmp_path / name).write_bytes(content)
+
+    source = opened(tmp_path, notice=heard.append)
+
+    assert list(source.samples()) == [Text("one"), Text("two")]
+    assert heard == [
+        f"{tmp_path}: 1 files are left out, which are not text by their names, such as b.png.",
+        "1 of 3 files hold no text and are left out.",
+    ]
+
+
+def test_the_pair_of_two_kinds_is_named_rightly(tmp_path):
+    for name in ("a.txt", "b.md", "c.jsonl"):
+        (tmp_path / name).write_text("{}")
+
+    with pytest.raises(DataError, match=r"a\.txt and .*c\.jsonl are of two kinds"):
+        opened(tmp_path)

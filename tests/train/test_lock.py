@@ -101,7 +101,9 @@ def test_a_lock_that_is_no_file_is_refused_at_once(tmp_path, make):
     assert not is_locked(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["outputs", "checkpoints", "tokenizers/source.json", "metrics.jsonl", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["outputs", "wandb", "checkpoints", "tokenizers/source.json", "metrics.jsonl", ".lock"]
+)
 def test_a_link_that_leads_out_of_a_run_folder_is_refused(tmp_path, name):
     outside, run = tmp_path / "outside", tmp_path / "run"
     outside.mkdir()
@@ -119,6 +121,8 @@ def test_a_folder_of_runs_and_a_run_folder_may_be_links_and_so_may_links_inside(
     (real / "checkpoints" / "step-00000001").mkdir(parents=True)
     (real / "checkpoints" / "last").symlink_to("step-00000001")
     (real / "my notes").symlink_to("/")
+    (real / "wandb" / "files").mkdir(parents=True)
+    (real / "wandb" / "files" / "mine.py").symlink_to("/elsewhere/mine.py")
     (tmp_path / "runs").symlink_to("disk")
     (tmp_path / "one").symlink_to(Path("disk") / "run")
 

@@ -143,3 +143,18 @@ def test_reading_rows_never_waits_and_never_ends_in_anything_but_a_sentence(tmp_
         with pytest.raises(StorageError, match="must be a regular file"):
             read_rows(tmp_path / name)
     assert read_rows(tmp_path / "none") == []
+
+
+def test_rows_changed_between_two_starts_are_told_of(tmp_path, record):
+    mark = record.mark()
+    record.write(row(3))
+    record.close()
+    path, said = tmp_path / METRICS, []
+
+    for changed in (False, True):
+        if changed:
+            path.write_bytes(path.read_bytes().replace(b'"tokens": 3', b'"tokens": 4', 1))
+        again = Record(tmp_path, complain=said.append)
+        again.open(cut=mark.bytes, mark=mark)
+        again.close()
+        assert said == ([f"{path} was changed: its rows are not those that the checkpoint counts."] if changed else [])

@@ -5,11 +5,12 @@ import torch
 from small_runs import Regression, loaders, trainer
 
 from etude.app.python import trainer as face
+from etude.base.errors import DistributedError
 from etude.train.end import End, Kind
 from etude.train.interrupt import Interrupts
 from etude.train.loop import train
 from etude.train.prepare import prepare
-from etude.train.world import Alone
+from etude.train.world import Alone, refuse_ranks
 
 
 class Second:
@@ -89,3 +90,30 @@ def test_the_first_rank_alone_writes(job, tmp_path):
 
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "1"}, "torchrun"),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, "srun"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun"),
+    ],
+)
+def test_one_of_several_ranks_is_refused_before_anything_is_written(environment, launcher, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    for folder in (tmp_path / "run", None):
+        with pytest.raises(DistributedError, match=rf"^{launcher} has started \d ranks .* trains in one process"):
+            trainer(folder).fit(Regression(), *loaders())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"WORLD_SIZE": "1", "RANK": "0"}, {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_NTASKS": "4"}, {}],
+)
+def test_one_task_of_a_launcher_trains(environment):
+    refuse_ranks(environment)

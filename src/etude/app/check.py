@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.app.dry_run import dry_run
+from etude.app.layout import batches
 from etude.app.runs.folder import CONFIG, compare
 from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
@@ -113,10 +114,11 @@ def _validation(tried: int, feed: Feed | None, seconds: float) -> str:
         return "none: data.val is not set, so best is last"
     if tried == 0:
         return "not tried: train.sanity_batches is 0"
-    told = f"{tried} batches work"
     if not feed.batches:
-        return told
-    return f"{told}; all {feed.batches:,} batches take about {span(seconds / tried * feed.batches)}"
+        return f"tried with {batches(tried)}"
+    tried = min(tried, feed.batches)
+    whole = span(seconds / tried * feed.batches)
+    return f"tried with {batches(tried)} of {feed.batches:,}; all of it takes about {whole}"
 
 
 class _Taken(NamedTuple):

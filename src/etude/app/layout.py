@@ -12,3 +12,12 @@ def columns(rows: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> li
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     shapes = [f"{'>' if number in right else '<'}{width}" for number, width in enumerate(widths)]
     return ["  ".join(map(format, row, shapes)).rstrip() for row in rows]
+
+
+def batches(count: int) -> str:
+    """So many batches, in words.
+
+    >>> batches(1), batches(1200)
+    ('1 batch', '1,200 batches')
+    """
+    return "1 batch" if count == 1 else f"{count:,} batches"

@@ -10,6 +10,7 @@ from etude.app.build import (
     build_terms,
 )
 from etude.app.interrupted import telling
+from etude.app.layout import batches
 from etude.app.runs.folder import check_data, has_checkpoint
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
@@ -78,7 +79,7 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
     data.attend(task)
     feeds = _Feeds(config, data, say)
     say(f"Run folder: {folder}")
-    say(f"Data: {data.told()}; {task.parameters_told()}; {feeds.train.batches:,} batches per epoch.")
+    say(f"Data: {data.told()}; {task.parameters_told()}; {batches(feeds.train.batches or 0)} per epoch.")
     say(_tokens_told(config.train, feeds.train))
     if data.skipped:
         say(f"{data.skipped} bad samples were left out; skipped.jsonl lists them.")

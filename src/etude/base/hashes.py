@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,11 +76,11 @@ def first_damaged(folder: Path, files: Mapping[str, Facts], memory: Path | None 
     """
     known = {} if memory is None else sealed_or_empty(memory)
     checks = [_Check(folder / name, name, facts, known.get(name)) for name, facts in files.items()]
-    damaged = next((check.path for check in checks if not check.is_right()), None)
-    if damaged is not None or memory is None:
-        return damaged
-    fresh = {check.name: check.state for check in checks if check.is_settled()}
-    if fresh != known:
+    damaged = next(filterfalse(_Check.is_right, checks), None)
+    if damaged is not None:
+        return damaged.path
+    fresh = {check.name: check.state for check in filter(_Check.is_settled, checks)}
+    if memory is not None and fresh != known:
         with suppress(StorageError):  # a cache that only others may write is checked every time
             write_sealed(memory, fresh)
     return None

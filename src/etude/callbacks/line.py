@@ -1,7 +1,9 @@
 """The line that tells of a run: its parts in order, and what of them a narrow terminal shows."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,22 +23,21 @@ class Part(NamedTuple):
     text: str
 
 
-def fitted(parts: Sequence[Part], columns: int | None = None) -> str:
-    """The parts in their order, as many as fit into `columns` (None: all), by rank.
+def fitted(parts: Sequence[Part], columns: float = math.inf) -> str:
+    """The parts in their order, as many as fit into `columns`, by rank.
 
     >>> line = [Part(EPOCH, "epoch 1.50"), Part(STEP, "step 9"), Part(LEFT, "35 s left")]
     >>> fitted(line), fitted(line, 20)
     ('epoch 1.50  step 9  35 s left', 'step 9  35 s left')
     """
-    kept: set[Part] = set()
-    room = columns
-    for part in sorted(parts):
-        needed = len(part.text) + (len(GAP) if kept else 0)
-        if room is not None and needed > room:
-            break
-        kept.add(part)
-        room = None if room is None else room - needed
+    kept = _first_of(sorted(parts), columns + len(GAP))
     return GAP.join(part.text for part in parts if part in kept)
+
+
+def _first_of(ranked: Sequence[Part], room: float) -> set[Part]:
+    """The first parts, as many as there is room for, each with a gap behind it."""
+    needed = accumulate(len(part.text) + len(GAP) for part in ranked)
+    return set(ranked[: sum(length <= room for length in needed)])
 
 
 def where(progress: Progress) -> list[Part]:

@@ -3,6 +3,7 @@
 The loop's device is never waited for: what is shown is what was logged last, and counts that are on the host anyway.
 """
 
+import math
 import os
 import sys
 import time
@@ -35,8 +36,8 @@ class Screen(Protocol):
     live: bool
     """Whether what is shown is drawn over by the next."""
 
-    def columns(self) -> int | None:
-        """How long a line may be; None where there is no bound."""
+    def columns(self) -> float:
+        """How long a line may be; infinite where there is no bound."""
 
     def show(self, line: str, fraction: float | None) -> None:
         """Show where the run is: a line, and the share of it that is done (None where unknown)."""
@@ -56,9 +57,9 @@ class PlainScreen:
     def __init__(self, stream: Callable[[], TextIO] = lambda: sys.stderr) -> None:
         self._stream = stream
 
-    def columns(self) -> int | None:
+    def columns(self) -> float:
         """A line in a file may be of any length."""
-        return None
+        return math.inf
 
     def show(self, line: str, fraction: float | None) -> None:
         """Write the line, with the share that is done in front."""
@@ -100,7 +101,7 @@ class LiveScreen:
         self._bar = self._bars.add_task("", total=None, line="")
         self._bars.start()
 
-    def columns(self) -> int | None:
+    def columns(self) -> float:
         """What the terminal, which may have changed its size, leaves beside the share and the bar."""
         return max(0, self._console.width - self._beside)
 

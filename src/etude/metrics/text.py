@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, Self, final
 
 from etude.base.errors import ConfigError
@@ -43,9 +45,16 @@ class CorpusScore:
     name = "corpus"
 
     def __init__(self) -> None:
-        self._metric = self._make(_sacrebleu())
+        _need_sacrebleu()
         self._hypotheses: list[str] = []
         self._references: list[str] = []
+
+    @cached_property
+    def _metric(self) -> CorpusMetric:
+        """Made when the first score is asked for: sacrebleu takes its time to be imported."""
+        import sacrebleu
+
+        return self._make(sacrebleu)
 
     def _make(self, sacrebleu: "ModuleType") -> CorpusMetric:
         raise NotImplementedError
@@ -101,15 +110,13 @@ class ChrF(CorpusScore):
         return metric
 
 
-def _sacrebleu() -> "ModuleType":
-    try:
-        import sacrebleu
-    except ImportError as error:
+def _need_sacrebleu() -> None:
+    """Raise ConfigError where sacrebleu is missing: before the first step, not at the first validation."""
+    if find_spec("sacrebleu") is None:
         raise ConfigError(
             "task.metrics needs sacrebleu, which is not installed: run pip install 'etude[translation]', "
             "or set task.metrics = []."
-        ) from error
-    return sacrebleu
+        )
 
 
 TEXT_METRICS: dict[str, type[CorpusScore]] = {"bleu": Bleu, "chrf": ChrF}

@@ -1,6 +1,7 @@
 """The `transformers` library, where it is installed: asked for quietly, and never to run code or fetch anything."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,13 +62,15 @@ def transformers() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Let the library neither log nor draw bars inside the block: Etude says itself what must be said."""
+    """Let the library neither log, warn nor draw bars inside the block: Etude says itself what must be said."""
     logging = transformers().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -12,6 +12,7 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
+from etude.train.optim.slot import Slot
 from etude.train.step.failures import attempted
 from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
@@ -136,8 +137,13 @@ def evaluating(task: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def train(task: nn.Module, say: Callable[[str], None]) -> None:
-    """Put a task into `train` mode; its parts that are in `eval` mode while itself is not stay so, and it is said."""
+def train(task: nn.Module, slots: Iterable[Slot], say: Callable[[str], None]) -> None:
+    """Put a task and its optimizers into `train` mode.
+
+    Parts of the task that are in `eval` mode while itself is not stay so, and it is said.
+    """
+    for slot in slots:
+        slot.train()
     kept = _evaluated_parts(task) if task.training else {}
     task.train()
     for module in kept.values():

@@ -22,6 +22,7 @@ from etude.train.run import Run
 from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
+from etude.train.world import refuse_ranks
 
 __all__ = ["Job", "Result", "Resume", "as_durations", "fit", "load_weights", "prepare"]
 
@@ -81,6 +82,7 @@ def fit(job: Job) -> Result:
     Raises Interrupted (a SystemExit) after the save that follows SIGTERM, Ctrl-C or a signal of `job.requeue`; after
     Ctrl-C it is a KeyboardInterrupt as well.
     """
+    refuse_ranks()
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
         with in_memory("the model and its optimizer"):
@@ -107,11 +109,8 @@ def fit(job: Job) -> Result:
 def _result(run: Run, end: End) -> Result:
     keeper = run.saves.keeper
     best, weights = keeper.best, keeper.best_weights
-    if best is None and weights is None and run.validation.feed is not None and not end.goes_on:
-        run.say(
-            f"No validation gave a finite {run.validation.stopping.monitor}: the last weights take the best's place."
-        )
-        best, weights = keeper.last, None if keeper.folder else _last_weights(run)
+    if best is None and weights is None and not end.goes_on:
+        best, weights = _instead_of_the_best(run)
     return Result(
         end=end,
         progress=run.state.progress,
@@ -123,6 +122,15 @@ def _result(run: Run, end: End) -> Result:
         skipped=run.state.skipped,
         best_step=run.validation.stopping.best_step,
     )
+
+
+def _instead_of_the_best(run: Run) -> tuple[Path | None, dict[str, Tensor] | None]:
+    """What takes the place of the best weights where no validation gave a number: the last, in folder or memory."""
+    if run.validation.feed is None:
+        return None, None
+    run.say(f"No validation gave a finite {run.validation.stopping.monitor}: the last weights take the best's place.")
+    keeper = run.saves.keeper
+    return (None, _last_weights(run)) if keeper.folder is None else (keeper.last, None)
 
 
 def _last_weights(run: Run) -> dict[str, Tensor]:

@@ -14,18 +14,16 @@ from torch import Tensor
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery
-from etude.train.averaging import Average, NoAverage
-from etude.train.evaluate import evaluate, train
+from etude.train.evaluate import evaluate
 from etude.train.memory.state import Part
 from etude.train.optim.slot import Slot, SlotState
 from etude.train.rows import step_row
-from etude.train.step.failures import FAILURES, refuse
+from etude.train.step.failures import TRAINED, attempted
 from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import Precision
-from etude.train.step.update import Update
-from etude.train.structure import Change, InForce, Structure
+from etude.train.structure import Change, InForce, Made, Structure
 from etude.train.task import Task
 from etude.train.values import Values
 from etude.train.watch.callback import Events
@@ -34,13 +32,6 @@ from etude.train.world import World
 
 Group = Sequence[Delivery]
 """The batches of one step."""
-
-
-class Made(NamedTuple):
-    """What is made anew when the structure of a task is replaced."""
-
-    update: Update
-    average: Average | NoAverage
 
 
 class InTime(NamedTuple):
@@ -93,19 +84,6 @@ class Learner:
         self.slots = slots
         self.update, self.average = assemble(slots)
 
-    # -- modes ----------------------------------------------------------------------------------------------------
-
-    def begin(self, say: Callable[[str], None]) -> None:
-        """Train from here on: task and optimizers in `train` mode, but for parts that are in `eval` mode alone."""
-        train(self.task, say)
-        for slot in self.slots:
-            slot.train()
-
-    def end(self) -> None:
-        """Leave the weights that are evaluated, where an optimizer holds others for that."""
-        for slot in self.slots:
-            slot.evaluate()
-
     # -- a step --------------------------------------------------------------------------------------------------
 
     def begin_epoch(self, progress: Progress) -> None:
@@ -121,11 +99,7 @@ class Learner:
         self.values.set(progress)
         batches = [delivery.batch for delivery in group]
         firsts = [delivery.piece == 0 for delivery in group]
-        try:
-            outcome = self.update(batches, progress, firsts, ends=group[-1].ends)
-        except FAILURES as error:
-            refuse(error, batches, lower="batch_size or batch_tokens (accumulate makes a step of several batches)")
-            raise
+        outcome = attempted(self.update, batches, progress, firsts, ends=group[-1].ends, lower=TRAINED)
         if outcome.moves:
             self.average.update()
         return outcome
@@ -156,10 +130,7 @@ class Learner:
     def evaluate(
         self, deliveries: Iterator[Delivery], events: Events, progress: Progress, nothing: Callable[[], None]
     ) -> dict[str, float]:
-        """The metrics of a validation pass with the averaged weights, where an average is kept.
-
-        `nothing` is called where no target counted.
-        """
+        """The metrics of a validation with the averaged weights, if kept; calls `nothing` where no target counted."""
         task = self.task
         task.progress = progress
         step, taken = evaluated(task, task.validation_step, deliveries, **self._in_time._asdict())

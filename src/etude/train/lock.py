@@ -7,13 +7,14 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
-from etude.base.errors import RefusedError, StorageError
-from etude.base.files import make_folder, storage
+from etude.base.errors import ConfigError, DataError, RefusedError, StorageError
+from etude.base.files import make_folder, remove, storage
 from etude.base.regular import open_regular, reading
+from etude.train.world import refuse_ranks
 
 _FILE, _PROBE = ".lock", ".probe-"
 _FLOCK = "hhqqi4x"
@@ -32,12 +33,14 @@ OWN = (
     "outputs",
     "code",
     "shared",
-    "tensorboard",
-    "mlflow",
-    "wandb",
     ".cache",
 )
 """What a run reads and writes in its folder."""
+OF_LOGGERS = ("tensorboard", "mlflow", "wandb")
+"""Folders in it whose content is a logger's own: wandb, for one, links files of a user's there."""
+
+_WANTED = ("metrics.jsonl", "checkpoints", "skipped.jsonl", "fork.json")
+"""What is left of a run that was refused, where it had come so far."""
 
 _held: set[int] = set()
 """Descriptors of the locks that this process holds."""
@@ -151,6 +154,7 @@ def refuse_links_out(folder: Path) -> None:
 
 def _own_paths(folder: Path) -> Iterator[Path]:
     """Every file and folder that is a run's, the links among them not followed."""
+    yield from (folder / name for name in OF_LOGGERS)
     for name in OWN:
         yield folder / name
         for inside, folders, files in os.walk(folder / name):
@@ -161,9 +165,11 @@ def _own_paths(folder: Path) -> Iterator[Path]:
 def claimed(folder: Path) -> Iterator[Path]:
     """Hold the run folder for this process, made if need be, and without what a killed process left half written.
 
-    Raises StorageError where nothing can be written there, or a link leads out of it, RefusedError where another
-    process holds it.
+    Raises DistributedError in one of several ranks, StorageError where nothing can be written there or a link leads
+    out of it, RefusedError where another process holds it.
     """
+    refuse_ranks()
+    is_new = not folder.exists()
     make_folder(folder)
     refuse_links_out(folder)
     with storage("write in", folder):
@@ -178,7 +184,19 @@ def claimed(folder: Path) -> Iterator[Path]:
         for path in filter(_is_left_over, folder.glob(".*")):
             with suppress(OSError):
                 path.unlink()
-        yield folder
+        with _leaving_nothing(folder) if is_new else nullcontext():
+            yield folder
+
+
+@contextmanager
+def _leaving_nothing(folder: Path) -> Iterator[None]:
+    """Remove a folder that was made for a run which is refused before it has written what somebody could want."""
+    try:
+        yield
+    except (ConfigError, DataError, RefusedError):
+        if not any((folder / name).exists() for name in _WANTED):
+            remove(folder)
+        raise
 
 
 def _is_left_over(path: Path) -> bool:

@@ -23,7 +23,7 @@ from etude.train.device import choose_device
 from etude.train.driver import Moments
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
-from etude.train.learner import InTime, Learner, Made
+from etude.train.learner import InTime, Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
@@ -39,9 +39,11 @@ from etude.train.step.pieces import in_pieces
 from etude.train.step.precision import Precision
 from etude.train.step.update import Update
 from etude.train.stopping import Stopping
+from etude.train.structure import Made
 from etude.train.task import Task
 from etude.train.validating import Validation
 from etude.train.values import Values
+from etude.train.warming import long_warm_ups
 from etude.train.watch.callback import Events, RunView, read_only
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
@@ -116,7 +118,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         state=State(
             until=tuple(map(str, moments.until)),
             horizon=length.horizon.steps,
-            own=own | _callback_parts(job),
+            own=own | {"data": job.train.memory} | _callback_parts(job),
             learnt=learner.parts,
         ),
         validation=validation,
@@ -207,7 +209,9 @@ def _stopping(job: Job, length: Length) -> Stopping:
 
 
 def _values(job: Job, slots: Sequence[Slot], noisy: Sequence[ScheduledValue], horizon: Horizon) -> Values:
-    """All scheduled values of the run; that there are no validations for them to follow is said."""
+    """All scheduled values of the run; that it ends before a warm-up does, or has no validations to follow, is said."""
+    for told in long_warm_ups(job.about, horizon):
+        job.say(told)
     scheduled = [*job.values, *noisy, *_thawing(job.task, job.config.freeze, slots)]
     values = Values([*scheduled, *_accumulation(job.config.accumulate)], horizon, model_width(job.task))
     if job.val is None and (values.driven or any(slot.driven() for slot in slots)):

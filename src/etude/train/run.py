@@ -14,6 +14,7 @@ from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
 from etude.train.driver import Moments
 from etude.train.end import End, Kind
+from etude.train.evaluate import train
 from etude.train.interrupt import Interrupts
 from etude.train.learner import Group, Learner
 from etude.train.memory.state import EpochLoss, State
@@ -66,7 +67,7 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
-        self.learner.begin(self.say)
+        train(self.learner.task, self.learner.slots, self.say)
         end = self.finished or self.ending()
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
@@ -110,7 +111,8 @@ class Run:
         """Wait for the last save; tell everybody."""
         self.events.stop(end.says)
         self.saves.keeper.wait()
-        self.learner.end()
+        for slot in self.learner.slots:
+            slot.evaluate()  # what a task is left with is what was evaluated
         self.events.fit_end(end.says)
         return end
 
@@ -178,9 +180,14 @@ class Run:
             tokens=before.tokens + self.learner.count(outcome),
             seconds=self._seconds + perf_counter() - self._begun,
             epoch_done=0 if last.last else last.done,
-            epoch_total=self.feed.epoch_total,
+            epoch_total=self._epoch_total(last),
             batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
+
+    def _epoch_total(self, last: Delivery) -> int:
+        """What the epoch holds; of one that has gone on beyond what it was said to hold, more than is done of it."""
+        total = self.feed.epoch_total
+        return total if last.last or not total else max(total, last.done + 1)
 
     def _judge(self, outcome: Outcome) -> None:
         """Count a step as one that was taken, or as one that was not."""
@@ -265,7 +272,7 @@ class Run:
         """
         if end.goes_on or (logged and validated):
             return False
-        self.saves.cut = self.record.size()
+        self.saves.cut = self.record.mark()
         if not logged:
             self.log()
         return not validated and self.validate(due=False)

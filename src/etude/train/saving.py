@@ -20,7 +20,7 @@ from etude.train.memory.keeper import Keeper
 from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.memory.state import State
 from etude.train.stopping import Stopping
-from etude.train.watch.record import Record
+from etude.train.watch.record import Mark, Record
 
 __all__ = ["Saves", "capture"]
 
@@ -41,8 +41,8 @@ class Saves:
         say: Callable[[str], None],
     ) -> None:
         self.keeper = keeper
-        self.cut: int | None = None
-        """Bytes of the record that belong to a run which goes on, where its end has written more."""
+        self.cut: Mark | None = None
+        """The part of the record that belongs to a run which goes on, where its end has written more."""
         self.broken_since: int | None = None
         """The step at which the weights were first found not to be finite."""
         self._record = record
@@ -68,13 +68,13 @@ class Saves:
             self._leave_out(broken, state)
             return False
         try:
-            size = self._record.size()
+            mark = self._record.mark()
             if self.keeper.folder is not None:
                 take_in(self.keeper.folder, [self._origin])
         except StorageError as error:  # a checkpoint counts no row that is not durable
             self._fail(error, final=final)
             return False
-        state.record = size if self.cut is None else self.cut
+        state.record, state.record_hash = self.cut or mark
         content = capture(learner, state, self._origin, self._metrics())
         self.keeper.save(content, best=best, ranking=self._stopping.ranking)
         if final:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict, final
+from typing import NamedTuple, Protocol, TypedDict, final
 
 from etude.base.progress import Progress
+from etude.train.averaging import Average, NoAverage
 from etude.train.optim.slot import Slot
+from etude.train.step.update import Update
 from etude.train.task import Task
 
 
@@ -19,6 +21,13 @@ class Change:
     """Replaces parts of the task in place, weights handed over, and makes the optimizers of what it then is.
 
     It is given the present ones, of which the new ones go on with what both have (`Slot.take_over`)."""
+
+
+class Made(NamedTuple):
+    """What is made anew when the structure of a task is replaced."""
+
+    update: Update
+    average: Average | NoAverage
 
 
 class Structure(Protocol):

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from etude.base.config.other_words import hint
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
 from etude.base.progress import Progress
@@ -176,8 +177,21 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         """
         return split_in_time(batch, steps)
 
-    def log(self, name: str, value: float | Tensor, count: float | Tensor = 1) -> None:
+    def __getattr__(self, name: str) -> Any:
+        """The parameter, buffer or module of that name; what another trainer's task would have is told of."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            told = hint(name)
+            raise AttributeError(f"{error}; {told}" if told else str(error)) from None
+
+    def log(self, name: str, value: float | Tensor, count: float | Tensor = 1, **others: object) -> None:
         """Add a scalar, averaged by `count` over the step (training) or the pass (evaluation), without a sync."""
+        if others:
+            raise ConfigError(
+                f"self.log takes a name, a value and a count, but got {', '.join(others)}; leave that out: what is "
+                f"logged is averaged, kept and shown by itself."
+            )
         if self._scalars is not None:
             self._scalars.add(name, value, count)
 

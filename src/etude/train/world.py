@@ -1,8 +1,12 @@
 """The processes that train one run together. Only this file may ever import `torch.distributed`."""
 
+import os
+from collections.abc import Mapping
 from typing import Protocol, TypeVar, final
 
 from torch import Tensor
+
+from etude.base.errors import DistributedError
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float | Tensor)
@@ -66,3 +70,27 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+LAUNCHERS = {
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpirun",
+    "WORLD_SIZE": "torchrun",
+}
+"""Variables by which a launcher tells a process how many ranks it has started, and its name.
+
+Within a batch script Slurm's SLURM_NTASKS is what was asked for, not what runs; a step has the variable above.
+"""
+
+
+def refuse_ranks(environment: Mapping[str, str] = os.environ) -> None:
+    """Raise DistributedError where this process is one of several ranks: each would train a model of its own."""
+    for variable, launcher in LAUNCHERS.items():
+        started = environment.get(variable, "")
+        if started.isdigit() and int(started) > 1:
+            raise DistributedError(
+                f"{launcher} has started {started} ranks ({variable} is {started}), but this version of Etude trains "
+                f"in one process: each rank would train a model of its own. Start it without {launcher}, or with one "
+                f"task."
+            )

@@ -4,7 +4,7 @@ import re
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, pairwise, starmap
 from typing import Never
 
 from etude.app.cli.meant import instead, too_many
@@ -91,15 +91,14 @@ class Parser(ArgumentParser):
         """Parse all words, flags anywhere among them; what is not known is an error that names the nearest flag."""
         found, unknown = self.parse_known_intermixed_args(words)
         if unknown:
-            behind = ["" if word.startswith("-") else word for word in unknown[1:]] + [""]
-            flags = [(word, value) for word, value in zip(unknown, behind, strict=True) if word.startswith("-")]
-            raise ConfigError([self._unknown(*flag) for flag in flags] or too_many(unknown[0], self.prog))
+            flags = filter(_begins_a_flag, pairwise([*unknown, ""]))
+            raise ConfigError([*starmap(self._unknown, flags)] or too_many(unknown[0], self.prog))
         return found
 
     def _unknown(self, word: str, behind: str) -> str:
         """Refuse a flag, with the value that may stand behind it."""
         flag, _, text = word.partition("=")
-        name = flag.lstrip("-")
+        name, behind = flag.lstrip("-"), "" if behind.startswith("-") else behind
         near = nearest(name, self._flags())
         named = instead(name, text or behind) if self.takes_keys and not near else ""
         advice = f"; Etude calls this {named}." if named else _end(f"--{near}" if near else "", self.prog)
@@ -109,6 +108,10 @@ class Parser(ArgumentParser):
         """The names of its flags."""
         names = chain.from_iterable(action.option_strings for action in self._actions)
         return [name.removeprefix("--") for name in names]
+
+
+def _begins_a_flag(words: tuple[str, str]) -> bool:
+    return words[0].startswith("-")
 
 
 def parser(verb: Verb) -> Parser:

@@ -22,7 +22,10 @@ from etude.train.lock import is_locked, refuse_links_out
 
 CONFIG, CHECKPOINTS, METRICS = "config.toml", "checkpoints", "metrics.jsonl"
 MONITOR = "val/loss"
+FORK = "fork.json"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+FORKED = "forked"
+"""A fork that was made, and has taken no step of its own."""
 UNREADABLE = "unreadable"
 LARGEST_NUMBER = 1e300
 COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
@@ -97,17 +100,35 @@ def summary(folder: Path) -> Summary:
     row = last_row(folder / METRICS)
     readable, monitor = _monitor(folder / CONFIG)
     metrics = best.get("metrics")
+    step, epoch = max(_place(row), (_number(last, "step") or 0.0, _epochs(folder)))
     return Summary(
         name=folder.resolve().name,
         state=state(folder) if readable and not _leads_out(folder) else UNREADABLE,
-        step=int(max(_number(row, "step") or 0, _number(last, "step") or 0)),
-        epoch=_number(row, "epoch") or 0.0,
+        step=int(step),
+        epoch=epoch,
         best_step=_step(best),
         monitor=monitor,
         best=_number(metrics, monitor),
         changed_seconds=max(0.0, time.time() - _changed(folder)),
         folder=str(folder),
     )
+
+
+def _place(row: Mapping[str, object]) -> tuple[float, float]:
+    """The step and the epoch of a row."""
+    return _number(row, "step") or 0.0, _number(row, "epoch") or 0.0
+
+
+def _epochs(folder: Path) -> float:
+    """How far the last checkpoint is, in epochs, which the last row may be behind."""
+    progress = _saved(folder).get("progress")
+    whole, done, total = (_number(progress, key) or 0.0 for key in ("epoch", "epoch_done", "epoch_total"))
+    return whole + (done / total if total else 0.0)
+
+
+def _saved(folder: Path) -> dict[str, Any]:
+    """The state of the last checkpoint; an empty one where there is none to read."""
+    return json_or_empty(folder / CHECKPOINTS / "last" / "state.json")
 
 
 def _leads_out(folder: Path) -> bool:
@@ -137,12 +158,18 @@ def state(folder: Path) -> str:
     if is_locked(folder):
         return RUNNING
     try:
-        end = End.read(json_or_empty(folder / CHECKPOINTS / "last" / "state.json"))
+        end = End.read(_saved(folder))
     except TypeError:  # words of another kind where text should be
         end = None
     if end is None:
-        return FAILED
+        return FORKED if _is_untrained_fork(folder) else FAILED
     return INTERRUPTED if end.goes_on else FINISHED
+
+
+def _is_untrained_fork(folder: Path) -> bool:
+    """Whether a run is a fork that has taken no step of its own."""
+    left = _number(json_or_empty(folder / FORK), "step")
+    return left is not None and (_number(last_row(folder / METRICS), "step") or 0.0) <= left
 
 
 def last_row(path: Path) -> dict[str, Any]:

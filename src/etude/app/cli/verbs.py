@@ -239,7 +239,8 @@ VERBS: tuple[Verb, ...] = (
         "list runs: state, steps, best metric, age",
         "etude runs runs/",
         "etude.app.cli.runs:run",
-        "A run is running, finished, interrupted (it saved, and resumes when trained again), failed (it ended\n"
+        "A run is running, finished, interrupted (it saved, and resumes when trained again), forked (made by\n"
+        "etude fork --no-train, and not trained since), failed (it ended\n"
         "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).",
         (path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
         overrides=False,

@@ -64,7 +64,7 @@ class TrainerData:
             return self._adopted(data, shuffle=False, limit=config.overfit, size=self._size())
         self._fixed = None
         shuffle = None if isinstance(data, DataLoader) else True
-        return self._adopted(data, shuffle=shuffle, limit=config.limit_train, size=self._size())
+        return self._adopted(data, shuffle=shuffle, limit=config.limit_train, size=self._size(), training=True)
 
     def validation(self, data: object) -> Feed | None:
         """Data to validate on in the course of a run, again and again; None where there is none."""
@@ -115,8 +115,12 @@ class TrainerData:
     def _evaluation_size(self) -> int | None:
         return self._config.eval_batch_size or self._size()
 
-    def _adopted(self, data: object, *, shuffle: bool | None, limit: Limit, size: int | None) -> Feed:
-        return adopt(data, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=limit)
+    def _adopted(
+        self, data: object, *, shuffle: bool | None, limit: Limit, size: int | None, training: bool = False
+    ) -> Feed:
+        return adopt(
+            data, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=limit, training=training
+        )
 
 
 def _refuse_iterator(data: object) -> None:

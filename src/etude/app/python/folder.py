@@ -14,6 +14,10 @@ from etude.base.errors import ConfigError, StorageError
 from etude.base.files import write_json, write_text
 from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
 
+INSTEAD = (
+    "Give another run_dir; a run of a config can share its first steps with a changed one (etude fork RUN --at STEP)."
+)
+
 
 def compare(data: Mapping[str, object], folder: Path) -> list[str]:
     """What changed in the options since the run began, as notes; a change that makes it another run is refused."""
@@ -25,7 +29,7 @@ def compare(data: Mapping[str, object], folder: Path) -> list[str]:
     except ConfigError as error:
         raise StorageError(f"{path} is damaged: {error}") from error
     changes = changes_between(before, tomllib.loads(toml(data)), TrainerOptions)
-    return judged(changes, f"The run in {folder} began with other options", "Give another run_dir.")
+    return judged(changes, f"The run in {folder} began with other options", INSTEAD)
 
 
 def describe(data: Mapping[str, object], folder: Path) -> list[str]:

@@ -1,11 +1,14 @@
 """A plain `nn.Module` and a loss, as a task."""
 
+import inspect
 from collections.abc import Collection, Mapping
 from typing import Any, TypeGuard, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from etude.app.python.samples import as_tensor
 from etude.base.errors import ConfigError
 from etude.callbacks.columns import interpreted
 from etude.data.feeds.batches import PairBatch
@@ -56,8 +59,8 @@ class ModuleTask(Task):
             case Mapping():
                 return self.model(**{name: value for name, value in batch.items() if name != TARGETS})
             case tuple() | list():
-                return self.model(batch[0])
-        return self.model(batch)
+                return self._output(self._read(batch[0]))
+        return self.model(self._read(batch))
 
     def _run(self, batch: object) -> tuple[object, object]:
         """The module's output for a batch, and the targets that it is compared with."""
@@ -69,14 +72,31 @@ class ModuleTask(Task):
             case tuple() | list() if len(batch) == 2:  # noqa: PLR2004 - inputs and targets
                 return self._run_pair(*batch)
         raise ConfigError(
-            f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is {_shown(batch)}; write an "
-            f"etude.Task for any other."
+            f"A batch must be (inputs, targets) or a mapping with {TARGETS!r}, but is {_shown(batch)}; several "
+            f"inputs are ((a, b), targets), and an etude.Task takes any other."
         )
 
-    def _run_pair(self, inputs: object, targets: Tensor) -> tuple[object, object]:
+    def _run_pair(self, inputs: object, targets: Any) -> tuple[object, object]:
+        inputs, targets = self._read(inputs), self._read(targets)
         if self.teacher_forcing:
             return self.model(inputs, targets[:, :-1]), targets[:, 1:]
-        return self.model(inputs), targets
+        return self._output(inputs), targets
+
+    def _output(self, inputs: object) -> object:
+        """The module's output for inputs; several are its arguments where it takes as many, and no single one."""
+        match inputs:
+            case tuple() | list() if takes(self.model, len(inputs)) and not takes(self.model, 1):
+                return self.model(*inputs)
+        return self.model(inputs)
+
+    def _read(self, part: object) -> Any:
+        """A part of a batch, with tensors for the arrays of numpy."""
+        match part:
+            case np.ndarray():
+                return as_tensor(part).to(next(self.parameters()).device)
+            case tuple() | list():
+                return type(part)(map(self._read, part)) if not hasattr(part, "_fields") else part
+        return part
 
     def _run_mapping(self, batch: Mapping[str, object]) -> tuple[object, object]:
         if self.teacher_forcing:
@@ -126,6 +146,15 @@ class ModuleTask(Task):
             learnt = [name for name in state_dict if name.startswith(LOSS)]
             self.loss.load_state_dict({name.removeprefix(LOSS): own.pop(name) for name in learnt})
         return self.model.load_state_dict(own, strict=strict, assign=assign)
+
+
+def takes(model: nn.Module, count: int) -> bool:
+    """Whether a module can be called with so many arguments."""
+    try:
+        inspect.signature(model.forward).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def as_task(model: object, loss: object, *, teacher_forcing: bool) -> Task:

@@ -15,11 +15,13 @@ from etude.app.interrupted import telling
 from etude.app.python.content import Check, check_content, read_check
 from etude.app.python.data import TrainerData
 from etude.app.python.folder import compare, describe
+from etude.app.python.habits import check_steps, refuse_foreign
 from etude.app.python.loggers import read_loggers
 from etude.app.python.module_task import as_task
 from etude.app.python.optimizers import ChosenOptimizer
 from etude.app.python.options import check_resume, read_callbacks, read_options, refuse_unknown
 from etude.app.python.results import at, check_weights, holding, record_test, step_of, summary, write_task
+from etude.app.python.samples import as_data
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
@@ -90,7 +92,8 @@ class Trainer:
         self._seed = self._run.seed
         self._check_data = read_check(check_data)
         self._shows = progress
-        self._say = say = surely(say)
+        self.say = self._say = say = surely(say)
+        """Takes the sentences of a run."""
         self._outputs = build_outputs(self.config, self._folder, say)
         self._data = TrainerData(self.config, seed=self._seed, say=say)
         self._task: Task | None = None
@@ -100,13 +103,17 @@ class Trainer:
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def fit(self, task: Task, train: object = None, val: object = None, test: object = None) -> Result:
+    def fit(
+        self, task: Task, train: object = None, val: object = None, test: object = None, **others: object
+    ) -> Result:
         """Train `task` on `train`, judged on `val`; afterwards the task holds the last weights.
 
         Data is a DataLoader, a Dataset, an iterable of batches or an Etude source. `test` is kept for `test()`.
         """
+        refuse_foreign("fit", others, ("task", "train", "val", "test"))
         if not isinstance(task, Task):
             raise ConfigError(f"fit needs an etude.Task, but got a {type(task).__name__}; etude.fit takes any module.")
+        check_steps(task)
         if train is None:
             raise ConfigError("fit needs training data: fit(task, train=loader).")
         self._task, self._test = task, test
@@ -175,17 +182,21 @@ class Trainer:
 
     # -- passes ------------------------------------------------------------------------------------------------------
 
-    def validate(self, task: Task, data: object) -> dict[str, float]:
+    def validate(self, task: Task, data: object = None, **others: object) -> dict[str, float]:
         """The metrics of `task` on `data`, as `val/...`."""
-        _need_task(task)
+        refuse_foreign("validate", others, ("task", "data"))
+        _need(task, data, "validate")
         passes = self._told("Validating", task, {"val": data})
         return passes.validate(self._data.evaluation(data, self.config.limit_val))
 
-    def test(self, task: Task | None = None, data: object = None, weights: str = "best") -> dict[str, float]:
+    def test(
+        self, task: Task | None = None, data: object = None, weights: str = "best", **others: object
+    ) -> dict[str, float]:
         """The metrics on `data` (or what `fit` was given as `test`), as `test/...`.
 
         After `fit` the best weights are used, unless `weights="last"`; the task keeps its own.
         """
+        refuse_foreign("test", others, ("task", "data", "weights"))
         check_weights(weights)
         task, data = self._to_test(task, data)
         trained = self.result if task is self._task else None
@@ -214,9 +225,10 @@ class Trainer:
         record_test(trained, step, metrics, self._folder, self._say)
         return metrics
 
-    def predict(self, task: Task, data: object) -> list[Any]:
+    def predict(self, task: Task, data: object = None, **others: object) -> list[Any]:
         """What `task.predict_step` gives for each batch of `data`, in order."""
-        _need_task(task)
+        refuse_foreign("predict", others, ("task", "data"))
+        _need(task, data, "predict")
         passes = self._told("Predicting", task, {"predict": data})
         return passes.predict(self._data.prediction(data))
 
@@ -276,6 +288,13 @@ def _after(result: Result, view: RunView) -> RunView:
 def _need_task(task: object) -> None:
     if not isinstance(task, Task):
         raise ConfigError(f"The trainer needs an etude.Task, but got a {type(task).__name__}.")
+    check_steps(task)
+
+
+def _need(task: object, data: object, verb: str) -> None:
+    _need_task(task)
+    if data is None:
+        raise ConfigError(f"{verb} needs data: {verb}(task, loader).")
 
 
 def fit(
@@ -300,4 +319,8 @@ def fit(
     2
     """
     trainer = Trainer(**options)
-    return trainer.fit(as_task(model, loss, teacher_forcing=teacher_forcing), train, val)
+    task = as_task(model, loss, teacher_forcing=teacher_forcing)
+    if isinstance(model, Task):
+        return trainer.fit(task, train, val)
+    given = [as_data(data, name, trainer.say) for data, name in ((train, "train"), (val, "val"))]
+    return trainer.fit(task, *given)

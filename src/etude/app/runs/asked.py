@@ -17,8 +17,11 @@ def with_options(overrides: Overrides, flags: Sequence[Flag], options: Mapping[s
     problems = [_unknown(name, known) for name in options if name not in known]
     if problems:
         raise ConfigError(problems)
-    own = [Override(tuple(known[name].split(".")), value, f"predict({name}=...)") for name, value in options.items()]
-    return [*parse(overrides), *own]
+    return [*parse(overrides), *(_override(name, known[name], value) for name, value in options.items())]
+
+
+def _override(name: str, key: str, value: object) -> Override:
+    return Override(tuple(key.split(".")), value, f"predict({name}=...)")
 
 
 def _unknown(name: str, known: Mapping[str, str]) -> str:

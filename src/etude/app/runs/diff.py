@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.runs.apart import Both, Weights
-from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT
+from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT, code_names
 from etude.base.config.loading import difference
 from etude.base.config.meaning import meaning_of
 from etude.base.config.reading import read
@@ -123,7 +123,8 @@ def _tokenizers(folder: Path) -> Mapping[str, Any]:
 
 
 def _code(folder: Path) -> Mapping[str, Any]:
-    return {Path(name).name: digest for name, digest in json_or_empty(folder / CODE / "sha256.json").items()}
+    hashes = json_or_empty(folder / CODE / "sha256.json")
+    return {name: hashes[file] for file, name in code_names(hashes).items()}
 
 
 def _environment(folder: Path) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """The run folder: claimed by one process, described, and compared with what it held before."""
 
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 from etude.tasks.config import Config, load_config
 from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
+from etude.train.memory.checkpoint.store import Store
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
 
@@ -30,7 +32,14 @@ def compare(loaded: Loaded[Config], folder: Path) -> list[str]:
     except ConfigError as error:
         raise RefusedError(f"{path} can no longer be read: {error} Give --run.name for a new run.") from error
     changes = changes_between(before.data, loaded.data, type(loaded.config))
-    return judged(changes, f"The run in {folder} began with another config", "Give --run.name for a new run.")
+    return judged(changes, f"The run in {folder} began with another config", _instead(folder))
+
+
+def _instead(folder: Path) -> str:
+    """What to do where a run cannot go on with another config."""
+    last = max(Store(folder / "checkpoints").steps())
+    fork = f'etude fork {shlex.quote(str(folder))} --at "{last} steps" --section.key VALUE'
+    return f"Give --run.name for a new run, or let one share the first steps: {fork}."
 
 
 def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, object]) -> None:
@@ -69,9 +78,25 @@ def copy_code(files: list[Path], folder: Path) -> None:
     for file, digest in noted(hashes, folder).items():
         if now.get(file, digest) != digest:
             raise RefusedError(f"{file} has changed since the run in {folder} began. Give --run.name for a new run.")
-    for source in files:
-        write_bytes(place / source.name, source.read_bytes())
+    for source, name in code_names(now).items():
+        make_folder((place / name).parent)
+        write_bytes(place / name, Path(source).read_bytes())
     write_json(hashes, now)
+
+
+def code_names(files: Collection[str]) -> dict[str, str]:
+    """What each file of code is kept as: its name, below as many of its folders as tell it from the others.
+
+    >>> code_names(["/a/x/net.py", "/a/y/net.py", "/a/loss.py"])
+    {'/a/x/net.py': 'x/net.py', '/a/y/net.py': 'y/net.py', '/a/loss.py': 'loss.py'}
+    """
+    return {file: _told_apart(file, [other for other in files if other != file]) for file in files}
+
+
+def _told_apart(file: str, others: Collection[str]) -> str:
+    parts = Path(file).parts[1:]
+    ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), "/".join(parts))
 
 
 def remove_tree(folder: Path) -> None:

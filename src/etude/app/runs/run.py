@@ -44,6 +44,8 @@ from etude.train.watch.callback import Events, RunView, ending_by, read_only
 from etude.train.watch.record import METRICS, Record, Row, read_rows
 
 Say = Callable[[str], None]
+Weights = str | int | Path
+"""Names a checkpoint: `best`, `last`, a step's number, or a path."""
 
 
 class Run:
@@ -96,26 +98,23 @@ class Run:
         """The rows of `metrics.jsonl`."""
         return read_rows(self.folder / METRICS)
 
-    def checkpoint(self, weights: str = BEST) -> Path:
+    def checkpoint(self, weights: Weights = BEST) -> Path:
         """The checkpoint folder that `weights` names: `best`, `last`, a step's number, or a path.
 
         Where no validation gave a number, the last takes the best's place, and that is said. Raises StorageError
         where there is none.
         """
-        store = Store(self.folder / "checkpoints")
-        found: Path | None
-        if weights in {BEST, LAST}:
-            found = store.link(weights) or self._instead(store)
-        elif weights.isdecimal():
-            found = store.path(int(weights))
-        else:
-            found = user_path(weights)
+        store, weights = Store(self.folder / "checkpoints"), str(weights)
+        found = self._named(store, weights)
         if found is None or not found.is_dir():
-            steps = ", ".join(str(step) for step in store.steps())
-            names = "".join(f"{name}, " for name in (BEST, LAST) if store.link(name) is not None)
-            there = f"it has {names.removesuffix(', ')} and the steps: {steps}" if steps else "it has none yet"
-            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {there}.")
+            raise StorageError(f"{self.folder} has no checkpoint {weights!r}; {_there(store)}.")
         return found
+
+    def _named(self, store: Store, weights: str) -> Path | None:
+        """Where the checkpoint that is named lies, if it is there; None of a name that stands for none."""
+        if weights in {BEST, LAST}:
+            return store.link(weights) or self._instead(store)
+        return store.path(int(weights)) if weights.isdecimal() else user_path(weights)
 
     def _instead(self, store: Store) -> Path | None:
         """What takes the place of the best checkpoint where there is none: the last."""
@@ -134,11 +133,11 @@ class Run:
         with self._code():
             return task_type(self.loaded.config)
 
-    def load(self, weights: str = BEST, *, device: str = "auto") -> Task:
+    def load(self, weights: Weights = BEST, *, device: str = "auto") -> Task:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
         return self._task(self._processor(), weights, device)
 
-    def predictor(self, weights: str = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
+    def predictor(self, weights: Weights = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
         """The task with the weights of a checkpoint, and what answers from them."""
         task = self.load(weights, device=device)
         with self._code():
@@ -155,7 +154,7 @@ class Run:
         return Precision(trained, choose_device(device)).for_evaluation(trained if asked else AUTO)
 
     def predict(
-        self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: object
+        self, texts: Iterable[str], *, weights: Weights = BEST, device: str = "auto", **options: object
     ) -> list[str]:
         """The best prediction of each text, in order: its translation, or what a language model goes on with.
 
@@ -176,7 +175,7 @@ class Run:
         return Run(self.folder, overrides=overrides, allow_code=self._allow_code, say=self._say)
 
     def translate(
-        self, texts: Iterable[str], *, weights: str = BEST, device: str = "auto", **options: Any
+        self, texts: Iterable[str], *, weights: Weights = BEST, device: str = "auto", **options: Any
     ) -> Iterator[list[Any]]:
         """For each text its translations with scores, best first, as the texts come; a string is one text.
 
@@ -186,7 +185,7 @@ class Run:
         task, predictor = self.predictor(weights, device=device)
         return self._told(task, predictor.candidates(_several(texts), **options), alone=isinstance(texts, str))
 
-    def export(self, folder: Path, place: Path, *, weights: str = BEST) -> str:
+    def export(self, folder: Path, place: Path, *, weights: Weights = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
         found = self.checkpoint(weights)
         processor = self._processor()
@@ -203,17 +202,17 @@ class Run:
             yield from told(predictions, alone=alone)
             events.predict_end()
 
-    def validate(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
+    def validate(self, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the validation split."""
         with self._code():
             return self._evaluate("val", weights, device)
 
-    def test(self, *, weights: str = BEST, device: str = "auto") -> dict[str, float]:
+    def test(self, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the test split; appended to `metrics.jsonl`, and the predictions written to `outputs/`."""
         with self._code():
             return self._evaluate("test", weights, device)
 
-    def _evaluate(self, split: str, weights: str, device: str) -> dict[str, float]:
+    def _evaluate(self, split: str, weights: Weights, device: str) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
         data = self._open(split)
         task = self._task(data.processor, str(checkpoint), device)
@@ -298,12 +297,19 @@ class Run:
         with self._code():
             return stored_processor(self.kind, self.loaded.config, self.folder / TOKENIZERS)
 
-    def _task(self, processor: Processor, weights: str, device: str) -> Task:
+    def _task(self, processor: Processor, weights: Weights, device: str) -> Task:
         checkpoint = self.checkpoint(weights)
         with self._code():
             task = self.kind.task(self.loaded.config, processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
+
+
+def _there(store: Store) -> str:
+    """What checkpoints there are, as a clause."""
+    names = ", ".join(filter(store.link, (BEST, LAST)))
+    steps = ", ".join(map(str, store.steps()))
+    return f"it has {names} and the steps: {steps}" if steps else "it has none yet"
 
 
 class _Telling(NamedTuple):

@@ -46,12 +46,14 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
     limit: Limit | None = None,
     workers: int = 0,
     pin_memory: bool = False,
+    training: bool = False,
 ) -> Feed:
     """Make a feed of `data`: a DataLoader, a Dataset, an iterable of batches, or a function that returns one.
 
     `shuffle`: None leaves a loader's order as it is and shuffles nothing else; False forbids shuffling; True asks
     for it where samples can be indexed. `batch_size` (64 where not given), `workers` and `pin_memory` count for a
-    Dataset alone: what holds batches has its own, and `batch_size` beside it is a ConfigError.
+    Dataset alone: what holds batches has its own, and `batch_size` beside it is a ConfigError. In `training`, what can
+    be indexed is told of each epoch by its `set_epoch`, where it has one.
     """
     share = Share(rank, world)
     if is_feed(data):
@@ -60,14 +62,15 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
         _need_length(data)
         plan = CountPlan(len(data), batch_size or DEFAULT_BATCH_SIZE, seed=seed, shuffle=bool(shuffle), share=share)
         fetch = SampleFetch(data, default_collate, seed=seed)
-        crew = Workers(fetch, count=workers, pin_memory=pin_memory) if workers else None
-        return PlannedFeed(plan, fetch, workers=crew, pin_memory=pin_memory, limit=limit, notice=notice)
+        crew = Workers(fetch, count=workers, pin_memory=pin_memory, watched=[data]) if workers else None
+        feed = PlannedFeed(plan, fetch, workers=crew, pin_memory=pin_memory, limit=limit, notice=notice)
+        return feed.reading(data, training=training)
     if isinstance(data, IterableDataset):
         loader: DataLoader[object] = DataLoader(data, batch_size=batch_size or DEFAULT_BATCH_SIZE)
         return IterableFeed(loader, seed=seed, limit=limit, notice=notice)
     _refuse(batch_size, data)
     if _computable(data):
-        return _of_loader(data, seed=seed, shuffle=shuffle, share=share, limit=limit, notice=notice)
+        return _of_loader(data, seed=seed, shuffle=shuffle, share=share, limit=limit, notice=notice, training=training)
     _need_batches(data)
     return IterableFeed(data, seed=seed, limit=limit, notice=notice)
 
@@ -130,6 +133,7 @@ def _of_loader(
     share: Share,
     limit: Limit | None,
     notice: Say,
+    training: bool,
 ) -> PlannedFeed:
     single = loader.batch_sampler is None
     fetch = SampleFetch(loader.dataset, loader.collate_fn, seed=seed, single=single)
@@ -142,14 +146,14 @@ def _of_loader(
         limit=limit,
         notice=notice,
         sized=not single,
-    )
+    ).reading(loader.dataset, training=training)
 
 
 def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share: Share, notice: Say) -> Plan:
     """Compute the order of a loader whose samplers are known; follow one that is a user's own."""
     batches = loader.batch_sampler
     standard = batches is None or type(batches) is BatchSampler
-    sampler = batches.sampler if isinstance(batches, BatchSampler) else loader.sampler
+    sampler = batches.sampler if type(batches) is BatchSampler else loader.sampler
     shuffled = _known_order(sampler, loader.dataset) if standard else None
     if shuffled is None:
         named = type(sampler if standard else batches).__name__
@@ -158,7 +162,7 @@ def _plan(loader: DataLoader[object], *, seed: int, shuffle: bool | None, share:
             "again."
         )
         drawn = loader.sampler if batches is None else batches
-        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard)
+        return SamplerPlan(drawn, seed=seed, share=share, single=batches is None, exact=standard, notice=notice)
     if shuffled:
         notice(LEFT_OUT if shuffle is False else REPLACED)
     return _counted_out(loader, share, seed=seed, shuffle=shuffled and shuffle is not False)
@@ -192,7 +196,14 @@ def _crew(loader: DataLoader[object], fetch: SampleFetch) -> Workers:
         "multiprocessing_context": loader.multiprocessing_context,
     }
     start = _Start(loader.worker_init_fn, loader.dataset)
-    return Workers(fetch, count=loader.num_workers, pin_memory=loader.pin_memory, start=start, options=options)
+    return Workers(
+        fetch,
+        count=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        start=start,
+        options=options,
+        watched=[loader.dataset, loader.collate_fn],
+    )
 
 
 class _Start:

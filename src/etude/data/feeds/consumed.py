@@ -12,12 +12,14 @@ from etude.base.randomness import seed_of
 from etude.base.says import Say, unheard
 from etude.data.feeds import jsonable
 from etude.data.feeds.feed import Delivery, Feed, Limit, limited
+from etude.data.feeds.remembered import Memory, State, changed, remembered, tell_epoch
 from etude.data.nest import count_samples
 from etude.data.order.plan import Position
-from etude.data.order.sampled import ended
+from etude.data.order.sampled import Announced, ended
 from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
 
-State = dict[str, object]
+COUNTED = "_IterableDataset_len_called"
+"""Where torch's loader keeps the length that it was asked for, to warn at every batch beyond it; we say so once."""
 
 
 class IterableFeed(Feed):
@@ -43,6 +45,15 @@ class IterableFeed(Feed):
         self._stored = isinstance(data, list | tuple)
         self._stateful = hasattr(data, "state_dict") and hasattr(data, "load_state_dict")
         self._begun = False
+        self._announced = Announced(notice)
+        self._memory = Memory(data, notice=notice)
+        self._known: State | None = None
+        self._told = False
+
+    @property
+    def memory(self) -> Memory:
+        """What the data has come to remember."""
+        return self._memory
 
     @property
     def batches(self) -> int | None:
@@ -82,6 +93,8 @@ class IterableFeed(Feed):
             count = count_samples(item) or 1
             sample += count
             after = {"batch": batch, "sample": sample, **state}
+            if last:
+                self._announced.ended(self.batches, batch)
             yield Delivery(item, count, after, batch, last)
 
     def close(self) -> None:
@@ -104,11 +117,30 @@ class IterableFeed(Feed):
             return iter(cast("Sequence[object]", self._data))
         items = self._begun_anew()
         seed = seed_of(self._seed, "iterable", epoch)
-        _tell_epoch(items, epoch)
+        for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
+            tell_epoch(part, epoch)
+        self._renew_workers(items)
+        _forget_count(items)
         if self._stateful:
             # It goes on at any batch, so the draws of each must not hang on those before.
             return each_seeded(items, seed, begin=done)
         return _seeded(items, seed)
+
+    def _renew_workers(self, items: object) -> None:
+        """Let a loader that keeps its workers start new ones where its data has changed since they were started."""
+        now, before = remembered(getattr(items, "dataset", None)), self._known
+        self._known = now
+        if before is None or now == before or not getattr(items, "persistent_workers", False):
+            return
+        match items:
+            case DataLoader():
+                end_workers(items)
+            case _ if not self._told:
+                self._told = True
+                self._notice(
+                    f"The data has changed ({', '.join(changed(before, now)[:5])}), but the loader, a "
+                    f"{type(items).__name__}, keeps its workers, which may not know it: set persistent_workers=False."
+                )
 
     def _begun_anew(self) -> Iterable[object]:
         if callable(self._data) and not hasattr(self._data, "__iter__"):
@@ -135,13 +167,30 @@ class IterableFeed(Feed):
             self._notice(f"The data cannot seek: {done} batches were read again in {took:.1f} s to resume after them.")
 
     def _length(self) -> int | None:
+        data: Any = self._data
         try:
-            return len(self._data)  # type: ignore[arg-type]
+            return len(data)
         except (TypeError, NotImplementedError):
             return None
+        finally:
+            _forget_count(data)
 
     def _stop(self) -> int | None:
         return None if self._limit is None else limited(self._limit, self._length())
+
+
+def _forget_count(loader: object) -> None:
+    """Let a loader not know that it was asked for its length."""
+    if hasattr(loader, COUNTED):
+        setattr(loader, COUNTED, None)
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End the processes that a loader keeps; it starts new ones when it is iterated again."""
+    iterator: Any = loader._iterator  # noqa: SLF001 - torch offers no other way
+    loader._iterator = None  # noqa: SLF001 - as above
+    if iterator is not None:
+        iterator._shutdown_workers()  # noqa: SLF001 - as above
 
 
 def _explained(items: Iterator[object]) -> Iterator[object]:
@@ -156,13 +205,6 @@ def _explained(items: Iterator[object]) -> Iterator[object]:
         except Exception as error:
             raise DataError(f"The next batch could not be loaded: {type(error).__name__}: {error}") from error
         yield item
-
-
-def _tell_epoch(items: Any, epoch: int) -> None:
-    """Tell an iterable, and what a loader is made of, which epoch begins, where they want to know."""
-    for part in (items, *(getattr(items, name, None) for name in ("dataset", "sampler", "batch_sampler"))):
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(epoch)
 
 
 def _seeded(items: Iterable[object], seed: int) -> Iterator[object]:

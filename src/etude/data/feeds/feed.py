@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from etude.base.errors import ConfigError
+from etude.data.feeds.remembered import Memory
 from etude.data.order.plan import Position
+
+NOTHING = Memory()
 
 
 class Delivery(NamedTuple):
@@ -79,6 +82,11 @@ class Feed(ABC):
     def repeatable(self) -> bool:
         """Whether an epoch can be looked at and begun again."""
         return True
+
+    @property
+    def memory(self) -> Memory:
+        """What the data has come to remember: a part of a run's state."""
+        return NOTHING
 
     @property
     def now(self) -> tuple[int | None, int | None]:

@@ -1,6 +1,6 @@
 """How sample numbers become a batch, and what is said when one cannot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,8 @@ class SampleFetch:
         seeded(epoch, key)
         try:
             return self._dataset[key]
+        except IndexError as error:
+            raise DataError(f"{sample_error(error, [key])}{_length_told(self._dataset)}") from error
         except Exception as error:
             raise sample_error(error, [key]) from error
 
@@ -131,6 +133,14 @@ def sample_error(error: Exception, keys: Keys) -> EtudeError:
         return error
     which = f"Sample {named(keys)}" if len(keys) == 1 else f"The batch of samples {named(keys)}"
     return DataError(f"{which} could not be loaded: {type(error).__name__}: {error}")
+
+
+def _length_told(dataset: object) -> str:
+    """What a dataset says of its length, for one that has less."""
+    match dataset:
+        case Sized():
+            return f" (its __len__ says that it has {len(dataset):,} samples)"
+    return ""
 
 
 def named(keys: Keys, most: int = 8) -> str:

@@ -3,15 +3,16 @@
 import copy
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
 from etude.data import nest
-from etude.data.feeds.feed import Delivery, Feed, Limit, limited
+from etude.data.feeds.feed import NOTHING, Delivery, Feed, Limit, limited
 from etude.data.feeds.fetching import Fetch, named, sample_error
+from etude.data.feeds.remembered import Memory, tell_epoch
 from etude.data.feeds.workers import WorkerDied, Workers
 from etude.data.order.plan import Plan, Planned, Position
 
@@ -51,7 +52,20 @@ class PlannedFeed(Feed):
         self._varying = varying
         self._sized = sized
         self._notice = notice
+        self._source: object = None
+        self._memory = NOTHING
         self._expected: tuple[int, int, float] | None = None
+
+    def reading(self, source: object, *, training: bool) -> Self:
+        """Let the feed know what of a user's it reads: that is watched and, in `training`, told of each epoch."""
+        self._memory = Memory(source, notice=self._notice)
+        self._source = source if training else None
+        return self
+
+    @property
+    def memory(self) -> Memory:
+        """What the data has come to remember."""
+        return self._memory
 
     @property
     def batches(self) -> int | None:
@@ -98,6 +112,7 @@ class PlannedFeed(Feed):
 
     def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
         """Give the batches of an epoch, from its begin or right after the one that carried `position`."""
+        tell_epoch(self._source, epoch)
         deaths = careful = 0
         while True:
             before, single = position, careful > 0

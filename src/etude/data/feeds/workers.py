@@ -13,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from etude.base.errors import DataError
 from etude.base.signals import leave_to_the_run
 from etude.data.feeds.fetching import Fetch, sample_error
+from etude.data.feeds.remembered import State, remembered
 from etude.data.order.plan import Keys, Planned
 
 Start = Callable[[int], Any]
@@ -38,7 +39,8 @@ class Workers:
     """`count` processes that run `fetch`; started by the first stream, kept from one stream to the next.
 
     `options` are further arguments of torch's DataLoader (`prefetch_factor`, `timeout`, `multiprocessing_context`);
-    `start` is called in each worker before its first job.
+    `start` is called in each worker before its first job. Where an attribute of what is `watched` has changed since
+    they were started, a stream begins with new ones.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Workers:
         pin_memory: bool,
         start: Start | None = None,
         options: Mapping[str, object] | None = None,
+        watched: Sequence[object] = (),
     ) -> None:
         self._fetch = fetch
         self._arguments: dict[str, Any] = {
@@ -56,7 +59,10 @@ class Workers:
             "pin_memory": pin_memory,
             "start": start,
             "options": options,
+            "watched": watched,
         }
+        self._watched = watched
+        self._known: State = {}
         self._busy = False
         self._jobs = _Jobs()
         self._dataset = _Fetching(fetch)
@@ -90,6 +96,7 @@ class Workers:
             self._busy = False
 
     def _stream(self, epoch: int, plans: Iterable[Planned]) -> Iterator[tuple[Planned, Any]]:
+        self._renew()
         pending: deque[Planned] = deque()
         self._jobs.source = _handed_out(epoch, plans, pending)
         batches = self._begin()
@@ -105,6 +112,13 @@ class Workers:
             if isinstance(batch, _Failure):
                 raise batch.error()
             yield planned, batch
+
+    def _renew(self) -> None:
+        """End processes whose copies of the data are no longer what it is."""
+        now = remembered(*self._watched)
+        if self._loader is not None and now != self._known:
+            self.close()
+        self._known = now
 
     def close(self) -> None:
         """End the processes; a later stream starts new ones."""

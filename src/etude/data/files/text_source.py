@@ -42,6 +42,8 @@ class BadDocument(NamedTuple):
     file: str
     line: int
     reason: str
+    empty: bool = False
+    """Whether it is but a file without text among others: counted, and no reason to end."""
 
 
 @final
@@ -98,7 +100,8 @@ class TextCorpus:
             yield bad
         elif self._separator is None:
             text = not_blank(_texts(file, seen=self._seen))
-            yield BadDocument(name, 1, "the document is empty") if text is None else Document(name, 1, text)
+            empty = BadDocument(name, 1, "the document is empty", empty=len(self.files) > 1)
+            yield empty if text is None else Document(name, 1, text)
         elif bad is None:
             for line, document in _separated(_texts(file, seen=self._seen), self._separator):
                 if (text := not_blank(document)) is not None:

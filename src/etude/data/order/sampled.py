@@ -4,10 +4,34 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from etude.base.randomness import seed_of
+from etude.base.says import Say, unheard
 from etude.data.order.plan import ALONE, Planned, Position, Share
 from etude.data.order.states import on_its_own, reseed
 
 T = TypeVar("T")
+
+
+class Announced:
+    """Compares the batches that an epoch had with those that its source said it has, and says once where they differ.
+
+    An epoch is one pass, whatever its length was said to be.
+    """
+
+    def __init__(self, notice: Say) -> None:
+        self._notice = notice
+        self._said = False
+
+    def ended(self, announced: int | None, found: int) -> None:
+        """Take in an epoch that has ended."""
+        if announced in {None, found} or self._said:
+            return
+        self._said = True
+        self._notice(
+            f"The data says (by its __len__) that an epoch has {announced:,} batches, but it gave {found:,}: an epoch "
+            "is one pass, of all that came. What is computed from the length, such as a schedule that reaches to the "
+            "end of the run, goes by what the data says."
+        )
+
 
 AHEAD = 32
 """Batches of numbers drawn at a time: global states are exchanged once for all of them."""
@@ -21,12 +45,20 @@ class SamplerPlan:
     """
 
     def __init__(
-        self, sampler: Iterable[Any], *, seed: int, share: Share = ALONE, single: bool = False, exact: bool = False
+        self,
+        sampler: Iterable[Any],
+        *,
+        seed: int,
+        share: Share = ALONE,
+        single: bool = False,
+        exact: bool = False,
+        notice: Say = unheard,
     ) -> None:
         self._sampler = sampler
         self._seed = seed
         self._single = single
         self._exact = exact
+        self._announced = Announced(notice)
         # A sampler that knows of ranks has dealt out its samples already.
         self._apart = any(hasattr(part, "num_replicas") for part in self._parts())
         self._share = ALONE if self._apart else share
@@ -67,6 +99,8 @@ class SamplerPlan:
             count = len(numbers) * self._world
             sample += count
             after = {"batch": batch, "sample": sample}
+            if last:
+                self._announced.ended(self.batches, batch)
             yield Planned(self._share.of(numbers), count, after, last)
 
     def resize(self, size: int) -> None:

@@ -79,8 +79,8 @@ def _training_pieces(
 def _pieces_of(document: Part | BadDocument, policy: Policy) -> Iterator[str]:
     """Give the pieces of a document to train on, and read any other to its end: what follows it comes after that."""
     match document:
-        case BadDocument(file, line, reason):
-            if not policy.skips:
+        case BadDocument(file, line, reason, empty=empty):
+            if not (policy.skips or empty):
                 raise BadSampleError(file, line, reason)
         case Part() if document.name in {PARTS[0], WHOLE}:
             yield from document.pieces

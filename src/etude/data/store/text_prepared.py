@@ -155,7 +155,7 @@ class _Writer:
     def __init__(self, folder: FolderWriter, division: Division, tokenizer: Tokenizer, policy: Policy) -> None:
         self.division = division
         self._folder, self._tokenizer, self._policy = folder, tokenizer, policy
-        self._documents = 0
+        self._documents = self._empty = 0
         sizes = token_bytes(tokenizer)
         folder.open(BYTES).write(sizes.tobytes())
         self._skips = SkipWriter(folder)
@@ -163,11 +163,12 @@ class _Writer:
 
     def skip(self, bad: BadDocument) -> None:
         """Leave a document out, where the policy allows that."""
-        if not self._policy.skips:
+        if not (self._policy.skips or bad.empty):
             raise BadSampleError(bad.file, bad.line, bad.reason)
         self._skips.add(Skip(self._skips.count, "", bad.reason, bad.file, bad.line))
         self._documents += 1
-        allowed, skipped = Allowance.parse(self._policy.max_skipped), self._skips.count
+        self._empty += bad.empty
+        allowed, skipped = Allowance.parse(self._policy.max_skipped), self._skips.count - self._empty
         if not allowed.share and skipped > allowed.of(skipped):
             raise _too_many(skipped, None, bad.file, self._policy)
 
@@ -189,11 +190,12 @@ class _Writer:
             if not part.facts["documents"]:
                 raise DataError(f'{corpus.name} has no document for {name}: set data.split_by = "position".')
             part.close()
-        if skipped > Allowance.parse(self._policy.max_skipped).of(documents):
-            raise _too_many(skipped, documents, corpus.name, self._policy)
+        if skipped - self._empty > Allowance.parse(self._policy.max_skipped).of(documents):
+            raise _too_many(skipped - self._empty, documents, corpus.name, self._policy)
         self._folder.close(
             {
                 "skipped": skipped,
+                "empty": self._empty,
                 "documents": documents,
                 "vocabulary": self._tokenizer.size,
                 "type": id_type(self._tokenizer.size),
@@ -255,7 +257,7 @@ def _open(place: Path) -> Tables:
 def _check(tables: Tables, corpus: TextCorpus, policy: Policy) -> None:
     """Refuse more skips than are allowed now, which may be fewer than when the tables were made."""
     manifest = manifest_of(tables.folder)
-    skipped, documents = manifest["skipped"], manifest["documents"]
+    skipped, documents = manifest["skipped"] - manifest.get("empty", 0), manifest["documents"]
     if skipped > Allowance.parse(policy.max_skipped).of(documents):
         raise _too_many(skipped, documents, corpus.name, policy)
 

@@ -123,6 +123,10 @@ def read_tokenizer(folder: Path) -> Any:
                     "runs: give a tokenizer.json."
                 ) from error
             raise ConfigError(f"model.path {folder} holds no tokenizer that can be read: {_said(error)}.") from error
+    if not any((folder / name).is_file() for name in {"tokenizer.json", *made.vocab_files_names.values()}):
+        raise ConfigError(
+            f"model.path {folder} holds no tokenizer: put the tokenizer.json there that belongs to the model."
+        )
     if not getattr(made, "is_fast", False):
         raise ConfigError(f"model.path {folder} needs a tokenizer.json: only tokenizers of the fast kind are used.")
     if made.eos_token_id is None:

@@ -84,9 +84,9 @@ def open_samples(
     names. Raises DataError, naming the file, where one is missing or of an unknown kind.
     """
     if isinstance(split, Path | tuple | list) and split:
-        paths = _files(listed(split), key)
+        paths = _files(listed(split), key, notice)
         if _kind(paths[0]) == "text":
-            return TextFiles(paths)
+            return TextFiles(_with_text(paths, notice))
         if _kind(paths[0]) == "JSON lines":
             lines = [LineFile(path, cache) for path in paths]
             return JsonSamples(lines, _layout(lines[0], fields, (str(source), str(target))))
@@ -253,16 +253,24 @@ def _quoted(layout: Layout) -> str:
     return " and ".join(f'"{name}"' for name in layout.names)
 
 
-def _files(paths: Sequence[Path], key: str) -> list[Path]:
-    """The files that paths name: folders by all that they hold, hidden files left out, in the order of their names."""
-    found = [file for path in paths for file in _held(path, key)]
-    if len(set(map(_kind, found))) > 1:
-        odd = next(path for path in found if path.suffix != found[0].suffix)
+def _files(paths: Sequence[Path], key: str, notice: Say) -> list[Path]:
+    """The files that paths name: folders by what they hold of a known kind, in the order of their names."""
+    found = [file for path in paths for file in _held(path, key, notice)]
+    odd = next((path for path in found if _kind(path) != _kind(found[0])), None)
+    if odd is not None:
         raise DataError(f"{key}: {shown(found[0])} and {shown(odd)} are of two kinds: give files of one kind.")
     return found
 
 
-def _held(path: Path, key: str) -> list[Path]:
+def _with_text(paths: list[Path], notice: Say) -> list[Path]:
+    """Those of several files that hold any text; the others are counted. One alone, or the first of none, is kept."""
+    held = [path for path in paths if _bytes(path).strip()] or paths[:1]
+    if len(held) < len(paths):
+        notice(f"{len(paths) - len(held):,} of {len(paths):,} files hold no text and are left out.")
+    return held
+
+
+def _held(path: Path, key: str, notice: Say) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -270,7 +278,14 @@ def _held(path: Path, key: str) -> list[Path]:
     held = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
     if not held:
         raise DataError(f"{key}: the folder {shown(path)} holds no file.")
-    return held
+    known = list(filter(_kind, held)) or held
+    if len(known) < len(held):
+        other = next(file for file in held if file not in known)
+        notice(
+            f"{shown(path)}: {len(held) - len(known):,} files are left out, which are not text by their names, such as "
+            f"{shown(other.name)}."
+        )
+    return known
 
 
 def _kind(path: Path) -> str:

@@ -19,7 +19,7 @@ from etude.tasks.language_model.task import LanguageModelTask
 from etude.tasks.own_form import write_own_form
 from etude.tasks.parts import is_own_loss
 from etude.tasks.task_type import Kept, Predictor, TaskType
-from etude.tasks.transformers_library import write_model
+from etude.tasks.transformers_library import quiet, write_model
 from etude.train.task import Task
 
 OWN_KEYS = frozenset({"text", "document_separator", "split", "split_by", "block_size", "packing"})
@@ -83,7 +83,8 @@ def _write_decoder(decoder: Decoder, tokenizer: Tokenizer | None, folder: Path) 
 
     if tokenizer is None:
         raise ConfigError("A language model is exported with its tokenizer, but the task has none.")
-    return write_model(*exported_decoder(decoder, tokenizer), folder)
+    with quiet():
+        return write_model(*exported_decoder(decoder, tokenizer), folder)
 
 
 LANGUAGE_MODEL = LanguageModelType()

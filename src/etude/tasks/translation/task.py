@@ -182,19 +182,18 @@ class TranslationTask(Task):
                 yield from self._translate_block(self.source_tokenizer, block, batch_size)
 
     def _translate_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Translation]]:
-        tokens = tokenizer.encode_batch(["" if is_blank(line) else line.rstrip("\r\n") for line in block])
+        tokens = tokenizer.encode_batch(list(map(_source_text, block)))
         found: list[list[Translation]] = [[Translation("", 0.0, 0.0)]] * len(block)
         order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            sources = [torch.tensor([*tokens[i], EOS]) for i in rows]
-            source = nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=PAD)
-            for i, translations in zip(rows, self._translate(source.to(self._device)), strict=True):
+            for i, translations in zip(rows, self._translate(_padded([tokens[i] for i in rows])), strict=True):
                 found[i] = translations
         return found
 
     def _translate(self, source_BS: Tensor) -> list[list[Translation]]:
         width = self.config.beam_size
+        source_BS = source_BS.to(self._device)
         found = beam(self._decoder, source_BS, width=width, limits=self.limits, alpha=self.config.length_penalty)
         return [[Translation(self._text(h), h.score, h.log_probability) for h in best] for best in found]
 
@@ -244,3 +243,14 @@ class TranslationTask(Task):
 def _trimmed(source_BS: Tensor) -> Tensor:
     """Without the columns that are padding in every row."""
     return source_BS[:, : int((source_BS != PAD).sum(1).max())]
+
+
+def _source_text(line: str) -> str:
+    """What is translated of a line: nothing where it is blank."""
+    return "" if is_blank(line) else line.rstrip("\r\n")
+
+
+def _padded(sources: Iterable[Sequence[int]]) -> Tensor:
+    """The tokens of several texts with the end of each, [B, S]."""
+    ended = [torch.tensor([*ids, EOS]) for ids in sources]
+    return nn.utils.rnn.pad_sequence(ended, batch_first=True, padding_value=PAD)

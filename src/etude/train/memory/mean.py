@@ -10,9 +10,7 @@ from torch import Tensor
 
 from etude.base.errors import RefusedError, StorageError
 from etude.train.memory.checkpoint import read_weights
-
-SHOWN = 3
-"""Differences that are named."""
+from etude.train.memory.fitting import differences
 
 
 class Mean(NamedTuple):
@@ -29,25 +27,43 @@ def mean_of(folders: Sequence[Path]) -> Mean:
 
     Raises RefusedError where they are not of one model, StorageError where one cannot be read or is not finite.
     """
-    sums: dict[str, Tensor] = {}
-    last: dict[str, Tensor] = {}
-    taken: set[str] = set()
-    for folder in folders:
-        weights = _sound(folder)
-        if last:
-            _check_alike(last, weights, folders[0], folder)
-        taken.update(name for name, value in last.items() if not _has_mean(value) and not value.equal(weights[name]))
-        for name, value in _once(weights):
-            if _has_mean(value):
-                sums[name] = sums.get(name, 0) + value.to(_wide(value))
-        last = weights
-    return Mean(_shared(last, {name: (sums[name] / len(folders)).to(last[name].dtype) for name in sums}), sorted(taken))
+    total = _Sum(folders[0], _sound(folders[0]))
+    for folder in folders[1:]:
+        total.add(folder, _sound(folder))
+    return total.mean(len(folders))
+
+
+class _Sum:
+    """Weights, added up."""
+
+    def __init__(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        self._first, self._last = folder, weights
+        self._sums = {name: value.to(_wide(value)) for name, value in _averaged(weights)}
+        self._taken: set[str] = set()
+
+    def add(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Add those of a folder."""
+        if problems := differences(self._last, weights):
+            raise RefusedError(f"The weights in {folder} do not fit those in {self._first}: {problems}.")
+        self._taken.update(filterfalse(lambda name: self._is_same(name, weights), weights))
+        for name, value in _averaged(weights):
+            self._sums[name] += value
+        self._last = weights
+
+    def mean(self, count: int) -> Mean:
+        """What was added, divided."""
+        means = {name: (value / count).to(self._last[name].dtype) for name, value in self._sums.items()}
+        return Mean(_shared(self._last, means), sorted(self._taken))
+
+    def _is_same(self, name: str, weights: Mapping[str, Tensor]) -> bool:
+        """Whether a value has a mean, or needs none."""
+        return _has_mean(weights[name]) or weights[name].equal(self._last[name])
 
 
 def _sound(folder: Path) -> dict[str, Tensor]:
     weights = read_weights(folder, averaged=True)
-    for name, value in _once(weights):
-        if _has_mean(value) and not value.isfinite().all():
+    for name, value in _averaged(weights):
+        if not value.isfinite().all():
             raise StorageError(f"{name} in {folder} is not finite, so it has no mean: leave this checkpoint out.")
     return weights
 
@@ -59,6 +75,11 @@ def _has_mean(value: Tensor) -> bool:
 def _wide(value: Tensor) -> torch.dtype:
     """What the values are summed in."""
     return torch.complex128 if value.is_complex() else torch.float64
+
+
+def _averaged(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """What has a mean."""
+    return ((name, value) for name, value in _once(weights) if _has_mean(value))
 
 
 def _once(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -74,20 +95,3 @@ def _shared(weights: Mapping[str, Tensor], means: Mapping[str, Tensor]) -> dict[
     """The means, and of what has none the weights, under all names."""
     first = {id(value): name for name, value in reversed(list(weights.items()))}
     return {name: means.get(first[id(value)], value) for name, value in weights.items()}
-
-
-def _check_alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor], first: Path, second: Path) -> None:
-    """Raise RefusedError for the weights of another model."""
-    differences = list(_differences(one, other))
-    if differences:
-        more = f", and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        raise RefusedError(f"{first} and {second} are not of one model: {'; '.join(differences[:SHOWN])}{more}.")
-
-
-def _differences(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[str]:
-    yield from map("only the first has {}".format, filterfalse(other.__contains__, one))
-    yield from map("only the second has {}".format, filterfalse(one.__contains__, other))
-    for name in filter(other.__contains__, one):
-        shapes = [tuple(held[name].shape) for held in (one, other)]
-        if shapes[0] != shapes[1]:
-            yield f"{name} has shape {shapes[0]} and {shapes[1]}"

@@ -110,6 +110,8 @@ class State:
     """Batches in which no target counted."""
     record: int = 0
     """Bytes of the rows that belong to the run as it stands."""
+    record_hash: str = ""
+    """Their hash; empty of a checkpoint of before."""
     end: End | None = None
     """What has ended the run; None on the way."""
     until: Sequence[str] = ()
@@ -133,7 +135,7 @@ class State:
             "position": None if self.position is None else dict(self.position),
             "skipped": [self.skipped, self.skipped_in_a_row],
             "without_targets": self.without_targets,
-            "record": {"bytes": self.record},
+            "record": {"bytes": self.record, "sha256": self.record_hash},
             "ended": None if self.end is None else {**self.end.state_dict(), "until": list(self.until)},
             "horizon": self.horizon,
             **{f"part {name}": part.state_dict() for name, part in self.parts.items()},
@@ -151,6 +153,7 @@ class State:
         self.skipped, self.skipped_in_a_row = state["skipped"]
         self.without_targets = state.get("without_targets", 0)
         self.record = int(state["record"]["bytes"])
+        self.record_hash = str(state["record"].get("sha256", ""))
         self.end = End.read(state)
         for name, part in self.parts.items():
             part.load_state_dict(_state_of_part(name, state))
@@ -166,7 +169,8 @@ def _state_of_part(name: str, state: Mapping[str, Any]) -> Any:
 def completed(state: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's state with what one of a version before did not say.
 
-    That is how often its average was updated; and the structure of its task was the first.
+    That is how often its average was updated; the structure of its task was the first; and nothing is known of what its
+    data had come to remember.
     """
     updates = state["progress"]["step"] - state["skipped"][0]
-    return {"part average": {"updates": updates}, "part structure": {"name": ""}, **state}
+    return {"part average": {"updates": updates}, "part structure": {"name": ""}, "part data": {}, **state}

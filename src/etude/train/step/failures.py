@@ -4,15 +4,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import TypeVar
 
 from etude.base.errors import ConfigError
 from etude.data.nest import tensors
 
+T = TypeVar("T")
 Failure = RuntimeError | ValueError | MemoryError
 FAILURES = (RuntimeError, ValueError, MemoryError)
 """What torch raises."""
 _MEMORY = r"MemoryError|OutOfMemory|out of memory|not enough memory|can(no|')t allocate|failed to allocate"
+TRAINED, EVALUATED = "batch_size or batch_tokens (accumulate makes a step of several batches)", "eval_batch_size"
+"""What takes less memory if it is lower, in training and in an evaluation."""
 _SHAPES = 4
 """How many shapes of a batch a sentence lists."""
 
@@ -47,12 +50,12 @@ def _means(error: Exception, pattern: str) -> bool:
     return re.search(pattern, f"{type(error).__name__}: {error}", re.IGNORECASE) is not None
 
 
-def attempted(step: Callable[[Any], Any], batch: object) -> Any:
-    """What a step of an evaluation gives for a batch; raises ConfigError as `refuse` does."""
+def attempted(step: Callable[..., T], batch: object, *more: object, lower: str = EVALUATED, **options: object) -> T:
+    """What a step gives for a batch (and what else it takes); raises ConfigError as `refuse` does."""
     try:
-        return step(batch)
+        return step(batch, *more, **options)
     except FAILURES as error:
-        refuse(error, batch, lower="eval_batch_size")
+        refuse(error, batch, lower=lower)
         raise
 
 

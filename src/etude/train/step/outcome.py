@@ -104,7 +104,7 @@ def _is_unread(count: object) -> bool:
 
 
 def _has_targets(term: Term) -> bool:
-    return _is_unread(term.count) or term.count != 0
+    return _is_unread(term.count) or bool(term.count)
 
 
 class Round(Outcome):

@@ -368,12 +368,18 @@ def _listening(components: Iterable[object], callbacks: Sequence[object], say: C
     """The parts of a run that may be told of events and are no callbacks; what looks like an event is said."""
     known = {id(callback) for callback in callbacks}
     parts = [part for part in _once(components) if id(part) not in known and not isinstance(part, type)]
-    for cls, part in {type(part): part for part in parts}.items():
-        if any(name.startswith(FOREIGN) for name in _methods(cls, foreign=False)):
-            refuse_unknown(cls)
-        if problems := [*unknown_events(cls, component=True), *_faults(part)]:
-            say(" ".join(problems))
+    for part in {type(part): part for part in parts}.values():
+        _look_at(part, say)
     return [part for part in parts if not _faults(part)]
+
+
+def _look_at(part: object, say: Callable[[str], None]) -> None:
+    """Refuse a part with methods of another program's events; say what looks like an event of ours and is none."""
+    cls = type(part)
+    if any(name.startswith(FOREIGN) for name in _methods(cls, foreign=False)):
+        refuse_unknown(cls)
+    if problems := [*unknown_events(cls, component=True), *_faults(part)]:
+        say(" ".join(problems))
 
 
 @contextmanager

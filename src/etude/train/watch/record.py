@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from etude.base.errors import StorageError
 from etude.base.files import storage
@@ -18,6 +18,16 @@ from etude.train.watch.rows_file import RowsFile
 
 Row = dict[str, Any]
 METRICS = "metrics.jsonl"
+
+
+class Mark(NamedTuple):
+    """How much of a record belongs to a checkpoint, and its hash; of a checkpoint of before an empty one."""
+
+    bytes: int
+    sha256: str
+
+
+NO_MARK = Mark(0, "")
 
 
 class Logger(Protocol):
@@ -50,20 +60,29 @@ class Record:
         self._complain = surely(complain)
         self._apart = Apart(0)
 
-    def open(self, cut: int | None) -> None:
-        """Begin: cut the file back to `cut` bytes (None keeps all whole lines of it) and read what stays."""
+    def open(self, cut: int | None, mark: Mark = NO_MARK) -> None:
+        """Begin: cut the file back to `cut` bytes (None keeps all whole lines of it) and read what stays.
+
+        That the rows up to `mark` are no longer those that it was made of is told.
+        """
         if self._path is None:
             return
         self._file = RowsFile(self._path)
         with storage("write", self._path):
             end = self._file.cut(cut)
-        if cut is not None and end != cut:
-            self._complain(
-                f"{self._path} was changed: the checkpoint expects {cut:,} bytes of whole lines, but only {end:,} are "
-                f"there. The missing rows are lost."
-            )
+            self._compare(self._file, end if cut is None else cut, mark)
         for row in read_rows(self._path, self._complain):
             self._keep(row)
+
+    def _compare(self, file: RowsFile, expected: int, mark: Mark) -> None:
+        """Tell where the file holds less than is expected of it, or other rows than a mark was made of."""
+        if (end := file.size()) != expected:
+            self._complain(
+                f"{self._path} was changed: the checkpoint expects {expected:,} bytes of whole lines, but only {end:,} "
+                f"are there. The missing rows are lost."
+            )
+        elif mark.sha256 and file.hash_of(mark.bytes) != mark.sha256:
+            self._complain(f"{self._path} was changed: its rows are not those that the checkpoint counts.")
 
     def write(self, row: Row) -> None:
         """Add one row; what is not finite becomes null."""
@@ -137,6 +156,11 @@ class Record:
         with storage("write", self._path):
             self._file.sync()
         return self.length()
+
+    def mark(self) -> Mark:
+        """Where the file ends, made durable, and the hash of what it holds. Raises StorageError."""
+        size = self.size()
+        return NO_MARK if self._file is None else Mark(size, self._file.hash_of(size))
 
     def close(self) -> None:
         """Close the file and the loggers."""

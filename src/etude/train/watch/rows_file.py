@@ -44,6 +44,10 @@ class RowsFile:
         self._look()
         return end
 
+    def hash_of(self, end: int) -> str:
+        """The hash of the first `end` bytes; of all of them it is known."""
+        return (self._known if end == self._length else self._hashed(end)).hexdigest()
+
     def append(self, waiting: bytearray) -> None:
         """Write what waits, and take it away as far as it is written."""
         while waiting:  # a write may take a part alone, which must not be written twice
@@ -64,7 +68,7 @@ class RowsFile:
     def what_was_done(self) -> str | None:
         """What somebody has done to the rows that this run has written, as a participle; None while they are there."""
         mine = os.fstat(self._file.fileno())
-        if (mine.st_size, mine.st_mtime_ns) == self._seen and self._is_in_place(mine):
+        if self._is_as_left(mine):
             return None
         if not os.path.lexists(self._path):
             return "removed"
@@ -72,9 +76,16 @@ class RowsFile:
             return "replaced"
         if mine.st_size < self._length:
             return "cut short"
+        return self._what_was_changed(mine.st_size)
+
+    def _is_as_left(self, mine: os.stat_result) -> bool:
+        return (mine.st_size, mine.st_mtime_ns) == self._seen and self._is_in_place(mine)
+
+    def _what_was_changed(self, size: int) -> str | None:
+        """The same of a file that is in place: it has been added to, or holds something else."""
         if self._hashed(self._length).digest() != self._known.digest():
             return "changed"
-        self._take_in(mine.st_size)
+        self._take_in(size)
         return None
 
     def _is_in_place(self, mine: os.stat_result) -> bool:
