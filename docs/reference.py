@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.base.config.json_schema import schema
+from etude.base.config.section import SWITCHED_OFF
 from etude.tasks.config import any_config
 
 GUIDE = Path(__file__).parent / "guide"
@@ -24,8 +25,8 @@ KINDS = {
 }
 """Headings of the sections that a table may be."""
 ABOUT_KEYS = (
-    "One table for each section, and one for each `type` that a section may have. *off* stands for `false` (in the "
-    'shell also `none`). A *duration* is a number with its unit, as in `"16 epochs"`; its tokens are targets '
+    "One table for each section, and one for each `type` that a section may have. *off* stands for `false`, "
+    '`"none"` or `"off"`. A *duration* is a number with its unit, as in `"16 epochs"`; its tokens are targets '
     "that the loss counts, padding excluded. Where the values say *a schedule*, a number may be one of the "
     "[schedules](#schedules) instead. Each `type` may also be an import "
     'path, `"package.module:Class"` or `"net.py:build"`; its other keys are then the arguments of what is '
@@ -168,7 +169,7 @@ def _default(part: Table) -> str:
     if "default" not in part:
         return ""
     value = part["default"]
-    if value is False and any(branch.get("enum") == [False, "none"] for branch in part.get("anyOf", ())):
+    if value is False and any(branch.get("enum") == SWITCHED_OFF for branch in part.get("anyOf", ())):
         return "off"
     return f"`{_toml(value)}`"
 
@@ -195,7 +196,7 @@ def _values(part: Table, root: Table) -> str:
             told = dict.fromkeys(_values(branch, root) for branch in part[union] if "not" not in branch)
             return SCHEDULE if set(told) == {SCHEDULE} else ", or ".join(one for one in told if one)
     if "enum" in part:
-        return "off" if part["enum"] == [False, "none"] else ", ".join(f"`{_toml(one)}`" for one in part["enum"])
+        return "off" if part["enum"] == SWITCHED_OFF else ", ".join(f"`{_toml(one)}`" for one in part["enum"])
     if "const" in part:
         return f"`{_toml(part['const'])}`"
     return _plain(part, root)

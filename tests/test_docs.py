@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
+import etude
 from etude.app.cli.parsing import choose, parse
 from etude.base.config.json_schema import schema
 from etude.tasks.config import any_config, load_config
@@ -51,6 +52,29 @@ max_duration = "1 epoch"
 batch_size = 8
 """
 )
+
+WRITE = """
+[task]
+type = "language_model"
+max_tokens = 8
+
+[data]
+train = "a.txt"
+block_size = 16
+
+[tokenizer]
+type = "char"
+
+[model]
+d_model = 8
+heads = 2
+layers = 1
+
+[train]
+max_duration = "4 steps"
+batch_size = 2
+device = "cpu"
+"""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -147,6 +171,10 @@ def test_the_python_of_a_page_runs(page, place, capsys):
     inputs = torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
     data = TensorDataset(inputs, (inputs.sum(1) > 0).long())
     names = {"train": data, "val": data, "__name__": page.stem}
+    if page.name == "language-models.md":
+        (place / "write.toml").write_text(WRITE)
+        (place / "a.txt").write_text("Once upon a time the hill was green.\n" * 40)
+        etude.train("write.toml")
 
     for code in blocks(page, "python"):
         exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own pages

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import pty
 import sys
 import tomllib
 from pathlib import Path
@@ -313,3 +314,31 @@ def test_the_environment_holds_no_environment_variable(place, monkeypatch):
     written = (place.run / "environment.json").read_text(encoding="utf-8")
     assert "s3cr3t-value" not in written
     assert json.loads(written)["versions"]["torch"]
+
+
+def test_a_person_who_predicts_is_told_what_to_do_and_a_pipe_is_not(place, capsys, monkeypatch, given):
+    ours, theirs = pty.openpty()
+    os.write(ours, b"one two\n\x04")
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert main(["predict", "runs/tiny"]) == 0
+    os.close(ours)
+    typed = capsys.readouterr()
+
+    given(b"one two\n")
+    assert main(["predict", "runs/tiny"]) == 0
+    piped = capsys.readouterr()
+
+    assert typed.err == "Type a line; Ctrl-D ends.\n"
+    assert piped.err == ""
+    assert typed.out == piped.out != ""
+
+
+@pytest.mark.parametrize(("flags", "told"), [((), False), (("--debug",), True)])
+def test_what_threads_do_on_a_busy_machine_is_told_with_debug_alone(flags, told, place, capsys, monkeypatch):
+    monkeypatch.setattr("etude.app.cli.main.settle_waiting", lambda: None)
+    monkeypatch.setattr("etude.app.cli.train.NOTES", ["Other programs use 1.3 of this machine's cores."])
+
+    assert main(["train", "tiny.toml", *flags]) == 0
+
+    assert ("Other programs use" in capsys.readouterr().err) is told

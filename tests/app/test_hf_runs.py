@@ -1,11 +1,13 @@
 """Runs of the hf task through the shell: trained, gone on with without the model's folder, predicted, exported."""
 
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import etude
 from etude.__main__ import main
@@ -105,3 +107,35 @@ def test_an_unknown_loss_is_refused(place):
 def test_a_wrong_key_names_the_nearest(place):
     with pytest.raises(ConfigError, match=r"did you mean data\.prompt\?"):
         etude.train("chat.toml", {"data.promt": "x"})
+
+
+def test_prompts_of_the_command_line_and_scores_are_those_of_the_model(place, capsys, monkeypatch):
+    etude.train("chat.toml")
+    model, texts = etude.Run("runs/chat").load(), ["one two", "a longer line of it"]
+    capsys.readouterr()
+
+    def predicted(*flags):
+        assert main(["predict", "runs/chat", *flags]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    Path("lines.txt").write_text("".join(f"{text}\n" for text in texts))
+    assert predicted("--prompt", texts[0], "--prompt", texts[1]) == predicted("lines.txt")
+    scores = [line.split("\t") for line in predicted("--score", "lines.txt")]
+    assert predicted("--score", "--prompt", texts[0]) == ["\t".join(scores[0])]
+    for text, (nats, bits, shown) in zip(texts, scores, strict=True):
+        (row,) = model.encoder.text(text, model.row_length())
+        ids = torch.tensor([row.ids])
+        with torch.no_grad():
+            chances = model.model(input_ids=ids).logits.float().log_softmax(-1)[0, :-1]
+        counted = torch.tensor(row.counted)[1:]
+        wanted = float(chances.gather(1, ids[0, 1:, None])[:, 0][counted].sum())
+        assert (float(nats), shown) == (pytest.approx(wanted, abs=1e-4), text)
+        assert float(bits) == pytest.approx(-wanted / math.log(2) / len(text.encode()), abs=1e-4)
+    (scored,) = map(json.loads, predicted("--score", "--json", "--prompt", texts[0]))
+    assert (scored["text"], scored["log_probability"]) == (texts[0], pytest.approx(float(scores[0][0]), abs=1e-5))
+    for flags, said in {
+        ("--score", "--n-best", "2"): "--score tells how likely text is and completes nothing: leave out --n-best",
+        ("--prompt", "a", "lines.txt"): "--prompt takes the place of an input: leave out FILE, or --prompt",
+    }.items():
+        assert main(["predict", "runs/chat", *flags]) == 2
+        assert said in capsys.readouterr().err

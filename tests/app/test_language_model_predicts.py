@@ -321,3 +321,38 @@ def test_an_exported_lstm_predicts_what_the_run_does(tmp_path, predict, capsys):
     assert main(["export", "runs/lstm", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     assert predict("--checkpoint", str(tmp_path / "out"), "--prompt", "the", run=str(tmp_path / "out")) == told
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (("--temperature", "0", "--max-tokens", "3"), {"temperature": 0, "max_tokens": 3}),
+        (("--seed", "7", "--top-k", "5"), {"seed": 7, "top_k": 5}),
+    ],
+)
+def test_python_samples_as_the_shell_is_told_to_and_for_that_call_alone(flags, options, predict):
+    run = etude.Run("runs/lm")
+    before = run.predict(PROMPTS)
+
+    asked = run.predict(PROMPTS, **options)
+
+    shown = [
+        json.loads(line)["prediction"] for line in predict("--json", *flags, given="\n".join(PROMPTS)).splitlines()
+    ]
+    assert asked == shown != before
+    assert run.predict(PROMPTS) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"temprature": 1.0}, "temprature is not an option of predict; did you mean temperature?"),
+        ({"beam_size": 4}, "beam_size is not an option of predict; this run's task takes max_tokens, samples,"),
+        ({"top_k": -1}, "top_k"),
+    ],
+)
+def test_an_option_of_predict_that_does_not_hold_is_a_sentence(options, said):
+    with pytest.raises(etude.errors.ConfigError, match=said.replace("?", r"\?")) as error:
+        etude.Run("runs/lm").predict(["a"], **options)
+
+    assert "overrides[" not in str(error.value)

@@ -1,16 +1,23 @@
 """`etude plan` as a user has it: text, charts, pictures and tables, through the shell."""
 
 import csv
+import fcntl
 import json
 import math
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from etude.__main__ import main
+from etude.app.cli.plan import _width as shown_width
 from etude.app.plan.picture import svg
 from etude.app.plan.plan import LOG, SAVE, VALIDATE, Plan, Row
 from etude.app.plan.text import chart, sampled, table, text
@@ -222,3 +229,67 @@ def test_estimates_and_another_horizon_are_told_of():
 
 def test_a_name_of_the_users_is_escaped_in_the_picture():
     assert "&lt;b&gt;&amp;" in svg(planned([1.0], run="<b>&"))
+
+
+def test_the_axis_of_a_chart_holds_the_epochs_each_below_its_end():
+    made = planned([float(step) for step in range(40)])
+    rows = [replace(row, epoch=row.step / 10) for row in made.rows]
+
+    *_, steps, epochs = chart(replace(made, rows=tuple(rows)), "train/x", width=52, plain=True)
+
+    assert steps.split() == ["1", "step", "40"]
+    assert epochs.split() == ["epoch", "1", "2", "3", "4"]
+    assert [epochs.index(number) - 12 for number in "1234"] == [9, 19, 29, 39]
+
+
+def test_epochs_of_a_narrow_chart_are_numbered_as_far_as_there_is_room():
+    made = planned([float(step) for step in range(400)])
+    rows = [replace(row, epoch=float(row.step)) for row in made.rows]
+
+    *_, epochs = chart(replace(made, rows=tuple(rows)), "train/x", width=40, plain=True)
+
+    numbers = [int(word) for word in epochs.split()[1:]]
+    assert numbers == sorted(set(numbers))
+    assert 4 <= len(numbers) <= 14
+    assert len(epochs) <= 40
+
+
+def test_a_chart_is_as_wide_as_it_may_be_however_short_the_run():
+    lines = list(chart(planned([1.0, 2.0, 4.0]), "train/x", width=100, plain=True))
+
+    bars = [line[12:] for line in lines[1:7]]
+    assert len(lines[1]) == max(map(len, lines)) == 100
+    assert [bars[0].count("#"), bars[5].count("#")] == [29, 88]
+
+
+def test_stairs_are_drawn_as_stairs():
+    picture = svg(planned([1.0, 1.0, 2.0, 2.0]))
+
+    line = next(ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}polyline"))  # noqa: S314 - our own
+    corners = [tuple(map(float, corner.split(","))) for corner in line.get("points").split()]
+    assert len(corners) == 4
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in pairwise(corners))
+    assert corners[1][0] == pytest.approx(96 + (960 - 96 - 24) * 2 / 3, abs=0.1)
+
+
+def test_a_picture_numbers_its_epochs(place):
+    main(["plan", "small.toml", "--output", "plan.svg"])
+
+    assert [f"epoch {number}</text>" in (place / "plan.svg").read_text() for number in (1, 2, 3, 4)] == [True] * 3 + [
+        False
+    ]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_plan_on_a_terminal_is_drawn_to_its_width(columns, place, monkeypatch):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        monkeypatch.setattr("sys.__stdout__", terminal)
+        width = shown_width()
+
+    os.close(ours)
+    assert width == columns
+    assert max(map(len, chart(planned([1.0, 2.0]), "train/x", width=width, plain=True))) == columns

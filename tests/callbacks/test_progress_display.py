@@ -1,6 +1,12 @@
 """What a run shows of itself: plain lines where nobody watches, one live line where somebody does, and no cost."""
 
 import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from contextlib import suppress
 from types import MappingProxyType
 
 import pytest
@@ -9,6 +15,7 @@ from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.callbacks import progress as module
 from etude.callbacks.config import LogConfig, build_progress
+from etude.callbacks.line import Part, fitted
 from etude.callbacks.progress import LiveScreen, PlainScreen, ProgressDisplay, durations, fraction_done, is_live
 from etude.train.watch.callback import RunView
 
@@ -159,3 +166,66 @@ def test_the_share_done_is_that_of_whichever_end_is_nearest():
 
 def test_the_display_draws_at_most_five_times_a_second():
     assert module.LIVE_SECONDS >= 0.2
+
+
+@pytest.mark.parametrize("columns", range(130))
+def test_a_narrow_line_keeps_what_matters_most_and_is_never_too_long(columns):
+    line = [Part(0, "left"), Part(1, "loss"), Part(2, "step"), Part(3, "x" * 40)]
+
+    shown = fitted(line[::-1], columns)
+
+    assert len(shown) <= columns
+    kept = [word in shown for word in ("left", "loss", "step", "x")]
+    assert kept == sorted(kept, reverse=True)
+    assert kept == [columns >= needed for needed in (4, 10, 16, 58)]
+
+
+RUNS = """
+import fcntl, struct, sys, termios, time, torch, etude
+from torch.utils.data import TensorDataset
+
+class Slow(etude.Callback):
+    def on_step_end(self, run, outcome):
+        time.sleep(0.03)
+
+data = TensorDataset(torch.ones(64, 2), torch.zeros(64, 1))
+more = dict(loss=torch.nn.functional.mse_loss, loggers=[], callbacks=[Slow()], log_every="1 step")
+for width in (40, 80, 200):
+    fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("4H", 24, width, 0, 0))
+    sys.stderr.write(f"<{width}>")
+    sys.stderr.flush()
+    etude.fit(torch.nn.Linear(2, 1), data, max_duration="40 steps", batch_size=4, device="cpu", **more)
+"""
+
+
+def drawn(process, ours):
+    """What a terminal was written, by its width; control sequences are left out."""
+    seen = b""
+    with suppress(OSError):  # how a terminal ends
+        while block := os.read(ours, 4096):
+            seen += block
+    process.wait()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", seen.decode())
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", plain)
+    parts = re.split(r"<(\d+)>", text)[1:]
+    return {int(width): text.split("\n") for width, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def test_a_run_on_a_terminal_of_40_80_and_200_columns_keeps_percent_loss_and_time_left():
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
+    for name in ("CI", "COLUMNS", "LINES"):
+        environment.pop(name, None)
+
+    command, ends = [sys.executable, "-c", RUNS], {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(command, env=environment, **ends) as made:
+        os.close(theirs)
+        seen = drawn(made, ours)
+
+    assert made.returncode == 0
+    medium = ("epoch", "step")
+    for width, words in {40: (), 80: medium, 200: (*medium, "samples/s", "learning rate", "GiB")}.items():
+        lines = [line for line in seen[width] if " % " in line and "loss" in line and "val" not in line]
+        assert lines, seen[width]
+        assert max(map(len, lines)) <= width
+        assert all("…" not in line and all(word in line for word in (" left", *words)) for line in lines), lines

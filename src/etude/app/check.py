@@ -22,7 +22,7 @@ from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
 from etude.base.horizon import Horizon
 from etude.base.says import Say
-from etude.callbacks.progress import span
+from etude.callbacks.line import paced, span
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig
 from etude.tasks.kept import stored_processor
@@ -87,7 +87,7 @@ def _facts(job: Job) -> Iterator[Fact]:
     yield Fact("validation", _validation(run.validation.tried, job.val, perf_counter() - begun))
     taken = _take(run)
     yield Fact("batch", f"the first: {taken.shapes}; loss {taken.loss:.4g} after {len(taken.seconds)} steps")
-    yield Fact("step", f"{taken.seconds_a_step:.3g} s, {taken.tokens_a_second:,.0f} tokens/s")
+    yield Fact("step", f"{taken.seconds_a_step:.3g} s, {paced(run.state.progress, taken.tokens_a_second)}")
     yield Fact("memory", memory(run))
     horizon = horizon_of(as_durations(job.config.max_duration), job.train, job.config.accumulate)
     yield from _lengths(horizon, taken.seconds_a_step)

@@ -9,6 +9,7 @@ from etude.app.build import (
     build_slots,
     build_terms,
 )
+from etude.app.interrupted import telling
 from etude.app.layout import batches
 from etude.app.runs.folder import check_data, has_checkpoint
 from etude.app.runs.saving import build_outputs, save_rest
@@ -24,19 +25,39 @@ from etude.tasks.kept import keep_processor, stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import SKIPPED, TOKENIZERS, Data, Processor, TaskType
 from etude.train.config import TrainConfig
+from etude.train.device import choose_device
 from etude.train.fit import Job, Result, as_durations
 from etude.train.interrupt import requeued
 from etude.train.length import expect
 from etude.train.lock import claimed
+from etude.train.step.precision import Precision
 
 
 def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> Result:
     """Train the run that a config file describes, as `etude train` does; the same call again goes on with it.
 
     `overrides` maps dotted keys to values: `{"optimizer.learning_rate": 3e-4}`. Raises ConfigError, DataError and
-    the other errors of `etude.errors`, each a sentence.
+    the other errors of `etude.errors`, each a sentence. Ctrl-C is a KeyboardInterrupt, after the save.
     """
-    return train_run(load_config(config, overrides or {}))
+    loaded, say = load_config(config, overrides or {}), surely(print)
+    with telling(loaded.config.folder, say):
+        with loaded.naming_places():
+            say(computes_with(loaded.config))
+        return train_run(loaded, say=say)
+
+
+def computes_with(config: Config) -> str:
+    """What the run computes with."""
+    device, train = choose_device(config.train.device), config.train
+    precision = Precision(train.precision, device)
+    size, unit = (train.batch_size, "samples") if train.batch_tokens is None else _padded(train)
+    share = f"{size:,} {unit} at most" if isinstance(size, int) else f"{unit} by schedule"
+    judged = precision.judged(validates=config.has_val)
+    return f"Device: {device}, {precision.name}; 1 rank, whole batches ({share}){judged}."
+
+
+def _padded(train: TrainConfig) -> tuple[object, str]:
+    return train.batch_tokens, "tokens with padding"
 
 
 def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
@@ -125,6 +146,8 @@ class _Feeds:
 
 def _tokens_told(train: TrainConfig, feed: Feed) -> str:
     """What "tokens" means in durations and metrics, and what in `batch_tokens`."""
+    if feed.targets is not None and feed.targets == feed.samples:
+        return f"Tokens: durations and metrics count one for each sample, {feed.targets:,.0f} per epoch."
     counted = "" if feed.targets is None else f", {feed.targets:,.0f} per epoch"
     held = "" if train.batch_tokens is None else f"; train.batch_tokens ({_shown_size(train)}) includes padding"
     return f"Tokens: durations and metrics count targets, without padding{counted}{held}."

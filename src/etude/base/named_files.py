@@ -31,7 +31,7 @@ def named_file(path: Path) -> Iterator[BinaryIO]:
             with open(path, "wb", opener=_as_it_is) as file:
                 yield file
         else:
-            with whole_file(Path(os.path.realpath(path))) as file:
+            with whole_file(Path(os.path.realpath(path)) if path.is_symlink() else path) as file:
                 yield file
 
 

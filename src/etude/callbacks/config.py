@@ -38,7 +38,7 @@ def build_progress(config: LogConfig) -> list[Any]:
     """The callbacks that show a run: one, or none where `log.progress` is off."""
     if not config.progress:
         return []
-    from etude.callbacks.progress import progress_display
+    from etude.callbacks.notebook import progress_display
 
     return [progress_display()]
 

@@ -3,16 +3,17 @@
 The loop's device is never waited for: what is shown is what was logged last, and counts that are on the host anyway.
 """
 
+import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol, TextIO
 
 from etude.base.durations import Duration
 from etude.base.progress import Progress
+from etude.callbacks.line import GAP, LEFT, Part, fitted, paced, told, where, where_logged
 from etude.train.watch.callback import Callback, RunView
 
 LIVE_SECONDS = 0.25
@@ -24,8 +25,9 @@ PLAIN_SECONDS = 2.0
 ROOMY = 130
 """Columns of a terminal from which on there is room for a bar beside the line."""
 
-SHOWN_BESIDE_LOSS = ("train/skipped_steps",)
-MINUTE, HOUR = 60, 3600
+BAR = 20
+SHARE = len("100 %  ")
+"""Columns of the bar, and of what stands in front of a line."""
 
 
 class Screen(Protocol):
@@ -33,6 +35,9 @@ class Screen(Protocol):
 
     live: bool
     """Whether what is shown is drawn over by the next."""
+
+    def columns(self) -> float:
+        """How long a line may be; infinite where there is no bound."""
 
     def show(self, line: str, fraction: float | None) -> None:
         """Show where the run is: a line, and the share of it that is done (None where unknown)."""
@@ -51,6 +56,10 @@ class PlainScreen:
 
     def __init__(self, stream: Callable[[], TextIO] = lambda: sys.stderr) -> None:
         self._stream = stream
+
+    def columns(self) -> float:
+        """A line in a file may be of any length."""
+        return math.inf
 
     def show(self, line: str, fraction: float | None) -> None:
         """Write the line, with the share that is done in front."""
@@ -83,13 +92,18 @@ class LiveScreen:
         from rich.progress import Progress as Bars
         from rich.table import Column
 
-        console = Console(stderr=True, highlight=False)
+        self._console = console = Console(stderr=True, highlight=False)
         line = TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
-        bar = [BarColumn(bar_width=20)] if console.width >= ROOMY else []
+        bar = [BarColumn(bar_width=BAR)] if console.width >= ROOMY else []
+        self._beside = SHARE + len(bar) * (BAR + 1)
         share = TextColumn("{task.percentage:>3.0f} %")
         self._bars = Bars(share, *bar, line, console=console, auto_refresh=False, transient=True)
         self._bar = self._bars.add_task("", total=None, line="")
         self._bars.start()
+
+    def columns(self) -> float:
+        """What the terminal, which may have changed its size, leaves beside the share and the bar."""
+        return max(0, self._console.width - self._beside)
 
     def show(self, line: str, fraction: float | None) -> None:
         """Draw the bar anew; a terminal that has gone is no error."""
@@ -163,13 +177,14 @@ class ProgressDisplay(Callback):
         now = self._clock()
         if self._screen.live and now >= self._next:
             self._next = now + self._every
-            line = f"{where(run.progress)}  validating: {self._batches:,} batches"
+            told_of = Part(LEFT, f"validating: batch {self._batches:,}")
+            line = fitted([*where(run.progress), told_of], self._screen.columns())
             self._screen.show(line, self._fraction(run.progress))
 
     def on_validation_end(self, run: RunView, metrics: Mapping[str, float]) -> None:
         """Keep a line with what was measured."""
-        told = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss")
-        self._screen.keep(f"{where(run.progress)}  {told}")
+        measured = [f"{name} {value:.4g}" for name, value in metrics.items() if name != "val/epoch_loss"]
+        self._screen.keep(GAP.join([fitted(where(run.progress)), *measured]))
         self._speed = Speed()
         self._speed.see(run.progress, self._clock())
 
@@ -193,8 +208,9 @@ class ProgressDisplay(Callback):
         self._speed.see(run.progress, now)
         # A plain line tells of the step that was logged; the live one, drawn at any time, where the run is now.
         place = where(run.progress) if self._screen.live else where_logged(run.metrics)
-        line = told(place, run.metrics, self._speed.per_second, self._left(run.progress, now))
-        self._screen.show(line, self._fraction(run.progress))
+        speed = paced(run.progress, self._speed.per_second)
+        parts = told(place, run.metrics, speed, self._left(run.progress, now))
+        self._screen.show(fitted(parts, self._screen.columns()), self._fraction(run.progress))
 
     def _fraction(self, progress: Progress) -> float | None:
         return fraction_done(self._until, progress)
@@ -225,13 +241,6 @@ class Speed:
                 measured if self.per_second is None else self.per_second + self.SHARE * (measured - self.per_second)
             )
         self._last = (now, progress.tokens)
-
-
-def progress_display() -> ProgressDisplay:
-    """The display that fits where stderr goes."""
-    if is_live(sys.stderr):
-        return ProgressDisplay(LiveScreen, LIVE_SECONDS)
-    return ProgressDisplay(PlainScreen, PLAIN_SECONDS)
 
 
 def durations(config: Mapping[str, object]) -> tuple[Duration, ...]:
@@ -265,60 +274,3 @@ def fraction_done(until: tuple[Duration, ...], progress: Progress) -> float | No
     }
     shares = [counts[end.unit] / float(end.amount) for end in until if end.unit in counts and end.amount]
     return min(1.0, max(shares)) if shares else None
-
-
-def where(progress: Progress) -> str:
-    """Epoch and step of a run."""
-    return f"epoch {progress.epochs:.2f}  step {progress.step:,}"
-
-
-def where_logged(metrics: Mapping[str, float]) -> str:
-    """Epoch and step of the row that was logged last."""
-    return f"epoch {metrics.get('epoch', 0):.2f}  step {int(metrics.get('step', 0)):,}"
-
-
-def told(place: str, metrics: Mapping[str, float], tokens_per_second: float | None, left: float | None) -> str:
-    """The line of a run: where it is, what was logged last, speed, time left, memory."""
-    parts = [place, *_logged(metrics)]
-    if tokens_per_second:
-        parts.append(f"{tokens_per_second:,.0f} tokens/s")
-    if left is not None:
-        parts.append(f"{span(left)} left")
-    memory = metrics.get("train/peak_memory") or resident_memory()
-    if memory:
-        parts.append(f"{memory / 2**30:.1f} GiB")
-    return "  ".join(parts)
-
-
-def _logged(metrics: Mapping[str, float]) -> Iterator[str]:
-    """Loss, learning rate, and what else a person has to know."""
-    if (loss := metrics.get("train/loss")) is not None:
-        yield f"loss {loss:.4f}"
-    if (rate := metrics.get("train/learning_rate")) is not None:
-        yield f"learning rate {rate:.2e}"
-    for name in SHOWN_BESIDE_LOSS:
-        if name in metrics:
-            yield f"{name.removeprefix('train/').replace('_', ' ')} {metrics[name]:g}"
-
-
-def span(seconds: float) -> str:
-    """A span of time in two units at most.
-
-    >>> span(42.4), span(185), span(7500)
-    ('42 s', '3 min 05 s', '2 h 05 min')
-    """
-    whole = round(seconds)
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE:02d} s"
-    return f"{whole // HOUR:,} h {whole % HOUR // MINUTE:02d} min"
-
-
-def resident_memory() -> int:
-    """Bytes of this process in memory; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

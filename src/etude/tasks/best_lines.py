@@ -48,7 +48,7 @@ class BestLines(Predictor):
         size = asked.batch_size or BATCH_SIZE
         answering = Asking(lambda lines, _: predict(lines, batch_size=size, window=len(lines)))
         shape = _form(count, asked)
-        for number, line, found in answering.questions(questions, questions.lines()):
+        for number, line, found in answering.questions(questions, asked_windows(questions, asked)):
             yield shape(number + 1, line, _listed(found))
 
     def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
@@ -70,6 +70,15 @@ class BestLines(Predictor):
         if not callable(self._predict):
             raise ConfigError(f"{self._name} {otherwise}")
         return self._predict
+
+
+def asked_windows(questions: Questions, asked: Asked) -> Iterator[list[str]]:
+    """What is asked, in windows of what is there: the prompts of the command line, or the lines of the input."""
+    match asked.flags:
+        case {"prompt": list() as given}:
+            yield [str(prompt) for prompt in given]
+        case _:
+            yield from questions.lines()
 
 
 def check_best(given: Mapping[str, object]) -> None:

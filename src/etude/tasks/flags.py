@@ -7,6 +7,8 @@ config is passed on, and the config tells which keys there are.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from etude.base.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -105,3 +107,14 @@ SEED = Flag(
     key="task.seed",
     refused=ELSEWHERE,
 )
+PROMPT = Flag("prompt", "complete this text instead of an input; repeatable", "TEXT", repeats=True, refused=ELSEWHERE)
+SCORE = Flag("score", "report how likely each line is instead of completing it", refused=ELSEWHERE)
+PROMPT_OR_FILE = {("prompt", "file"): "--prompt takes the place of an input: leave out FILE, or --prompt"}
+"""Flags that contradict each other, and what to do."""
+
+
+def refuse_together(given: Mapping[str, object], pairs: Mapping[tuple[str, str], str]) -> None:
+    """Refuse the first two flags, given together, of which one would be without effect. Raises ConfigError."""
+    for pair, told in pairs.items():
+        if given.keys() >= set(pair):
+            raise ConfigError(f"{told}.")

@@ -79,7 +79,8 @@ def _of_validation(logged: Mapping[str, float]) -> dict[str, float]:
 def fit(job: Job) -> Result:
     """Do the run: begin it, or go on with it where its newest sound checkpoint stands.
 
-    Raises Interrupted (a SystemExit) after the save that follows SIGTERM, Ctrl-C or a signal of `job.requeue`.
+    Raises Interrupted (a SystemExit) after the save that follows SIGTERM, Ctrl-C or a signal of `job.requeue`; after
+    Ctrl-C it is a KeyboardInterrupt as well.
     """
     refuse_ranks()
     with ExitStack() as stack:

@@ -21,6 +21,10 @@ class Interrupted(SystemExit):
         self.result = result
 
 
+class InterruptedByHand(Interrupted, KeyboardInterrupt):
+    """Raised after the save that follows Ctrl-C: a script catches it as KeyboardInterrupt, else it ends with 130."""
+
+
 class Interrupts:
     """Remembers the first signal of the process while a run is inside the `with` block.
 
@@ -41,7 +45,10 @@ class Interrupts:
 
     def ending(self, result: Any) -> Interrupted | None:
         """What the signal ends the process with; None where none came."""
-        return None if self.received is None else Interrupted(self.received, result, self._codes[self.received])
+        if self.received is None:
+            return None
+        kind = InterruptedByHand if self.received is signal.SIGINT else Interrupted
+        return kind(self.received, result, self._codes[self.received])
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         del frame

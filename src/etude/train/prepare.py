@@ -252,9 +252,6 @@ def _learner(
     """What learns."""
     config, task = job.config, job.task
     precision = Precision(config.precision, device)
-    judged_in = precision.for_evaluation().name
-    if job.val is not None and judged_in != precision.name:
-        job.say(f"Training computes in {precision}, validation in {judged_in}.")
     in_time = InTime(config.tbptt_steps, config.carry_hiddens)
     hiddens = hiddens_of(task, tbptt=in_time.steps is not None, carry=in_time.carry, device=device)
     update = partial(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from etude.train.end import End, Kind
 from etude.train.job import Job
 from etude.train.memory.checkpoint import read
 from etude.train.memory.checkpoint.naming import checkpoint_step
+from etude.train.memory.fitting import differences
 from etude.train.memory.state import completed
 from etude.train.optim.slot import Slot
 from etude.train.run import Run
@@ -120,16 +120,5 @@ def load_weights(task: Task, weights: Mapping[str, Tensor], source: Path) -> Non
 
 def check_weights(task: Task, weights: Mapping[str, Tensor], source: Path) -> None:
     """Raise RefusedError, naming the first differences, for weights that are not those of `task`."""
-    problems = list(_differences(task.state_dict(), weights))
-    if problems:
-        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""  # noqa: PLR2004
-        raise RefusedError(f"The weights in {source} do not fit this model: {'; '.join(problems[:3])}{more}.")
-
-
-def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:
-    """What of `given` does not fit: names, then shapes."""
-    yield from map("{} is missing".format, filterfalse(given.__contains__, own))
-    yield from map("{} has no place in the model".format, filterfalse(own.__contains__, given))
-    for name in filter(given.__contains__, own):
-        if given[name].shape != own[name].shape:
-            yield f"{name} has shape {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
+    if problems := differences(task.state_dict(), weights):
+        raise RefusedError(f"The weights in {source} do not fit this model: {problems}.")

@@ -183,7 +183,7 @@ def test_the_command_line_wins_and_its_last_flag_counts(loaded, tmp_path):
     assert str(found.origin("train.clip_grad")) == "--train.clip_grad on the command line"
 
 
-@pytest.mark.parametrize("off", ["none", "false"])
+@pytest.mark.parametrize("off", ["none", "false", "off", "OFF"])
 def test_an_optional_setting_is_switched_off(loaded, off):
     assert loaded("[train]\nclip_grad = 1.0\n", "--train.clip_grad", off).config.train.clip_grad is None
 

@@ -137,3 +137,22 @@ def test_a_wrong_flag_gets_one_sentence(arguments, sentence):
         parse(arguments)
 
     assert caught.value.problems[0] == sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("patience = off", "off is written false there"),
+        ("patience = None  # never", "None is written false there"),
+        ("compile = Yes", "Yes is written true there"),
+        ("type = transformer", 'transformer is written "transformer" there'),
+        ('a."b c" = data/train.tsv', 'data/train.tsv is written "data/train.tsv" there'),
+    ],
+)
+def test_a_bare_word_is_answered_with_how_toml_writes_it(line, said, tmp_path):
+    (tmp_path / "c.toml").write_text(f"[train]\n{line}\n")
+
+    with pytest.raises(ConfigError) as error:
+        read(tmp_path / "c.toml")
+
+    assert f"c.toml is not valid TOML: {said}" in str(error.value)

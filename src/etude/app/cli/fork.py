@@ -5,13 +5,13 @@ from pathlib import Path
 
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
-from etude.app.cli.train import plan, summary
+from etude.app.cli.train import summary
 from etude.app.cli.waiting import NOTES
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
 from etude.app.fork.way import is_underway
 from etude.app.interrupted import told
-from etude.app.running import build_job, train_run
+from etude.app.running import build_job, computes_with, train_run
 from etude.app.runs.folder import CONFIG, remove_tree
 from etude.app.stages.stage import run_stages
 from etude.app.stages.table import stages_of
@@ -28,8 +28,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     is_new = make(asked, say)
     folder = asked.folder
     loaded = load_config(folder / CONFIG)
-    say(plan(loaded.config))
-    for note in NOTES:
+    say(computes_with(loaded.config))
+    for note in NOTES if arguments.debug else ():
         say(note)
     try:
         bring(loaded, folder, is_new=is_new)

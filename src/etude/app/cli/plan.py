@@ -23,7 +23,6 @@ from etude.tasks.config import load_config
 
 WIDTH = 80
 """Columns where no terminal tells."""
-WIDEST = 120
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
@@ -88,7 +87,7 @@ def _write(name: str, content: str) -> None:
 
 
 def _width() -> int:
-    return min(WIDEST, shutil.get_terminal_size().columns) if is_terminal(sys.stdout) else WIDTH
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else WIDTH
 
 
 def _shows_blocks() -> bool:

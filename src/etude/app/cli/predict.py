@@ -46,6 +46,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         if predictor.precision.name != PLAIN:
             say(f"Computed in {predictor.precision}.")
         questions = _questions(stream, name, given)
+        if "prompt" not in given and is_terminal(stream):
+            say("Type a line; Ctrl-D ends.")
         with _output(arguments.output) as out:
             write_out(predictor.answers(questions, asked_by(arguments, given, out)), out)
     return questions.code()

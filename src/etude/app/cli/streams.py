@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 from etude.base.errors import StorageError
 
@@ -65,8 +65,8 @@ def escaped(sign: str) -> str:
     return sign.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a person reads this stream as it is written."""
+def is_terminal(stream: IO[Any]) -> bool:
+    """Whether a person sits at the other end of this stream."""
     try:
         return stream.isatty()
     except (OSError, ValueError):

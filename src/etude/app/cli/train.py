@@ -8,14 +8,11 @@ from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
 from etude.app.interrupted import told
-from etude.app.running import train_run
+from etude.app.running import computes_with, train_run
 from etude.base.files import json_or_empty
-from etude.tasks.config import Config
 from etude.tasks.task_type import SKIPPED
-from etude.train.device import choose_device
 from etude.train.fit import Result
 from etude.train.interrupt import Interrupted
-from etude.train.step.precision import Precision
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
@@ -23,8 +20,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     loaded = load_run(arguments, overrides)
     config = loaded.config
     with loaded.naming_places():
-        say(plan(config))
-    for note in NOTES:
+        say(computes_with(config))
+    for note in NOTES if arguments.debug else ():
         say(note)
     try:
         result = train_run(loaded, say=say)
@@ -33,16 +30,6 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         raise
     say(summary(result, config.folder))
     return 0
-
-
-def plan(config: Config) -> str:
-    """What the run computes with."""
-    device = choose_device(config.train.device)
-    precision = Precision(config.train.precision, device)
-    samples, tokens = config.train.batch_size, config.train.batch_tokens
-    size, unit = (samples, "samples") if tokens is None else (tokens, "tokens with padding")
-    share = f"{size:,} {unit} at most" if isinstance(size, int) else f"{unit} by schedule"
-    return f"Device: {device}, {precision.name}; 1 rank, whole batches ({share})."
 
 
 def summary(result: Result, folder: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "align", "rm", "average", "new")
+LATER = ("sweep", "report", "replay", "align", "rm", "new")
 """Verbs of the design that this version does not have."""
 
 
@@ -69,6 +69,8 @@ DEVICE = argument("--device", metavar="NAME", default="auto", help="cuda, mps or
 BATCH_SIZE = argument("--batch-size", metavar="N", type=int, help="samples per batch (does not change the result)")
 ALLOW_CODE = argument("--allow-code", action="store_true", help="run the custom code that the run's config names")
 JSON = argument("--json", action="store_true", help="one JSON object per line")
+
+SHELLS = ("bash", "zsh", "fish")
 
 _EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
 
@@ -189,9 +191,9 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "fork",
         "a new run that shares the first steps of another, bit for bit",
-        'etude fork runs/translation --at "5000 steps" --optimizer.learning_rate 3e-4',
+        'etude fork runs/translation --at "500 steps" --optimizer.learning_rate 3e-4',
         "etude.app.cli.fork:run",
-        "Writes the new run beside RUN, as RUN-fork-5000 unless --run.name is given, and trains it to its end with\n"
+        "Writes the new run beside RUN, as RUN-fork-500 unless --run.name is given, and trains it to its end with\n"
         "the values changed here. Steps for which RUN has no checkpoint are recomputed with RUN's config.\n"
         "To resume a stopped fork, run the same command again. Nothing in RUN changes.",
         (
@@ -205,7 +207,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "diff",
         "how two runs differ, and the first step at which they do",
-        "etude diff runs/translation runs/translation-fork-5000",
+        "etude diff runs/translation runs/translation-fork-500",
         "etude.app.cli.diff:run",
         "Compares config, data, code and environment, then the rows and the checkpoints that both runs\n"
         "have, except what depends on the clock. The exit code is 0 whether or not they differ.",
@@ -213,6 +215,22 @@ VERBS: tuple[Verb, ...] = (
             path("first", metavar="A", help="a run folder"),
             path("second", metavar="B", help="another"),
             argument("--json", action="store_true", help="one JSON object"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "average",
+        "the mean of the weights of several checkpoints of a run",
+        "etude average runs/translation --last 5",
+        "etude.app.cli.average:run",
+        "Writes a folder that test, validate, predict and export take as --checkpoint DIR. If a run keeps a moving\n"
+        "average, the mean is of the averaged weights. train.keep_last says how many checkpoints a run keeps.",
+        (
+            RUN,
+            argument("--last", metavar="N", type=int, help="the newest N checkpoints"),
+            argument("--checkpoints", metavar="WHICH", nargs="+", help="steps, best, last, or folders of checkpoints"),
+            path("--output", metavar="DIR", help="the folder to write (default: one in the run's averages/)"),
+            ALLOW_CODE,
         ),
         overrides=False,
     ),
@@ -232,6 +250,15 @@ VERBS: tuple[Verb, ...] = (
         "the JSON Schema of a config, with which an editor completes and checks it",
         "etude schema > etude.schema.json",
         "etude.app.cli.show:schema",
+        overrides=False,
+    ),
+    Verb(
+        "completion",
+        "complete verbs, flags and keys in your shell",
+        'eval "$(etude completion bash)"',
+        "etude.app.cli.completion:run",
+        "Prints a script for bash, zsh or fish; its first lines say where it belongs.",
+        (argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish"),),
         overrides=False,
     ),
     Verb(

@@ -21,7 +21,7 @@ _IDLE, _IOWAIT = 3, 4
 
 
 NOTES: list[str] = []
-"""What was chosen, for the verb that tells how a run begins."""
+"""What was chosen; `--debug` tells of it as a run begins."""
 
 
 def settle_waiting(look: Callable[[], float | None] | None = None) -> None:

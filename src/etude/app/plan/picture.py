@@ -1,27 +1,27 @@
 """A plan as a picture: SVG, one panel a value, with the steps of validations and saves below."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from xml.sax.saxutils import escape
 
-from etude.app.plan.plan import SAVE, VALIDATE, Plan, Row
-from etude.app.plan.text import base, facts, finite, short, span
+from etude.app.plan.plan import SAVE, VALIDATE, Plan
+from etude.app.plan.text import base, ends_of_epochs, facts, finite, short, span
 from etude.app.plan.turns import thinned
 
 WIDTH, LEFT, RIGHT = 960, 96, 24
 PANEL, GAP, TOP, STRIP = 120, 44, 76, 18
 MARKS = 400
 """Ticks of a strip, at most."""
-EPOCHS = 24
-"""Lines of epochs, at most."""
+EPOCHS, NUMBERED = 24, 12
+"""Lines of epochs, and of their numbers, at most."""
 INK, GRID, LINE = "#222222", "#dddddd", "#1f5fa8"
 COLOURS = {VALIDATE: "#2e7d32", SAVE: "#b45309"}
-CLEAR = 1e-6
 
 
 def svg(plan: Plan) -> str:
     """The picture, as the text of an SVG file; equal plans give equal text."""
     names = plan.names
-    height = TOP + len(names) * (PANEL + GAP) + len(COLOURS) * STRIP + 40
+    height = TOP + len(names) * (PANEL + GAP) + len(COLOURS) * STRIP + 56
     title, ending = _headline(plan)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" fill="{INK}">',
@@ -39,6 +39,7 @@ def svg(plan: Plan) -> str:
         parts += _strip(plan, name, colour, bottom + number * STRIP)
     below = bottom + len(COLOURS) * STRIP + 16
     parts += [_text(LEFT, below, "step 1"), _text(WIDTH - RIGHT, below, f"step {plan.steps:,}", anchor="end")]
+    parts += _numbered(plan, below + 16)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -54,14 +55,16 @@ def _x(plan: Plan, step: float) -> float:
 
 def _epochs(plan: Plan, bottom: float) -> Iterator[str]:
     """A line at the end of each epoch, or of some."""
-    ends = [row.step for row in plan.rows if _ends_an_epoch(row)]
-    for step in thinned(ends, EPOCHS):
+    for _, step in thinned(ends_of_epochs(plan), EPOCHS):
         x = _x(plan, step)
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}" stroke="{GRID}"/>'
 
 
-def _ends_an_epoch(row: Row) -> bool:
-    return row.epoch >= 1 and abs(row.epoch - round(row.epoch)) < CLEAR
+def _numbered(plan: Plan, y: float) -> Iterator[str]:
+    """The number of each epoch, or of some, below its end."""
+    ends = ends_of_epochs(plan)
+    for epoch, step in thinned(thinned(ends, EPOCHS), NUMBERED):
+        yield _text(_x(plan, step), y, f"epoch {epoch:,}", anchor="middle")
 
 
 def _panel(plan: Plan, name: str, top: float) -> Iterator[str]:
@@ -78,7 +81,7 @@ def _curve(plan: Plan, points: Sequence[tuple[int, float]], top: float) -> Itera
     """The line through the values, and what its upper and lower edge stand for."""
     low, high = span(points)
     foot = base(low, high)
-    place = [(_x(plan, step), top + PANEL * (1 - _share(value, foot, high))) for step, value in points]
+    place = [(_x(plan, step), top + PANEL * (1 - _share(value, foot, high))) for step, value in stairs(points)]
     if len(place) == 1:
         place.append((WIDTH - RIGHT, place[0][1]))
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in place)
@@ -86,6 +89,19 @@ def _curve(plan: Plan, points: Sequence[tuple[int, float]], top: float) -> Itera
     edges = {top + PANEL / 2 + 4: high} if foot == high else {top + 10: high, top + PANEL: foot}
     for y, value in edges.items():
         yield _text(LEFT - 6, y, f"{value:.4g}", anchor="end")
+
+
+def stairs(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The corners of a line on which each value holds until the next takes its place.
+
+    >>> stairs([(1, 0.5), (2, 0.5), (3, 0.9)])
+    [(1, 0.5), (3, 0.5), (3, 0.9)]
+    """
+    corners = [points[0]]
+    for (_, before), (step, value) in pairwise(points):
+        if value != before:
+            corners += [(step, before), (step, value)]
+    return corners if corners[-1] == points[-1] else [*corners, points[-1]]
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -19,6 +19,7 @@ LISTED = 6
 BLOCKS, SHARP = " ▁▂▃▄▅▆▇█", " .:#"
 """The lower part of a cell that is filled, in eighths; in ASCII, in thirds."""
 WHOLE = 1e15
+CLEAR = 1e-6
 
 
 def text(plan: Plan, *, width: int = 80, plain: bool = False) -> Iterator[str]:
@@ -100,10 +101,32 @@ def chart(plan: Plan, name: str, *, width: int, plain: bool) -> Iterator[str]:
         yield f"{short(name)}: {_number(high)} throughout"
     else:
         yield short(name)
-        values = sampled(points, plan.steps, max(10, min(width, plan.steps + MARGIN) - MARGIN))
+        values = sampled(points, plan.steps, max(10, width - MARGIN))
         yield from _drawn(values, base(low, high), high, plain=plain)
         end = f"step {plan.steps:,}"
         yield " " * MARGIN + f"{'1':<{max(2, len(values) - len(end))}}{end}"
+        yield from _epochs(plan, len(values))
+
+
+def _epochs(plan: Plan, width: int) -> Iterator[str]:
+    """Under a chart of `width` columns: each epoch's number below its end, as many as have room."""
+    line = ""
+    for epoch, step in ends_of_epochs(plan):
+        told = f"{epoch:,}"
+        begin = max(0, round(step / plan.steps * width) - len(told))
+        if not line or begin > len(line) + 1:
+            line = f"{line:<{begin}}{told}"
+    if line:
+        yield f"{'epoch':>{MARGIN - 2}}  {line}"
+
+
+def ends_of_epochs(plan: Plan) -> list[tuple[int, int]]:
+    """The epochs whose last step has a row, each with that step."""
+    return [(round(row.epoch), row.step) for row in plan.rows if _ends_an_epoch(row.epoch)]
+
+
+def _ends_an_epoch(epoch: float) -> bool:
+    return round(epoch) >= 1 and abs(epoch - round(epoch)) < CLEAR
 
 
 def finite(plan: Plan, name: str) -> list[tuple[int, float]]:
@@ -135,7 +158,7 @@ def sampled(values: Sequence[tuple[int, float]], steps: int, columns: int) -> li
     """The value in the middle of each column: that of the last step known before it."""
     found, index = [], 0
     for column in range(columns):
-        step = 1 + (steps - 1) * (2 * column + 1) / (2 * columns)
+        step = 1 + steps * (2 * column + 1) / (2 * columns)
         while index + 1 < len(values) and values[index + 1][0] <= step:
             index += 1
         found.append(values[index][1])

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from etude.app.interrupted import told
+from etude.app.interrupted import telling
 from etude.app.python.content import Check, check_content, read_check
 from etude.app.python.data import TrainerData
 from etude.app.python.folder import compare, describe
@@ -122,17 +122,19 @@ class Trainer:
             if self._folder is not None:
                 stack.enter_context(claimed(self._folder))
             origin = "" if self._folder is None else self._describe(self._folder, task, given)
-            self.result = self._run_or_tell(replace(self._job(task, given), origin=origin))
+            self.result = self._do(replace(self._job(task, given), origin=origin))
         self._say(summary(self.result, self.config.monitor))
         return self.result
 
-    def _run_or_tell(self, job: Job) -> Result:
-        """Do the run; where a signal ends it, say where it stands."""
-        try:
-            return run_job(job)
-        except Interrupted as ending:
-            self._say(told(ending, self._folder))
-            raise
+    def _do(self, job: Job) -> Result:
+        """Do the run; where a signal ends it, keep what it came to."""
+        self._say(Precision(self.config.precision, choose_device(self.config.device)).told(validates="val" in job.data))
+        with telling(self._folder, self._say):
+            try:
+                return run_job(job)
+            except Interrupted as ending:
+                self.result = ending.result
+                raise
 
     def _describe(self, folder: Path, task: Task, given: Mapping[str, object]) -> str:
         """Compare what the run was begun with, write down what it is; the hash that its checkpoints name it by."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from etude.app.build import build_callbacks
+from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
 from etude.app.runs.place import Place
@@ -152,14 +153,26 @@ class Run:
         asked = self.loaded.origin("train.precision").flag is not None
         return Precision(trained, choose_device(device)).for_evaluation(trained if asked else AUTO)
 
-    def predict(self, texts: Iterable[str], *, weights: Weights = BEST, device: str = "auto") -> list[str]:
+    def predict(
+        self, texts: Iterable[str], *, weights: Weights = BEST, device: str = "auto", **options: object
+    ) -> list[str]:
         """The best prediction of each text, in order: its translation, or what a language model goes on with.
+
+        `options` are how to search or sample, under the names of the shell's flags: `beam_size=8`, `temperature=0.7`,
+        `max_tokens=50`; they hold for this call. Raises ConfigError for one that the task does not take.
 
         A text without one, such as one too long for the model, is warned of and has an empty one; asked alone, as a
         string, it raises DataError.
         """
+        if options:
+            return self._asked(options).predict(texts, weights=weights, device=device)
         task, predictor = self.predictor(weights, device=device)
         return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=isinstance(texts, str))]
+
+    def _asked(self, options: Mapping[str, object]) -> "Run":
+        """The same run, asked in another way."""
+        overrides = with_options(self._overrides, self.kind.flags, options)
+        return Run(self.folder, overrides=overrides, allow_code=self._allow_code, say=self._say)
 
     def translate(
         self, texts: Iterable[str], *, weights: Weights = BEST, device: str = "auto", **options: Any

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticSerializationUnexpectedValue, core_schema
 
 from etude.base.config.nest import rebuilt
-from etude.base.config.section import is_off
+from etude.base.config.section import SWITCHED_OFF, is_off
 from etude.base.durations import Duration
 from etude.base.paths import user_path
 from etude.base.signals import Notice
@@ -120,7 +120,7 @@ PathField = Annotated[Path, PathOr()]
 
 
 class _Switch:
-    """Reads `false` and `"none"` as None and writes None as `false`."""
+    """Reads `false`, `"none"` and `"off"` as None and writes None as `false`."""
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         inner = handler(source)
@@ -135,11 +135,11 @@ class _Switch:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         described = handler(schema)
         branches = [b for b in described.pop("anyOf", [described.copy()]) if b.get("type") != "null"]
-        return {"anyOf": [*branches, {"enum": [False, "none"]}]}
+        return {"anyOf": [*branches, {"enum": [*SWITCHED_OFF]}]}
 
 
 Switch = Annotated[T | None, _Switch()]
-"""An optional setting: None, `false` and `"none"` all mean that it is off."""
+"""An optional setting: None, `false`, `"none"` and `"off"` all mean that it is off."""
 
 
 DURATION_PATTERN = r"^\s*[+-]?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?\s*([A-Za-z]+|%)\s*$"

@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 
 from etude.base.config.described import strings_under_fields
 from etude.base.config.loading import plain_data
-from etude.base.config.section import Section
+from etude.base.config.section import SWITCHED_OFF, Section
 from etude.base.durations import Duration
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,7 +63,7 @@ class _Generator(GenerateJsonSchema):
         """Leave out a default that no file can hold."""
         described = super().default_schema(schema)
         if described.get("default", False) is None:
-            switch = any(branch.get("enum") == [False, "none"] for branch in described.get("anyOf", []))
+            switch = any(branch.get("enum") == SWITCHED_OFF for branch in described.get("anyOf", []))
             described.pop("default")
             return described | ({"default": False} if switch else {})
         return described

@@ -21,6 +21,8 @@ LONGEST_KEY = 64
 
 _NAME = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*{_NAME}(?:[ \t]*\.[ \t]*{_NAME}){{{LONGEST_KEY},}}", re.MULTILINE)
+_BARE_WORD = re.compile(rf"\s*{_NAME}(?:[ \t]*\.[ \t]*{_NAME})*\s*=\s*([A-Za-z_][\w/.-]*)\s*(?:#.*)?")
+_WORDS = {"true": "true", "yes": "true", "on": "true"} | dict.fromkeys(("false", "no", "off", "none", "null"), "false")
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -100,11 +102,22 @@ def _syntax(name: str, text: str, error: ValueError) -> str:
     said = str(error)
     place = _PLACE.search(said)
     what = (said[: place.start()] if place else said).rstrip(".")
+    what = what[:1].lower() + what[1:]
     line = int(place.group(1)) if place and place.group(1) else max(1, len(text.splitlines()))
-    number = misspelled("".join(text.split("\n")[line - 1 : line]))
-    if number is not None:
-        what = f"{number[0]} is written {number[1]} there"
-    return f"{name} is not valid TOML: {what[:1].lower()}{what[1:]} ({name}, line {line})."
+    there = "".join(text.split("\n")[line - 1 : line])
+    written = misspelled(there) or _bare_word(there)
+    if written is not None:
+        what = f"{written[0]} is written {written[1]} there"
+    return f"{name} is not valid TOML: {what} ({name}, line {line})."
+
+
+def _bare_word(line: str) -> tuple[str, str] | None:
+    """A word without quotes that is a value, and how TOML has it; None where there is none."""
+    found = _BARE_WORD.fullmatch(line)
+    if found is None:
+        return None
+    word = found.group(1)
+    return word, _WORDS.get(word.lower(), f'"{word}"')
 
 
 def _without_time(value: object) -> object:

@@ -12,9 +12,14 @@ _NO_SCHEMAS = {"default", "metadata", "serialization", "expected"}
 """Keys of a core schema under which no schema of a value lies."""
 
 
+OFF_WORDS = ("none", "off")
+"""Words that stand for `false` where a setting is optional."""
+SWITCHED_OFF = [False, *OFF_WORDS]
+
+
 def is_off(value: object) -> bool:
     """Whether a value switches an optional setting off."""
-    return value is None or value is False or (isinstance(value, str) and value == "none")
+    return value is None or value is False or (isinstance(value, str) and value.lower() in OFF_WORDS)
 
 
 def _be_exact(schema: object, owner: type) -> None:

@@ -1,16 +1,17 @@
 """Fine-tuning a model of the transformers library, as a type of task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
 from etude.base.says import Say
-from etude.tasks.best_lines import BestLines
+from etude.tasks.flags import refuse_together
 from etude.tasks.hf.build import build_task
 from etude.tasks.hf.config import HfRun
 from etude.tasks.hf.data import Samples, prepare
-from etude.tasks.hf.flags import FLAGS
+from etude.tasks.hf.flags import FLAGS, TOGETHER
 from etude.tasks.hf.folder import HfParts, stored_parts
+from etude.tasks.hf.predictor import HfAnswers
 from etude.tasks.hf.task import HfTask
 from etude.tasks.parts import is_own_loss
 from etude.tasks.task_type import Kept, Predictor, TaskType
@@ -43,7 +44,11 @@ class HfType(TaskType[HfRun, HfParts]):
 
     def predictor(self, task: Task) -> Predictor:
         """Answers lines."""
-        return BestLines(task, widen=_own(task).widen)
+        return HfAnswers(_own(task))
+
+    def check_flags(self, given: Mapping[str, object]) -> None:
+        """Refuse flags that would be without effect. Raises ConfigError."""
+        refuse_together(given, TOGETHER)
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write what the library's `from_pretrained` reads."""

@@ -1,11 +1,20 @@
 """Flags of `etude predict` that a language model takes."""
 
-from etude.tasks.flags import ELSEWHERE, MAX_TOKENS, REPETITION_PENALTY, SEED, TEMPERATURE, TOP_K, TOP_P, Flag
+from etude.tasks.flags import (
+    ELSEWHERE,
+    MAX_TOKENS,
+    PROMPT,
+    REPETITION_PENALTY,
+    SCORE,
+    SEED,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    Flag,
+)
 
-PROMPT = Flag("prompt", "complete this text instead of an input; repeatable", "TEXT", repeats=True, refused=ELSEWHERE)
 WHOLE = Flag("whole", "the whole input is one prompt", refused=ELSEWHERE)
 RAW = Flag("raw", "write completions unescaped, with their line breaks", refused=ELSEWHERE)
-SCORE = Flag("score", "report how likely each line is instead of completing it", refused=ELSEWHERE)
 SAMPLES = Flag("samples", "completions per prompt", "N", int, key="task.samples", refused=ELSEWHERE)
 MIN_P = Flag(
     "min-p",

@@ -1,23 +1,19 @@
 """Completes prompts, token by token on a terminal, and tells how likely given text is."""
 
-import json
-import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 from etude.base.errors import ConfigError, DataError
 from etude.tasks.answers import Answering, readable, reason, tell_missing
+from etude.tasks.flags import PROMPT_OR_FILE, refuse_together
 from etude.tasks.language_model.task import Completion, LanguageModelTask, Scored
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
+from etude.tasks.written import object_line, on_one_line, score_line, unscored_line, without
 
 Windows = Iterator[list[str]]
 BATCH_SIZE = 16
 """Prompts completed together unless the shell says otherwise."""
-BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""Where a reader may see the end of a line."""
-TOGETHER = {
-    ("prompt", "file"): "--prompt takes the place of an input: leave out FILE, or --prompt",
+TOGETHER = PROMPT_OR_FILE | {
     ("prompt", "whole"): "--prompt takes the place of an input, of which --whole is a form: leave one of them out",
     ("score", "samples"): "--score tells how likely text is and completes nothing: leave out --samples",
     ("score", "raw"): "--score tells how likely text is and completes nothing: leave out --raw",
@@ -30,9 +26,7 @@ def check_together(given: Mapping[str, object]) -> None:
     """Refuse flags that would be without effect. Raises ConfigError."""
     if "n_best" in given:
         raise ConfigError(f"--n-best is for translations; a language model takes --samples {given['n_best']}.")
-    for pair, told in TOGETHER.items():
-        if given.keys() >= set(pair):
-            raise ConfigError(f"{told}.")
+    refuse_together(given, TOGETHER)
 
 
 @final
@@ -74,7 +68,7 @@ class Completions(Predictor):
         for _, prompt, found in answering.questions(questions, prompts):
             match found:
                 case Missing() as missing:
-                    yield _line(_without("prompt", prompt, missing)) if asked.json else none
+                    yield object_line(without("prompt", prompt, missing)) if asked.json else none
                 case several:
                     yield shape(prompt, several)
 
@@ -106,9 +100,9 @@ class Completions(Predictor):
         for _, text, scored in answering.questions(questions, prompts):
             match scored:
                 case Missing() as missing:
-                    yield _line(_without("text", text, missing)) if asked.json else "\n"
+                    yield unscored_line(text, missing, asked)
                 case known:
-                    yield _score_line(text, known, asked)
+                    yield score_line(text, known.log_probability, asked, tokens=_tokens(known))
 
 
 def _prompts(questions: Questions, asked: Asked) -> Iterator[list[str]]:
@@ -130,14 +124,10 @@ def _ending(asked: Asked) -> str:
 def _form(asked: Asked) -> Callable[[str, Sequence[Completion]], str]:
     """How one prompt's completions are written: an object, or a line each."""
     if asked.json:
-        return lambda prompt, found: _line(_completed(prompt, found))
+        return lambda prompt, found: object_line(_completed(prompt, found))
     write: Callable[[str], str] = str if asked.flags.get("raw") else on_one_line
     ending = _ending(asked)
     return lambda _, found: "".join(f"{asked.safe(write(one.text))}{ending}" for one in found)
-
-
-def _line(value: Mapping[str, object]) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def _completed(prompt: str, found: Sequence[Completion]) -> dict[str, object]:
@@ -148,31 +138,5 @@ def _completed(prompt: str, found: Sequence[Completion]) -> dict[str, object]:
     return {"prompt": prompt, "prediction": found[0].text, "predictions": completions}
 
 
-def _without(name: str, text: str, missing: Missing) -> dict[str, object]:
-    """What is written of a text, under its name, that has no answer."""
-    return {name: text, "prediction": None, "error": missing.error}
-
-
-def _score_line(text: str, scored: Scored, asked: Asked) -> str:
-    bits = -scored.log_probability / math.log(2) / max(scored.bytes, 1)
-    if asked.json:
-        return _line(_scored(text, scored, bits))
-    return f"{scored.log_probability:.6f}\t{bits:.6f}\t{asked.safe(on_one_line(text))}\n"
-
-
-def _scored(text: str, scored: Scored, bits: float) -> dict[str, object]:
-    return {
-        "text": text,
-        "log_probability": scored.log_probability,
-        "bits_per_byte": bits,
-        "tokens": [{"text": token, "log_probability": value} for token, value in scored.tokens],
-    }
-
-
-def on_one_line(text: str) -> str:
-    r"""The text on one line: backslashes doubled, line breaks of any kind written as `\n`, `\r`, `\u2028`.
-
-    >>> print(on_one_line("a\nb"))
-    a\nb
-    """
-    return BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\\", "\\\\"))
+def _tokens(scored: Scored) -> list[dict[str, object]]:
+    return [{"text": token, "log_probability": value} for token, value in scored.tokens]

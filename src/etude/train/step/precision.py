@@ -36,6 +36,19 @@ class Precision:
         """Say it as a sentence does: `float32 on cpu`."""
         return f"{self.name} on {self._device}"
 
+    def told(self, *, validates: bool) -> str:
+        """What a run computes in, as a sentence; its validation, where that computes otherwise."""
+        return f"Training computes in {self}{self.judged(validates=validates)}."
+
+    def judged(self, *, validates: bool) -> str:
+        """What validation computes in, as the end of a sentence; nothing where there is none, or that computes alike.
+
+        >>> Precision("bfloat16", torch.device("cpu")).judged(validates=True)
+        ', validation in float32'
+        """
+        name = self.for_evaluation().name
+        return f", validation in {name}" if validates and name != self.name else ""
+
     def for_evaluation(self, asked: str = AUTO) -> "Precision":
         """What a validation, a test or a prediction of a run of this precision computes in: what it asks for itself.
 

@@ -1,0 +1,135 @@
+"""Every shell block of README and guide, run as it is printed, one after the other on a page, on small data."""
+
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from etude.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/guide/*.md")])
+BLOCK = re.compile(r"^( *)```(?:sh|bash)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = {"make", "pip", "git", "mkdir", "for", "gunzip", "done", "sacrebleu"}
+"""Commands that are not Etude's, and what stands in a loop of them."""
+DOWNLOADED = {"recipes/multi30k.toml"}
+"""Configs whose data a page has the reader download."""
+
+PAIRS = [(f"{a} {b}", f"{b} {a}") for a in ("one", "two", "three", "four") for b in ("five", "six", "seven", "eight")]
+MODEL = "[model]\nd_model = 8\nheads = 2\n{layers}\n[log]\ntensorboard = false\nprogress = false\n"
+ON_CPU = 'device = "cpu"\nprecision = "float32"\n'
+TRANSLATION = (
+    '[task]\ntype = "translation"\nbeam_size = 2\n[data]\ntrain = "train.tsv"\nval = "val.tsv"\ntest = "val.tsv"\n'
+    '[tokenizer]\ntype = "word"\n'
+    + MODEL.format(layers="encoder_layers = 1\ndecoder_layers = 1\nfeedforward = 8")
+    + f'[train]\nmax_duration = "35 epochs"\nbatch_tokens = 4\nsave_every = "300 steps"\n{ON_CPU}'
+)
+TEXT = (
+    '[task]\ntype = "language_model"\nmax_tokens = 8\n[data]\ntrain = "texts"\nblock_size = 16\n'
+    '[tokenizer]\ntype = "char"\n'
+    + MODEL.format(layers="layers = 1")
+    + f'[train]\nmax_duration = "8 steps"\nbatch_size = 2\n{ON_CPU}'
+)
+CHAT = (
+    '[task]\ntype = "hf"\nmax_tokens = 4\n[model]\ntype = "hf"\npath = "model"\n[data]\ntrain = "answers.jsonl"\n'
+    f'[train]\nmax_duration = "2 steps"\nbatch_size = 2\n{ON_CPU}[log]\ntensorboard = false\nprogress = false\n'
+)
+SLANG = "[train]\nbatch_size = 4\nstep_freq = 2\nlearning_rate = 0.008\nwarmup = 8\nmax_epochs = 2\n"
+BEFORE = {
+    "checkpoints.md": ["numbers"],
+    "fork-and-diff.md": ["translation"],
+    "hugging-face.md": ["chat"],
+    "README.md": [],
+    "translation.md": ["numbers"],
+}
+"""The runs that a page takes to be there."""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Small data and configs under the names that the pages use."""
+    monkeypatch.chdir(tmp_path)
+    rows = "source\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in PAIRS)
+    for name in ("train", "val", "test", "other", "pairs", "X", "Y", "Z"):
+        Path(f"{name}.tsv").write_text(rows)
+    for language, side in (("en", 0), ("de", 1)):
+        Path(f"train.{language}").write_text("".join(f"{pair[side]}\n" for pair in PAIRS))
+    for name in ("lines", "prompts", "chapter", "sentences"):
+        Path(f"{name}.txt").write_text("one five\ntwo six\n")
+    for name in ("texts", "FOLDER"):
+        Path(name).mkdir()
+        Path(name, "a.txt").write_text("".join(f"Once {a} and {b}.\n" for a, b in PAIRS) * 6)
+    Path("recipes").mkdir()
+    Path("numbers.toml").write_text(TRANSLATION)
+    Path("recipes/translation.toml").write_text(re.sub(r'"(train|val).tsv"', r'"../\1.tsv"', TRANSLATION))
+    Path("write.toml").write_text(TEXT)
+    Path("recipes/language_model.toml").write_text(TEXT.replace('"texts"', '"../texts"'))
+    Path("data.toml").write_text(TRANSLATION.partition("[train]")[0])
+    Path("slang.toml").write_text(SLANG)
+    return tmp_path
+
+
+def blocks(page):
+    """The shell blocks of a page, each as its lines, continued lines joined."""
+    for indent, code in BLOCK.findall(page.read_text(encoding="utf-8")):
+        lines = code.replace("\\\n", " ").splitlines()
+        yield [line.removeprefix(indent) for line in lines]
+
+
+def run(line, monkeypatch, capsys):
+    """Run a line as a shell would; the exit code of its last command, and what that said."""
+    left, _, right = line.rpartition(" | ")
+    given = shlex.split(left)[1:] if left else []
+    words = shlex.split(right, comments=True)
+    out = words[words.index(">") + 1] if ">" in words else None
+    words = words[: words.index(">")] if out else words
+    words = [found for word in words for found in expanded(word)]
+    if words[:1] != ["etude"]:
+        assert not words or words[0] in ELSEWHERE, line
+        return 0, ""
+    if DOWNLOADED & set(words):
+        return 0, ""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{' '.join(given)}\n".encode())))
+    capsys.readouterr()
+    code = main(words[1:])
+    said = capsys.readouterr()
+    if out:
+        Path(out).write_text(said.out)
+    return code, said.err
+
+
+def expanded(word):
+    """The paths that a pattern matches, as a shell has them."""
+    return sorted(map(str, Path().glob(word))) if "*" in word else [word]
+
+
+def begin(name, monkeypatch, capsys):
+    """Make a run that a page takes to be there."""
+    if name == "chat":
+        sys.path.insert(0, str(ROOT / "tests" / "tasks"))
+        from hf_folders import CHATML, answers, folder
+
+        folder(Path("model"), "llama", CHATML)
+        answers(Path("answers.jsonl"))
+        Path("chat.toml").write_text(CHAT)
+    config = f"recipes/{name}.toml" if name == "translation" else f"{name}.toml"
+    code, said = run(f"etude train {config}", monkeypatch, capsys)
+    assert code == 0, said
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.name)
+def test_every_command_of_a_page_runs_as_it_is_printed(page, place, monkeypatch, capsys):
+    for name in BEFORE.get(page.name, ()):
+        begin(name, monkeypatch, capsys)
+
+    failed = {}
+    for line in (line for block in blocks(page) for line in block):
+        code, said = run(line, monkeypatch, capsys)
+        if code:
+            failed[line] = (code, said)
+
+    assert not failed
