@@ -6,6 +6,7 @@ from itertools import combinations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from etude.model.losses import transducer
 from etude.model.losses.transducer import Transducer, frames_within, joint_bytes
@@ -173,6 +174,42 @@ def test_a_joint_made_in_pieces_gives_the_loss_and_gradients_of_the_whole(frames
     whole = Transducer()(joint(encoded, said), *rest)
     torch.testing.assert_close(loss.sum, whole.sum)
     torch.testing.assert_close(torch.autograd.grad(loss.sum, inputs), torch.autograd.grad(whole.sum, inputs))
+
+
+class Largest(TorchDispatchMode):
+    """Watches how many numbers the largest new tensor has."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not function.is_view:
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+def test_the_forward_makes_nothing_as_large_as_the_logits(monkeypatch):
+    logits, *rest = problem(torch.float32, frames=20, labels=4, classes=50)
+    monkeypatch.setitem(transducer.PIECE_ELEMENTS, "cpu", 1000)
+
+    with Largest() as largest:
+        Transducer()(logits, *rest)
+
+    assert largest.numbers <= 4 * 20 * 5 * 2 * 2  # two ways, two moves
+
+
+def test_a_joint_in_pieces_is_never_held_whole():
+    _, *rest = problem(frames=20, labels=4, classes=4)
+    encoded, said = torch.randn(4, 20, 3, requires_grad=True), torch.randn(4, 5, 3, requires_grad=True)
+    out = nn.Linear(3, 200)
+
+    with Largest() as largest:
+        loss = Transducer().over(lambda a, b: out(a[:, :, None] + b[:, None]), encoded, said, *rest, frames=2)
+        loss.sum.backward()
+
+    assert largest.numbers == 4 * 2 * 5 * 200
 
 
 def test_pieces_of_the_softmax_change_no_bit(monkeypatch):

@@ -68,7 +68,7 @@ def ctc_alignment(
     by_label_B1 = (ends_B2[:, 1:] > ends_B2[:, :1]).long()
     path_BT = _traced(last_B1 - by_label_B1, choices)
     score_B = ends_B2.gather(1, by_label_B1)[:, 0]
-    outside_BT = _beyond(logs_BTV.size(1), lengths_B) | (score_B == -math.inf)[:, None]
+    outside_BT = _beyond(logs_BTV.size(1), lengths_B) | ~(score_B > -math.inf)[:, None]
     indices_BT = torch.where(path_BT % 2 == 1, path_BT // 2, NOWHERE)
     classes_BT = places_BS.gather(1, path_BT)
     return Alignment(

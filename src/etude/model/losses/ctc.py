@@ -32,6 +32,14 @@ def infeasible(lengths_B: Tensor, targets_BL: Tensor, target_lengths_B: Tensor) 
     return least_frames(targets_BL, target_lengths_B) > lengths_B
 
 
+def ctc_costs(
+    logs_BTV: Tensor, lengths_B: Tensor, targets_BL: Tensor, target_lengths_B: Tensor, *, blank: int
+) -> Tensor:
+    """The negative log-probability in nats of each sequence's labels [B], by torch; infinite where they do not fit."""
+    logs_BTV = F.pad(logs_BTV, (0, 0, 0, max(0, 1 - logs_BTV.size(1))))  # torch refuses to have no frame at all
+    return F.ctc_loss(logs_BTV.transpose(0, 1), targets_BL, lengths_B, target_lengths_B, blank, reduction="none")
+
+
 @final
 class Ctc:
     """The negative log-probability of the labels in nats, summed over the sequences that are feasible.
@@ -53,17 +61,7 @@ class Ctc:
         """Logits of any scale, labels padded with anything; both lengths [B], those of the logits after subsampling."""
         left_out_B = infeasible(lengths_B, targets_BL, target_lengths_B)
         with torch.autocast(logits_BTV.device.type, enabled=False):
-            losses_B = F.ctc_loss(
-                _some_frames(exact(logits_BTV)).log_softmax(-1).transpose(0, 1),
-                targets_BL,
-                lengths_B,
-                target_lengths_B.masked_fill(left_out_B, 0),
-                self.blank,
-                reduction="none",
-            )
-        return Loss(losses_B.masked_fill(left_out_B, 0.0).sum(), (~left_out_B).sum())
-
-
-def _some_frames(logits_BTV: Tensor) -> Tensor:
-    """At least one frame, which no length reaches: torch refuses none."""
-    return F.pad(logits_BTV, (0, 0, 0, max(0, 1 - logits_BTV.size(1))))
+            logs_BTV = exact(logits_BTV).log_softmax(-1)
+            target_lengths_B = target_lengths_B.masked_fill(left_out_B, 0)
+            costs_B = ctc_costs(logs_BTV, lengths_B, targets_BL, target_lengths_B, blank=self.blank)
+        return Loss(costs_B.masked_fill(left_out_B, 0.0).sum(), (~left_out_B).sum())
