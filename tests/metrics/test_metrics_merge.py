@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from etude.metrics.edit_distance import CharacterErrorRate, TokenErrorRate, WordErrorRate
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.metrics.text import TEXT_METRICS
 from etude.train.watch.metrics import Metric
@@ -12,7 +13,9 @@ from etude.train.watch.metrics import Metric
 RATIOS = [(4.0, 2.0), (0.5, 3.0), (7.25, 8.0)]
 TEXTS = [(["a cat sat down"], ["the cat sat down"]), (["it rains today here"], ["it rains here today"])]
 RATIO_KINDS = (Accuracy, BitsPerByte, Perplexity)
-EVERY = [*((kind, RATIOS) for kind in RATIO_KINDS), *((kind, TEXTS) for kind in TEXT_METRICS.values())]
+ERROR_RATES = (CharacterErrorRate, TokenErrorRate, WordErrorRate)
+TEXT_KINDS = (*TEXT_METRICS.values(), *ERROR_RATES)
+EVERY = [*((kind, RATIOS) for kind in RATIO_KINDS), *((kind, TEXTS) for kind in TEXT_KINDS)]
 every_metric = pytest.mark.parametrize(("kind", "seen"), EVERY, ids=lambda value: getattr(value, "__name__", ""))
 
 
