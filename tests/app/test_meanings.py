@@ -31,6 +31,7 @@ SILENT = (
     "train.save_outputs_every",
     "train.sanity_batches",
     "train.max_failed_saves",
+    "run.requeue_signals",
     "train.limit_test",
 )
 """What changes no number of training or validation."""

@@ -94,7 +94,7 @@ def code_names(files: Collection[str]) -> dict[str, str]:
 
 
 def _told_apart(file: str, others: Collection[str]) -> str:
-    parts = Path(file).parts[1:]
+    parts = Path(file).relative_to(Path(file).anchor).parts
     ends = ("/".join(parts[-count:]) for count in range(1, len(parts)))
     return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), "/".join(parts))
 
