@@ -102,6 +102,7 @@ def test_the_whole_path(place, capsys, monkeypatch):
     shell("test", "runs/small")
     assert Path("runs/small/outputs/test.txt").read_text() == "early\nlate\nearly\n"
     assert Path("runs/small/outputs/test.reference.txt").read_text() == "early\nlate\nearly\n"
+    assert Path("runs/small/outputs/test.confusion.tsv").read_text() == "\tearly\tlate\nearly\t2\t0\nlate\t0\t1\n"
     capsys.readouterr()
 
     shell("export", "runs/small", "out")
@@ -186,7 +187,10 @@ BAD = {
     "no label": ("text\tlabel\na b\tearly\nc d\n", "val.tsv, line 3: the line has 1 column, but 2 columns are needed"),
     "an empty label": ("text\tlabel\na b\t \n", "val.tsv, line 2: the label is empty"),
     "an empty text": ("text\tlabel\na b\tearly\n  \tlate\n", "val.tsv, line 3: the text is empty"),
-    "an unknown label": ("text\tlabel\na\tearly\nb\tnoon\n", 'val.tsv, line 3: the label "noon" is not one of the'),
+    "an unknown label": (
+        "text\tlabel\na\tearly\nb\tnoon\n",
+        'val.tsv, line 3: the label "noon" is none of the training data, which has early',
+    ),
     "no column of labels": ("text\tkind\na\tearly\n", 'line 1: there is no column "label", beside "text"'),
     "other names": ("sentence\tclass\na\tearly\n", 'set data.text = "sentence" and data.label = "class"'),
 }
@@ -200,6 +204,41 @@ def test_a_bad_sample_is_named(case, place, capsys):
     shell("train", "small.toml", code=3)
 
     assert told in capsys.readouterr().err
+
+
+def test_a_text_without_a_position_is_named_before_the_first_step(place, capsys):
+    shell("train", "small.toml", "--model.positions", "learned", "--model.max_positions", "12", code=3)
+
+    assert "train.tsv, line 8 has 13 tokens, the end included" in capsys.readouterr().err
+
+
+def test_a_table_without_names_is_text_and_label(place, capsys):
+    (place / "train.tsv").write_text("a b\tearly\nz\tlate\n")
+    words = ("--data.val", "false", "--train.max_duration", "2 steps")
+
+    shell("train", "small.toml", *words)
+    shell("train", "small.toml", *words, "--run.name", "counted", "--data.text", "1", "--data.label", "2")
+
+    assert "is a sample, and its first column is the text, its second the label" in capsys.readouterr().err
+    assert weights("runs/counted") == weights("runs/small")
+
+
+def test_schedules_drive_dropout_and_smoothing(place):
+    rate = '{ schedule = "linear", from = 0.0, to = 0.4, over = "4 steps" }'
+    shell(
+        "train",
+        "small.toml",
+        "--train.max_duration",
+        "4 steps",
+        "--model.dropout",
+        rate,
+        "--loss.label_smoothing",
+        rate,
+    )
+
+    kept = [row for row in rows("runs/small") if "train/loss" in row]
+    assert [row["train/dropout"] for row in kept] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert [row["train/label_smoothing"] for row in kept] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
 def test_bad_samples_are_left_out_and_listed_where_asked(place):

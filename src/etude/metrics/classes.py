@@ -10,6 +10,8 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from etude.metrics.text import one_line
+
 PER_CLASS = "f1_per_class"
 """Asks for `f1/LABEL` of every label."""
 
@@ -50,6 +52,12 @@ class ClassMetrics:
             values = f1_scores(matrix).tolist()
             found |= {f"f1/{label}": value for label, value in zip(self._labels, values, strict=True)}
         return found
+
+    def table(self) -> str:
+        """The confusion matrix as a table with tabs: a line of predicted labels, then one for each true label."""
+        names = [one_line(label).replace("\t", " ") for label in self._labels]
+        rows = [[name, *map(str, counts)] for name, counts in zip(names, self.matrix.tolist(), strict=True)]
+        return "".join("\t".join(row) + "\n" for row in [["", *names], *rows])
 
     def reset(self) -> None:
         """Forget all that was seen."""

@@ -119,7 +119,7 @@ class _Encoder:
     def _unknown(self, name: str) -> Flaw:
         known = ", ".join(shown(one, 40) for one in [*self._numbers][:LISTED])
         more = ", ..." if len(self._numbers) > LISTED else ""
-        return Flaw(f'the label "{shown(name, 40)}" is not one of the training data: {known}{more}', "target")
+        return Flaw(f'the label "{shown(name, 40)}" is none of the training data, which has {known}{more}', "target")
 
     def _encoded(self, samples: Sequence[Labelled], flaws: Sequence[tuple[int, Flaw]]) -> Chunk:
         ids, lengths = self._tokenizer.encode_flat([sample.text for sample in samples])

@@ -29,7 +29,7 @@ from etude.train.watch.metrics import Metric
 
 NO_LABEL = -100
 """What stands in the place of a label that a loss does not count."""
-CLASSES = "classes"
+CLASSES = "confusion"
 """The name of the metric that the others are computed from."""
 
 
