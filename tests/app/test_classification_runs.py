@@ -212,6 +212,14 @@ def test_a_text_without_a_position_is_named_before_the_first_step(place, capsys)
     assert "train.tsv, line 8 has 13 tokens, the end included" in capsys.readouterr().err
 
 
+def test_a_text_beyond_the_token_budget_is_named_before_the_first_step(place, capsys):
+    shell("train", "small.toml", "--train.batch_size", "false", "--train.batch_tokens", "12", code=3)
+
+    said = capsys.readouterr().err
+    assert "train.tsv, line 8" in said
+    assert "13 tokens" in said
+
+
 def test_a_table_without_names_is_text_and_label(place, capsys):
     (place / "train.tsv").write_text("a b\tearly\nz\tlate\n")
     words = ("--data.val", "false", "--train.max_duration", "2 steps")

@@ -68,6 +68,8 @@ def test_the_weighted_loss_is_torchs(smoothing):
     expected = F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
     torch.testing.assert_close(found.value, expected)
     assert found.targets == 6
+    exact = weighted_cross_entropy(logits.double(), labels, weights, label_smoothing=smoothing)
+    torch.testing.assert_close(exact.value.float(), expected)
 
 
 def test_balanced_weights_make_classes_count_alike():

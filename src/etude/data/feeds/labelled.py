@@ -3,6 +3,7 @@
 Shapes: B samples, S the longest text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from etude.data.feeds.batches import padded
 from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import refuse_too_long
 from etude.data.feeds.table_feed import Size, TableFeed, TableRows
 from etude.data.order.plan import Ints
 from etude.data.store.labelled import LABEL, TEXT
@@ -81,7 +83,12 @@ def labelled_batch(table: LabelledTable, indices: Ints) -> LabelledBatch:
     )
 
 
-def labelled_feed(table: Table, batching: Batching) -> TableFeed:
-    """Make a feed of the labelled texts of `table`; a loss counts one target a sample."""
-    rows = TableRows(table, labelled_batch, (Size(TEXT, SPECIALS), Size(None)), Size(None, 1))
+def labelled_feed(table: Table, batching: Batching, place: Callable[[int], str]) -> TableFeed:
+    """Make a feed of the labelled texts of `table`; a loss counts one target a sample.
+
+    A text that alone exceeds the token budget is a DataError; `place` says what messages call a sample.
+    """
+    text = Size(TEXT, SPECIALS)
+    refuse_too_long(table, [text], batching, place)
+    rows = TableRows(table, labelled_batch, (text, Size(None)), Size(None, 1))
     return TableFeed(rows, batching)

@@ -15,9 +15,9 @@ def weighted_cross_entropy(
     logits_BC: Tensor, labels_B: Tensor, weights_C: Tensor, *, label_smoothing: float = 0.0
 ) -> Loss:
     """The cross entropy in nats, over the sum of the labels' weights, as torch has it with `weight`."""
-    total = F.cross_entropy(
-        exact(logits_BC), labels_B, weight=weights_C, label_smoothing=label_smoothing, reduction="sum"
-    )
+    logits_BC = exact(logits_BC)
+    weights_C = weights_C.to(logits_BC.dtype)
+    total = F.cross_entropy(logits_BC, labels_B, weight=weights_C, label_smoothing=label_smoothing, reduction="sum")
     return Loss(total, weights_C[labels_B].sum(), targets=len(labels_B))
 
 

@@ -80,10 +80,10 @@ class LabelledTexts(Data[LabelProcessor]):
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each text once, similar lengths together or, for training, in the order of the seed."""
-        config = self.config
-        if training or config.train.overfit is not None:
-            return labelled_feed(self.splits[split].table, batches.training(config, config.data.workers, say))
-        return labelled_feed(self.splits[split].table, batches.evaluating(config, split, say))
+        config, held = self.config, self.splits[split]
+        trains = training or config.train.overfit is not None
+        made = batches.training(config, config.data.workers, say) if trains else batches.evaluating(config, split, say)
+        return labelled_feed(held.table, made, held.source.location)
 
     def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
         """The size of batches, where a schedule drives it."""
