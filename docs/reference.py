@@ -22,6 +22,7 @@ KINDS = {
     "DataConfig": "of pairs, as for `translation`",
     "TextDataConfig": "of text, as for `language_model`",
     "HfDataConfig": "of samples for `hf`",
+    "LabelledDataConfig": "of texts with a label, as for `classification`",
 }
 """Headings of the sections that a table may be."""
 ABOUT_KEYS = (

@@ -13,6 +13,7 @@ TASK_TYPES = {
     "translation": "etude.tasks.translation.type:TRANSLATION",
     "language_model": "etude.tasks.language_model.type:LANGUAGE_MODEL",
     "hf": "etude.tasks.hf.type:HF",
+    "classification": "etude.tasks.classification.type:CLASSIFICATION",
 }
 """By the name that `task.type` takes; what its flags are stands in the module `flags` beside it."""
 

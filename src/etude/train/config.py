@@ -39,6 +39,7 @@ def _splits(given: object) -> Any:
     return [given] if isinstance(given, str) else given or []
 
 
+SplitsField = Annotated[list[Split], BeforeValidator(_splits, SplitsGiven), means("none")]
 WholeRun = Annotated[DurationField, AfterValidator(_is_no_share)]
 
 
@@ -102,9 +103,7 @@ class TrainConfig(Section):
     overfit: Annotated[Switch[Fraction | Batches], means(shared="epoch", governs=("stopping",))] = None
     """Train, validate and test on this one fixed set, unshuffled."""
 
-    save_outputs: Annotated[list[Split], BeforeValidator(_splits, SplitsGiven), means("none")] = Field(
-        default_factory=list
-    )
+    save_outputs: SplitsField = Field(default_factory=list)
     """Splits (train, val, test, or "all") whose targets, predictions, scores and losses are written to `outputs/`."""
     save_outputs_every: Annotated[Literal["best", "validation"], means("none")] = "best"
     """Keep the outputs of the best weights, or for val a file of every validation."""

@@ -14,7 +14,7 @@ from etude.app.runs.folder import CONFIG
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
-from etude.app.runs.tested import TestedLines
+from etude.app.runs.tested import TestedLines, write_tables
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.imports import code_of
@@ -245,6 +245,7 @@ class Run:
             return metrics
         if self._place.is_writable:
             lines.write(self.folder / "outputs")
+            write_tables(task.metrics, self.folder / "outputs", split)
             self._record(checkpoint, metrics)
         else:
             self._say(f"{self.folder} cannot be written: the test leaves no predictions and no row there.")

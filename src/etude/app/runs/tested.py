@@ -1,8 +1,8 @@
 """What a test writes beside its metrics: a line a sample, of what was predicted and of what the data hold beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from etude.base.files import make_folder, write_text
 from etude.metrics.text import one_line
@@ -10,6 +10,23 @@ from etude.tasks.task_type import Columns
 
 FILES = {"source": "source", "target": "reference"}
 """What the columns beside a sample are called as files."""
+
+
+@runtime_checkable
+class Tabled(Protocol):
+    """A metric that keeps more than its numbers tell."""
+
+    def table(self) -> str:
+        """All of it, as lines of cells with tabs between them."""
+
+
+def write_tables(metrics: Mapping[str, object], folder: Path, split: str) -> None:
+    """Write a file `SPLIT.METRIC.tsv` for each metric that is a table."""
+    for name, metric in metrics.items():
+        match metric:
+            case Tabled():
+                make_folder(folder)
+                write_text(folder / f"{split}.{name}.tsv", metric.table())
 
 
 @final

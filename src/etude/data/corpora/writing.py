@@ -1,21 +1,47 @@
 """Generated corpora as files: made once into a folder, found again there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_json, write_text
 from etude.base.paths import user_path
 from etude.base.says import Say, unheard
-from etude.data.corpora import numbers
+from etude.data.corpora import languages, numbers
 
 NAMES: Final = ("numbers",)
+"""Corpora of pairs."""
+LABELLED: Final = ("number_languages",)
+"""Corpora of texts with a label."""
 LABEL: Final = "corpus.json"
 """What says which corpus a folder holds; written last, so that a folder without it is unfinished."""
+
+
+class Corpus(NamedTuple):
+    """A corpus that can be generated: rows of two texts."""
+
+    columns: tuple[str, str]
+    sizes: Mapping[str, int]
+    """Rows by split."""
+    need_libraries: Callable[[], None]
+    rows: Callable[[str, int, int], Iterator[tuple[str, str]]]
+    """Of a split, a seed, and how many."""
+
+
+def _numbers(split: str, seed: int, size: int) -> Iterator[tuple[str, str]]:
+    return ((pair.source, pair.target) for pair in numbers.pairs(split, seed, size))
+
+
+CORPORA: Final = {
+    "numbers": Corpus(("source", "target"), numbers.SIZES, numbers.need_libraries, _numbers),
+    "number_languages": Corpus(
+        ("text", "label"), languages.SIZES, languages.need_libraries, languages.labelled_numbers
+    ),
+}
 
 
 def generate(
@@ -28,26 +54,28 @@ def generate(
 ) -> dict[str, Path]:
     """Write the corpus `name` as `train.tsv`, `val.tsv` and `test.tsv` into `folder`, and give their paths by split.
 
-    Each file has the header `source<TAB>target`. `sizes` changes how many pairs a split has. Files that the same
-    generator wrote for the same seed and sizes are used again. Raises ConfigError for an unknown name, split or size,
-    and when the libraries of the extra `demo` are missing, and StorageError when `folder` cannot be written.
+    Each file has a header of two names, such as `source<TAB>target`. `sizes` changes how many rows a split has.
+    Files that the same generator wrote for the same seed and sizes are used again. Raises ConfigError for an unknown
+    name, split or size, and when the libraries of the extra `demo` are missing, and StorageError when `folder` cannot
+    be written.
     """
-    if name not in NAMES:
-        raise ConfigError(f"There is no generated corpus {name!r}; there is: {', '.join(NAMES)}.")
+    if name not in CORPORA:
+        raise ConfigError(f"There is no generated corpus {name!r}; there is: {', '.join(CORPORA)}.")
+    corpus = CORPORA[name]
     folder = user_path(folder)
-    asked = _sizes(sizes)
+    asked = _sizes(corpus.sizes, sizes)
     paths = {split: folder / f"{split}.tsv" for split in asked}
-    numbers.need_libraries()
+    corpus.need_libraries()
     label = {"corpus": name, "generator": generator_version(), "seed": seed, "sizes": asked}
     if _holds(folder, label, paths):
         return paths
-    notice(f"Generating the corpus {name} ({sum(asked.values()):,} pairs) in {folder}.")
+    notice(f"Generating the corpus {name} ({sum(asked.values()):,} rows) in {folder}.")
     make_folder(folder)
     with storage("replace", folder / LABEL), suppress(FileNotFoundError):
         (folder / LABEL).unlink()
     for split, path in paths.items():
-        rows = (f"{pair.source}\t{pair.target}\n" for pair in numbers.pairs(split, seed, asked[split]))
-        write_text(path, "source\ttarget\n" + "".join(rows))
+        rows = [corpus.columns, *corpus.rows(split, seed, asked[split])]
+        write_text(path, "".join(map("{0[0]}\t{0[1]}\n".format, rows)))
     write_json(folder / LABEL, {**label, "sha256": {split: sha256_of(path) for split, path in paths.items()}})
     return paths
 
@@ -61,10 +89,10 @@ def generator_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def _sizes(sizes: Mapping[str, int] | None) -> dict[str, int]:
-    asked = {**numbers.SIZES, **(sizes or {})}
+def _sizes(usual: Mapping[str, int], sizes: Mapping[str, int] | None) -> dict[str, int]:
+    asked = {**usual, **(sizes or {})}
     for split, size in asked.items():
-        if split not in numbers.SIZES or size < 1:
+        if split not in usual or size < 1:
             raise ConfigError(f"A corpus has at least 1 pair in each of train, val and test, but {split!r} has {size}.")
     return asked
 

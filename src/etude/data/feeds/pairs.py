@@ -1,6 +1,6 @@
 """The feed of a prepared corpus of sentence pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -38,18 +38,24 @@ def pair_feed(
     one when its window is planned. `place` says what messages call a sample of the source, such as `train.tsv, line
     14`; `longest` that no pair with more tokens on a side ever takes part.
     """
-    _refuse_too_long(table, batching, place, longest)
+    refuse_too_long(table, SIDES, batching, place, longest)
     return TableFeed(pair_rows(table), batching, curriculum=curriculum, window=window)
 
 
-def _refuse_too_long(table: ColumnTable, batching: Batching, place: Callable[[int], str], longest: int | None) -> None:
+def refuse_too_long(
+    table: ColumnTable,
+    sides: Sequence[Size],
+    batching: Batching,
+    place: Callable[[int], str],
+    longest: int | None = None,
+) -> None:
     """Find now, where that is cheap, the sample that would end the epoch in which its window is planned."""
     budget = batching.batch_tokens
     if budget is None:
         return
     if longest is not None and longest + TARGET_SPECIALS <= budget:
         return
-    for side, specials in SIDES:
+    for side, specials in sides:
         lengths = table.lengths(str(side))
         # The largest first: for its place numpy would copy all of a read-only map.
         if isinstance(lengths, np.ndarray) and 0 < len(lengths) <= CHECKED and int(lengths.max()) + specials > budget:

@@ -1,7 +1,8 @@
 """What a config may name as one part of the data: files, aligned files, or a generated corpus; and its columns."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
@@ -15,6 +16,36 @@ def corpus_names() -> list[str]:
     from etude.data.corpora import NAMES
 
     return sorted(NAMES)
+
+
+def labelled_corpus_names() -> list[str]:
+    """Name the generated corpora of texts with a label."""
+    from etude.data.corpora import LABELLED
+
+    return sorted(LABELLED)
+
+
+class Roles(NamedTuple):
+    """What the two texts of a sample are, and what messages call a sample."""
+
+    names: tuple[str, str]
+    """Of the keys of `[data]` that name their columns, and of these columns unless a key says otherwise."""
+    sample: str
+    corpora: Callable[[], list[str]]
+    """Names the generated corpora of such samples."""
+    also: str = ""
+    """What may be given beside files, as messages say it."""
+    numbers: bool = False
+    """Whether JSON may have a whole number, true or false in place of the second text."""
+
+
+PAIRED = Roles(
+    ("source", "target"),
+    "pair",
+    corpus_names,
+    also='; two aligned files are given as { source = "train.en", target = "train.de" }',
+)
+LABELLED = Roles(("text", "label"), "sample", labelled_corpus_names, numbers=True)
 
 
 class AlignedFiles(Section):

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
 from etude.data.files.header import SIDES
 from etude.data.files.json_lines import is_text, json_object, missing_field
 from etude.data.files.lines import Flaw, LineFile, is_blank, shown
-from etude.data.files.names import ColumnName
+from etude.data.files.names import PAIRED, ColumnName, Roles
 from etude.data.files.skipped import BadSampleError
 
 
@@ -142,11 +142,11 @@ class AlignedPair(NumberedPairs):
 class JsonLines(NumberedPairs):
     """Pairs in two fields of a file that holds a JSON object a line."""
 
-    def __init__(self, lines: LineFile, source: ColumnName, target: ColumnName) -> None:
-        for key, field in zip(SIDES, (source, target), strict=True):
+    def __init__(self, lines: LineFile, source: ColumnName, target: ColumnName, roles: Roles = PAIRED) -> None:
+        for key, field in zip(roles.names, (source, target), strict=True):
             if isinstance(field, int):
                 raise DataError(f"data.{key} must name a field of {shown(lines.path)}, but is the number {field}.")
-        self._lines, self._fields = lines, (str(source), str(target))
+        self._lines, self._fields, self._roles = lines, (str(source), str(target)), roles
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -154,7 +154,7 @@ class JsonLines(NumberedPairs):
     def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
         """Read the pairs from `start` to before `stop`, or why one cannot be used."""
         for line in self._lines.decoded(start, stop):
-            yield line if isinstance(line, Flaw) else _from_json(line, self._fields)
+            yield line if isinstance(line, Flaw) else _from_json(line, self._fields, self._roles)
 
     def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another field of the samples from `start` to before `stop`: what JSON has, or a Flaw."""
@@ -237,21 +237,31 @@ class Concatenated(NumberedPairs):
         return _digest("several", *(part.fingerprint() for part in self._parts))
 
 
-def pair_of(source: str, target: str) -> Pair | Flaw:
+def pair_of(source: str, target: str, roles: Roles = PAIRED) -> Pair | Flaw:
     """Make a pair of two texts, or say which of them is empty."""
     if is_blank(source):
-        return Flaw("the source is empty", "source")
+        return Flaw(f"the {roles.names[0]} is empty", "source")
     if is_blank(target):
-        return Flaw("the target is empty", "target")
+        return Flaw(f"the {roles.names[1]} is empty", "target")
     return Pair(source, target)
 
 
-def _from_json(line: str, fields: tuple[str, str]) -> Pair | Flaw:
+def _from_json(line: str, fields: tuple[str, str], roles: Roles) -> Pair | Flaw:
     value = json_object(line)
     if isinstance(value, Flaw):
         return value
+    if roles.numbers:
+        value = _spelled(value, fields[1])
     flaw = next(filter(None, (_why_not(value, field) for field in fields)), None)
-    return flaw or pair_of(value[fields[0]], value[fields[1]])
+    return flaw or pair_of(value[fields[0]], value[fields[1]], roles)
+
+
+def _spelled(value: dict[str, Any], field: str) -> dict[str, Any]:
+    """Give the object with a whole number, true or false in a field as the text that JSON has for it."""
+    match value.get(field):
+        case int() as given:  # true and false are whole numbers in Python
+            return {**value, field: json.dumps(given)}
+    return value
 
 
 def _why_not(value: Mapping[str, object], field: str) -> Flaw | None:

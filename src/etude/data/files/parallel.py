@@ -11,7 +11,7 @@ from etude.base.says import Say, unheard
 from etude.data.files.header import SIDES
 from etude.data.files.json_lines import JSON_LINES
 from etude.data.files.lines import LineFile, shown
-from etude.data.files.names import AlignedFiles, ColumnName, Files, Split, corpus_names, listed
+from etude.data.files.names import PAIRED, AlignedFiles, ColumnName, Files, Roles, Split, listed
 from etude.data.files.pair_sources import (
     AlignedPair,
     Concatenated,
@@ -40,34 +40,36 @@ def open_pairs(
     cache: Path | None = None,
     notice: Say = unheard,
     key: str = "data.train",
+    roles: Roles = PAIRED,
 ) -> PairSource:
     """Open what `split` names: a file, several one after the other, two aligned files, or a generated corpus.
 
     `source` and `target` are names of columns or fields, or numbers of columns from 1 on; aligned files and generated
     corpora do not need them. `form` says how tables are written. The index of lines goes to the `cache` folder.
-    `notice` hears what a user should know. `key` is what the config calls the split. Raises DataError, naming the
-    file, where one is missing, empty, of an unknown kind, or not aligned.
+    `notice` hears what a user should know. `key` is what the config calls the split, `roles` says what the two texts
+    are. Raises DataError, naming the file, where one is missing, empty, of an unknown kind, or not aligned.
     """
     files: Files
     if isinstance(split, str):
-        files, (source, target), form = _generated(split, key, cache, notice), SIDES, GENERATED
+        files, (source, target), form = _generated(split, key, cache, notice), roles.names, GENERATED
     else:
         files = split
     if isinstance(files, AlignedFiles):
         parts: Sequence[NumberedPairs] = _aligned(files, key, cache)
     else:
         paths = [*map(user_path, listed(files))]
-        _check_there(paths, key)
-        parts = [_open_file(path, (source, target), form, cache, notice) for path in paths]
-        check_directions([part for part in parts if isinstance(part, TableFile)], key)
+        _check_there(paths, key, roles)
+        parts = [_open_file(path, (source, target), form, cache, notice, roles) for path in paths]
+        check_directions([part for part in parts if isinstance(part, TableFile)], key, roles)
     opened = parts[0] if len(parts) == 1 else Concatenated(parts)
-    opened.recipe = json.dumps([_plain(files), source, target, form, cache and str(cache)])
+    if roles is PAIRED:
+        opened.recipe = json.dumps([_plain(files), source, target, form, cache and str(cache)])
     return opened
 
 
 def _aligned(files: AlignedFiles, key: str, cache: Path | None) -> list[AlignedPair]:
     sources, targets = files.pairs(key)
-    _check_there([*sources, *targets], key)
+    _check_there([*sources, *targets], key, PAIRED)
     sides = [[LineFile(path, cache) for path in side] for side in (sources, targets)]
     return [AlignedPair(one, other) for one, other in zip(*sides, strict=True)]
 
@@ -83,29 +85,26 @@ def _plain(files: Files) -> object:
     return files.model_dump(mode="json") if isinstance(files, AlignedFiles) else [str(path) for path in listed(files)]
 
 
-def _check_there(paths: Iterable[Path], key: str) -> None:
+def _check_there(paths: Iterable[Path], key: str, roles: Roles) -> None:
     """Name the first file that is missing, before any is read."""
     for path in paths:
         if not os.path.lexists(path):
-            names = [] if path.suffix else corpus_names()
+            names = [] if path.suffix else roles.corpora()
             known = f"; generated corpora are {', '.join(names)}" if names else ""
             raise DataError(f"{key} names {shown(path)}, which does not exist{known}.")
 
 
 def _open_file(
-    path: Path, wanted: tuple[ColumnName, ColumnName], form: TableForm, cache: Path | None, notice: Say
+    path: Path, wanted: tuple[ColumnName, ColumnName], form: TableForm, cache: Path | None, notice: Say, roles: Roles
 ) -> NumberedPairs:
     kind = path.suffix.lower()
     if kind in TABLES:
-        return TableFile(LineFile(path, cache), wanted, notice, form, cache)
+        return TableFile(LineFile(path, cache), wanted, notice, form, cache, roles)
     if kind in JSON_LINES:
-        return JsonLines(LineFile(path, cache), *wanted)
+        return JsonLines(LineFile(path, cache), *wanted, roles)
     if kind in SPREADSHEETS:
         raise DataError(f"{shown(path)} is a spreadsheet: save it as .csv (in UTF-8) or .tsv, and give that.")
-    raise DataError(
-        f"{shown(path)} must be a table (.tsv, .txt, .csv) or JSON lines (.jsonl, .ndjson); "
-        'two aligned files are given as { source = "train.en", target = "train.de" }.'
-    )
+    raise DataError(f"{shown(path)} must be a table (.tsv, .txt, .csv) or JSON lines (.jsonl, .ndjson){roles.also}.")
 
 
 def _generated(name: str, key: str, cache: Path | None, notice: Say) -> Files:

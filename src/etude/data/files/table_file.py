@@ -14,7 +14,7 @@ from etude.base.hashes import sealed_or_empty, write_sealed
 from etude.base.says import Say
 from etude.data.files.header import Choice, place_of, places_of, read_header
 from etude.data.files.lines import Flaw, LineFile, shown
-from etude.data.files.names import ColumnName
+from etude.data.files.names import PAIRED, ColumnName, Roles
 from etude.data.files.pair_sources import NumberedPairs, Pair, pair_of
 from etude.data.files.quotes import QUOTE, Grammar, Layout, is_quoted
 from etude.data.files.skipped import BadSampleError
@@ -84,15 +84,16 @@ class TableFile(NumberedPairs):
         notice: Say,
         form: TableForm = AS_WRITTEN,
         cache: Path | None = None,
+        roles: Roles = PAIRED,
     ) -> None:
-        self._lines = lines
+        self._lines, self._roles = lines, roles
         commas = lines.path.suffix.lower() == ".csv"
         first = _good(lines.path, next(lines.decoded(0, 1)))
         self._separator = _separator(first, wanted) if commas else TAB
         self._quoted = lines.holds(QUOTE) and _quoted(lines, self._separator, form.quotes, cache, commas=commas)
         self._rows = _rows(lines, self._separator, quoted=self._quoted)
         self._names = _good(lines.path, next(self._rows.rows(0, 1)))
-        self.columns, self._first = read_header(lines.path, self._names, wanted, form.header, notice)
+        self.columns, self._first = read_header(lines.path, self._names, wanted, form.header, notice, roles)
         self._needed = max(self.columns) + 1
         if not len(self):
             raise DataError(f"{shown(lines.path)} has a line of column names, but no rows.")
@@ -105,7 +106,7 @@ class TableFile(NumberedPairs):
 
     @property
     def turned(self) -> bool:
-        """Whether its names stand in another order than source and target in a file without."""
+        """Whether its names stand in another order than both texts in a file without."""
         return self.named and self.columns != (0, 1)
 
     @property
@@ -128,12 +129,12 @@ class TableFile(NumberedPairs):
     def rows(self, start: int, stop: int) -> Iterator[Pair | Flaw]:
         """Read the pairs from `start` to before `stop`, or why one cannot be used."""
         source, target = self.columns
-        needed = self._needed
+        needed, roles = self._needed, self._roles
         for cells in self._rows.rows(start + self._first, stop + self._first):
             if isinstance(cells, Flaw):
                 yield cells
                 continue
-            yield pair_of(cells[source], cells[target]) if len(cells) >= needed else _too_few(cells, needed)
+            yield pair_of(cells[source], cells[target], roles) if len(cells) >= needed else _too_few(cells, needed)
 
     def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column of the samples from `start` to before `stop`: text, or a Flaw."""
@@ -165,15 +166,16 @@ class TableFile(NumberedPairs):
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def check_directions(tables: list[TableFile], key: str) -> None:
+def check_directions(tables: list[TableFile], key: str, roles: Roles = PAIRED) -> None:
     """Refuse files one after the other of which one names its columns in another order than one without names has."""
     turned = next(filter(attrgetter("turned"), tables), None)
     unnamed = next(filterfalse(attrgetter("named"), tables), None)
     if turned is not None and unnamed is not None:
+        first, second = roles.names
         raise DataError(
-            f"{key}: the columns of {shown(turned.path)} are named, source {turned.columns[0] + 1} and target "
-            f"{turned.columns[1] + 1}, but {shown(unnamed.path)} names none, and its first column would be the source: "
-            "give both files their names, or data.source and data.target as numbers."
+            f"{key}: the columns of {shown(turned.path)} are named, {first} {turned.columns[0] + 1} and {second} "
+            f"{turned.columns[1] + 1}, but {shown(unnamed.path)} names none, and its first column would be the "
+            f"{first}: give both files their names, or data.{first} and data.{second} as numbers."
         )
 
 

@@ -45,6 +45,16 @@ def fit_tokenizers(
     return dict.fromkeys(SIDES, _fitted(choice, texts, SIDES, cache, notice))
 
 
+def fit_tokenizer(
+    config: TokenizerConfig, source: PairSource, cache: Path, policy: Policy = DEFAULT_POLICY, *, notice: Say = unheard
+) -> Tokenizer:
+    """Make a tokenizer from the first texts of `source` alone, where the second are none, or load what `cache` has.
+
+    Raises as `fit_tokenizers` does.
+    """
+    return _fitted(config, _Texts(source, unreported, skip=policy.skips), SIDES[:1], cache, notice)
+
+
 class _Texts:
     """The texts that a tokenizer learns from."""
 

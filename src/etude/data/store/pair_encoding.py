@@ -118,26 +118,28 @@ def _chunk(
     flats = [tokenizers[side].encode_flat([pair[n] for _, pair in pairs]) for n, side in enumerate(SIDES)]
     good = np.ones(len(pairs), dtype=bool)
     for side, (_, lengths) in zip(SIDES, flats, strict=True):
-        for place in np.flatnonzero(good & _wrong(lengths, policy)):
+        for place in np.flatnonzero(good & wrong_lengths(lengths, policy)):
             good[place] = False
-            flaws.append((pairs[place][0], Flaw(_reason(side, int(lengths[place]), policy), side)))
+            flaws.append((pairs[place][0], Flaw(length_reason(side, int(lengths[place]), policy), side)))
     flaws.sort(key=lambda flaw: flaw[0])
     columns = pair_columns(tokenizers)
-    return Chunk([_kept(column, *flat, good) for column, flat in zip(columns, flats, strict=True)], flaws)
+    return Chunk([good_rows(column, *flat, good) for column, flat in zip(columns, flats, strict=True)], flaws)
 
 
-def _kept(column: Column, ids: Ids, lengths: Ids, good: npt.NDArray[np.bool_]) -> Part:
+def good_rows(column: Column, ids: Ids, lengths: Ids, good: npt.NDArray[np.bool_]) -> Part:
     """Give the rows that are good."""
     used = ids if good.all() else ids[np.repeat(good, lengths)]
     return Part(used.astype(column.dtype), lengths[good].astype(np.int32))
 
 
-def _wrong(lengths: npt.NDArray[np.int64], policy: Policy) -> npt.NDArray[np.bool_]:
+def wrong_lengths(lengths: npt.NDArray[np.int64], policy: Policy) -> npt.NDArray[np.bool_]:
+    """Tell which texts cannot be used for their length."""
     none: npt.NDArray[np.bool_] = lengths == 0  # a normaliser may take away all there is
     return none if policy.max_length is None else none | (lengths > policy.max_length)
 
 
-def _reason(side: str, length: int, policy: Policy) -> str:
+def length_reason(side: str, length: int, policy: Policy) -> str:
+    """Say why the text of a side cannot be used, which has so many tokens."""
     if length:
         return f"the {side} has {length} tokens, more than data.max_length = {policy.max_length}"
     return f"the {side} has no token"

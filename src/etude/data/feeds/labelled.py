@@ -1,0 +1,94 @@
+"""A batch of texts with their labels, how rows of a table become one, and the feed of them.
+
+Shapes: B samples, S the longest text.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from etude.data.feeds.batches import padded
+from etude.data.feeds.batching import Batching
+from etude.data.feeds.pairs import refuse_too_long
+from etude.data.feeds.table_feed import Size, TableFeed, TableRows
+from etude.data.order.plan import Ints
+from etude.data.store.labelled import LABEL, TEXT
+from etude.data.store.table import Table
+
+SPECIALS = 1
+"""A text ends with eos."""
+
+
+class LabelledTable(Protocol):
+    """What a batch needs of a prepared table."""
+
+    def gather(self, column: str, indices: Ints, /) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Give the ids of the samples one after another, and how many each has."""
+
+    def values(self, column: str, indices: Ints, /) -> NDArray[Any]:
+        """Give the number of each sample's label."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LabelledBatch:
+    """Texts, padded at the end, and the label of each."""
+
+    tokens: Tensor
+    """[B, S] int64: tokens, eos, padding."""
+    lengths: Tensor
+    """[B] int64, eos counted."""
+    labels: Tensor
+    """[B] int64."""
+    indices: Tensor
+    """[B] int64: which sample of the table each row is."""
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def padding(self) -> float:
+        """The share of the texts that is padding."""
+        cells = self.tokens.numel()
+        return 1 - int(self.lengths.sum()) / cells if cells else 0.0
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "LabelledBatch":  # noqa: FBT001, FBT002 - as Tensor.to
+        """Give the batch with every tensor on `device`."""
+        return LabelledBatch(
+            self.tokens.to(device, non_blocking=non_blocking),
+            self.lengths.to(device, non_blocking=non_blocking),
+            self.labels.to(device, non_blocking=non_blocking),
+            self.indices.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> "LabelledBatch":
+        """Give the batch in page-locked memory."""
+        return LabelledBatch(
+            self.tokens.pin_memory(), self.lengths.pin_memory(), self.labels.pin_memory(), self.indices.pin_memory()
+        )
+
+
+def labelled_batch(table: LabelledTable, indices: Ints) -> LabelledBatch:
+    """Gather samples of `table` ([B] indices, in this order) into one batch; B may be 0."""
+    tokens, lengths = padded(*table.gather(TEXT, indices), bos=False)
+    return LabelledBatch(
+        tokens=torch.from_numpy(tokens),
+        lengths=torch.from_numpy(lengths),
+        labels=torch.from_numpy(table.values(LABEL, indices).astype(np.int64)),
+        indices=torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64)),
+    )
+
+
+def labelled_feed(table: Table, batching: Batching, place: Callable[[int], str]) -> TableFeed:
+    """Make a feed of the labelled texts of `table`; a loss counts one target a sample.
+
+    A text that alone exceeds the token budget is a DataError; `place` says what messages call a sample.
+    """
+    text = Size(TEXT, SPECIALS)
+    refuse_too_long(table, [text], batching, place)
+    rows = TableRows(table, labelled_batch, (text, Size(None)), Size(None, 1))
+    return TableFeed(rows, batching)

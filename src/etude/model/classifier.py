@@ -1,0 +1,50 @@
+"""A classifier of sequences: an encoder, the mean of what it gives, and a linear layer.
+
+Legend: B batch, S time, M width of the encoder, C classes.
+"""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from etude.base.schedules.values import ScheduledValue
+from etude.model.encoder import EmbeddingConfig, EncoderConfig, TokenEncoder, TokenVectors
+from etude.model.exact import exact
+from etude.model.layers.dropout import Dropout, scheduled_rates
+from etude.model.layers.linear import Linear
+from etude.model.rates import initial
+
+
+def masked_mean(hidden_BSM: Tensor, real_BS: Tensor) -> Tensor:
+    """The mean over the places that are real, [B, M]: padding never changes it, and no place at all gives zeros."""
+    real_BS1 = exact(real_BS.to(hidden_BSM.device))[:, :, None]
+    total_BM = (exact(hidden_BSM) * real_BS1).sum(1)
+    return total_BM / real_BS1.sum(1).clamp(min=1)
+
+
+@final
+class TextClassifier(nn.Module):
+    """Tokens in, logits of classes out: `encoder` of the config, mean pooling, linear output."""
+
+    def __init__(self, config: EncoderConfig | EmbeddingConfig, vocabulary: int, classes: int, pad: int = 0) -> None:
+        super().__init__()
+        self.config, self.pad = config, pad
+        self.encoder = _encoder(config, vocabulary, pad)
+        self.dropout = Dropout(initial(config.dropout))
+        self.output = Linear(config.d_model, classes)
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """The rates of dropout that the config gives as schedules."""
+        return scheduled_rates(self, self.config, self.encoder.rates)
+
+    def forward(self, tokens_BS: Tensor) -> Tensor:
+        """Logits [B, C] of padded texts."""
+        pooled_BM = masked_mean(self.encoder(tokens_BS), tokens_BS != self.pad)
+        return self.output(self.dropout(pooled_BM))  # type: ignore[no-any-return]
+
+
+def _encoder(config: EncoderConfig | EmbeddingConfig, vocabulary: int, pad: int) -> TokenEncoder | TokenVectors:
+    match config:
+        case EncoderConfig():
+            return TokenEncoder(config, vocabulary, pad)
+    return TokenVectors(config, vocabulary)

@@ -1,0 +1,179 @@
+"""Labelled texts for a run: the files of each split, tokenizer and label set, prepared tables, and feeds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etude.base.errors import ConfigError, DataError
+from etude.base.files import make_folder
+from etude.base.says import Say
+from etude.base.schedules.values import ScheduledValue
+from etude.data.feeds.labelled import SPECIALS, LabelledBatch, labelled_feed
+from etude.data.feeds.table_feed import TableFeed
+from etude.data.files.names import LABELLED
+from etude.data.files.parallel import PairSource, open_pairs
+from etude.data.files.skipped import write_skipped
+from etude.data.store.fitting import fit_tokenizer
+from etude.data.store.labelled import LABEL, TEXT, labels_of, prepare_labelled
+from etude.data.store.table import Table
+from etude.data.tokens.config import TokenizerPair
+from etude.data.tokens.tokenizers import Tokenizer
+from etude.model.encoder import EncoderConfig
+from etude.tasks import batches
+from etude.tasks.classification.config import ClassificationRun
+from etude.tasks.classification.processor import LabelProcessor
+from etude.tasks.task_type import Columns, Data
+from etude.train.task import Task
+
+
+@dataclass
+class LabelledSplit:
+    """One split: its texts and labels, and their numbers."""
+
+    source: PairSource
+    table: Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+@dataclass
+class LabelledTexts(Data[LabelProcessor]):
+    """The labelled texts of a run."""
+
+    config: ClassificationRun
+    processor: LabelProcessor
+    splits: dict[str, LabelledSplit] = field(default_factory=dict)
+
+    @property
+    def skipped(self) -> int:
+        """Samples left out of all splits."""
+        return sum(split.table.skipped for split in self.splits.values())
+
+    def told(self) -> str:
+        """What a run begins with: its splits, their sizes, and the labels."""
+        sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
+        return f"{sizes} texts with {len(self.processor.labels):,} labels"
+
+    def size(self, split: str) -> str:
+        """How much a split holds, with its unit."""
+        return f"{len(self.splits[split]):,} texts"
+
+    def sources(self) -> list[PairSource]:
+        """Parts that may listen to a run's events."""
+        return [split.source for split in self.splits.values()]
+
+    def fingerprints(self) -> dict[str, str]:
+        """What tells one split's content from another's."""
+        return {name: split.table.fingerprint for name, split in self.splits.items()}
+
+    def write_skipped(self, path: Path) -> None:
+        """List every sample left out, with its place and the reason."""
+        write_skipped(path, [(split.table, split.source) for split in self.splits.values()])
+
+    def only(self, split: str, held: str) -> None:
+        """Leave but the split `held`, under the name `split`."""
+        self.splits = {split: self.splits[held]}
+
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
+        """Batches of a split: each text once, similar lengths together or, for training, in the order of the seed."""
+        config, held = self.config, self.splits[split]
+        trains = training or config.train.overfit is not None
+        made = batches.training(config, config.data.workers, say) if trains else batches.evaluating(config, split, say)
+        return labelled_feed(held.table, made, held.source.location)
+
+    def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
+        """The size of batches, where a schedule drives it."""
+        sizes = batches.size_schedule(self.config.train)
+        apply: Callable[[Any], None] = feed.resize
+        return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in sizes.items()]
+
+    def attend(self, task: Task, *, judged: str = "val") -> None:
+        """Find now the text that a model has no position for."""
+        del task, judged
+        match self.config.model:
+            case EncoderConfig(positions="learned", max_positions=most):
+                for split in self.splits.values():
+                    _check_lengths(split, most)
+
+    def beside(self, split: str, batch: object) -> Columns:
+        """Each sample's number in its files, its text, and its label."""
+        if not isinstance(batch, LabelledBatch):
+            return {}
+        held = self._held(split)
+        numbers = [held.table.origin(row) for row in batch.indices.tolist()]
+        pairs = [held.source[number] for number in numbers]
+        labels = [self.processor.labels[number] for number in batch.labels.tolist()]
+        return {"sample": numbers, "source": [pair.source for pair in pairs], "target": labels}
+
+    def _held(self, split: str) -> LabelledSplit:
+        """What `split` is judged on: the one fixed set of `overfit`, which is of the training data, or its own."""
+        if "train" in self.splits and (self.config.train.overfit is not None or split not in self.splits):
+            return self.splits["train"]
+        return self.splits[split]
+
+
+def _check_lengths(split: LabelledSplit, positions: int) -> None:
+    lengths = split.table.lengths(TEXT)
+    row = int(lengths.argmax())
+    if lengths[row] + SPECIALS > positions:
+        raise DataError(
+            f"{split.source.location(split.table.origin(row))} has {int(lengths[row]) + SPECIALS} tokens, the end "
+            f"included, more than model.max_positions = {positions}: raise it, lower data.max_length, or take "
+            'model.positions = "rotary".'
+        )
+
+
+def open_split(config: ClassificationRun, name: str, say: Say) -> PairSource:
+    """The texts and labels of one split, as `[data]` names them.
+
+    Raises ConfigError where the config names none, DataError where its files cannot be used.
+    """
+    data = config.data
+    split = {"train": data.train, "val": data.val, "test": data.test}[name]
+    if split is None:
+        raise ConfigError(f"data.{name} is not set: name a file, as in --data.{name} labelled.tsv.")
+    cache = config.cache
+    make_folder(cache)
+    return open_pairs(
+        split,
+        source=data.text,
+        target=data.label,
+        form=data.form,
+        cache=cache,
+        notice=say,
+        key=f"data.{name}",
+        roles=LABELLED,
+    )
+
+
+def prepare(
+    config: ClassificationRun, splits: Sequence[str], say: Say, processor: LabelProcessor | None = None
+) -> LabelledTexts:
+    """Open, tokenise and map splits; without a `processor` tokenizer and label set are those of the train split."""
+    sources = {name: open_split(config, name, say) for name in splits}
+    if processor is None:
+        processor = _learned(config, sources.get("train") or open_split(config, "train", say), say)
+    texts = LabelledTexts(config, processor)
+    for name, source in sources.items():
+        table = _prepared(config, source, processor.tokenizer, processor.labels, say)
+        texts.splits[name] = LabelledSplit(source, table)
+    return texts
+
+
+def _learned(config: ClassificationRun, source: PairSource, say: Say) -> LabelProcessor:
+    assert not isinstance(config.tokenizer, TokenizerPair)  # as was checked
+    tokenizer = fit_tokenizer(config.tokenizer, source, config.cache, config.data.policy, notice=say)
+    labels = tuple(labels_of(source))
+    table = _prepared(config, source, tokenizer, labels, say)
+    counts = np.bincount(table.values(LABEL, np.arange(len(table))), minlength=len(labels))
+    return LabelProcessor(tokenizer, labels, tuple(counts.tolist()))
+
+
+def _prepared(
+    config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, labels: Sequence[str], say: Say
+) -> Table:
+    return prepare_labelled(source, tokenizer, labels, config.cache, config.data.policy, notice=say)
