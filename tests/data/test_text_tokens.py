@@ -55,6 +55,7 @@ def test_pieces_are_the_text_whatever_blocks_it_comes_in(blocks, most):
         ("one!?,. three", ["one!?,.", " three"]),
         ("abcdefghijklm", ["abcdefgh", "ijklm"]),
         ("one       two", ["one     ", "  two"]),
+        ("one t.\x1d three", ["one t.\x1d", " three"]),
     ],
 )
 def test_a_document_is_cut_before_white_space_where_there_is_some(text, cut):

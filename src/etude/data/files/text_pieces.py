@@ -9,6 +9,8 @@ PIECE = 1 << 16
 """The longest piece, in characters."""
 
 BREAKS = " \n"
+SIGNS = "\x1c\x1d\x1e\x1f"
+"""Separators that Python calls white space, and the tokenizers a sign."""
 
 
 def pieces(blocks: Iterable[str], most: int = PIECE) -> Iterator[str]:
@@ -38,7 +40,7 @@ def _cut(text: str, begin: int, end: int) -> int:
         before = text[place - 1]
         if before.isalnum():
             return place
-        if not second and not before.isspace():
+        if not second and (before in SIGNS or not before.isspace()):
             second = place
     return second or end
 
