@@ -1,95 +1,52 @@
 """Labelled texts for a run: the files of each split, tokenizer and label set, prepared tables, and feeds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from etude.base.errors import ConfigError, DataError
 from etude.base.files import make_folder
 from etude.base.says import Say
-from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.labelled import SPECIALS, LabelledBatch, labelled_feed
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.names import LABELLED
 from etude.data.files.parallel import PairSource, open_pairs
-from etude.data.files.skipped import write_skipped
 from etude.data.store.fitting import fit_tokenizer
 from etude.data.store.labelled import LABEL, TEXT, labels_of, prepare_labelled
 from etude.data.store.table import Table
 from etude.data.tokens.config import TokenizerPair
 from etude.data.tokens.tokenizers import Tokenizer
 from etude.model.encoder import EncoderConfig
-from etude.tasks import batches
 from etude.tasks.classification.config import ClassificationRun
 from etude.tasks.classification.processor import LabelProcessor
-from etude.tasks.task_type import Columns, Data
+from etude.tasks.tables import TableData, TableSplit
+from etude.tasks.task_type import Columns
 from etude.train.task import Task
 
-
-@dataclass
-class LabelledSplit:
-    """One split: its texts and labels, and their numbers."""
-
-    source: PairSource
-    table: Table
-
-    def __len__(self) -> int:
-        return len(self.table)
+LabelledSplit = TableSplit[PairSource]
+"""One split: its texts and labels, and their numbers."""
 
 
 @dataclass
-class LabelledTexts(Data[LabelProcessor]):
+class LabelledTexts(TableData[LabelProcessor, LabelledSplit]):
     """The labelled texts of a run."""
+
+    unit = "texts"
 
     config: ClassificationRun
     processor: LabelProcessor
     splits: dict[str, LabelledSplit] = field(default_factory=dict)
 
-    @property
-    def skipped(self) -> int:
-        """Samples left out of all splits."""
-        return sum(split.table.skipped for split in self.splits.values())
-
     def told(self) -> str:
         """What a run begins with: its splits, their sizes, and the labels."""
-        sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
-        return f"{sizes} texts with {len(self.processor.labels):,} labels"
-
-    def size(self, split: str) -> str:
-        """How much a split holds, with its unit."""
-        return f"{len(self.splits[split]):,} texts"
-
-    def sources(self) -> list[PairSource]:
-        """Parts that may listen to a run's events."""
-        return [split.source for split in self.splits.values()]
-
-    def fingerprints(self) -> dict[str, str]:
-        """What tells one split's content from another's."""
-        return {name: split.table.fingerprint for name, split in self.splits.items()}
-
-    def write_skipped(self, path: Path) -> None:
-        """List every sample left out, with its place and the reason."""
-        write_skipped(path, [(split.table, split.source) for split in self.splits.values()])
-
-    def only(self, split: str, held: str) -> None:
-        """Leave but the split `held`, under the name `split`."""
-        self.splits = {split: self.splits[held]}
+        return f"{super().told()} with {len(self.processor.labels):,} labels"
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each text once, similar lengths together or, for training, in the order of the seed."""
-        config, held = self.config, self.splits[split]
-        trains = training or config.train.overfit is not None
-        made = batches.training(config, config.data.workers, say) if trains else batches.evaluating(config, split, say)
-        return labelled_feed(held.table, made, held.source.location)
-
-    def scheduled_values(self, feed: TableFeed) -> list[ScheduledValue]:
-        """The size of batches, where a schedule drives it."""
-        sizes = batches.size_schedule(self.config.train)
-        apply: Callable[[Any], None] = feed.resize
-        return [ScheduledValue(key, spec, apply, when="epoch", whole=True) for key, spec in sizes.items()]
+        held = self.splits[split]
+        batching = self.batching(split, self.config.data.workers, say, training=training)
+        return labelled_feed(held.table, batching, held.source.location)
 
     def attend(self, task: Task, *, judged: str = "val") -> None:
         """Find now the text that a model has no position for."""

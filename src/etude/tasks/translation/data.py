@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,15 @@ from etude.data.feeds.batches import PairBatch
 from etude.data.feeds.pairs import pair_feed, pair_measures
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.parallel import SIDES, PairSource, open_pairs
-from etude.data.files.skipped import write_skipped
 from etude.data.order.curriculum import Curriculum
 from etude.data.order.plan import Measure
 from etude.data.store.difficulty import difficulties
 from etude.data.store.fitting import fit_tokenizers
 from etude.data.store.pairs import prepare_pairs
-from etude.data.store.table import Table
 from etude.model.transformer import TransformerConfig
 from etude.tasks import batches
-from etude.tasks.task_type import Columns, Data
+from etude.tasks.tables import TableData, TableSplit
+from etude.tasks.task_type import Columns
 from etude.tasks.translation.config import TranslationRun
 from etude.tasks.translation.processor import PairProcessor
 from etude.tasks.translation.task import TranslationTask
@@ -37,15 +35,8 @@ LIMITS = ("max_difficulty", "max_length")
 """Keys of `[data]` that leave samples out of an epoch."""
 
 
-@dataclass
-class PairSplit:
+class PairSplit(TableSplit[PairSource]):
     """One split: its texts and their tokens."""
-
-    source: PairSource
-    table: Table
-
-    def __len__(self) -> int:
-        return len(self.table)
 
     def references(self, indices: Sequence[int]) -> list[str]:
         """The raw target texts of these rows."""
@@ -57,41 +48,14 @@ class PairSplit:
 
 
 @dataclass
-class Pairs(Data[PairProcessor]):
+class Pairs(TableData[PairProcessor, PairSplit]):
     """The parallel text of a run."""
+
+    unit = "pairs"
 
     config: TranslationRun
     processor: PairProcessor
     splits: dict[str, PairSplit] = field(default_factory=dict)
-
-    @property
-    def skipped(self) -> int:
-        """Samples left out of all splits."""
-        return sum(split.table.skipped for split in self.splits.values())
-
-    def told(self) -> str:
-        """What a run begins with: its splits and their sizes."""
-        return ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items()) + " pairs"
-
-    def size(self, split: str) -> str:
-        """How much a split holds, with its unit."""
-        return f"{len(self.splits[split]):,} pairs"
-
-    def sources(self) -> list[PairSource]:
-        """Parts that may listen to a run's events."""
-        return [split.source for split in self.splits.values()]
-
-    def fingerprints(self) -> dict[str, str]:
-        """What tells one split's content from another's."""
-        return {name: split.table.fingerprint for name, split in self.splits.items()}
-
-    def write_skipped(self, path: Path) -> None:
-        """List every sample left out, with its place and the reason."""
-        write_skipped(path, [(split.table, split.source) for split in self.splits.values()])
-
-    def only(self, split: str, held: str) -> None:
-        """Leave but the split `held`, under the name `split`."""
-        self.splits = {split: self.splits[held]}
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
