@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section, is_off
-from etude.model.layers.positions import check_positions
+from etude.model.layers.positions import check_width
 from etude.model.layers.spec import Activation, Normalisation
 from etude.model.rates import Rate
 
@@ -138,16 +138,10 @@ class DecoderConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.d_model % self.heads:
-            raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
+    def _width_fits(self) -> Self:
+        check_width(self.positions, self.d_model, self.heads)
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads must divide heads = {self.heads}, but is {self.kv_heads}")
-        return self
-
-    @model_validator(mode="after")
-    def _positions_fit(self) -> Self:
-        check_positions(self.positions, self.d_model, self.heads)
         return self
 
 

@@ -13,14 +13,10 @@ from etude.model.layers.blocks import EncoderLayer
 from etude.model.layers.dropout import Dropout
 from etude.model.layers.linear import ScaledEmbedding
 from etude.model.layers.masks import padding_mask
-from etude.model.layers.norms import final_norm
-from etude.model.layers.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned, check_positions
+from etude.model.layers.norms import EPSILON, final_norm
+from etude.model.layers.positions import Positions, added, check_width, turning
 from etude.model.layers.spec import LayerSpec
 from etude.model.rates import Rate, initial
-
-Positions = Literal["learned", "sinusoidal", "rotary"]
-EPSILON = 1e-6
-"""What normalisation adds to the variance."""
 
 
 class EncoderConfig(Section):
@@ -49,10 +45,8 @@ class EncoderConfig(Section):
     """Longest sequence of `learned` positions; the others have no limit."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.d_model % self.heads:
-            raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
-        check_positions(self.positions, self.d_model, self.heads)
+    def _width_fits(self) -> Self:
+        check_width(self.positions, self.d_model, self.heads)
         return self
 
 
@@ -78,8 +72,8 @@ class TokenEncoder(nn.Module):
         self.pad = pad
         spec = _spec(config)
         self.embedding = ScaledEmbedding(vocabulary, config.d_model)
-        self.positions = _positions(config)
-        self.rotary = Rotary(spec.head_width) if config.positions == "rotary" else Unturned()
+        self.positions = added(config.positions, config.d_model, config.max_positions)
+        self.rotary = turning(config.positions, spec.head_width)
         self.dropout = Dropout(spec.dropout)
         self.layers = nn.ModuleList(EncoderLayer(spec) for _ in range(config.layers))
         self.norm = final_norm(spec)
@@ -109,12 +103,6 @@ class TokenVectors(nn.Module):
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """[B, S] to [B, S, M]."""
         return self.dropout(self.embedding(tokens_BS))  # type: ignore[no-any-return]
-
-
-def _positions(config: EncoderConfig) -> nn.Module:
-    if config.positions == "learned":
-        return Learned(config.d_model, config.max_positions)
-    return Sinusoidal(config.d_model) if config.positions == "sinusoidal" else Unplaced()
 
 
 def _spec(config: EncoderConfig) -> LayerSpec:

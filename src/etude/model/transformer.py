@@ -20,16 +20,13 @@ from etude.model.layers.blocks import DecoderLayer, EncoderLayer
 from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, set_dropout
 from etude.model.layers.linear import Linear, ScaledEmbedding
 from etude.model.layers.masks import EVERYWHERE, Mask, causal_mask, padding_mask
-from etude.model.layers.norms import final_norm
-from etude.model.layers.positions import Learned, Rotary, Sinusoidal, Unplaced, Unturned, check_positions
+from etude.model.layers.norms import EPSILON, final_norm
+from etude.model.layers.positions import Positions, added, check_width, turning
 from etude.model.layers.spec import LayerSpec, Normalisation
 from etude.model.rates import Rate, initial
 
-Positions = Literal["learned", "sinusoidal", "rotary"]
 RATES = ("dropout", "attention_dropout", "activation_dropout", "embedding_dropout", "layer_drop")
 """Kinds of dropout; what `set_dropout` takes."""
-EPSILON = 1e-6
-"""What normalisation adds to the variance."""
 
 
 class TransformerConfig(Section):
@@ -74,10 +71,8 @@ class TransformerConfig(Section):
     """The output layer is the target embedding."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.d_model % self.heads:
-            raise ValueError(f"heads must divide d_model = {self.d_model}, but is {self.heads}")
-        check_positions(self.positions, self.d_model, self.heads)
+    def _width_fits(self) -> Self:
+        check_width(self.positions, self.d_model, self.heads)
         return self
 
 
@@ -105,9 +100,9 @@ class Transformer(nn.Module):
         self.source_embedding = ScaledEmbedding(source_vocabulary, config.d_model)
         if not config.share_embeddings:
             self.target_embedding = ScaledEmbedding(target_vocabulary, config.d_model)
-        self.source_positions = _positions(config)
-        self.target_positions = _positions(config)
-        self.rotary = Rotary(spec.head_width) if config.positions == "rotary" else Unturned()
+        self.source_positions = added(config.positions, config.d_model, config.max_positions)
+        self.target_positions = added(config.positions, config.d_model, config.max_positions)
+        self.rotary = turning(config.positions, spec.head_width)
         self.embedding_dropout = dropout_of("embedding_dropout", config.embedding_dropout, config.dropout)
         self.layer_drop = LayerDrop(initial(config.layer_drop))
         self.encoder = nn.ModuleList(EncoderLayer(spec) for _ in range(config.encoder_layers))
@@ -187,12 +182,6 @@ class Transformer(nn.Module):
 
     def _embed(self, embedding: ScaledEmbedding, positions: nn.Module, tokens: Tensor, start: int) -> Tensor:
         return self.embedding_dropout(positions(embedding(tokens), start))  # type: ignore[no-any-return]
-
-
-def _positions(config: TransformerConfig) -> nn.Module:
-    if config.positions == "learned":
-        return Learned(config.d_model, config.max_positions)
-    return Sinusoidal(config.d_model) if config.positions == "sinusoidal" else Unplaced()
 
 
 def _spec(config: TransformerConfig) -> LayerSpec:

@@ -4,6 +4,9 @@ from torch import nn
 
 from etude.model.layers.spec import LayerSpec
 
+EPSILON = 1e-6
+"""What it adds to the variance, in encoders and what decodes for them."""
+
 
 def make_norm(spec: LayerSpec, width: int | None = None) -> nn.Module:
     """The normalisation that `spec` names, of the model's width unless given."""

@@ -4,7 +4,7 @@ Legend: B batch, T time, H heads, D width of a head, M width of the model.
 """
 
 import math
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,14 @@ from torch import Tensor, nn
 from etude.base.errors import DataError
 from etude.model.exact import exact, exact_dtype
 
+Positions = Literal["learned", "sinusoidal", "rotary"]
+"""The kinds that an encoder may have, and an encoder with a decoder."""
 
-def check_positions(positions: str, d_model: int, heads: int) -> None:
-    """Raise ValueError for widths that cannot be halved where positions need it."""
+
+def check_width(positions: str, d_model: int, heads: int) -> None:
+    """Raise ValueError for a width that heads do not divide, or that cannot be halved where positions need it."""
+    if d_model % heads:
+        raise ValueError(f"heads must divide d_model = {d_model}, but is {heads}")
     if positions == "sinusoidal" and d_model % 2:
         raise ValueError(f"d_model must be even for sinusoidal positions, but is {d_model}")
     if positions == "rotary" and d_model // heads % 2:
@@ -133,6 +138,22 @@ class Unturned:
     def turn(self, start: int, length: int, like: Tensor) -> None:
         """No turn."""
         del start, length, like
+
+
+def added(positions: Positions, width: int, longest: int) -> Learned | Sinusoidal | Unplaced:
+    """What adds positions to embeddings of a width, of sequences of at most `longest` tokens where they are learned."""
+    match positions:
+        case "learned":
+            return Learned(width, longest)
+        case "sinusoidal":
+            return Sinusoidal(width)
+        case "rotary":
+            return Unplaced()
+
+
+def turning(positions: Positions, head_width: int) -> Rotary | Unturned:
+    """What turns queries and keys of a head by their positions."""
+    return Rotary(head_width) if positions == "rotary" else Unturned()
 
 
 def turn_by(positions: Tensor, head_width: int, base: float, like: Tensor) -> Turn:
