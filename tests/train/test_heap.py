@@ -39,10 +39,10 @@ def test_only_every_few_steps_it_is_looked_at():
     heap = Sample(used=0, idle=IDLE + 1, seconds=0.0)
     tidy = Tidy(heap, heap.clock)
 
-    for step in range(1, 10 * EVERY):
+    for step in range(1, 10 * EVERY + 1):
         tidy(step)
 
-    assert heap.trims == 9
+    assert heap.trims == 10
 
 
 def test_trimming_takes_no_more_than_its_share_of_the_time():

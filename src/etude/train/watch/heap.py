@@ -88,11 +88,13 @@ class Tidy:
         self._heap = heap
         self._clock = clock
         self._not_before = 0.0
+        self._next = 0
 
     def __call__(self, step: int) -> None:
         """Look after the step, where it is time to, and trim where much lies idle."""
-        if step % EVERY or self._clock() < self._not_before:
+        if step < self._next or self._clock() < self._not_before:
             return
+        self._next = step + EVERY
         used, idle = self._heap.usage()
         if idle <= IDLE + used // 4:
             return
