@@ -268,16 +268,20 @@ def test_one_label_is_no_classification(place, capsys):
     assert 'train.tsv has one label, "early", but there must be two or more.' in capsys.readouterr().err
 
 
-def test_an_empty_line_has_no_label_and_costs_no_other_its_own(place, capsys, monkeypatch):
+def test_a_blank_line_has_an_empty_label_and_costs_no_other_its_own(place, capsys, monkeypatch):
     shell("train", "small.toml")
     capsys.readouterr()
 
-    asked(monkeypatch, "abc\n\nzzz\n")
-    shell("predict", "runs/small", code=3)
+    asked(monkeypatch, "abc\n\n \u2003\nzzz\n")
+    shell("predict", "runs/small")
+    lines = capsys.readouterr().out
+    asked(monkeypatch, "\nzzz\n")
+    shell("predict", "runs/small", "--json")
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
-    said = capsys.readouterr()
-    assert said.out == "early\n\nlate\n"
-    assert "line 2: the text is empty" in said.err
+    assert lines == "early\n\n\nlate\n"
+    assert objects[0] == {"source": "", "prediction": "", "score": 0.0, "scores": {}}
+    assert objects[1]["prediction"] == "late"
 
 
 def test_json_lines_and_spreadsheets_give_the_same_samples(place, capsys):

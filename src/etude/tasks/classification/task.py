@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from etude.base.errors import ConfigError, DataError
+from etude.base.errors import ConfigError
 from etude.data.feeds.labelled import LabelledBatch
-from etude.data.files.lines import is_blank
-from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
+from etude.data.tokens.tokenizers import Tokenizer
 from etude.metrics.classes import ClassMetrics
 from etude.model.exact import exact
 from etude.model.losses import CrossEntropy
 from etude.model.losses.torchs import LossFunction, plain
 from etude.model.losses.weighted import weighted_cross_entropy
+from etude.tasks.by_length import by_length, encoded, padded
 from etude.tasks.classification.config import ClassificationConfig
 from etude.tasks.parts import Terms, loss_of
 from etude.train.evaluate import evaluating
@@ -44,6 +43,10 @@ class Classified:
     """Its probability."""
     scores: Mapping[str, float]
     """The probability of every label."""
+
+
+UNCLASSIFIED = Classified("", 0.0, {})
+"""What stands for a blank text."""
 
 
 @final
@@ -70,6 +73,7 @@ class ClassificationTask(Task):
         self.labels = tuple(labels)
         self.config = config or ClassificationConfig()
         self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=NO_LABEL)
+        self.plain_loss = plain(self.loss)
         self.tokenizer = tokenizer
         self.class_weights: Tensor | None
         # They are computed from what the run keeps: no part of the weights.
@@ -93,7 +97,7 @@ class ClassificationTask(Task):
         log_probabilities_BC = F.log_softmax(exact(logits_BC), -1)
         if CLASSES in self.metrics:
             self.metrics[CLASSES].update(batch.labels, log_probabilities_BC.argmax(-1))
-        loss = loss_of(plain(self.loss), logits_BC, batch.labels, len(batch))
+        loss = loss_of(self.plain_loss, logits_BC, batch.labels, len(batch))
         return StepOutput(loss, outputs=log_probabilities_BC)
 
     def predict_step(self, batch: LabelledBatch) -> list[Classified]:
@@ -111,27 +115,19 @@ class ClassificationTask(Task):
     def predict(self, texts: Iterable[str], *, batch_size: int = 64, window: int = 1024) -> Iterator[list[Classified]]:
         """Classify texts as they come, in order: for each its label, as the only prediction.
 
-        Up to `window` texts are read ahead, so that texts of similar length share a batch. Raises ConfigError without
-        a tokenizer, DataError for a text of nothing but white space.
+        Up to `window` texts are read ahead, so that texts of similar length share a batch; a blank one has an empty
+        label. Raises ConfigError without a tokenizer.
         """
         if self.tokenizer is None:
             raise ConfigError("predict needs the tokenizer that the task was trained with: pass it to the task.")
         lines = iter(texts)
         with evaluating(self):
             while block := list(islice(lines, window)):
-                yield from self._classify_block(self.tokenizer, block, batch_size)
+                found = by_length(encoded(self.tokenizer, block), batch_size, self._of_tokens, UNCLASSIFIED)
+                yield from ([one] for one in found)
 
-    def _classify_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Classified]]:
-        if any(map(is_blank, block)):
-            raise DataError("the text is empty.")
-        tokens = tokenizer.encode_batch([line.rstrip("\r\n") for line in block])
-        order = sorted(range(len(block)), key=lambda place: -len(tokens[place]))
-        found: dict[int, list[Classified]] = {}
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            classified = self._classified(_padded([tokens[row] for row in rows]))
-            found |= {row: [one] for row, one in zip(rows, classified, strict=True)}
-        return [found[place] for place in range(len(block))]
+    def _of_tokens(self, texts: Sequence[Sequence[int]]) -> list[Classified]:
+        return self._classified(padded(texts))
 
     def _classified(self, tokens_BS: Tensor) -> list[Classified]:
         device = next(self.model.parameters()).device
@@ -149,9 +145,3 @@ class ClassificationTask(Task):
     def predicted(self, log_probabilities_BC: Tensor) -> list[str]:
         """The likeliest label of each sample, of what a validation or test step gave."""
         return self._named(log_probabilities_BC.argmax(-1))
-
-
-def _padded(texts: Iterable[Sequence[int]]) -> Tensor:
-    """The tokens of several texts with the end of each, [B, S]."""
-    ended = [torch.tensor([*ids, EOS]) for ids in texts]
-    return nn.utils.rnn.pad_sequence(ended, batch_first=True, padding_value=PAD)

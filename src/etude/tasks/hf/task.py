@@ -20,6 +20,7 @@ from etude.data.files.lines import is_blank
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
+from etude.tasks.by_length import by_length
 from etude.tasks.hf.batch import IGNORED, HfBatch, Ids, causal_batch, seq2seq_batch
 from etude.tasks.hf.chat import Encoder
 from etude.tasks.hf.config import HfConfig
@@ -195,14 +196,8 @@ class HfTask(Task):
                 yield total
 
     def _completed(self, block: list[str], batch_size: int) -> list[list[Completion]]:
-        found = [[Completion("", 0.0, 0.0)]] * len(block)
-        prompts = {place: self.encoder.prompt(text) for place, text in enumerate(block) if not is_blank(text)}
-        order = sorted((place for place in prompts if prompts[place]), key=lambda place: -len(prompts[place]))
-        for begin in range(0, len(order), batch_size):
-            places = order[begin : begin + batch_size]
-            for place, one in zip(places, self._completions([prompts[p] for p in places]), strict=True):
-                found[place] = one
-        return found
+        prompts = [[] if is_blank(text) else self.encoder.prompt(text) for text in block]
+        return by_length(prompts, batch_size, self._completions, [Completion("", 0.0, 0.0)])
 
     def _completions(self, prompts: Sequence[Sequence[int]]) -> list[list[Completion]]:
         options = self.config.options

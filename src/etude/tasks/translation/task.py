@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batches import PairBatch
-from etude.data.files.lines import is_blank
-from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
+from etude.data.tokens.tokenizers import PAD, Tokenizer
 from etude.metrics.ratios import Perplexity
 from etude.metrics.text import TEXT_METRICS
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
@@ -24,6 +23,7 @@ from etude.model.transformer import Transformer
 from etude.search.beam import beam
 from etude.search.greedy import greedy
 from etude.search.hypotheses import Hypothesis, Limits
+from etude.tasks.by_length import by_length, encoded, padded
 from etude.tasks.parts import (
     Terms,
     first_term,
@@ -51,6 +51,10 @@ class Translation:
     """What translations of a source are ranked by; higher is better."""
     log_probability: float
     """In nats."""
+
+
+UNTRANSLATED = Translation("", 0.0, 0.0)
+"""What stands for a blank text."""
 
 
 @final
@@ -179,17 +183,11 @@ class TranslationTask(Task):
         lines = iter(texts)
         with evaluating(self):
             while block := list(islice(lines, window)):
-                yield from self._translate_block(self.source_tokenizer, block, batch_size)
+                tokens = encoded(self.source_tokenizer, block)
+                yield from by_length(tokens, batch_size, self._translated, [UNTRANSLATED])
 
-    def _translate_block(self, tokenizer: Tokenizer, block: list[str], batch_size: int) -> list[list[Translation]]:
-        tokens = tokenizer.encode_batch(list(map(_source_text, block)))
-        found: list[list[Translation]] = [[Translation("", 0.0, 0.0)]] * len(block)
-        order = sorted((i for i, ids in enumerate(tokens) if ids), key=lambda i: -len(tokens[i]))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            for i, translations in zip(rows, self._translate(_padded([tokens[i] for i in rows])), strict=True):
-                found[i] = translations
-        return found
+    def _translated(self, sources: Sequence[Sequence[int]]) -> list[list[Translation]]:
+        return self._translate(padded(sources))
 
     def _translate(self, source_BS: Tensor) -> list[list[Translation]]:
         width = self.config.beam_size
@@ -243,14 +241,3 @@ class TranslationTask(Task):
 def _trimmed(source_BS: Tensor) -> Tensor:
     """Without the columns that are padding in every row."""
     return source_BS[:, : int((source_BS != PAD).sum(1).max())]
-
-
-def _source_text(line: str) -> str:
-    """What is translated of a line: nothing where it is blank."""
-    return "" if is_blank(line) else line.rstrip("\r\n")
-
-
-def _padded(sources: Iterable[Sequence[int]]) -> Tensor:
-    """The tokens of several texts with the end of each, [B, S]."""
-    ended = [torch.tensor([*ids, EOS]) for ids in sources]
-    return nn.utils.rnn.pad_sequence(ended, batch_first=True, padding_value=PAD)
