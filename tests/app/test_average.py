@@ -109,6 +109,16 @@ def test_weights_of_another_model_or_not_finite_are_refused_by_name(tmp_path):
         mean_of([one, broken])
 
 
+def test_a_mean_that_was_damaged_is_named(run, tmp_path):
+    place, _ = average(run, last=2, output=tmp_path / "mean")
+    content = bytearray((place / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (place / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(StorageError, match="model.safetensors is damaged"):
+        Counted.load(place)
+
+
 def test_half_precision_is_summed_in_float64(tmp_path):
     values = [torch.tensor([1.0, 1.0]), torch.tensor([2.0**-8, 1.0]), torch.tensor([2.0**-8, 1.0])]
     folders = [folder_of(tmp_path / str(i), w=value.to(torch.bfloat16)) for i, value in enumerate(values)]

@@ -9,6 +9,7 @@ from etude.app.export import check_place
 from etude.app.runs.run import Run
 from etude.base.errors import ConfigError
 from etude.base.files import whole_folder, write_json
+from etude.base.hashes import write_hashes
 from etude.base.paths import user_path
 from etude.train.memory.checkpoint.content import ALIASES, MODEL
 from etude.train.memory.checkpoint.naming import FOLDER
@@ -83,6 +84,7 @@ def _write(mean: Mean, found: Sequence[Path], folder: Path) -> None:
     write_json(folder / ABOUT, {"checkpoints": [str(path) for path in found], "taken from the last": [*mean.taken]})
     if (found[-1] / TASK_FILE).is_file():
         shutil.copyfile(found[-1] / TASK_FILE, folder / TASK_FILE)
+    write_hashes(folder)
 
 
 def _left(mean: Mean) -> str:

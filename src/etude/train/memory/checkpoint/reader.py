@@ -11,6 +11,7 @@ from torch import Tensor
 
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of
+from etude.base.hashes import check_hashes
 from etude.base.regular import read_regular
 from etude.train.memory.checkpoint.content import (
     ALIASES,
@@ -122,9 +123,12 @@ def _read_json(path: Path) -> Any:
 
 
 def _listed(folder: Path) -> Container[str]:
-    """The files of a checkpoint that is sound, or those of a folder of weights."""
-    files: Container[str] = verify(folder)["files"] if _is_checkpoint(folder) else _present(folder)
-    return files
+    """The files of a checkpoint that is sound, or those of a folder of weights, which has hashes where Etude made it."""
+    if _is_checkpoint(folder):
+        listed: Container[str] = verify(folder)["files"]
+        return listed
+    check_hashes(folder)
+    return _present(folder)
 
 
 def _is_checkpoint(folder: Path) -> bool:
