@@ -115,7 +115,7 @@ def test_a_mean_that_was_damaged_is_named(run, tmp_path):
     content[-1] ^= 1
     (place / "model.safetensors").write_bytes(content)
 
-    with pytest.raises(StorageError, match="model.safetensors is damaged"):
+    with pytest.raises(StorageError, match=r"model\.safetensors is damaged"):
         Counted.load(place)
 
 

@@ -123,7 +123,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _listed(folder: Path) -> Container[str]:
-    """The files of a checkpoint that is sound, or those of a folder of weights, which has hashes where Etude made it."""
+    """The files of a checkpoint that is sound, or of a folder of weights, which has hashes where Etude made it."""
     if _is_checkpoint(folder):
         listed: Container[str] = verify(folder)["files"]
         return listed
