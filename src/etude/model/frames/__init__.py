@@ -1,0 +1,1 @@
+"""Encoders of frames: features of audio, or any other vectors along time; what is pooled of them, and heads."""
