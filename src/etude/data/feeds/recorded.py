@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etude.data.audio.front_end import FrontEnd, Key
+from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.table_feed import Samples, TableFeed
@@ -111,7 +111,7 @@ class RecordedSamples(Samples):
     @property
     def drawn(self) -> bool:
         """Whether epochs change what a sample is."""
-        return self.training and (self.joining is not None or self.front_end.changes)
+        return self.training and (self.joining is not None)
 
     def at(self, epoch: int) -> "RecordedSamples":
         """Give the samples as an epoch has them."""
@@ -119,8 +119,7 @@ class RecordedSamples(Samples):
 
     def lengths(self, indices: Ints) -> tuple[Ints, Ints]:
         """Give how many frames samples have, and how many labels: [B] each."""
-        frames = self.front_end.frames(self.samples(indices), self._keys(indices))
-        return np.asarray(frames, dtype=np.int64), self._labels(indices)
+        return self.front_end.frames(self.samples(indices)), self._labels(indices)
 
     def samples(self, indices: Ints) -> Ints:
         """Give how many samples of sound there are before anything is changed: [B]."""
@@ -141,7 +140,7 @@ class RecordedSamples(Samples):
         joined = self.joined(indices)
         waves = self._sounds(joined)
         speakers = self._speakers(joined)
-        features_NF, lengths = self.front_end.features(waves, self._keys(indices), speakers)
+        features_NF, lengths = self.front_end.made(waves, speakers)
         rows = torch.split(features_NF, lengths)
         padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True) if rows else features_NF[None][:0]
         frames = FrameBatch(padded, torch.tensor(lengths, dtype=torch.int64), torch.from_numpy(np.array(indices)))
@@ -159,9 +158,6 @@ class RecordedSamples(Samples):
     def _joiner(self) -> Joiner:
         assert self.joining is not None
         return Joiner(self.joining, len(self.table), self.seed, self.epoch)
-
-    def _keys(self, indices: Ints) -> Key:
-        return Key(self.seed, self.epoch, indices, changed=self.training)
 
     def _labels(self, indices: Ints) -> Ints:
         if TARGET not in self.table.columns or not self.table.columns[TARGET].varies:
