@@ -4,7 +4,6 @@ Legend: B sequences, T frames, L labels, U labels and one, V classes, E width, N
 """
 
 from collections.abc import Sequence
-
 from typing import Protocol, final
 
 import torch
@@ -14,6 +13,7 @@ from etude.model.exact import exact
 from etude.model.frames.transducer import Predictor
 from etude.model.losses.transducer import Joint, Transducer, transducer_costs
 from etude.search.ctc import Label, Prefix, Transcript, padded
+from etude.search.readable import readable
 
 NODES = 1 << 15
 """Nodes of lattices at a time: what the joint network's logits are made for at once."""
@@ -59,12 +59,6 @@ def greedy(head: Head, encoded_BTE: Tensor, lengths_B: Tensor, *, most: int = 10
     texts = [tuple(one.label for one in found) for found in labels]
     costs = transducer_costs(*lattices(head, encoded_BTE, texts), lengths_B, _sizes(texts, lengths_B)).tolist()
     return [Transcript(found, -cost) for found, cost in zip(labels, costs, strict=True)]
-
-
-def readable(encoded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-    """The lengths [B]: 0 for a sequence with a frame that is not a number."""
-    inside_BT = torch.arange(encoded_BTE.size(1), device=encoded_BTE.device) < lengths_B[:, None]
-    return lengths_B.masked_fill((encoded_BTE.isnan().any(2) & inside_BT).any(1), 0)
 
 
 @final
