@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from etude.data.audio.reading import (
+    WHOLE,
     BadAudioError,
     Cut,
     Header,
@@ -26,11 +27,11 @@ def written(folder, name="a.wav", wave=WAVE, **options):
     return path
 
 
-def heard(path, cut=Cut(), how=AS_IT_IS):
+def heard(path, cut=WHOLE, how=AS_IT_IS):
     return read_wave(path, header_of(path), cut, how)
 
 
-def why(path, cut=Cut(), how=AS_IT_IS):
+def why(path, cut=WHOLE, how=AS_IT_IS):
     with pytest.raises(BadAudioError) as bad:
         heard(path, cut, how)
     return str(bad.value)

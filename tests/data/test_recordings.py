@@ -163,7 +163,7 @@ def test_a_file_that_vanishes_later_is_said_to_be_gone(tmp_path):
     table = prepared(manifest_in(tmp_path / "in"), tmp_path / "cache", READ)
     (tmp_path / "in/1.wav").unlink()
 
-    with pytest.raises(DataError, match="cannot be used any more: .* does not exist"):
+    with pytest.raises(DataError, match=r"cannot be used any more: .* does not exist"):
         Waves(table, READ.listening).of(np.array([1]))
 
 

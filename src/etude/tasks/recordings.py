@@ -35,6 +35,7 @@ def _corpora() -> list[str]:
 
 Source = Annotated[Path | str, PathOr(_corpora)] | Annotated[tuple[PathField, ...], Field(min_length=1)]
 """What holds one part of the data: a manifest, several, a folder of Kaldi's files, or a generated corpus by name."""
+SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 HEARD = 64
 """Recordings that statistics are counted of at a time."""
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -51,7 +52,7 @@ class JoinConfig(Section):
     """Shortest and longest silence before each recording and at the end, in seconds."""
     between: str = " "
     """What stands between their transcripts."""
-    splits: list[Literal["train", "val", "test"]] = Field(default_factory=lambda: ["train", "val", "test"])
+    splits: list[Literal["train", "val", "test"]] = Field(default_factory=lambda: list(SPLITS))
     """The splits whose recordings are joined."""
 
     @model_validator(mode="after")

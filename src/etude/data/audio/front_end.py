@@ -4,7 +4,7 @@ Legend: N frames of all recordings, F features.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch

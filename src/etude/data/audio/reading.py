@@ -153,10 +153,11 @@ def _decoded(path: Path, first: int, stop: int) -> Wave:
 
 def _mono(wave: Wave, channel: Channel) -> Wave:
     match channel:
+        case "mean":
+            mixed: Wave = wave.mean(1)
+            return mixed
         case int():
             return wave[:, channel - 1]
-        case "mean":
-            return wave.mean(1)
     return wave[:, 0]
 
 

@@ -140,10 +140,7 @@ class RecordedSamples(Samples):
         joined = self.joined(indices)
         waves = self._sounds(joined)
         speakers = self._speakers(joined)
-        features_NF, lengths = self.front_end.made(waves, speakers)
-        rows = torch.split(features_NF, lengths)
-        padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True) if rows else features_NF[None][:0]
-        frames = FrameBatch(padded, torch.tensor(lengths, dtype=torch.int64), torch.from_numpy(np.array(indices)))
+        frames = framed(*self.front_end.made(waves, speakers), indices)
         return self.finish(frames, self, joined)
 
     def targets(self, indices: Ints) -> int:
@@ -193,6 +190,13 @@ def _laid_out(waves: list[Wave], joined: Joined) -> list[Wave]:
         found.append(np.concatenate(pieces))
         part, pause = part + count, pause + count + 1
     return found
+
+
+def framed(features: Tensor, lengths: list[int], indices: Ints) -> FrameBatch:
+    """Pad the features of all frames [N, F], so many of each recording, to a batch."""
+    rows = list(torch.split(features, lengths))
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True) if rows else features[None][:0]
+    return FrameBatch(padded, torch.tensor(lengths, dtype=torch.int64), torch.from_numpy(np.array(indices)))
 
 
 def with_transcripts(frames: FrameBatch, samples: RecordedSamples, joined: Joined) -> SpeechBatch:

@@ -64,8 +64,8 @@ class Joiner:
         return total.astype(np.int64)
 
     def _drawn(self, indices: Ints, each: int) -> NDArray[np.float64]:
-        places = indices.astype(np.uint64)[:, None] * np.uint64(each) + np.arange(each, dtype=np.uint64)
-        return uniforms(places, self._key)
+        places = indices[:, None] * each + np.arange(each)
+        return uniforms(places.astype(np.uint64), self._key)
 
 
 def _below(drawn: NDArray[np.float64], size: int) -> Ints:

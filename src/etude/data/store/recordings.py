@@ -154,7 +154,7 @@ class _Reader:
     def _parts(self, good: Sequence[_Heard], targets: Part) -> list[Part]:
         recordings = [one.recording for one in good]
         ends = [math.nan if one.end is None else one.end for one in recordings]
-        waves = [Part.of(audio(WAVE), [one.wave for one in good if one.wave is not None])] if self._wishes.keep else []
+        waves = [_laid([one.wave for one in good if one.wave is not None])] if self._wishes.keep else []
         return [
             *waves,
             Part(np.array([one.samples for one in good], dtype=np.int64)),
@@ -164,6 +164,12 @@ class _Reader:
             Part(np.array([one.start for one in recordings], dtype=np.float64)),
             Part(np.array(ends, dtype=np.float64)),
         ]
+
+
+def _laid(waves: Sequence[Wave]) -> Part:
+    """Lay waves one after the other."""
+    lengths = np.array([len(wave) for wave in waves], dtype=np.int32)
+    return Part(np.concatenate([np.zeros(0, np.float32), *waves]), lengths)
 
 
 @final

@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 
 from etude.base.says import Say
-from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed, with_transcripts
-from etude.data.feeds.table_feed import TableFeed
 from etude.data.audio.features import Extractor
 from etude.data.audio.reading import need_library
+from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed, with_transcripts
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.manifests import Manifest, Recording
 from etude.data.store.recordings import PATH, Waves, prepare_recordings
 from etude.data.store.table import Table
@@ -101,9 +101,7 @@ def _text(manifest: Manifest, number: int) -> str:
     return ""
 
 
-def prepare(
-    config: SpeechRun, splits: Sequence[str], say: Say, processor: SpeechProcessor | None = None
-) -> Speech:
+def prepare(config: SpeechRun, splits: Sequence[str], say: Say, processor: SpeechProcessor | None = None) -> Speech:
     """Open and read splits; without a `processor` tokenizer, rate and statistics are those of the train split."""
     sources = {name: open_recordings(config, config.data, name, say) for name in splits}
     if processor is None:

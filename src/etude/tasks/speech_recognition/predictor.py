@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import final
+from typing import cast, final
 
 from etude.base.errors import ConfigError
+from etude.data.audio.reading import Wave
 from etude.metrics.text import one_line
 from etude.search import captions
 from etude.search.words import Word
@@ -62,7 +63,7 @@ class Recogniser(Predictor):
         """The best transcript of each sample."""
         match outputs:
             case [[Recognised(), *_], *_]:
-                return [best[0].text for best in outputs]
+                return [best[0].text for best in cast("Sequence[Sequence[Recognised]]", outputs)]
         return None
 
     def _answered(self, sounds: Iterable[Sound], size: int) -> Iterator[Answer]:
@@ -74,7 +75,7 @@ class Recogniser(Predictor):
             for sound in block:
                 yield sound, sound.wave if isinstance(sound.wave, Missing) else _placed(sound, next(found))
 
-    def _recognised(self, waves: Sequence[object]) -> list[Found]:
+    def _recognised(self, waves: Sequence[Wave]) -> list[Found]:
         try:
             return list(self._task.predict(waves, batch_size=len(waves)))
         except (RuntimeError, MemoryError) as error:

@@ -107,7 +107,8 @@ class SpeechTask(Task):
 
     def predict_step(self, batch: SpeechBatch) -> list[list[Recognised]]:
         """What is found in each recording, best first."""
-        return self._recognised(*self.model(batch.features, batch.lengths), self.config.beam_size)
+        encoded_BTM, lengths_B = self.model(batch.features, batch.lengths)
+        return self._recognised(encoded_BTM, lengths_B, self.config.beam_size)
 
     def output_columns(self, batch: SpeechBatch, outputs: Sequence[Sequence[Recognised]] | None) -> Mapping[str, Any]:
         """For saved outputs: what was found, its score, its words with their times, and the frames of each."""
@@ -135,7 +136,8 @@ class SpeechTask(Task):
         lengths_B = torch.tensor(counts, device=self._device)
         if not features_BTF.size(1):
             return [[SILENCE] for _ in waves]
-        return self._recognised(*self.model(features_BTF, lengths_B), self.config.beam_size)
+        encoded_BTM, lengths_B = self.model(features_BTF, lengths_B)
+        return self._recognised(encoded_BTM, lengths_B, self.config.beam_size)
 
     @property
     def _device(self) -> torch.device:
@@ -172,7 +174,9 @@ class SpeechTask(Task):
     def _compare(self, split: str, batch: SpeechBatch, found: Sequence[Recognised]) -> None:
         if not self.metrics:
             return
-        targets = [row[:length] for row, length in zip(batch.targets.tolist(), batch.target_lengths.tolist(), strict=True)]
+        targets = [
+            row[:length] for row, length in zip(batch.targets.tolist(), batch.target_lengths.tolist(), strict=True)
+        ]
         references = self._texts(split, batch, targets)
         for name, metric in self.metrics.items():
             if name == "token_error_rate":
@@ -184,4 +188,3 @@ class SpeechTask(Task):
         if split in self._references:
             return list(self._references[split](batch.indices.tolist()))
         return [self.tokenizer.decode(ids) for ids in targets]
-
