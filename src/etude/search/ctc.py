@@ -15,11 +15,10 @@ from etude.model.alignment import NOWHERE, Alignment, Span, ctc_alignment
 from etude.model.exact import exact
 from etude.model.losses.ctc import ctc_costs
 from etude.search.beam import best_first
+from etude.search.fusion import Prefix
 
 UNNORMALISED = 0.05
 """How far the log of a frame's sum of probabilities may be from 0: more than bfloat16 loses, less than logits have."""
-
-Prefix = tuple[int, ...]
 
 
 @final
@@ -42,6 +41,8 @@ class Transcript:
     labels: tuple[Label, ...]
     score: float
     """The log-probability of the labels in nats: of all paths that become them."""
+    fused: float = 0.0
+    """What a fusion adds to it; by the sum the transcripts of a beam are ranked."""
 
     @property
     def tokens(self) -> Prefix:
@@ -183,7 +184,7 @@ class _Mass:
     @property
     def total(self) -> float:
         """Of both."""
-        return _added(self.blank, self.label)
+        return added(self.blank, self.label)
 
     def before(self, label: int, prefix: Prefix) -> float:
         """Of those that this label makes longer: after itself only those that end with a blank."""
@@ -193,7 +194,7 @@ class _Mass:
 _NOTHING = _Mass()
 
 
-def _added(one: float, other: float) -> float:
+def added(one: float, other: float) -> float:
     """The log of the sum of two exponentials."""
     larger, smaller = max(one, other), min(one, other)
     return larger if smaller == -math.inf else larger + math.log1p(math.exp(smaller - larger))
@@ -220,7 +221,7 @@ def _stayed(live: dict[Prefix, _Mass], logs: list[float], blank: int) -> dict[Pr
     for prefix, mass in live.items():
         last = prefix[-1] if prefix else blank
         come = live.get(prefix[:-1], _NOTHING).before(last, prefix[:-1]) if prefix else -math.inf
-        found[prefix] = _Mass(mass.total + logs[blank], _added(mass.label, come) + logs[last])
+        found[prefix] = _Mass(mass.total + logs[blank], added(mass.label, come) + logs[last])
     return found
 
 
