@@ -33,6 +33,7 @@ class LabelModel(Protocol[State]):
 
     def prepare(self, states: Sequence[State], /) -> None:
         """Make ready to score labels after each of these states: a network computes them at once."""
+        del states
 
 
 def weighted(weight: float, log: float) -> float:
@@ -195,6 +196,9 @@ class FusedGains:
         return _Known(known.gain + weighted(self.fusion.weight, log) + self.fusion.bonus, state)
 
 
+NO_GAINS = NoGains()
+
+
 def gains_of(fusion: Fusion | None) -> Gains:
     """What fusion adds to the prefixes of one sequence."""
-    return NoGains() if fusion is None else FusedGains(fusion)
+    return NO_GAINS if fusion is None else FusedGains(fusion)

@@ -16,7 +16,7 @@ from etude.model.exact import exact
 from etude.model.frames.transducer import Predictor
 from etude.model.losses.transducer import Joint, Transducer, transducer_costs
 from etude.search.beam import best_first
-from etude.search.ctc import Label, Transcript, added, padded
+from etude.search.ctc import Label, Transcript, added, best_by, padded
 from etude.search.fusion import Fusion, Gains, Prefix, gains_of
 from etude.search.readable import readable
 
@@ -286,17 +286,17 @@ def _ranked(head: Head, encoded_TE: Tensor, one: _Beam, found: set[Prefix]) -> l
     """These texts by their exact log-probability and what fusion adds, best first; equal ones by their labels."""
     texts = sorted(found)
     if not len(encoded_TE) or not one.live:
-        return [Transcript((), 0.0, one.gains.ended(()))]
+        return best_by(one.gains, [Transcript((), 0.0)])
     blank_NTU, label_NTU = lattices(head, encoded_TE.expand(len(texts), -1, -1), texts)
     lengths_N = torch.full((len(texts),), len(encoded_TE), device=encoded_TE.device)
     costs = transducer_costs(blank_NTU, label_NTU, lengths_N, _sizes(texts, encoded_TE)).tolist()
     ways = best_ways(blank_NTU, label_NTU, texts)
     shares = label_NTU.exp().tolist()
     transcripts = [
-        Transcript(_labels(text, way, share), -cost, one.gains.ended(text))
+        Transcript(_labels(text, way, share), -cost)
         for text, cost, way, share in zip(texts, costs, ways, shares, strict=True)
     ]
-    return sorted(transcripts, key=lambda text: -text.score - text.fused)
+    return best_by(one.gains, transcripts)
 
 
 def _labels(text: Prefix, frames: Sequence[int], shares: Sequence[Sequence[float]]) -> tuple[Label, ...]:
