@@ -113,7 +113,7 @@ def _transcripts(
     logs_BTV: Tensor, lengths_B: Tensor, alignment: Alignment, texts: Sequence[Prefix], blank: int
 ) -> list[Transcript]:
     """The labels of each sequence with their frames in an alignment, and the probability of all their paths."""
-    costs = ctc_costs(logs_BTV, lengths_B, *_padded(texts, lengths_B.device), blank=blank).tolist()
+    costs = ctc_costs(logs_BTV, lengths_B, *padded(texts, lengths_B.device), blank=blank).tolist()
     shares = logs_BTV.gather(2, alignment.classes.clamp(min=0)[..., None])[..., 0].exp().tolist()
     labels = map(_confident, alignment.spans(), shares)
     return [Transcript(found, -cost) for found, cost in zip(labels, costs, strict=True)]
@@ -124,7 +124,7 @@ def _confident(spans: Sequence[Span], shares: Sequence[float]) -> tuple[Label, .
     return tuple(Label(*span, math.fsum(shares[span.start : span.end]) / (span.end - span.start)) for span in spans)
 
 
-def _padded(texts: Sequence[Prefix], device: torch.device) -> tuple[Tensor, Tensor]:
+def padded(texts: Sequence[Prefix], device: torch.device) -> tuple[Tensor, Tensor]:
     """Labels [B, L], padded with any, and how many there are of each [B]."""
     lengths = [len(text) for text in texts]
     targets_BL = torch.zeros(len(texts), max(lengths, default=0), dtype=torch.int64)
@@ -144,7 +144,7 @@ def _ranked(logs_BTV: Tensor, lengths_B: Tensor, texts: list[set[Prefix]], blank
     logs_NTV = _columns(logs_BTV, tables).repeat_interleave(counts, 0)
     lengths_N = lengths_B.repeat_interleave(counts)
     short = [_places(text, table) for one, table in zip(ordered, tables, strict=True) for text in one]
-    paths = ctc_alignment(logs_NTV, lengths_N, *_padded(short, lengths_B.device))
+    paths = ctc_alignment(logs_NTV, lengths_N, *padded(short, lengths_B.device))
     found = iter(_transcripts(logs_NTV, lengths_N, paths, short, 0))
     named = [[_renamed(next(found), table) for _ in one] for one, table in zip(ordered, tables, strict=True)]
     return [sorted(one, key=lambda text: -text.score) for one in named]

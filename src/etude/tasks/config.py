@@ -24,6 +24,7 @@ from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
+from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
@@ -113,7 +114,7 @@ class Config(Section):
         InitConfig()
     )
     loss: Annotated[
-        LossConfig | MeanSquaredErrorConfig | ImportedLoss,
+        LossSection,
         component(LOSSES, "cross_entropy", ImportedLoss),
         means(governs=("weights",), of_type=means(governs=("stopping",))),
     ] = LossConfig()
@@ -190,7 +191,7 @@ def any_config() -> type[Config]:
     The keys of every task's sections are accepted beside each other.
     """
     configs = [task_type.config for task_type in built_in().values()]
-    merged = {name: _either([one.model_fields[name] for one in configs]) for name in OWN_SECTIONS}
+    merged = {name: _either([one.model_fields[name] for one in configs]) for name in (*OWN_SECTIONS, "loss")}
     about = "A run. What its data and models may be depends on the task."
     made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
     return made

@@ -146,6 +146,11 @@ class Questions(Protocol):
     def whole(self) -> str:
         """All of it as one text."""
 
+    @property
+    def path(self) -> Path | None:
+        """The file that was named; None where standard input is read."""
+        return None
+
     def flaw(self, number: int) -> str | None:
         """Why the line of this number, from 0 on, cannot be read; None where it was."""
         del number

@@ -17,6 +17,10 @@ NAMES: Final = ("numbers",)
 """Corpora of pairs."""
 LABELLED: Final = ("number_languages",)
 """Corpora of texts with a label."""
+SPOKEN: Final[tuple[str, ...]] = ()
+"""Corpora of recordings with a transcript."""
+SOUNDS: Final[tuple[str, ...]] = ()
+"""Corpora of recordings with a label."""
 LABEL: Final = "corpus.json"
 """What says which corpus a folder holds; written last, so that a folder without it is unfinished."""
 
