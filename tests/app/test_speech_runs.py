@@ -34,9 +34,9 @@ def rows(run):
     return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
 
 
-def told(run):
-    """The rows of a run without what no two runs share."""
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows(run)]
+def column(run, name):
+    """What was logged under a name, step by step."""
+    return [row[name] for row in rows(run) if name in row]
 
 
 def asked(monkeypatch, text):
@@ -97,7 +97,7 @@ def test_a_recording_is_transcribed_with_times_in_every_form(trained, capsys):
     first, second = answer["words"]
     assert (answer["prediction"], first["text"], second["text"]) == ("ca b", "ca", "b")
     assert first["start"] == pytest.approx(1.03, abs=0.06)
-    assert first["end"] == pytest.approx(1.22, abs=0.08)
+    assert 1.05 < first["end"] < 1.3
     assert second["start"] == pytest.approx(1.36, abs=0.06)
     assert 0 < first["confidence"] <= 1
     assert srt.splitlines()[2] == "ca b"
@@ -152,7 +152,7 @@ def test_workers_change_nothing(place):
     shell("train", "small.toml", *AUGMENTED, "--run.name", "helped", "--data.workers", "2")
 
     assert weights("runs/helped") == weights("runs/alone")
-    assert [row["train/loss"] for row in told("runs/helped")] == [row["train/loss"] for row in told("runs/alone")]
+    assert column("runs/helped", "train/loss") == column("runs/alone", "train/loss")
 
 
 @pytest.mark.parametrize("model", ["blstm", "conformer"])
@@ -172,8 +172,11 @@ def test_targets_that_do_not_fit_are_counted_and_named(place, capsys):
 
     shell("train", "small.toml", "--train.max_duration", "6 steps")
 
-    assert max(row["train/left_out"] for row in rows("runs/small")) == 0.25
-    assert all(np.isfinite(row["train/loss"]) for row in rows("runs/small"))
+    shares, losses = column("runs/small", "train/left_out"), column("runs/small", "train/loss")
+    assert (max(shares), min(shares)) == (0.25, 0)
+    assert np.isfinite(losses).all()
+    said = capsys.readouterr().err
+    assert f"1 of 12 train recordings has too few frames for its labels: {place}/train.csv, line 2 (2 frames" in said
 
 
 def test_audio_of_another_rate_is_refused_by_a_trained_run_or_resampled(trained, capsys):
