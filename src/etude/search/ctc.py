@@ -11,7 +11,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from etude.model.alignment import NOWHERE, Alignment, Span, ctc_alignment
+from etude.model.alignment.ctc import ctc_alignment
+from etude.model.alignment.result import NOWHERE, Alignment, Span
 from etude.model.exact import exact
 from etude.model.losses.ctc import ctc_costs
 from etude.search.beam import best_first
