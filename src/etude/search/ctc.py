@@ -265,5 +265,7 @@ def _longer(
 
 def _best(found: dict[Prefix, _Mass], width: int, gains: Gains) -> dict[Prefix, _Mass]:
     """The most probable ones, of equal ones those with the lower labels."""
-    ranked = sorted((-mass.total - gains(prefix), prefix) for prefix, mass in found.items())
+    ranked = sorted((-mass.total, prefix) for prefix, mass in found.items())
+    if gains.acts:
+        ranked = sorted((score - gains(prefix), prefix) for score, prefix in ranked)
     return {prefix: found[prefix] for score, prefix in ranked[:width] if score < math.inf}
