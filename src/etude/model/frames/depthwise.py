@@ -33,7 +33,12 @@ class Depthwise(nn.Module):
         return self._convolved(joined), joined[:, joined.size(1) - (self.kernel - 1) :]
 
     def _convolved(self, hidden_BTM: Tensor) -> Tensor:
-        return self.convolution(hidden_BTM.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+        # As an image one pixel wide, whose channels lie side by side as they do here: half the time of torch's own
+        # convolution in one dimension on a processor, which copies them apart and back.
+        image_BMT1 = hidden_BTM.transpose(1, 2)[..., None].contiguous(memory_format=torch.channels_last)
+        weight_M1k1, bias_M = self.convolution.weight[..., None], self.convolution.bias
+        convolved = nn.functional.conv2d(image_BMT1, weight_M1k1, bias_M, groups=self.convolution.groups)
+        return convolved[..., 0].transpose(1, 2)
 
 
 @final
