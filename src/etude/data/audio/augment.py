@@ -1,4 +1,4 @@
-"""All that `[augment]` changes of a recording, drawn from (seed, epoch, sample).
+"""All that `[data.augment]` changes of a recording, drawn from (seed, epoch, sample).
 
 What changes a recording's length is drawn first and by itself, for any number of recordings at once: batches are
 planned by lengths before any audio is read.

@@ -97,7 +97,7 @@ def sounding(features_NF: Tensor, config: FeaturesConfig) -> Tensor:
 
 @final
 class Normaliser:
-    """Takes means off features and divides by deviations, as `[features]` says.
+    """Takes means off features and divides by deviations, as `[data.features]` says.
 
     `statistics` are those of the training split by speaker, and under "" those of everybody; they are needed where
     `normalise` is "global" or "speaker". A speaker who is not among them is normalised as everybody.
@@ -107,7 +107,7 @@ class Normaliser:
         self._config = config
         self._statistics = statistics or {}
         if config.normalise in {"global", "speaker"} and EVERYBODY not in self._statistics:
-            raise DataError(f'features.normalise = "{config.normalise}" needs statistics of the training split.')
+            raise DataError(f'data.features.normalise = "{config.normalise}" needs statistics of the training split.')
         self._tables = {name: self._table(known) for name, known in self._statistics.items()}
 
     def __call__(self, features_NF: Tensor, lengths: Sequence[int], speakers: Sequence[str] = ()) -> Tensor:
@@ -237,7 +237,7 @@ def stack(features_NF: Tensor, lengths: Sequence[int], size: int) -> tuple[Tenso
 
 
 def finished(features_NF: Tensor, lengths: Sequence[int], config: FeaturesConfig) -> tuple[Tensor, list[int]]:
-    """Append deltas and stack, as `[features]` says, to what is normalised and perhaps masked."""
+    """Append deltas and stack, as `[data.features]` says, to what is normalised and perhaps masked."""
     if config.deltas:
         features_NF = deltas(features_NF, lengths, config.deltas)
     return stack(features_NF, lengths, config.stack)

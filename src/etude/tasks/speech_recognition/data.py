@@ -7,6 +7,8 @@ from functools import partial
 import numpy as np
 
 from etude.base.says import Say
+from etude.base.schedules.values import ScheduledValue
+from etude.data.audio.augment import Augment
 from etude.data.audio.features import Extractor
 from etude.data.audio.reading import need_library
 from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed, with_transcripts
@@ -16,7 +18,15 @@ from etude.data.store.recordings import PATH, Waves, prepare_recordings
 from etude.data.store.table import Table
 from etude.data.store.transcripts import Transcripts, fit_transcripts
 from etude.data.tokens.tokenizers import Tokenizer
-from etude.tasks.recordings import Sound, chosen_rate, learned_statistics, open_recordings, wishes_of
+from etude.tasks.recordings import (
+    Sound,
+    augment_of,
+    chosen_rate,
+    learned_statistics,
+    open_recordings,
+    scheduled_strengths,
+    wishes_of,
+)
 from etude.tasks.speech_recognition.config import SpeechRun
 from etude.tasks.speech_recognition.feasible import say_infeasible
 from etude.tasks.speech_recognition.processor import SpeechProcessor
@@ -38,6 +48,14 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
     config: SpeechRun
     processor: SpeechProcessor
     splits: dict[str, SpeechSplit] = field(default_factory=dict)
+    augment: Augment | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.augment = augment_of(self.config.data, self.processor.sound.rate)
+
+    def scheduled_values(self, feed: TableFeed) -> Sequence[ScheduledValue]:
+        """The size of batches and the strengths of augmentation, where schedules drive them."""
+        return [*super().scheduled_values(feed), *scheduled_strengths(self.augment, feed)]
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each recording once or, for training, in the order of the seed, and augmented."""
@@ -90,6 +108,7 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
             with_transcripts,
             self.config.run.seed,
             training=changed,
+            augment=self.augment if changed else None,
             joining=join.at(sound.rate) if join is not None and joins else None,
             between=tuple(self.processor.tokenizer.encode(join.between)) if join is not None and joins else (),
         )
