@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MASK: Final = (1 << 64) - 1
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio: its multiples lie far apart (splitmix64)."""
 _ROUNDS: Final = 8
 _SMALL: Final = 2048
 """Up to this many are ordered by sorting their hashes: at most 16 KiB, and every order is equally likely."""
@@ -36,14 +38,16 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed_of(seed, *names)))
 
 
-def uniforms(places: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
-    """Numbers in [0, 1), of the same shape, each a function of (place, seed): hashed, not drawn one after the other.
+def uniform_each(members: NDArray[np.int64], seed: int, *names: str | int) -> NDArray[np.float64]:
+    """Draw a number in [0, 1) for each member of an array, the same for a member whatever it is beside.
 
-    >>> uniforms(np.arange(3, dtype=np.uint64), seed_of(1, "speed")).round(3).tolist()
-    [0.421, 0.581, 0.378]
+    >>> numbers = uniform_each(np.array([3, 7, 3]), 1, "speed")
+    >>> bool(numbers[0] == numbers[2] == uniform_each(np.array([3]), 1, "speed")[0])
+    True
     """
-    mixed = _mixed_each(_mixed_each(places, seed), seed >> 1)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    mixed = _mixed_each(members.astype(np.uint64) * np.uint64(_GOLDEN), seed_of(seed, *names))
+    mixed >>= np.uint64(11)
+    return mixed.astype(np.float64) * 2.0**-53
 
 
 @final

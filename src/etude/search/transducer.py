@@ -1,9 +1,12 @@
-"""Greedy search of a transducer, and what all its searches share: their network, exact probabilities and best ways.
+"""Greedy and beam search of a transducer, and the exact probability and best way of what they find.
 
-Legend: B sequences, T frames, L labels, U labels and one, V classes, E width, N candidates, R rows that go on.
+Legend: B sequences, T frames, L labels, U labels and one, V classes, E width, N candidates, R rows that are
+asked for at once.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, final
 
 import torch
@@ -12,7 +15,9 @@ from torch import Tensor
 from etude.model.exact import exact
 from etude.model.frames.transducer import Predictor
 from etude.model.losses.transducer import Joint, Transducer, transducer_costs
-from etude.search.ctc import Label, Prefix, Transcript, padded
+from etude.search.beam import best_first
+from etude.search.ctc import Label, Transcript, added, best_by, padded
+from etude.search.fusion import Fusion, Gains, Prefix, gains_of
 from etude.search.readable import readable
 
 NODES = 1 << 15
@@ -59,6 +64,38 @@ def greedy(head: Head, encoded_BTE: Tensor, lengths_B: Tensor, *, most: int = 10
     texts = [tuple(one.label for one in found) for found in labels]
     costs = transducer_costs(*lattices(head, encoded_BTE, texts), lengths_B, _sizes(texts, lengths_B)).tolist()
     return [Transcript(found, -cost) for found, cost in zip(labels, costs, strict=True)]
+
+
+@torch.no_grad()
+def beam(
+    head: Head,
+    encoded_BTE: Tensor,
+    lengths_B: Tensor,
+    *,
+    width: int,
+    classes: int = 40,
+    most: int = 10,
+    fusion: Fusion | None = None,
+) -> list[list[Transcript]]:
+    """The `width` most probable label sequences of each sequence, best first, by a beam that goes frame by frame.
+
+    At each frame the `width` best prefixes say up to `most` labels more, of the `classes` most probable ones each,
+    and ways to the same prefix are summed (Graves 2012, section 2.4, with a limit of labels as Saon et al. 2020).
+    What is found, and what `greedy` finds, is then ranked by its exact log-probability and what `fusion` adds, equal
+    ones by their labels; so without fusion the best is never below the greedy one. A label's frame is that of the
+    best way. Networks are asked for all sequences at once; the rest is Python, width x classes steps a frame or more.
+    Takes what `greedy` takes.
+    """
+    firsts = greedy(head, encoded_BTE, lengths_B, most=most)
+    lengths = readable(encoded_BTE, lengths_B).tolist()
+    network = _Network(head, encoded_BTE, classes)
+    beams = [_Beam(number, width, gains_of(fusion)) for number in range(len(lengths))]
+    for time in range(max(lengths, default=0)):
+        network.say(time, [one for one in beams if time < lengths[one.number] and one.live], most)
+    return [
+        _ranked(head, encoded_BTE[one.number, :frames], one, {first.tokens, *one.live})[:width]
+        for one, frames, first in zip(beams, lengths, firsts, strict=True)
+    ]
 
 
 @final
@@ -122,6 +159,176 @@ def lattices(head: Head, encoded_NTE: Tensor, texts: Sequence[Prefix]) -> tuple[
     frames = max(1, NODES // max(1, len(texts) * (targets_NL.size(1) + 1)))
     said_NUE = head.predictor(targets_NL)
     return Transducer(head.blank).moves(head.joint, encoded_NTE, said_NUE, targets_NL, sizes_N, frames=frames)
+
+
+# -- a beam ----------------------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(slots=True)
+class _Beam:
+    """The prefixes of one sequence, with the log-probability of all ways to each that were looked at."""
+
+    number: int
+    width: int
+    gains: Gains
+    live: dict[Prefix, float] = field(default_factory=lambda: {(): 0.0})
+    """After the last frame."""
+    level: dict[Prefix, float] = field(default_factory=dict)
+    """Within a frame: those that as many labels were said of, and that no blank has ended."""
+    broken: bool = False
+    """Whether its logits are not numbers; then nothing is live."""
+    _longer: dict[Prefix, float] = field(default_factory=dict)
+    _over: dict[Prefix, float] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Come to a frame."""
+        self.level, self._longer, self._over = self.live, {}, {}
+        self.gains.forget()
+
+    def take(self, prefix: Prefix, blank: float, ways: Sequence[tuple[int, float]]) -> None:
+        """Go on from a prefix of this level: by a blank, and by labels, with these log-probabilities."""
+        mass = self.level[prefix]
+        self._over[prefix] = added(self._over.get(prefix, -math.inf), mass + blank)
+        for label, log in ways:
+            self._longer[*prefix, label] = mass + log
+
+    def deepen(self) -> None:
+        """Come to the next level; what is already below the last of a full beam is left."""
+        over = sorted((mass + self.gains(prefix) for prefix, mass in self._over.items()), reverse=True)
+        floor = -math.inf if len(over) < self.width else over[self.width - 1]
+        if self._longer:
+            self.gains.prepare(list(self.level))
+        self.level = self._best(self._longer, floor)
+        self._longer = {}
+
+    def end(self) -> None:
+        """Leave the frame."""
+        self.live = {} if self.broken else self._best(self._over, -math.inf)
+
+    def _best(self, found: dict[Prefix, float], floor: float) -> dict[Prefix, float]:
+        """The best from `floor` on, of equal ones those with the lower labels; none that is impossible."""
+        ranked = sorted((-mass - self.gains(prefix), prefix) for prefix, mass in found.items())
+        return {prefix: found[prefix] for score, prefix in ranked[: self.width] if score <= -floor and score < math.inf}
+
+
+Key = tuple[int, Prefix]
+
+
+@final
+class _Network:
+    """Asks predictor and joint network for many prefixes of many sequences at once."""
+
+    def __init__(self, head: Head, encoded_BTE: Tensor, classes: int) -> None:
+        self._head, self._encoded, self._classes = head, encoded_BTE, classes
+        self._said, self._state = head.predictor.start(len(encoded_BTE), encoded_BTE.device)
+        self._rows: dict[Key, int] = {(number, ()): number for number in range(len(encoded_BTE))}
+
+    def say(self, time: int, beams: Sequence[_Beam], most: int) -> None:
+        """Lead these beams through a frame; one whose logits are not numbers is left empty."""
+        asked: dict[Key, None] = {}
+        for one in beams:
+            one.begin()
+        for depth in range(most + 1):
+            going = [one for one in beams if one.level]
+            if not going:
+                break
+            keys = [(one, prefix) for one in going for prefix in one.level]
+            self._take(time, keys, says=depth < most)
+            asked |= dict.fromkeys((one.number, prefix) for one, prefix in keys)
+            for one in going:
+                one.deepen()
+        for one in beams:
+            one.end()
+        self._keep([*asked])
+
+    def _take(self, time: int, keys: Sequence[tuple[_Beam, Prefix]], *, says: bool) -> None:
+        rows = self._rows_of([(one.number, prefix) for one, prefix in keys])
+        numbers = torch.tensor([one.number for one, _ in keys], device=rows.device)
+        logs_RV = log_probabilities(self._head.joint, self._encoded[numbers, time], self._said[rows])
+        broken, blanks = logs_RV.isnan().any(1).tolist(), logs_RV[:, self._head.blank].tolist()
+        ways = self._ways(logs_RV) if says else [[]] * len(keys)
+        for (one, prefix), blank, way, bad in zip(keys, blanks, ways, broken, strict=True):
+            one.broken |= bad
+            one.take(prefix, blank, way)
+
+    def _ways(self, logs_RV: Tensor) -> list[list[tuple[int, float]]]:
+        """The most probable labels of each row that are possible, with their log-probabilities."""
+        logs_RV[:, self._head.blank] = -math.inf
+        logs, labels = (part.tolist() for part in best_first(logs_RV, self._classes))
+        pairs = (zip(*both, strict=True) for both in zip(labels, logs, strict=True))
+        return [[(label, log) for label, log in row if log > -math.inf] for row in pairs]
+
+    def _rows_of(self, keys: Sequence[Key]) -> Tensor:
+        """Where what was said stands; predictors take a step for what is new."""
+        new = [key for key in keys if key not in self._rows]
+        device = self._said.device
+        if new:
+            parents = torch.tensor([self._rows[number, prefix[:-1]] for number, prefix in new], device=device)
+            labels = torch.tensor([prefix[-1] for _, prefix in new], device=device)
+            said, state = self._head.predictor.step(labels, tuple(part[parents] for part in self._state))
+            self._rows.update((key, row) for row, key in enumerate(new, len(self._said)))
+            self._said = torch.cat((self._said, said))
+            self._state = tuple(torch.cat(both) for both in zip(self._state, state, strict=True))
+        return torch.tensor([self._rows[key] for key in keys], dtype=torch.int64, device=device)
+
+    def _keep(self, keys: Sequence[Key]) -> None:
+        """Forget all others."""
+        rows = self._rows_of(keys)
+        self._said, self._state = self._said[rows], tuple(part[rows] for part in self._state)
+        self._rows = {key: row for row, key in enumerate(keys)}
+
+
+# -- what was found --------------------------------------------------------------------------------------------------
+
+
+def _ranked(head: Head, encoded_TE: Tensor, one: _Beam, found: set[Prefix]) -> list[Transcript]:
+    """These texts by their exact log-probability and what fusion adds, best first; equal ones by their labels."""
+    texts = sorted(found)
+    if not len(encoded_TE) or not one.live:
+        return best_by(one.gains, [Transcript((), 0.0)])
+    blank_NTU, label_NTU = lattices(head, encoded_TE.expand(len(texts), -1, -1), texts)
+    lengths_N = torch.full((len(texts),), len(encoded_TE), device=encoded_TE.device)
+    costs = transducer_costs(blank_NTU, label_NTU, lengths_N, _sizes(texts, encoded_TE)).tolist()
+    ways = best_ways(blank_NTU, label_NTU, texts)
+    shares = label_NTU.exp().tolist()
+    transcripts = [
+        Transcript(_labels(text, way, share), -cost)
+        for text, cost, way, share in zip(texts, costs, ways, shares, strict=True)
+    ]
+    return best_by(one.gains, transcripts)
+
+
+def _labels(text: Prefix, frames: Sequence[int], shares: Sequence[Sequence[float]]) -> tuple[Label, ...]:
+    """The labels, each with its frame and its probability there."""
+    places = enumerate(zip(text, frames, strict=True))
+    return tuple(Label(label, frame, frame + 1, shares[frame][at]) for at, (label, frame) in places)
+
+
+def best_ways(blank_NTU: Tensor, label_NTU: Tensor, texts: Sequence[Prefix]) -> list[list[int]]:
+    """The frame of each label of each text on the most probable way through its lattice; of equal ones a later one.
+
+    Of the frames at which a label may be said, the best so far is a running maximum, once the blanks that follow are
+    taken out: so all frames are looked at at once, and a step is one label.
+    """
+    passed_NTU = blank_NTU.clamp(min=IMPOSSIBLE).cumsum(1).roll(1, 1)
+    passed_NTU[:, 0] = 0.0
+    reached_NT, choices = passed_NTU[..., 0], []
+    for at in range(1, blank_NTU.size(2)):
+        said_NT = reached_NT + label_NTU[..., at - 1].clamp(min=IMPOSSIBLE)
+        best_NT, choice_NT = (said_NT - passed_NTU[..., at]).cummax(1)
+        reached_NT = best_NT + passed_NTU[..., at]
+        choices.append(choice_NT.tolist())
+    return [_traced([choice[row] for choice in choices[: len(text)]]) for row, text in enumerate(texts)]
+
+
+def _traced(choices: Sequence[Sequence[int]]) -> list[int]:
+    """From the last frame back."""
+    frames, frame = [], -1
+    for choice in reversed(choices):
+        frame = choice[frame]
+        frames.append(frame)
+    return frames[::-1]
 
 
 def _sizes(texts: Sequence[Prefix], like: Tensor) -> Tensor:

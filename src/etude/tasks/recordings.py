@@ -177,6 +177,11 @@ class Sound:
         return cls(int(facts["rate"]), from_json(facts["statistics"]))
 
 
+def heard(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `[data]`, as plain values, a model is used with: how it hears."""
+    return {name: data[name] for name in ("features", "resample", "channel")}
+
+
 def open_recordings(config: Config, data: RecordingsSection, name: str, say: Say) -> Manifest:
     """The recordings of one split, as `[data]` names them.
 

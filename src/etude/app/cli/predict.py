@@ -6,11 +6,13 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run
+from etude.app.cli.picture import attention_picture, check_attention
 from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
@@ -32,6 +34,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     """Predict every line of the input."""
     given = given_of(predict_flags(), vars(arguments))
     check_best(given)
+    check_attention(given)
     if arguments.output is not None:
         check_named(Path(arguments.output), "output")
     kind = stored_type(Path(arguments.run), overrides, allow_code=arguments.allow_code)
@@ -48,8 +51,9 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         questions = _questions(stream, name, given, arguments.file)
         if "prompt" not in given and is_terminal(stream):
             say("Type a line; Ctrl-D ends.")
-        with _output(arguments.output) as out:
-            write_out(predictor.answers(questions, asked_by(arguments, given, out)), out)
+        with attention_picture(given) as picture, _output(arguments.output) as out:
+            asked = replace(asked_by(arguments, given, out), attention=picture)
+            write_out(predictor.answers(questions, asked), out)
     return questions.code()
 
 

@@ -27,16 +27,16 @@ def labelled_corpus_names() -> list[str]:
 
 def audio_corpus_names() -> list[str]:
     """Name the generated corpora of recordings with a transcript."""
-    from etude.data.corpora import SPOKEN
+    from etude.data.corpora import TRANSCRIBED as SPOKEN
 
     return sorted(SPOKEN)
 
 
 def labelled_audio_corpus_names() -> list[str]:
     """Name the generated corpora of recordings with a label."""
-    from etude.data.corpora import SOUNDS
+    from etude.data.corpora import CLASSED
 
-    return sorted(SOUNDS)
+    return sorted(CLASSED)
 
 
 class Roles(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from etude.base.randomness import seed_of, uniforms
+from etude.base.randomness import uniform_each
 
 Ints = NDArray[np.int64]
 
@@ -41,7 +41,7 @@ class Joiner:
 
     def __init__(self, joining: Joining, samples: int, seed: int, epoch: int) -> None:
         self._joining, self._samples = joining, samples
-        self._key = seed_of(seed, "joined", epoch)
+        self._seed, self._epoch = seed, epoch
 
     def of(self, indices: Ints) -> Joined:
         """Give the parts of some samples, the same whichever others are asked for with them."""
@@ -65,7 +65,7 @@ class Joiner:
 
     def _drawn(self, indices: Ints, each: int) -> NDArray[np.float64]:
         places = indices[:, None] * each + np.arange(each)
-        return uniforms(places.astype(np.uint64), self._key)
+        return uniform_each(places, self._seed, "joined", self._epoch)
 
 
 def _below(drawn: NDArray[np.float64], size: int) -> Ints:

@@ -87,11 +87,7 @@ class SpeechRun(Config):
         means(shared="never", why="the weights belong to the tokens they were trained on"),
     ] = CharConfig()
     model: Annotated[ConformerConfig | BlstmConfig | Imported, component(MODELS, "conformer")] = ConformerConfig()
-    loss: Annotated[
-        CtcConfig | ImportedLoss,
-        component(LOSSES, "ctc", ImportedLoss),
-        means(governs=("weights",), of_type=means(governs=("stopping",))),
-    ] = CtcConfig()
+    loss: Annotated[CtcConfig | ImportedLoss, component(LOSSES, "ctc", ImportedLoss)] = CtcConfig()
     train: SpeechTrainConfig = SpeechTrainConfig()
 
     @model_validator(mode="after")

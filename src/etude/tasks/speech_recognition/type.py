@@ -7,6 +7,7 @@ from typing import final
 from etude.base.errors import ConfigError
 from etude.base.says import Say
 from etude.tasks.own_form import write_own_form
+from etude.tasks.recordings import heard
 from etude.tasks.sounds import Ears
 from etude.tasks.speech_recognition.build import build_task
 from etude.tasks.speech_recognition.config import SpeechRun
@@ -50,7 +51,8 @@ class SpeechRecognitionType(TaskType[SpeechRun, SpeechProcessor]):
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write Etude's own form."""
-        return write_own_form(task, kept, folder)
+        loss = {name: value for name, value in kept.plain["loss"].items() if name not in {"terms", "weights"}}
+        return write_own_form(task, kept, folder, {"data": heard(kept.plain["data"]), "loss": loss})
 
 
 SPEECH_RECOGNITION = SpeechRecognitionType()
