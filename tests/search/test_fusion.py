@@ -7,10 +7,19 @@ from itertools import groupby, product
 import pytest
 import torch
 
+from etude.base.errors import DataError
+from etude.data.tokens.tokenizers import EOS
+from etude.model.decoder import Decoder
+from etude.model.decoder_config import DecoderConfig
+from etude.model.frames.transducer import TransducerConfig, TransducerHead
+from etude.model.initialisers import initialise
+from etude.model.recurrent import Recurrent, RecurrentConfig
+from etude.search import transducer
 from etude.search.arpa import read_arpa
 from etude.search.ctc import beam, greedy
 from etude.search.fusion import FusedGains, Fusion, Together
 from etude.search.hot_words import HotWords
+from etude.search.network_fusion import NetworkModel, Told
 from etude.search.ngrams import LabelNgram, WordNgram
 
 ARPA = """\\data\\
@@ -233,3 +242,113 @@ def test_hot_words_without_labels_or_with_an_endless_bonus_are_refused():
         HotWords([(1,), ()], 1.0)
     with pytest.raises(ValueError, match="must be a number"):
         HotWords([(1,)], math.inf)
+
+
+# -- networks, and the beam of a transducer --------------------------------------------------------------------------
+
+
+def language_model(kind, window=64):
+    if kind == "decoder":
+        config = DecoderConfig(layers=2, heads=2, d_model=16, feedforward=32, max_positions=window)
+        model = Decoder(config, 9)
+    else:
+        model = Recurrent(RecurrentConfig(layers=1, d_model=12), 9)
+    initialise(model, 3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["decoder", "lstm"])
+@torch.no_grad()
+def test_a_network_adds_the_log_probability_of_the_text_as_a_document(kind):
+    network, text = language_model(kind), (4, 7, 7, 5)
+
+    found = total(NetworkModel(network), text)
+
+    logs = network(torch.tensor([[EOS, *text]]))[0].log_softmax(-1)
+    assert found == pytest.approx(sum(float(logs[at, token]) for at, token in enumerate((*text, EOS))), rel=1e-5)
+    assert NetworkModel(network).score(NetworkModel(network).start(), 99)[0] == -math.inf
+
+
+@pytest.mark.parametrize("kind", ["decoder", "lstm"])
+def test_states_that_are_prepared_together_are_those_that_are_asked_for_alone(kind):
+    model = NetworkModel(language_model(kind))
+    texts = [(), (4,), (4, 7, 7, 5, 8), (6, 5)]
+
+    states = []
+    for text in texts:
+        state = model.start()
+        for label in text:
+            state = Told((*state.tokens, label))
+        states.append(state)
+    model.prepare(states)
+
+    for text, state in zip(texts, states, strict=True):
+        alone = Told((EOS, *text))
+        assert [model.score(state, label)[0] for label in range(9)] == pytest.approx(
+            [model.score(alone, label)[0] for label in range(9)], abs=1e-5
+        )
+
+
+def test_a_window_sees_the_last_tokens():
+    model = NetworkModel(language_model("decoder", window=3))
+
+    assert model.score(Told((EOS, 4, 5, 6, 7)), 8)[0] == pytest.approx(model.score(Told((5, 6, 7)), 8)[0], abs=1e-6)
+
+
+def test_a_network_whose_weights_are_not_numbers_is_refused():
+    network = language_model("lstm")
+    with torch.no_grad():
+        network.embedding.weight[0] = math.nan
+
+    with pytest.raises(DataError, match="not numbers"):
+        NetworkModel(network).score(NetworkModel(network).start(), 4)
+
+
+def transducer_problem():
+    head = TransducerHead(TransducerConfig(d_model=5, joint=6, dropout=0.0), 4, 4)
+    initialise(head, 2)
+    draw = torch.Generator().manual_seed(1)
+    return head.double().eval(), torch.randn(2, 3, 4, generator=draw, dtype=torch.float64), torch.tensor([3, 2])
+
+
+@pytest.mark.parametrize("name", ["labels", "words", "hot", "both"])
+def test_a_wide_beam_of_a_transducer_ranks_by_both(ngram, name):
+    model, (head, encoded, lengths) = models(ngram)[name], transducer_problem()
+    plain = transducer.beam(head, encoded, lengths, width=90, most=2)
+    fusion = Fusion(model, 0.7, -0.2)
+
+    found = transducer.beam(head, encoded, lengths, width=90, most=2, fusion=fusion)
+
+    for one, other in zip(found, plain, strict=True):
+        scores = {text.tokens: text.score for text in other}
+        for text in one:
+            assert text.score == pytest.approx(scores.get(text.tokens, text.score), abs=1e-9)
+            assert text.fused == pytest.approx(0.7 * total(model, text.tokens) - 0.2 * len(text.tokens), abs=1e-9)
+        ranks = [text.score + text.fused for text in one]
+        wanted = [scores[text] + 0.7 * total(model, text) - 0.2 * len(text) for text in scores]
+        assert ranks[:10] == pytest.approx(sorted(wanted, reverse=True)[:10], abs=1e-9)
+
+
+def test_fusion_leads_a_narrow_beam_of_a_transducer():
+    head, encoded, lengths = transducer_problem()
+    likes = Fusion(HotWords([(2,)], 6.0))
+
+    plain, fused = (transducer.beam(head, encoded, lengths, width=2, most=2, fusion=one) for one in (None, likes))
+
+    counts = [[one[0].tokens.count(2) for one in found] for found in (plain, fused)]
+    assert all(more > less for less, more in zip(*counts, strict=True))
+
+
+@pytest.mark.parametrize("search", ["ctc", "transducer"])
+def test_a_network_in_a_beam_scores_what_it_scores_alone(search):
+    model = NetworkModel(language_model("lstm"))
+    fusion = Fusion(model, 0.4)
+    if search == "ctc":
+        (found,) = beam(problem()[0][:1], torch.tensor([5]), width=4, fusion=fusion)
+    else:
+        head, encoded, lengths = transducer_problem()
+        (found,) = transducer.beam(head, encoded[:1], lengths[:1], width=4, fusion=fusion)
+
+    assert len(found) == 4
+    for text in found:
+        assert text.fused == pytest.approx(0.4 * total(model, text.tokens), abs=1e-5)

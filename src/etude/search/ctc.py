@@ -17,9 +17,7 @@ from etude.model.exact import exact
 from etude.model.losses.ctc import ctc_costs
 from etude.search.beam import best_first
 from etude.search.fusion import NO_GAINS, Fusion, Gains, Prefix, gains_of
-
-UNNORMALISED = 0.05
-"""How far the log of a frame's sum of probabilities may be from 0: more than bfloat16 loses, less than logits have."""
+from etude.search.readable import readable_logs
 
 
 @final
@@ -59,7 +57,7 @@ def greedy(logs_BTV: Tensor, lengths_B: Tensor, *, blank: int = 0) -> list[Trans
     ValueError where frames are not log-probabilities.
     """
     logs_BTV = exact(logs_BTV)
-    lengths_B = _readable(logs_BTV, lengths_B)
+    lengths_B = readable_logs(logs_BTV, lengths_B)
     runs = _runs(logs_BTV, lengths_B, blank)
     return _transcripts(logs_BTV, lengths_B, runs, [_labels(spans) for spans in runs.spans()], blank)
 
@@ -84,7 +82,7 @@ def beam(
     Python, with fusion always the latter. Takes what `greedy` takes.
     """
     logs_BTV = exact(logs_BTV)
-    lengths_B = _readable(logs_BTV, lengths_B)
+    lengths_B = readable_logs(logs_BTV, lengths_B)
     firsts = _runs(logs_BTV, lengths_B, blank).spans()
     gains = [gains_of(fusion) for _ in firsts]
     texts = [
@@ -103,15 +101,6 @@ def best_by(gains: Gains, found: list[Transcript]) -> list[Transcript]:
 
 def _labels(spans: Sequence[Span]) -> Prefix:
     return tuple(span.label for span in spans)
-
-
-def _readable(logs_BTV: Tensor, lengths_B: Tensor) -> Tensor:
-    """The lengths [B]: 0 for a sequence with a frame that is not a number."""
-    partition_BT = logs_BTV.logsumexp(-1)
-    inside_BT = torch.arange(logs_BTV.size(1), device=logs_BTV.device) < lengths_B[:, None]
-    if ((partition_BT.abs() > UNNORMALISED) & inside_BT).any():
-        raise ValueError("The search needs log-probabilities, but frames do not add up to 1: take log_softmax of them.")
-    return lengths_B.masked_fill((partition_BT.isnan() & inside_BT).any(1), 0)
 
 
 def _runs(logs_BTV: Tensor, lengths_B: Tensor, blank: int) -> Alignment:

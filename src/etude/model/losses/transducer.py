@@ -9,6 +9,7 @@ Legend: B sequences, T frames, L labels, U labels and one, V classes, E width, C
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol, final
 
 import torch
@@ -103,9 +104,8 @@ class Transducer:
         def of_piece(piece_BCE: Tensor, said_BUE: Tensor) -> tuple[Tensor, Tensor]:
             return self._moves(joint(piece_BCE, said_BUE), labels_BU)
 
-        pieces = [
-            checkpoint(of_piece, piece, said_BUE, use_reentrant=False) for piece in torch.split(encoded_BTE, frames, 1)
-        ]
+        made = partial(checkpoint, of_piece, use_reentrant=False) if torch.is_grad_enabled() else of_piece
+        pieces = [made(piece, said_BUE) for piece in torch.split(encoded_BTE, frames, 1)]
         blank, label = (torch.cat(parts, 1) for parts in zip(*pieces, strict=True))
         return blank, label
 
