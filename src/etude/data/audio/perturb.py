@@ -185,7 +185,8 @@ def _long_noise(tenths: int, size: int) -> NDArray[np.float32]:
     falling = np.arange(1, size // 2 + 1) ** (-tenths / 20)
     spectrum = np.concatenate([[0], falling * (parts[:, 0] + 1j * parts[:, 1])])
     made = np.fft.irfft(spectrum, size)
-    return (made / np.sqrt(np.mean(np.square(made)))).astype(np.float32)
+    made /= np.sqrt(np.mean(np.square(made)))
+    return made.astype(np.float32)
 
 
 def noisy(wave_S: Tensor, noise_S: Tensor, snr: float) -> Tensor:
