@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from etude.model.classifier import TextClassifier, masked_mean
+from etude.model.classifier import TextClassifier
 from etude.model.encoder import EmbeddingConfig, EncoderConfig
+from etude.model.layers.pooling import masked_mean
 from etude.model.losses.weighted import balanced_weights, weighted_cross_entropy
 
 TEXTS = [[5, 6, 7, 3], [8, 3], [9, 4, 4, 4, 6, 7, 3]]

@@ -10,10 +10,8 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from etude.metrics.averages import AVERAGED, PER_LABEL, averaged
 from etude.metrics.text import one_line
-
-PER_CLASS = "f1_per_class"
-"""Asks for `f1/LABEL` of every label."""
 
 
 @final
@@ -47,11 +45,23 @@ class ClassMetrics:
     def compute(self) -> dict[str, float]:
         """What is wanted, by name; NaN where nothing was seen."""
         matrix = self.matrix
-        found = {name: METRICS[name](matrix) for name in self._wanted if name in METRICS}
-        if PER_CLASS in self._wanted:
-            values = f1_scores(matrix).tolist()
-            found |= {f"f1/{label}": value for label, value in zip(self._labels, values, strict=True)}
+        found: dict[str, float] = {}
+        for name in self._wanted:
+            if name in METRICS:
+                found[name] = METRICS[name](matrix)
+            elif name in AVERAGED:
+                found |= self._averaged(name, matrix)
         return found
+
+    def _averaged(self, name: str, matrix_CC: Tensor) -> dict[str, float]:
+        """Precision, recall or F1: of every label, or an average over those that occur or were predicted."""
+        counts = matrix_CC.diagonal(), matrix_CC.sum(0), matrix_CC.sum(1)
+        if AVERAGED[name].over == PER_LABEL:
+            return averaged(name, self._labels, *counts)
+        seen_C = counts[1] + counts[2] > 0
+        if not seen_C.any():
+            return {name: math.nan}
+        return averaged(name, self._labels, *(part[seen_C] for part in counts))
 
     def table(self) -> str:
         """The confusion matrix as a table with tabs: a line of predicted labels, then one for each true label."""
@@ -77,21 +87,9 @@ def balanced_accuracy(matrix_CC: Tensor) -> float:
     return _mean(matrix_CC.diagonal()[occurs_C].double() / true_C[occurs_C])
 
 
-def f1_macro(matrix_CC: Tensor) -> float:
-    """The mean F1 of the classes that occur or were predicted."""
-    seen_C = matrix_CC.sum(0) + matrix_CC.sum(1) > 0
-    return _mean(f1_scores(matrix_CC)[seen_C])
-
-
-def f1_scores(matrix_CC: Tensor) -> Tensor:
-    """F1 of each class, [C]: the harmonic mean of precision and recall, 0 where neither was ever right."""
-    size_C = matrix_CC.sum(0) + matrix_CC.sum(1)
-    return 2 * matrix_CC.diagonal().double() / size_C.clamp(min=1)
-
-
 def _mean(values: Tensor) -> float:
     return float(values.mean()) if len(values) else math.nan
 
 
-METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "f1_macro": f1_macro}
-"""Those that are one number, by their names in `task.metrics`."""
+METRICS = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+"""Those that are one number, by their names in `task.metrics`; `AVERAGED` has the others."""

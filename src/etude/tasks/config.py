@@ -24,6 +24,7 @@ from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
+from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
@@ -35,6 +36,8 @@ CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json")
 """What the config of a run is called in its folder, and what lies beside it."""
 OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
+DECLARED = (*OWN_SECTIONS, "loss")
+"""Sections that a task may declare anew."""
 
 
 class RunConfig(Section):
@@ -113,7 +116,7 @@ class Config(Section):
         InitConfig()
     )
     loss: Annotated[
-        LossConfig | MeanSquaredErrorConfig | ImportedLoss,
+        LossSection,
         component(LOSSES, "cross_entropy", ImportedLoss),
         means(governs=("weights",), of_type=means(governs=("stopping",))),
     ] = LossConfig()
@@ -130,7 +133,7 @@ class Config(Section):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
         """Let the sections that a task declares anew mean what they mean here."""
-        for name in OWN_SECTIONS:
+        for name in DECLARED:
             field = cls.model_fields[name]
             if not _marks(field):
                 field.metadata.extend(_marks(Config.model_fields[name]))
@@ -190,7 +193,7 @@ def any_config() -> type[Config]:
     The keys of every task's sections are accepted beside each other.
     """
     configs = [task_type.config for task_type in built_in().values()]
-    merged = {name: _either([one.model_fields[name] for one in configs]) for name in OWN_SECTIONS}
+    merged = {name: _either([one.model_fields[name] for one in configs]) for name in DECLARED}
     about = "A run. What its data and models may be depends on the task."
     made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
     return made
