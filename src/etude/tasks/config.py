@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -24,6 +24,7 @@ from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
+from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
@@ -35,6 +36,8 @@ CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json")
 """What the config of a run is called in its folder, and what lies beside it."""
 OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
+DECLARED = (*OWN_SECTIONS, "loss")
+"""Sections that a task may declare anew."""
 
 
 class RunConfig(Section):
@@ -113,7 +116,7 @@ class Config(Section):
         InitConfig()
     )
     loss: Annotated[
-        LossConfig | MeanSquaredErrorConfig | ImportedLoss,
+        LossSection,
         component(LOSSES, "cross_entropy", ImportedLoss),
         means(governs=("weights",), of_type=means(governs=("stopping",))),
     ] = LossConfig()
@@ -130,7 +133,7 @@ class Config(Section):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
         """Let the sections that a task declares anew mean what they mean here."""
-        for name in OWN_SECTIONS:
+        for name in DECLARED:
             field = cls.model_fields[name]
             if not _marks(field):
                 field.metadata.extend(_marks(Config.model_fields[name]))
@@ -189,8 +192,8 @@ def any_config() -> type[Config]:
 
     The keys of every task's sections are accepted beside each other.
     """
-    configs = [task_type.config for task_type in built_in().values()]
-    merged = {name: _either([one.model_fields[name] for one in configs]) for name in OWN_SECTIONS}
+    configs = [config for task_type in built_in().values() for config in task_type.configs()]
+    merged = {name: _either([one.model_fields[name] for one in configs]) for name in DECLARED}
     about = "A run. What its data and models may be depends on the task."
     made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
     return made
@@ -203,7 +206,7 @@ def config_class(path: Path | None, overrides: Overrides) -> type[Config]:
     except ConfigError:
         return named(next(iter(built_in()))).config  # what is wrong is said when it is loaded
     found = type_of(data)
-    return _misnamed() if found is None else found.config
+    return _misnamed() if found is None else found.config_of(data)
 
 
 @cache
@@ -224,8 +227,18 @@ def _either(fields: list[FieldInfo]) -> object:
 
 
 def _joined(parts: list[Component]) -> Component:
-    table = {name: section for part in parts for name, section in part.table.items()}
+    table: dict[str, type[Section]] = {}
+    for part in parts:
+        for name, section in part.table.items():
+            table[name] = _of_both(table.get(name, section), section)
     return Component(table, parts[0].default, parts[0].imported)
+
+
+def _of_both(one: type[Section], other: type[Section]) -> type[Section]:
+    """A section with the keys of both, which two tasks have under one name."""
+    if issubclass(one, other):
+        return one
+    return cast("type[Section]", create_model(one.__name__, __base__=(one, other), __doc__=one.__doc__))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Etude's own form of an exported model: as much of a run folder as `etude predict` needs."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from etude.base.config.components import is_import_path
@@ -19,8 +20,8 @@ SECTIONS = ("task", "model")
 """Sections of the config by which Etude makes the model again; the others tell of a machine and of its data."""
 
 
-def write_own_form(task: Task, kept: Kept, folder: Path) -> str:
-    """Write weights, config and processor into `folder`, and say how they are used.
+def write_own_form(task: Task, kept: Kept, folder: Path, more: Mapping[str, object] | None = None) -> str:
+    """Write weights, config and processor into `folder`, and say how they are used; `more` are sections of the config.
 
     Raises ConfigError for a task or a model of the user's own.
     """
@@ -35,7 +36,7 @@ def write_own_form(task: Task, kept: Kept, folder: Path) -> str:
     if aliases:
         write_json(folder / ALIASES, {MODEL: aliases})
     sections = {name: kept.plain[name] for name in kept.plain if name in SECTIONS}
-    write_text(folder / CONFIG, toml({"run": {"name": kept.config.run.name}, **sections}))
+    write_text(folder / CONFIG, toml({"run": {"name": kept.config.run.name}, **sections, **(more or {})}))
     keep_processor(kept.processor, folder / TOKENIZERS)
     named = shlex.quote(str(kept.place))
     return f"Etude's own form, which transformers does not read: etude predict {named} --checkpoint {named}"

@@ -114,8 +114,10 @@ def build_loss(config: Config, ignored: int) -> LossFunction:
             return (CrossEntropyWithZ if has_z else CrossEntropy).of(given, ignore_index=ignored)
         case MeanSquaredErrorConfig():
             return MeanSquaredError()
-        case own:
+        case ImportedLoss() as own:
             return _own_loss(own, ignored)
+        case other:
+            raise ConfigError(f"loss.type: {type(other).__name__} is the loss of another task.")
 
 
 def _own_loss(entry: ImportedLoss, ignored: int) -> LossFunction:

@@ -25,6 +25,13 @@ def labelled_corpus_names() -> list[str]:
     return sorted(LABELLED)
 
 
+def tabular_corpus_names() -> list[str]:
+    """Name the generated corpora of tables."""
+    from etude.data.corpora import TABULAR
+
+    return sorted(TABULAR)
+
+
 class Roles(NamedTuple):
     """What the two texts of a sample are, and what messages call a sample."""
 
