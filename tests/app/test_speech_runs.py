@@ -133,7 +133,9 @@ AUGMENTED = [
     "--data.features.normalise",
     "speaker",
     "--data.augment",
-    "{speed = 0.2, noise = 0.5, gain = 6.0, masks = 'fixed', warp = { schedule = 'linear', from = 0.0, to = 0.2, over = '6 epochs' }}",
+    "{speed = 0.2, noise = 0.5, gain = 6.0, masks = 'fixed'}",
+    "--data.augment.warp",
+    "{ schedule = 'linear', from = 0.0, to = 0.2, over = '6 epochs' }",
 ]
 
 
