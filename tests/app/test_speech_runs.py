@@ -151,6 +151,25 @@ def test_a_run_that_was_cut_ends_in_the_same_bits(place, cut, workers):
     assert weights("runs/cut") == weights("runs/whole")
 
 
+HEADS = [
+    "--model.transducer",
+    "{d_model = 16, joint = 16}",
+    "--model.attention",
+    "{d_model = 16, heads = 2, layers = 1}",
+]
+
+
+@pytest.mark.parametrize("loss", ["transducer", "attention", "sum"])
+def test_a_run_of_every_head_that_was_cut_ends_in_the_same_bits(place, loss):
+    kind = [*HEADS, "--loss.type", loss]
+    shell("train", "small.toml", *kind, "--run.name", "whole", "--train.max_duration", "9 steps")
+
+    shell("train", "small.toml", *kind, "--run.name", "cut", "--train.max_duration", "4 steps")
+    shell("train", "small.toml", *kind, "--run.name", "cut", "--train.max_duration", "9 steps")
+
+    assert weights("runs/cut") == weights("runs/whole")
+
+
 def test_workers_change_nothing(place):
     shell("train", "small.toml", *AUGMENTED, "--run.name", "alone")
     shell("train", "small.toml", *AUGMENTED, "--run.name", "helped", "--data.workers", "2")
