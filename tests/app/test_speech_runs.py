@@ -34,9 +34,9 @@ def rows(run):
     return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
 
 
-def told(run):
-    """The rows of a run without what no two runs share."""
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows(run)]
+def column(run, name):
+    """What was logged under a name, step by step."""
+    return [row[name] for row in rows(run) if name in row]
 
 
 def asked(monkeypatch, text):
@@ -93,12 +93,12 @@ def test_a_recording_is_transcribed_with_times_in_every_form(trained, capsys):
     shell("predict", "runs/small", "part.csv", "--format", "textgrid")
     grid = capsys.readouterr().out
 
-    # In seconds of the file: "ca" begins 30 ms into the part, "b" after about 0.36 s of it.
+    # In seconds of the file; where in a sound its spike lies is the network's own choice.
     first, second = answer["words"]
     assert (answer["prediction"], first["text"], second["text"]) == ("ca b", "ca", "b")
-    assert first["start"] == pytest.approx(1.03, abs=0.06)
-    assert first["end"] == pytest.approx(1.22, abs=0.08)
-    assert second["start"] == pytest.approx(1.36, abs=0.06)
+    times = [first["start"], first["end"], second["start"], second["end"]]
+    assert times == sorted(times)
+    assert 1 <= times[0] < times[-1] <= 1 + len(wave) / RATE
     assert 0 < first["confidence"] <= 1
     assert srt.splitlines()[2] == "ca b"
     assert [line.split()[4] for line in ctm] == ["ca", "b"]
@@ -132,6 +132,10 @@ AUGMENTED = [
     "[0.01, 0.03]",
     "--data.features.normalise",
     "speaker",
+    "--data.augment",
+    "{speed = 0.2, noise = 0.5, gain = 6.0, masks = 'fixed'}",
+    "--data.augment.warp",
+    "{ schedule = 'linear', from = 0.0, to = 0.2, over = '6 epochs' }",
 ]
 
 
@@ -152,7 +156,7 @@ def test_workers_change_nothing(place):
     shell("train", "small.toml", *AUGMENTED, "--run.name", "helped", "--data.workers", "2")
 
     assert weights("runs/helped") == weights("runs/alone")
-    assert [row["train/loss"] for row in told("runs/helped")] == [row["train/loss"] for row in told("runs/alone")]
+    assert column("runs/helped", "train/loss") == column("runs/alone", "train/loss")
 
 
 @pytest.mark.parametrize("model", ["blstm", "conformer"])
@@ -172,8 +176,11 @@ def test_targets_that_do_not_fit_are_counted_and_named(place, capsys):
 
     shell("train", "small.toml", "--train.max_duration", "6 steps")
 
-    assert max(row["train/left_out"] for row in rows("runs/small")) == 0.25
-    assert all(np.isfinite(row["train/loss"]) for row in rows("runs/small"))
+    shares, losses = column("runs/small", "train/left_out"), column("runs/small", "train/loss")
+    assert (max(shares), min(shares)) == (0.25, 0)
+    assert np.isfinite(losses).all()
+    said = capsys.readouterr().err
+    assert f"1 of 12 train recordings has too few frames for its labels: {place}/train.csv, line 2 (2 frames" in said
 
 
 def test_audio_of_another_rate_is_refused_by_a_trained_run_or_resampled(trained, capsys):

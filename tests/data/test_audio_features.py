@@ -179,6 +179,17 @@ def test_what_is_no_wave_is_refused(wave):
         Extractor(FeaturesConfig(), 8_000).extract([wave])
 
 
+def test_the_config_reads_what_a_file_says():
+    given = {"scale": 1, "normalise": False, "deviation": "off", "deltas": 2, "stack": 3}
+
+    config = FeaturesConfig.model_validate(given)
+
+    assert (config.scale, config.normalise, config.deviation) == (1.0, None, None)
+    assert config.output_width == 80 * 3 * 3
+    with pytest.raises(ValueError, match="must be 1 or 32768"):
+        FeaturesConfig.model_validate({"scale": 100.0})
+
+
 def test_more_coefficients_than_filters_are_refused():
     with pytest.raises(ValueError, match="coefficients must be at most mel_bins, 10, but is 13"):
         FeaturesConfig(type="mfcc", mel_bins=10)

@@ -10,7 +10,16 @@ import torch
 from etude.base.errors import DataError
 from etude.data.audio.config import FeaturesConfig
 from etude.data.audio.features import Extractor
-from etude.data.audio.normalise import Normaliser, Statistics, deltas, finished, segment_sums, stack, stacked_lengths
+from etude.data.audio.normalise import (
+    Normaliser,
+    Statistics,
+    deltas,
+    finished,
+    gather,
+    segment_sums,
+    stack,
+    stacked_lengths,
+)
 
 LENGTHS = [5, 0, 1, 37, 2, 300]
 
@@ -131,6 +140,37 @@ def test_a_speaker_that_is_missing_is_asked_for():
 
     with pytest.raises(DataError, match="2 recordings must have a speaker each, but 1 speakers"):
         Normaliser(FeaturesConfig(mel_bins=6, normalise="speaker"), known)(features([1, 2]), [1, 2], ["ann"])
+
+
+def test_statistics_are_gathered_by_speaker_without_digital_silence():
+    config = FeaturesConfig(mel_bins=40, normalise="speaker")
+    extractor, known = Extractor(config, 8_000), {}
+    waves = [0.1 * torch.randn(size, generator=torch.Generator().manual_seed(size)) for size in (4000, 3000, 5000)]
+    sounds, lengths = extractor.extract(waves)
+    silences = Extractor(config, 8_000).extract([torch.zeros(9000)] * 2)
+
+    gather(known, sounds, lengths, ["ann", "bob", "ann"], config)
+    gather(known, *silences, ["ann", "eve"], config)
+
+    ann, bob, third = sounds.double().split(lengths)
+    np.testing.assert_allclose(known["ann"].mean, torch.cat([ann, third]).mean(0), rtol=1e-12)
+    np.testing.assert_allclose(known["bob"].deviation, bob.std(0, correction=0), rtol=1e-9)
+    np.testing.assert_allclose(known[""].mean, sounds.double().mean(0), rtol=1e-12)
+    assert {name: statistics.count for name, statistics in known.items()} == {
+        "ann": lengths[0] + lengths[2],
+        "bob": lengths[1],
+        "eve": 0,
+        "": sum(lengths),
+    }
+
+
+def test_an_hour_loses_no_digits():
+    frames = features([200_000], 2) + 20
+
+    normalised = Normaliser(FeaturesConfig(mel_bins=3, deviation="bin"))(frames, [200_000])
+
+    torch.testing.assert_close(normalised.double().mean(0), torch.zeros(2, dtype=torch.float64), rtol=0, atol=5e-6)
+    torch.testing.assert_close(normalised.double().std(0), torch.ones(2, dtype=torch.float64), rtol=0, atol=5e-6)
 
 
 def test_no_normalising_leaves_features_alone():

@@ -1,6 +1,6 @@
 """Recordings for a run, whatever is to be found in them: `[data]` of a task over audio, and how splits are opened."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -15,10 +15,13 @@ from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
 from etude.base.says import Say
+from etude.base.schedules.values import ScheduledValue
+from etude.data.audio.augment import Augment
 from etude.data.audio.config import AugmentConfig, FeaturesConfig
 from etude.data.audio.features import Extractor
 from etude.data.audio.front_end import BySpeaker, FrontEnd, as_json, from_json, gathered, joined
 from etude.data.audio.reading import Channel, Listening
+from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.header import Choice
 from etude.data.files.manifests import Columns, Manifest, open_manifest
 from etude.data.files.names import ColumnField, Roles, audio_corpus_names, labelled_audio_corpus_names
@@ -202,6 +205,28 @@ def open_recordings(config: Config, data: RecordingsSection, name: str, say: Say
         key=f"data.{name}",
         roles=data.roles,
     )
+
+
+def augment_of(data: RecordingsSection, rate: int) -> Augment | None:
+    """What is changed of recordings in training; None where nothing is."""
+    return Augment(data.augment, rate) if data.augment.changes else None
+
+
+def scheduled_strengths(augment: Augment | None, feed: TableFeed) -> list[ScheduledValue]:
+    """The strengths of augmentation that follow schedules, taken up where an epoch begins."""
+    if augment is None:
+        return []
+    return [value._replace(apply=_taken_up(value, feed)) for value in augment.scheduled_values("data.augment")]
+
+
+def _taken_up(value: ScheduledValue, feed: TableFeed) -> Callable[[Any], object]:
+    """Set a value, and let processes that make batches go, whose copy has the one before: others take their place."""
+
+    def apply(number: float) -> None:
+        value.apply(number)
+        feed.close()
+
+    return apply
 
 
 def chosen_rate(data: RecordingsSection, manifest: Manifest, say: Say) -> int:

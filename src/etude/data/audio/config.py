@@ -1,4 +1,4 @@
-"""How audio becomes features, and what is changed of both in training: the `[features]` and `[augment]` sections."""
+"""How audio becomes features, and what is changed of both in training: `[data.features]` and `[data.augment]`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
@@ -41,7 +41,7 @@ def _is_a_scale(scale: float) -> float:
 
 
 class FeaturesConfig(Section):
-    """`[features]`: frames of audio as log-mel energies or cepstral coefficients, by the conventions of Kaldi.
+    """`[data.features]`: frames of audio as log-mel energies or cepstral coefficients, by the conventions of Kaldi.
 
     Only whole windows are framed (`snip_edges`), so n samples give 1 + (n - window) // shift frames.
     """
@@ -107,7 +107,7 @@ class FeaturesConfig(Section):
 
 
 class AugmentConfig(Section):
-    """`[augment]`: what is changed of recordings in training, anew in every epoch; nothing unless asked for.
+    """`[data.augment]`: what is changed of recordings in training, anew in every epoch; nothing unless asked for.
 
     A recording is changed in this order: speed, tempo, shift, reverberation, gain, noise; the warp bends the mel
     filters; masks come after normalisation. All is a function of (seed, epoch, sample).
@@ -158,6 +158,12 @@ class AugmentConfig(Section):
             raise ValueError(f"snr_low must be at most snr_high, {self.snr_high:g}, but is {self.snr_low:g}")
         return self
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed at all, at any time."""
+        idle = (self.speed, self.tempo, self.warp, self.shift, self.reverberation, self.gain, self.noise)
+        return self.masks is not None or any(value != 0 for value in idle)
+
     def strengths(self) -> Iterator[tuple[str, float | ScheduleSection]]:
         """Give the names and values of what may follow a schedule."""
         for name in STRENGTHS:
@@ -179,4 +185,4 @@ STRENGTHS = (
     "frequency_masks",
     "frequency_bins",
 )
-"""What of `[augment]` may follow a schedule."""
+"""What of `[data.augment]` may follow a schedule."""

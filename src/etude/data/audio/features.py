@@ -56,8 +56,8 @@ class Extractor:
         """Samples from one frame to the next."""
         if self.window <= 1 or self.shift < 1:
             raise ConfigError(
-                f"features.window and features.shift must be at least two samples and one, but are {self.window} and "
-                f"{self.shift} at {rate:,} Hz."
+                f"data.features.window and data.features.shift must be at least two samples and one, but are "
+                f"{self.window} and {self.shift} at {rate:,} Hz."
             )
         self._fft = 1 << (self.window - 1).bit_length()
         self._device = torch.device(device)
@@ -158,7 +158,7 @@ class StreamExtractor:
 
     def __init__(self, extractor: Extractor, warp: float = 1.0) -> None:
         if extractor.config.dither:
-            raise ConfigError("features.dither must be 0 where audio comes as a stream.")
+            raise ConfigError("data.features.dither must be 0 where audio comes as a stream.")
         self._extractor = extractor
         self._warp = warp
         self._kept = torch.zeros(0)

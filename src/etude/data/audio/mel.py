@@ -74,7 +74,7 @@ def mel_bank(config: FeaturesConfig, rate: int, fft: int, warp: float = 1.0) -> 
     empty = np.flatnonzero(bank.sum(0) == 0)
     if empty.size and warp == 1.0:
         raise ConfigError(
-            f"features.mel_bins must be smaller at {rate:,} Hz, but is {config.mel_bins}: "
+            f"data.features.mel_bins must be smaller at {rate:,} Hz, but is {config.mel_bins}: "
             f"no frequency of a spectrum of {fft} points falls into {len(empty)} of them."
         )
     bank[np.abs(places - centre[empty]).argmin(0), empty] = 1.0
@@ -89,7 +89,7 @@ def frequencies(config: FeaturesConfig, rate: int) -> tuple[float, float]:
         high += half
     if not low < high <= half:
         raise ConfigError(
-            f"features.high_frequency must lie above {low:g} Hz and at most at {half:g} Hz, half of the rate, "
+            f"data.features.high_frequency must lie above {low:g} Hz and at most at {half:g} Hz, half of the rate, "
             f"but is {high:g} Hz."
         )
     return low, high

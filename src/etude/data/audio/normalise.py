@@ -95,19 +95,39 @@ def sounding(features_NF: Tensor, config: FeaturesConfig) -> Tensor:
     return features_NF.amax(1) > _SILENT
 
 
+def gather(
+    known: dict[str, Statistics],
+    features_NF: Tensor,
+    lengths: Sequence[int],
+    speakers: Sequence[str],
+    config: FeaturesConfig,
+) -> None:
+    """Take the frames of recordings that are heard into the statistics of their speakers, and of everybody.
+
+    `known` holds statistics by speaker, and those of everybody under ""; it gets what it lacks.
+    """
+    heard_N = sounding(features_NF, config)
+    sizes = list(lengths)
+    parts = zip(torch.split(features_NF, sizes), torch.split(heard_N, sizes), speakers, strict=True)
+    for frames, heard, speaker in parts:
+        for name in {speaker, EVERYBODY}:
+            known.setdefault(name, Statistics.empty(features_NF.size(1))).accumulate(frames[heard])
+
+
 @final
 class Normaliser:
-    """Takes means off features and divides by deviations, as `[features]` says.
+    """Takes means off features and divides by deviations, as `[data.features]` says.
 
     `statistics` are those of the training split by speaker, and under "" those of everybody; they are needed where
-    `normalise` is "global" or "speaker". A speaker who is not among them is normalised as everybody.
+    `normalise` is "global" or "speaker" (see `gather`). A speaker who is not among them is normalised as everybody.
+    Frames of digital silence stay far below all others then; for "utterance" they are as the quietest that is heard.
     """
 
     def __init__(self, config: FeaturesConfig, statistics: Mapping[str, Statistics] | None = None) -> None:
         self._config = config
         self._statistics = statistics or {}
         if config.normalise in {"global", "speaker"} and EVERYBODY not in self._statistics:
-            raise DataError(f'features.normalise = "{config.normalise}" needs statistics of the training split.')
+            raise DataError(f'data.features.normalise = "{config.normalise}" needs statistics of the training split.')
         self._tables = {name: self._table(known) for name, known in self._statistics.items()}
 
     def __call__(self, features_NF: Tensor, lengths: Sequence[int], speakers: Sequence[str] = ()) -> Tensor:
@@ -173,9 +193,12 @@ def _quietest(features_NF: Tensor, lengths: Sequence[int], heard_N: Tensor) -> T
 
 
 def segment_sums(values_NF: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Add up the rows of each recording, [R, F], in an order that other recordings do not change."""
+    """Add up the rows of each recording, [R, F], in an order that other recordings do not change.
+
+    In float64, since a recording may have a hundred thousand frames.
+    """
     sizes = torch.tensor(lengths, device=values_NF.device)
-    return torch.segment_reduce(values_NF, "sum", lengths=sizes, axis=0, initial=0)
+    return torch.segment_reduce(values_NF.double(), "sum", lengths=sizes, axis=0, initial=0).to(values_NF.dtype)
 
 
 def spread(values_RF: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -237,7 +260,7 @@ def stack(features_NF: Tensor, lengths: Sequence[int], size: int) -> tuple[Tenso
 
 
 def finished(features_NF: Tensor, lengths: Sequence[int], config: FeaturesConfig) -> tuple[Tensor, list[int]]:
-    """Append deltas and stack, as `[features]` says, to what is normalised and perhaps masked."""
+    """Append deltas and stack, as `[data.features]` says, to what is normalised and perhaps masked."""
     if config.deltas:
         features_NF = deltas(features_NF, lengths, config.deltas)
     return stack(features_NF, lengths, config.stack)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from etude.data.audio.augment import Augment, Key
 from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.feeds.batching import Batching
@@ -94,7 +95,9 @@ class RecordedSamples(Samples):
     """Adds the targets; where workers are not forked it must pickle."""
     seed: int
     training: bool
-    """Whether waves and features are changed, and what is joined is drawn anew for each epoch."""
+    """Whether recordings are changed, and what is joined is drawn anew for each epoch."""
+    augment: Augment | None = None
+    """What is changed of recordings in training."""
     joining: Joining | None = None
     between: tuple[int, ...] = ()
     """Labels that stand between those of joined recordings."""
@@ -111,7 +114,7 @@ class RecordedSamples(Samples):
     @property
     def drawn(self) -> bool:
         """Whether epochs change what a sample is."""
-        return self.training and (self.joining is not None)
+        return self.training and (self.joining is not None or self.augment is not None)
 
     def at(self, epoch: int) -> "RecordedSamples":
         """Give the samples as an epoch has them."""
@@ -119,10 +122,13 @@ class RecordedSamples(Samples):
 
     def lengths(self, indices: Ints) -> tuple[Ints, Ints]:
         """Give how many frames samples have, and how many labels: [B] each."""
-        return self.front_end.frames(self.samples(indices)), self._labels(indices)
+        samples = self.samples(indices)
+        if self.augment is not None:
+            samples = self.augment.lengths(self.seed, self.epoch, indices, samples)
+        return self.front_end.frames(samples), self._labels(indices)
 
     def samples(self, indices: Ints) -> Ints:
-        """Give how many samples of sound there are before anything is changed: [B]."""
+        """Give how many samples of sound there are before their speed is changed: [B]."""
         known = self.table.values(SAMPLES, np.arange(len(self.table)) if self.joining else indices)
         if self.joining is None:
             return known
@@ -140,7 +146,7 @@ class RecordedSamples(Samples):
         joined = self.joined(indices)
         waves = self._sounds(joined)
         speakers = self._speakers(joined)
-        frames = framed(*self.front_end.made(waves, speakers), indices)
+        frames = framed(*self._features(waves, speakers, indices), indices)
         return self.finish(frames, self, joined)
 
     def targets(self, indices: Ints) -> int:
@@ -164,6 +170,19 @@ class RecordedSamples(Samples):
         lengths = self.table.lengths(TARGET)[joined.parts]
         total = np.bincount(owners, weights=lengths, minlength=len(indices)).astype(np.int64)
         return total + len(self.between) * (joined.counts - 1)
+
+    def _features(self, waves: list[Tensor], speakers: list[str], indices: Ints) -> tuple[Tensor, list[int]]:
+        """Give the features of all frames, and how many each sample has; in training of what became of the samples."""
+        augment = self.augment
+        if augment is None:
+            return self.front_end.made(waves, speakers)
+        keys = [Key(self.seed, self.epoch, sample) for sample in indices.tolist()]
+        changed = [augment.waves(wave, key) for wave, key in zip(waves, keys, strict=True)]
+        warps = [augment.warp(key) for key in keys]
+        features, lengths = self.front_end.features(changed, speakers, warps=warps)
+        rows = torch.split(features, lengths)
+        masked = [augment.features(row, key) for row, key in zip(rows, keys, strict=True)]
+        return self.front_end.finished(torch.cat([features[:0], *masked]), lengths)
 
     def _sounds(self, joined: Joined) -> list[Tensor]:
         """Give the wave of each sample, its parts one after the other with silence between."""

@@ -39,6 +39,13 @@ def labelled_audio_corpus_names() -> list[str]:
     return sorted(CLASSED)
 
 
+def tabular_corpus_names() -> list[str]:
+    """Name the generated corpora of tables."""
+    from etude.data.corpora import TABULAR
+
+    return sorted(TABULAR)
+
+
 class Roles(NamedTuple):
     """What the two texts of a sample are, and what messages call a sample."""
 

@@ -1,10 +1,10 @@
-"""Texts with a label: the set of labels of some, and a table with a column of tokens and one of labels."""
+"""Texts with labels or numbers: a table with a column of tokens and one of what each is labelled with."""
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers as library
@@ -14,28 +14,26 @@ from etude.base.says import Say, unheard
 from etude.data.files.lines import Flaw, shown
 from etude.data.files.names import LABELLED
 from etude.data.files.pair_sources import Pair, PairSource
+from etude.data.files.records import cell_of
 from etude.data.files.skipped import Policy
-from etude.data.store.columns import Column, Part, label, tokens
+from etude.data.store.columns import Column, tokens
 from etude.data.store.pair_encoding import good_rows, length_reason, wrong_lengths
 from etude.data.store.table import Chunk, Table, Wanted, prepare_table
+from etude.data.store.targets import MOST_LABELS, TARGET, OneLabel, Targets
 from etude.data.tokens.tokenizers import Tokenizer
 
-TEXT, LABEL = LABELLED.names
+TEXT, LABEL = LABELLED.names[0], TARGET
 """The columns of such a table."""
-MOST_LABELS = 4096
-"""A column that has more different values holds something else."""
-LISTED = 10
-"""How many labels a message names."""
 CHUNK_SAMPLES = 1024
 FORMAT = 1
 
 
 class Labelled(NamedTuple):
-    """A text with the number of its label."""
+    """A text with what a table holds of its label."""
 
     sample: int
     text: str
-    label: int
+    label: Any
 
 
 def labels_of(source: PairSource) -> list[str]:
@@ -63,7 +61,7 @@ def labels_of(source: PairSource) -> list[str]:
 def prepare_labelled(
     source: PairSource,
     tokenizer: Tokenizer,
-    labels: Sequence[str],
+    targets: Targets,
     cache: Path,
     policy: Policy,
     *,
@@ -71,13 +69,14 @@ def prepare_labelled(
 ) -> Table:
     """Tokenise `source` into the folder `cache`, or open what an earlier call has made of the same content.
 
-    The number of a label is its place in `labels`; one that is not there makes a bad sample, as does a text without
-    tokens or with more than `policy.max_length`. Raises as `prepare_table` does.
+    A label that is none of `targets` makes a bad sample, as does a text without tokens or with more than
+    `policy.max_length`. Raises as `prepare_table` does.
     """
     parts = [FORMAT, library.__version__, source.fingerprint(), policy.max_length, policy.skips]
-    key = hashlib.sha256(json.dumps([*parts, tokenizer.fingerprint(), *labels]).encode()).hexdigest()
-    columns = (tokens(TEXT, tokenizer.size), label(LABEL))
-    encoder = _Encoder(tokenizer, labels, columns, policy)
+    known = list(targets.names) if isinstance(targets, OneLabel) else [targets.plain()]
+    key = hashlib.sha256(json.dumps([*parts, tokenizer.fingerprint(), *known]).encode()).hexdigest()
+    columns = (tokens(TEXT, tokenizer.size), targets.stored)
+    encoder = _Encoder(tokenizer, targets, columns, policy)
     return prepare_table(
         "labelled", Wanted(key, columns, source, policy), cache, lambda: encoder.chunks(source), notice=notice
     )
@@ -86,11 +85,8 @@ def prepare_labelled(
 class _Encoder:
     """Makes rows of samples."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, labels: Sequence[str], columns: tuple[Column, Column], policy: Policy
-    ) -> None:
-        self._tokenizer, self._columns, self._policy = tokenizer, columns, policy
-        self._numbers: Mapping[str, int] = {name: number for number, name in enumerate(labels)}
+    def __init__(self, tokenizer: Tokenizer, targets: Targets, columns: tuple[Column, Column], policy: Policy) -> None:
+        self._tokenizer, self._targets, self._columns, self._policy = tokenizer, targets, columns, policy
 
     def chunks(self, source: PairSource) -> Generator[Chunk, None, None]:
         """Give all of `source`, in order."""
@@ -112,14 +108,15 @@ class _Encoder:
     def _labelled(self, index: int, row: Pair | Flaw) -> Labelled | Flaw:
         if isinstance(row, Flaw):
             return row
-        name = row.target.strip()
-        number = self._numbers.get(name)
-        return self._unknown(name) if number is None else Labelled(index, row.source, number)
+        match self._targets.encode([self._cell(row.target)]):
+            case Flaw(reason=reason):
+                return Flaw(reason, "target")
+            case found:
+                return Labelled(index, row.source, found)
 
-    def _unknown(self, name: str) -> Flaw:
-        known = ", ".join(shown(one, 40) for one in [*self._numbers][:LISTED])
-        more = ", ..." if len(self._numbers) > LISTED else ""
-        return Flaw(f'the label "{shown(name, 40)}" is none of the training data, which has {known}{more}', "target")
+    def _cell(self, target: str) -> str | None:
+        """What stands in a target; as one label every word is one."""
+        return target.strip() if isinstance(self._targets, OneLabel) else cell_of(target)
 
     def _encoded(self, samples: Sequence[Labelled], flaws: Sequence[tuple[int, Flaw]]) -> Chunk:
         ids, lengths = self._tokenizer.encode_flat([sample.text for sample in samples])
@@ -128,6 +125,6 @@ class _Encoder:
             (samples[place].sample, Flaw(length_reason(TEXT, int(lengths[place]), self._policy)))
             for place in np.flatnonzero(wrong).tolist()
         ]
-        labels = np.array([sample.label for sample in samples], dtype=np.int32)[~wrong]
-        parts = [good_rows(self._columns[0], ids, lengths, ~wrong), Part(labels)]
+        labels = [sample.label for sample, is_wrong in zip(samples, wrong.tolist(), strict=True) if not is_wrong]
+        parts = [good_rows(self._columns[0], ids, lengths, ~wrong), self._targets.part(labels)]
         return Chunk(parts, sorted([*flaws, *found], key=lambda flaw: flaw[0]))

@@ -19,25 +19,31 @@ class Depthwise(nn.Module):
     def __init__(self, width: int, kernel: int, *, causal: bool) -> None:
         super().__init__()
         self.kernel = kernel
-        self.before = kernel - 1 if causal else (kernel - 1) // 2
+        self.before = kernel - 1 if causal else 0
+        """Frames of zeros in front."""
+        self.around = 0 if causal else (kernel - 1) // 2
+        """Frames of zeros on either side."""
         self.convolution = nn.Conv1d(width, width, kernel, groups=width)
 
     def forward(self, hidden_BTM: Tensor, real_BT: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M]; padding is never seen."""
-        around = (0, 0, self.before, self.kernel - 1 - self.before)
-        return self._convolved(nn.functional.pad(zeroed(hidden_BTM, real_BT), around))
+        hidden_BTM = zeroed(hidden_BTM, real_BT)
+        if self.before:
+            hidden_BTM = nn.functional.pad(hidden_BTM, (0, 0, self.before, 0))
+        return self._convolved(hidden_BTM, self.around)
 
     def advance(self, hidden_BTM: Tensor, tail_BtM: Tensor) -> tuple[Tensor, Tensor]:
         """What the next frames give, after a tail of kernel - 1 (zeros before the first), and the new tail."""
         joined = torch.cat((tail_BtM, hidden_BTM), dim=1)
-        return self._convolved(joined), joined[:, joined.size(1) - (self.kernel - 1) :]
+        return self._convolved(joined, 0), joined[:, joined.size(1) - (self.kernel - 1) :]
 
-    def _convolved(self, hidden_BTM: Tensor) -> Tensor:
+    def _convolved(self, hidden_BTM: Tensor, around: int) -> Tensor:
         # As an image one pixel wide, whose channels lie side by side as they do here: half the time of torch's own
         # convolution in one dimension on a processor, which copies them apart and back.
         image_BMT1 = hidden_BTM.transpose(1, 2)[..., None].contiguous(memory_format=torch.channels_last)
         weight_M1k1, bias_M = self.convolution.weight[..., None], self.convolution.bias
-        convolved = nn.functional.conv2d(image_BMT1, weight_M1k1, bias_M, groups=self.convolution.groups)
+        groups = self.convolution.groups
+        convolved = nn.functional.conv2d(image_BMT1, weight_M1k1, bias_M, padding=(around, 0), groups=groups)
         return convolved[..., 0].transpose(1, 2)
 
 

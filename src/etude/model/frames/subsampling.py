@@ -83,15 +83,19 @@ class StridedConvolution(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, *, causal: bool) -> None:
         super().__init__()
         self.stride = stride
-        self.before = KERNEL - 1 if causal else (KERNEL - 1) // 2
-        self.convolution = Convolution(inputs, outputs, KERNEL, (stride, REDUCTION), padding=(0, (KERNEL - 1) // 2))
+        self.before = KERNEL - 1 if causal else 0
+        """Frames of zeros in front, beside those that a convolution that is not causal has on either side."""
+        half = (KERNEL - 1) // 2
+        padding = (0 if causal else half, half)
+        self.convolution = Convolution(inputs, outputs, KERNEL, (stride, REDUCTION), padding=padding)
 
     def forward(self, hidden_BCTF: Tensor, lengths_B: Tensor) -> Tensor:
         """[B, C, T, F] to [B, C', ceil(T / stride), ceil(F / 2)]; padding is never seen."""
         real_BT = real_frames(lengths_B, hidden_BCTF.size(2), hidden_BCTF.device)
         masked = hidden_BCTF.masked_fill(~real_BT[:, None, :, None], 0.0)
-        padded = nn.functional.pad(masked, (0, 0, self.before, KERNEL - 1 - self.before))
-        return self.convolution(padded).relu()  # type: ignore[no-any-return]
+        if self.before:
+            masked = nn.functional.pad(masked, (0, 0, self.before, 0))
+        return self.convolution(masked).relu()  # type: ignore[no-any-return]
 
     def advance(self, hidden_BCTF: Tensor, tail_BCtF: Tensor, seen: int) -> tuple[Tensor, Tensor]:
         """What the next frames give, after `seen` ones that ended with the tail, and the new tail."""

@@ -7,6 +7,8 @@ from functools import partial
 import numpy as np
 
 from etude.base.says import Say
+from etude.base.schedules.values import ScheduledValue
+from etude.data.audio.augment import Augment
 from etude.data.audio.features import Extractor
 from etude.data.audio.reading import need_library
 from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed, with_transcripts
@@ -16,8 +18,17 @@ from etude.data.store.recordings import PATH, Waves, prepare_recordings
 from etude.data.store.table import Table
 from etude.data.store.transcripts import Transcripts, fit_transcripts
 from etude.data.tokens.tokenizers import Tokenizer
-from etude.tasks.recordings import Sound, chosen_rate, learned_statistics, open_recordings, wishes_of
+from etude.tasks.recordings import (
+    Sound,
+    augment_of,
+    chosen_rate,
+    learned_statistics,
+    open_recordings,
+    scheduled_strengths,
+    wishes_of,
+)
 from etude.tasks.speech_recognition.config import SpeechRun
+from etude.tasks.speech_recognition.feasible import say_infeasible
 from etude.tasks.speech_recognition.processor import SpeechProcessor
 from etude.tasks.speech_recognition.task import SpeechTask
 from etude.tasks.tables import TableData, TableSplit
@@ -37,12 +48,20 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
     config: SpeechRun
     processor: SpeechProcessor
     splits: dict[str, SpeechSplit] = field(default_factory=dict)
+    augment: Augment | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.augment = augment_of(self.config.data, self.processor.sound.rate)
+
+    def scheduled_values(self, feed: TableFeed) -> Sequence[ScheduledValue]:
+        """The size of batches and the strengths of augmentation, where schedules drive them."""
+        return [*super().scheduled_values(feed), *scheduled_strengths(self.augment, feed)]
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each recording once or, for training, in the order of the seed, and augmented."""
         batching = self.batching(split, self.config.data.workers, say, training=training)
         changed = training and self.config.train.overfit is None
-        return recorded_feed(self._samples(split, changed=changed), batching)
+        return recorded_feed(self.samples(split, changed=changed), batching)
 
     def attend(self, task: Task, *, judged: str = "val") -> None:
         """Let evaluation compare with the raw transcripts."""
@@ -55,7 +74,7 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
     def transcripts(self, split: str, indices: Sequence[int]) -> list[str]:
         """The raw transcripts of samples, those of joined recordings one after the other."""
         held, places = self._held(split), np.array(indices, dtype=np.int64)
-        joined = self._samples(split, changed=False).joined(places)
+        joined = self.samples(split, changed=False).joined(places)
         texts = [_text(held.source, held.table.origin(row)) for row in joined.parts.tolist()]
         between = "" if self.config.data.join is None else self.config.data.join.between
         ends = np.cumsum(joined.counts)
@@ -79,7 +98,8 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
             return self.splits["train"]
         return self.splits[split]
 
-    def _samples(self, split: str, *, changed: bool) -> RecordedSamples:
+    def samples(self, split: str, *, changed: bool) -> RecordedSamples:
+        """The recordings of a split, perhaps joined; `changed` as training hears them."""
         data, sound, join = self.config.data, self.processor.sound, self.config.data.join
         joins = join is not None and split in join.splits
         return RecordedSamples(
@@ -88,6 +108,7 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
             with_transcripts,
             self.config.run.seed,
             training=changed,
+            augment=self.augment if changed else None,
             joining=join.at(sound.rate) if join is not None and joins else None,
             between=tuple(self.processor.tokenizer.encode(join.between)) if join is not None and joins else (),
         )
@@ -110,6 +131,8 @@ def prepare(config: SpeechRun, splits: Sequence[str], say: Say, processor: Speec
     for name, manifest in sources.items():
         table = _prepared(config, manifest, processor.tokenizer, processor.sound.rate, say)
         speech.splits[name] = SpeechSplit(manifest, table)
+        if config.data.join is None:
+            say_infeasible(config, speech.samples(name, changed=False), name, manifest, say)
     return speech
 
 
