@@ -43,7 +43,9 @@ class Roles(NamedTuple):
     also: str = ""
     """What may be given beside files, as messages say it."""
     numbers: bool = False
-    """Whether JSON may have a whole number, true or false in place of the second text."""
+    """Whether JSON may have a number, true or false in place of the second text."""
+    optional: bool = False
+    """Whether the second text may be empty."""
 
 
 PAIRED = Roles(
