@@ -6,7 +6,7 @@ Legend: B batch, N columns of numbers, C columns of categories, I inputs of the 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field
@@ -29,7 +29,7 @@ class TabularConfig(Section):
     """`[model] type = "tabular"`: layers over standardised numbers and embeddings of categories."""
 
     type: Literal["tabular"] = "tabular"
-    hidden: tuple[int, ...] = (128, 64)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
     """Widths of the hidden layers, in order; none makes the model linear."""
     embedding_width: Switch[int] = Field(None, ge=1)
     """Width of each category's embedding; default: 1.6 n^0.56 of n values, at most 50."""

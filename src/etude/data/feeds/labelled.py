@@ -3,7 +3,7 @@
 Shapes: B samples, S the longest text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,7 +18,8 @@ from etude.data.feeds.batching import Batching
 from etude.data.feeds.pairs import refuse_too_long
 from etude.data.feeds.table_feed import Size, TableFeed, TableRows
 from etude.data.order.plan import Ints
-from etude.data.store.labelled import LABEL, TEXT
+from etude.data.store.columns import Column
+from etude.data.store.labelled import GROUP, LABEL, TEXT
 from etude.data.store.table import Table
 from etude.data.store.targets import Targets
 
@@ -28,6 +29,12 @@ SPECIALS = 1
 
 class LabelledTable(Protocol):
     """What a batch needs of a prepared table."""
+
+    columns: Mapping[str, Column]
+    """By name."""
+
+    def texts(self, column: str, indices: Ints, /) -> list[str]:
+        """Give the text of each row."""
 
     def gather(self, column: str, indices: Ints, /) -> tuple[NDArray[Any], NDArray[Any]]:
         """Give the ids of the samples one after another, and how many each has."""
@@ -48,6 +55,8 @@ class LabelledBatch:
     """[B] int64 of one label, else [B, K] float32."""
     indices: Tensor
     """[B] int64: which sample of the table each row is."""
+    groups: tuple[str, ...] = ()
+    """What metrics are by, of each text; empty where they are of all."""
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -61,11 +70,6 @@ class LabelledBatch:
     def targets(self) -> Tensor:
         """The labels."""
         return self.labels
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """What metrics are by: nothing."""
-        return ()
 
     @property
     def told(self) -> dict[str, Tensor]:
@@ -85,12 +89,17 @@ class LabelledBatch:
             self.lengths.to(device, non_blocking=non_blocking),
             self.labels.to(device, non_blocking=non_blocking),
             self.indices.to(device, non_blocking=non_blocking),
+            self.groups,
         )
 
     def pin_memory(self) -> "LabelledBatch":
         """Give the batch in page-locked memory."""
         return LabelledBatch(
-            self.tokens.pin_memory(), self.lengths.pin_memory(), self.labels.pin_memory(), self.indices.pin_memory()
+            self.tokens.pin_memory(),
+            self.lengths.pin_memory(),
+            self.labels.pin_memory(),
+            self.indices.pin_memory(),
+            self.groups,
         )
 
 
@@ -101,11 +110,13 @@ def labelled_batch(table: LabelledTable, indices: Ints, targets: Targets | None 
     """
     labels = table.values(LABEL, indices).astype(np.int64) if targets is None else targets.of_rows(table, indices)
     tokens, lengths = padded(*table.gather(TEXT, indices), bos=False)
+    groups = tuple(table.texts(GROUP, indices)) if GROUP in table.columns else ()
     return LabelledBatch(
         tokens=torch.from_numpy(tokens),
         lengths=torch.from_numpy(lengths),
         labels=torch.from_numpy(np.ascontiguousarray(labels)),
         indices=torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64)),
+        groups=groups,
     )
 
 

@@ -20,7 +20,7 @@ def build_task(config: SampleRun, processor: SampleProcessor) -> Task:
     match config.task:
         case ClassificationConfig() as given:
             goal = build_goal(config, given, processor.targets)
-            return ClassificationTask(model, goal, reader=processor.reader(), by_group=given.by is not None)
+            return ClassificationTask(model, goal, reader=processor.reader(), by_group=config.by is not None)
     offered = {"model": model, "loss": build_sample_loss(config), **_offered(processor)}
     return imported_task(config.task, offered)
 

@@ -9,7 +9,7 @@ from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
 from etude.base.config.meaning import means
 from etude.base.config.section import Section, switched_on
-from etude.data.files.names import ColumnField
+from etude.data.files.names import ColumnField, ColumnName
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
 from etude.model.losses.sample_config import SAMPLE_LOSSES, ConcordanceConfig, FocalConfig
@@ -126,6 +126,14 @@ class SampleRun(Config):
     def predicts(self) -> str:
         """The kind of target."""
         return kind_of(self.data.model_dump())
+
+    @property
+    def by(self) -> ColumnName | None:
+        """The column that metrics are by."""
+        match self.task:
+            case ClassificationConfig(by=by):
+                return by
+        return None
 
     @model_validator(mode="before")
     @classmethod

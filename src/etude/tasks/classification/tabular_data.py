@@ -12,7 +12,6 @@ from etude.data.files.lines import Flaw
 from etude.data.files.records import Records, Row, generated_records, open_records
 from etude.data.store.tabular import learned_inputs, prepare_tabular, told_of_gaps
 from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
-from etude.tasks.classification.config import ClassificationConfig
 from etude.tasks.classification.tabular_config import TabularRun, several
 from etude.tasks.classification.tabular_processor import TabularProcessor
 from etude.tasks.tables import TableData, TableSplit
@@ -77,7 +76,7 @@ def prepare(config: TabularRun, splits: Sequence[str], say: Say, processor: Tabu
     if processor is None:
         processor = _learned(config, sources.get("train") or open_split(config, "train", say), say)
     rows = Rows(config, processor)
-    by = _by(config)
+    by = None if config.by is None else str(config.by)
     for name, source in sources.items():
         policy = config.data.policy
         table = prepare_tabular(source, processor.inputs, processor.targets, config.cache, policy, by=by, notice=say)
@@ -85,14 +84,6 @@ def prepare(config: TabularRun, splits: Sequence[str], say: Say, processor: Tabu
         for gap in told_of_gaps(table, processor.inputs) if name != "train" else ():
             say(f"data.{name}: {gap}.")
     return rows
-
-
-def _by(config: TabularRun) -> str | None:
-    """The column that metrics are by."""
-    match config.task:
-        case ClassificationConfig(by=by) if by is not None:
-            return str(by)
-    return None
 
 
 def _learned(config: TabularRun, source: Records, say: Say) -> TabularProcessor:

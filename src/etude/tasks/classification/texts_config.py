@@ -14,11 +14,18 @@ from etude.data.files.names import ColumnField, ColumnName, labelled_corpus_name
 from etude.data.files.skipped import AllowanceField, Policy
 from etude.data.files.table_file import TableForm
 from etude.data.tokens.config import TokenizerPair
+from etude.model.classifier import TextEncoderConfig
 from etude.model.encoder import EmbeddingConfig, EncoderConfig
+from etude.model.recurrent_encoder import RecurrentEncoderConfig
 from etude.tasks.classification.config import SampleRun
 from etude.tasks.config import DataSection
 
-MODELS: dict[str, type[Section]] = {"encoder": EncoderConfig, "embedding": EmbeddingConfig}
+MODELS: dict[str, type[Section]] = {
+    "encoder": EncoderConfig,
+    "embedding": EmbeddingConfig,
+    "lstm": RecurrentEncoderConfig,
+    "gru": RecurrentEncoderConfig,
+}
 Source = Annotated[Path | str, PathOr(labelled_corpus_names)] | Annotated[tuple[PathField, ...], Field(min_length=1)]
 """What holds one part of the data: a file, several, or a generated corpus by name."""
 
@@ -36,6 +43,7 @@ class LabelledDataConfig(DataSection):
     )
 
     type: Literal["text"] = "text"
+    """What samples are; `"tabular"` reads rows of numbers and categories."""
 
     train: Switch[Source] = None
     """Training data: a .tsv, .csv, .txt, .jsonl or .ndjson file, a list of them, or a generated corpus by name."""
@@ -100,7 +108,7 @@ class ClassificationRun(SampleRun):
     """A run over labelled texts."""
 
     data: LabelledDataConfig = LabelledDataConfig()
-    model: Annotated[EncoderConfig | EmbeddingConfig | Imported, component(MODELS, "encoder")] = EncoderConfig()
+    model: Annotated[TextEncoderConfig | Imported, component(MODELS, "encoder")] = EncoderConfig()
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:

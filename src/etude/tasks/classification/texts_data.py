@@ -31,6 +31,14 @@ LabelledSplit = TableSplit[PairSource]
 """One split: its texts and labels, and their numbers."""
 
 
+ROLES = {
+    "label": LABELLED,
+    "labels": LABELLED._replace(names=("text", "labels"), optional=True),
+    "numbers": LABELLED._replace(names=("text", "targets")),
+}
+"""What the two cells of a sample are, by the kind of target."""
+
+
 @dataclass
 class LabelledTexts(TableData[LabelProcessor, LabelledSplit]):
     """The labelled texts of a run."""
@@ -103,7 +111,7 @@ def open_split(config: ClassificationRun, name: str, say: Say) -> PairSource:
         cache=cache,
         notice=say,
         key=f"data.{name}",
-        roles=LABELLED,
+        roles=ROLES[config.predicts],
     )
 
 
@@ -150,4 +158,4 @@ def _cells(source: PairSource) -> Iterator[list[Cell]]:
 
 
 def _prepared(config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, targets: Targets, say: Say) -> Table:
-    return prepare_labelled(source, tokenizer, targets, config.cache, config.data.policy, notice=say)
+    return prepare_labelled(source, tokenizer, targets, config.cache, config.data.policy, by=config.by, notice=say)
