@@ -1,4 +1,4 @@
-"""Classification of recordings through the shell: the whole path on tiny data, bad inputs, and the bits of a cut run."""
+"""Classification of recordings through the shell: the whole path on tiny data, bad inputs, bits of a cut run."""
 
 import io
 import json
