@@ -2,11 +2,14 @@
 
 from typing import cast
 
+from torch import nn
+
 from etude.base.config.components import Imported
 from etude.model.frames.encoders import build_encoder
 from etude.tasks.parts import imported, imported_task, initialised, made_model
 from etude.tasks.sounds import Ears
-from etude.tasks.speech_recognition.config import SpeechRun
+from etude.tasks.speech_recognition.config import FramewiseConfig, SpeechRun
+from etude.tasks.speech_recognition.framewise import FramewiseHead
 from etude.tasks.speech_recognition.heads import CtcHead
 from etude.tasks.speech_recognition.model import SpeechModel
 from etude.tasks.speech_recognition.processor import BLANK, SpeechProcessor
@@ -35,8 +38,16 @@ def build_model(config: SpeechRun, processor: SpeechProcessor) -> SpeechModel:
 
     def make() -> SpeechModel:
         encoder = build_encoder(given, features)
-        return SpeechModel(encoder, {"ctc": CtcHead(encoder.width, classes, BLANK)})
+        return SpeechModel(encoder, _heads(config, encoder.width, classes))
 
     made = cast("SpeechModel", made_model(config, make, f"model.d_model = {given.d_model} and its other sizes"))
     initialised(config, made)
     return made
+
+
+def _heads(config: SpeechRun, width: int, classes: int) -> dict[str, nn.Module]:
+    """The head of the loss."""
+    match config.loss:
+        case FramewiseConfig(label_smoothing=smoothing):
+            return {"framewise": FramewiseHead(width, classes, BLANK, smoothing)}
+    return {"ctc": CtcHead(width, classes, BLANK)}
