@@ -1,14 +1,11 @@
 """What recordings are called in alignments: by where they lie, so that an alignment is found again on any machine."""
 
-import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from etude.data.files.manifests import Manifest
-from etude.data.store.recordings import END, PATH, START
+from etude.data.files.manifests import Manifest, Recording
 from etude.data.store.table import Table
 
 
@@ -16,24 +13,29 @@ def sequence_ids(table: Table, manifest: Manifest) -> list[str]:
     """Give the id of each row: the recording's path from the folder of its manifest, and where it begins and ends.
 
     `train/7.flac` is a whole file, `train/7.flac 0.5-2.25` a part of it, in seconds, `train/7.flac 0.5-` one up to its
-    end. What comes again is numbered: `train/7.flac #2`. The order of a manifest does not matter otherwise, nor where
-    its folder lies.
+    end. What comes again is numbered in the manifest's order: `train/7.flac #2`. Otherwise neither the order matters
+    nor where the folder lies.
     """
-    rows = np.arange(len(table))
-    places = zip(
-        table.texts(PATH, rows), table.values(START, rows).tolist(), table.values(END, rows).tolist(), strict=True
-    )
+    used = {table.origin(row) for row in range(len(table))}
     seen: Counter[str] = Counter()
     found = []
-    for row, (path, start, end) in enumerate(places):
-        name = _name(path, Path(manifest.place(table.origin(row))[0]).parent, start, end)
+    for number, name in _names(manifest):
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+        if number in used:
+            found.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
     return found
 
 
-def _name(path: str, folder: Path, start: float, end: float) -> str:
-    relative = Path(os.path.relpath(path, folder)).as_posix()
-    if math.isnan(end):
-        return f"{relative} {start!r}-" if start else relative
-    return f"{relative} {start!r}-{end!r}"
+def _names(manifest: Manifest) -> Iterator[tuple[int, str]]:
+    """Numbers and names of the recordings of a manifest that can be read."""
+    for number, row in enumerate(manifest.rows(0, len(manifest))):
+        match row:
+            case Recording():
+                yield number, _name(row, Path(manifest.place(number)[0]).parent)
+
+
+def _name(recording: Recording, folder: Path) -> str:
+    relative = Path(os.path.relpath(recording.path, folder)).as_posix()
+    if recording.end is not None:
+        return f"{relative} {recording.start!r}-{recording.end!r}"
+    return f"{relative} {recording.start!r}-" if recording.start else relative

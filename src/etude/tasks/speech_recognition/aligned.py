@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from etude.base.errors import DataError
 from etude.data.feeds.recorded import RecordedSamples
-from etude.data.files.manifests import Manifest
+from etude.data.files.lines import Flaw
+from etude.data.files.manifests import Manifest, Recording
 from etude.data.order.plan import Ints
 from etude.data.store.alignments import AlignmentFacts, Alignments
-from etude.data.store.recordings import PATH, SAMPLES, START, TARGET
+from etude.data.store.recordings import TARGET
 from etude.data.store.sequences import sequence_ids
 from etude.data.tokens.tokenizers import Tokenizer
 from etude.model.alignment.labelled import labelled_spans
@@ -77,6 +79,14 @@ class Sequences:
         features_1TF = self.samples.batch(np.array([row])).features
         shown: NDArray[np.float32] = features_1TF[0, :, : self.samples.front_end.config.width].numpy()
         return shown
+
+    def recording(self, row: int) -> Recording:
+        """A recording as its manifest has it. Raises DataError where that has changed."""
+        match next(self.manifest.rows(number := self.samples.table.origin(row), number + 1)):
+            case Flaw(reason=why):
+                raise DataError(f"{self.place(row)}: {why}.")
+            case found:
+                return found
 
     def place(self, row: int) -> str:
         """Where a recording stands: `train.csv, line 14`."""
@@ -165,15 +175,15 @@ class AlignedSpeech(Stored):
 
     def _spoken(self, row: int) -> Spoken:
         samples, rows = self._sequences.samples, np.array([row])
-        table, sequence = samples.table, self._sequences.ids[row]
-        start = float(table.values(START, rows)[0])
+        sequence, recording = self._sequences.ids[row], self._sequences.recording(row)
+        start = recording.start
         clock = Clock(self._facts.frame_seconds * self._facts.subsampling, start)
         found = self._labels(row)
         return Spoken(
             sequence,
-            table.texts(PATH, rows)[0],
+            str(recording.path),
             start,
-            start + float(table.values(SAMPLES, rows)[0]) / samples.front_end.rate,
+            start + float(samples.samples(rows)[0]) / samples.front_end.rate,
             self._stored.score(sequence) if self._facts.model else None,
             [self._mark(one, clock) for one in found],
             words(found, self._sequences.tokenizer.decode, clock),
