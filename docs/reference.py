@@ -23,6 +23,7 @@ KINDS = {
     "TextDataConfig": "of text, as for `language_model`",
     "HfDataConfig": "of samples for `hf`",
     "LabelledDataConfig": "of texts with a label, as for `classification`",
+    "TabularDataConfig": "of tables, as for `classification`",
 }
 """Headings of the sections that a table may be."""
 ABOUT_KEYS = (

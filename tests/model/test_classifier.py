@@ -3,19 +3,23 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from etude.model.classifier import TextClassifier
 from etude.model.encoder import EmbeddingConfig, EncoderConfig
 from etude.model.layers.pooling import masked_mean
 from etude.model.losses.weighted import balanced_weights, weighted_cross_entropy
+from etude.model.recurrent_encoder import RecurrentEncoder, RecurrentEncoderConfig
 
 TEXTS = [[5, 6, 7, 3], [8, 3], [9, 4, 4, 4, 6, 7, 3]]
 KINDS = [
     EncoderConfig(d_model=16, heads=2, layers=2, feedforward=32),
     EncoderConfig(d_model=16, heads=2, layers=1, feedforward=32, positions="rotary", norm="post"),
     EmbeddingConfig(d_model=16),
+    RecurrentEncoderConfig(d_model=16, layers=2),
+    RecurrentEncoderConfig(type="gru", d_model=16, bidirectional=False),
 ]
-every_kind = pytest.mark.parametrize("config", KINDS, ids=["encoder", "rotary", "embedding"])
+every_kind = pytest.mark.parametrize("config", KINDS, ids=["encoder", "rotary", "embedding", "lstm", "gru"])
 
 
 def padded(texts, width):
@@ -76,3 +80,23 @@ def test_the_weighted_loss_is_torchs(smoothing):
 def test_balanced_weights_make_classes_count_alike():
     assert balanced_weights(torch.tensor([3, 2, 1])).tolist() == pytest.approx([6 / 9, 6 / 6, 6 / 3])
     assert balanced_weights(torch.tensor([3, 0, 1])).tolist() == pytest.approx([4 / 6, 0, 4 / 2])
+
+
+def test_both_directions_are_torchs_packed_lstm():
+    torch.manual_seed(0)
+    encoder = RecurrentEncoder(RecurrentEncoderConfig(d_model=16, layers=1), 12).eval()
+    lstm = nn.LSTM(16, 8, batch_first=True, bidirectional=True)
+    for number, direction in enumerate(encoder.layers[0]):
+        for name, parameter in direction.cell.named_parameters():
+            getattr(lstm, name + "_reverse" * number).data.copy_(parameter)
+    tokens = padded(TEXTS, 9)
+
+    found = encoder(tokens)
+
+    lengths = torch.tensor([len(text) for text in TEXTS])
+    packed = nn.utils.rnn.pack_padded_sequence(
+        encoder.embedding(tokens), lengths, batch_first=True, enforce_sorted=False
+    )
+    expected = nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(found[row, :length], expected[row, :length], rtol=0, atol=1e-6)

@@ -5,8 +5,8 @@ from typing import Literal
 
 Mode = Literal["min", "max"]
 
-_LESS = ("loss", "perplexity", "error_rate", "wer", "cer", "ter", "mse", "mae", "bits_per_byte")
-_MORE = ("bleu", "chrf", "accuracy", "f1", "uar", "auroc", "ccc", "precision", "recall")
+_LESS = ("loss", "perplexity", "error_rate", "wer", "cer", "ter", "mse", "rmse", "mae", "bits_per_byte")
+_MORE = ("bleu", "chrf", "accuracy", "f1", "uar", "auroc", "ccc", "precision", "recall", "r2", "pearson")
 
 
 def mode_of(metric: str) -> Mode | None:

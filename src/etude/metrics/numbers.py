@@ -19,7 +19,7 @@ class NumberMetrics:
     """Metrics of numbers: `NAME/TARGET` of each target and `NAME`, their mean; of one target the name alone.
 
     A target that is NaN is not counted. Moments are added up as Chan, Golub and LeVeque (1979) have it, which loses no
-    digits where the mean is far from 0.
+    digits where the mean is far from 0. `loss`, where given, makes the value `loss` of the moments of all targets.
 
     >>> metrics = NumberMetrics(["price"], ["mae", "r2"])
     >>> metrics.update(torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[1.0], [2.0], [3.0]]))
@@ -27,8 +27,10 @@ class NumberMetrics:
     {'mae': 0.3333, 'r2': 0.7857}
     """
 
-    def __init__(self, targets: Sequence[str], wanted: Sequence[str]) -> None:
-        self._targets, self._wanted = targets, wanted
+    def __init__(
+        self, targets: Sequence[str], wanted: Sequence[str], loss: Callable[[Sequence[Tensor]], float] | None = None
+    ) -> None:
+        self._targets, self._wanted, self._loss = targets, wanted, loss
         self._moments_MK = torch.zeros(MOMENTS, len(targets), dtype=torch.float64)
 
     def update(self, true_BK: Tensor, predicted_BK: Tensor) -> None:
@@ -51,6 +53,8 @@ class NumberMetrics:
             found[name] = sum(values) / len(values)
             if len(values) > 1:
                 found |= {f"{name}/{target}": value for target, value in zip(self._targets, values, strict=True)}
+        if self._loss is not None:
+            found["loss"] = self._loss(self._moments_MK.unbind(1))
         return found
 
     def _add(self, others_MK: Tensor) -> None:

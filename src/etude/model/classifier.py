@@ -13,13 +13,17 @@ from etude.model.layers.dropout import Dropout, scheduled_rates
 from etude.model.layers.linear import Linear
 from etude.model.layers.pooling import masked_mean
 from etude.model.rates import initial
+from etude.model.recurrent_encoder import RecurrentEncoder, RecurrentEncoderConfig
+
+TextEncoderConfig = EncoderConfig | EmbeddingConfig | RecurrentEncoderConfig
+TextEncoder = TokenEncoder | TokenVectors | RecurrentEncoder
 
 
 @final
 class TextClassifier(nn.Module):
     """Tokens in, logits of classes out: `encoder` of the config, mean pooling, linear output."""
 
-    def __init__(self, config: EncoderConfig | EmbeddingConfig, vocabulary: int, classes: int, pad: int = 0) -> None:
+    def __init__(self, config: TextEncoderConfig, vocabulary: int, classes: int, pad: int = 0) -> None:
         super().__init__()
         self.config, self.pad = config, pad
         self.encoder = _encoder(config, vocabulary, pad)
@@ -36,8 +40,10 @@ class TextClassifier(nn.Module):
         return self.output(self.dropout(pooled_BM))  # type: ignore[no-any-return]
 
 
-def _encoder(config: EncoderConfig | EmbeddingConfig, vocabulary: int, pad: int) -> TokenEncoder | TokenVectors:
+def _encoder(config: TextEncoderConfig, vocabulary: int, pad: int) -> TextEncoder:
     match config:
         case EncoderConfig():
             return TokenEncoder(config, vocabulary, pad)
+        case RecurrentEncoderConfig():
+            return RecurrentEncoder(config, vocabulary, pad)
     return TokenVectors(config, vocabulary)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -192,7 +192,7 @@ def any_config() -> type[Config]:
 
     The keys of every task's sections are accepted beside each other.
     """
-    configs = [task_type.config for task_type in built_in().values()]
+    configs = [config for task_type in built_in().values() for config in task_type.configs()]
     merged = {name: _either([one.model_fields[name] for one in configs]) for name in DECLARED}
     about = "A run. What its data and models may be depends on the task."
     made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
@@ -206,7 +206,7 @@ def config_class(path: Path | None, overrides: Overrides) -> type[Config]:
     except ConfigError:
         return named(next(iter(built_in()))).config  # what is wrong is said when it is loaded
     found = type_of(data)
-    return _misnamed() if found is None else found.config
+    return _misnamed() if found is None else found.config_of(data)
 
 
 @cache
@@ -227,8 +227,18 @@ def _either(fields: list[FieldInfo]) -> object:
 
 
 def _joined(parts: list[Component]) -> Component:
-    table = {name: section for part in parts for name, section in part.table.items()}
+    table: dict[str, type[Section]] = {}
+    for part in parts:
+        for name, section in part.table.items():
+            table[name] = _of_both(table.get(name, section), section)
     return Component(table, parts[0].default, parts[0].imported)
+
+
+def _of_both(one: type[Section], other: type[Section]) -> type[Section]:
+    """A section with the keys of both, which two tasks have under one name."""
+    if issubclass(one, other):
+        return one
+    return cast("type[Section]", create_model(one.__name__, __base__=(one, other), __doc__=one.__doc__))
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,10 @@ class OwnTask(TaskType["Config", Processor]):
         self._base = base
         self._made_by = made_by
 
+    def config_of(self, config: Mapping[str, object]) -> "type[Config]":
+        """What configs over such data are read as."""
+        return self._base.config_of(config)
+
     def processor(self, config: "Config", folder: Path) -> Processor:
         """What a run has kept."""
         found: Processor = self._base.processor(config, folder)

@@ -185,7 +185,9 @@ def heard(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in ("features", "resample", "channel")}
 
 
-def open_recordings(config: Config, data: RecordingsSection, name: str, say: Say) -> Manifest:
+def open_recordings(
+    config: Config, data: RecordingsSection, name: str, say: Say, *, further: tuple[str | int, ...] = ()
+) -> Manifest:
     """The recordings of one split, as `[data]` names them.
 
     Raises ConfigError where the config names none, DataError where its files cannot be used.
@@ -194,7 +196,7 @@ def open_recordings(config: Config, data: RecordingsSection, name: str, say: Say
     if split is None:
         raise ConfigError(f"data.{name} is not set: name a manifest, as in --data.{name} recordings.csv.")
     make_folder(config.cache)
-    columns = Columns(data.path, data.text_column, data.start, data.end, data.speaker)
+    columns = Columns(data.path, data.text_column, data.start, data.end, data.speaker, further)
     return open_manifest(
         split,
         columns=columns,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etude.base.paths import user_path
-from etude.data.audio.reading import BadAudioError, Cut, Header, Listening, Wave, header_of, read_wave
+from etude.data.audio.reading import WHOLE, BadAudioError, Cut, Header, Listening, Wave, header_of, read_wave
 from etude.data.files.lines import Flaw, is_blank
 from etude.data.files.manifests import Columns, Manifest, open_manifest
 from etude.tasks.recordings import RecordingsSection
@@ -23,9 +23,17 @@ class Asked:
     """As it was written."""
     wave: Wave | Missing
     """At the rate of the run; or why there is none."""
-    start: float = 0.0
-    """Where the wave begins in its file, in seconds."""
+    cut: Cut = WHOLE
+    """The part of its file that the wave is."""
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return self.name if self.cut == WHOLE else f"{self.name} from {self.cut.start:g} to {self.cut.end} seconds"
+
+    @property
+    def start(self) -> float:
+        """Where the wave begins in its file, in seconds."""
+        return self.cut.start
 
 
 @dataclass(frozen=True)
@@ -72,5 +80,5 @@ class Ears:
             header: Header = header_of(path)
             wave = read_wave(path, header, cut, listening)
         except BadAudioError as bad:
-            return Asked(name, Missing(str(bad)))
-        return Asked(name, wave, cut.start, len(wave) / self.rate)
+            return Asked(name, Missing(str(bad)), cut)
+        return Asked(name, wave, cut, len(wave) / self.rate)

@@ -70,6 +70,12 @@ class TableData(Data[P], Generic[P, T]):
         """Leave but the split `held`, under the name `split`."""
         self.splits = {split: self.splits[held]}
 
+    def held(self, split: str) -> T:
+        """What `split` is judged on: the one fixed set of `overfit`, which is of the training data, or its own."""
+        if "train" in self.splits and (self.config.train.overfit is not None or split not in self.splits):
+            return self.splits["train"]
+        return self.splits[split]
+
     def batching(self, split: str, workers: int, say: Say, *, training: bool) -> Batching:
         """How batches of a split are made: for training, or each sample once in a fixed order."""
         if training or self.config.train.overfit is not None:

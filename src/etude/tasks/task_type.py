@@ -219,6 +219,15 @@ class TaskType(Protocol[C_contra, P]):
     flags: Sequence[Flag] = ()
     """Those of `etude predict` that it takes."""
 
+    def configs(self) -> "Sequence[type[Config]]":
+        """All that its configs may be read as, where that depends on the data."""
+        return [self.config]
+
+    def config_of(self, config: Mapping[str, object]) -> "type[Config]":
+        """What a config, as plain values, is read as."""
+        del config
+        return self.config
+
     def recognises(self, config: Mapping[str, object]) -> bool:
         """Whether a config, as plain values, whose task is the user's own names data of this kind."""
         del config

@@ -168,7 +168,8 @@ class Run:
         if options:
             return self._asked(options).predict(texts, weights=weights, device=device)
         task, predictor = self.predictor(weights, device=device)
-        return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=isinstance(texts, str))]
+        alone = _is_alone(texts)
+        return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=alone)]
 
     def _asked(self, options: Mapping[str, object]) -> "Run":
         """The same run, asked in another way."""
@@ -184,7 +185,7 @@ class Run:
         it raises DataError.
         """
         task, predictor = self.predictor(weights, device=device)
-        return self._told(task, predictor.candidates(_several(texts), **options), alone=isinstance(texts, str))
+        return self._told(task, predictor.candidates(_several(texts), **options), alone=_is_alone(texts))
 
     def attention(self, text: str, *, weights: Weights = BEST, device: str = "auto", **options: object) -> Attention:
         """What the best translation of a text looks at in it: tokens, and weights [layers, heads, target, source].
@@ -347,8 +348,13 @@ class _Telling(NamedTuple):
 
 
 def _several(texts: Iterable[str]) -> Iterable[str]:
-    """Texts; a string is one of them, not one for each of its characters."""
-    return [texts] if isinstance(texts, str) else texts
+    """Texts, or rows; one alone is one of them, not one for each of its characters or columns."""
+    return [texts] if _is_alone(texts) else texts  # type: ignore[list-item]  # a text, as was seen
+
+
+def _is_alone(texts: object) -> bool:
+    """Whether one text, or one row, is given in place of several."""
+    return isinstance(texts, (str, Mapping))
 
 
 def _step(checkpoint: Path | None) -> int:

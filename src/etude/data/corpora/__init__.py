@@ -3,13 +3,14 @@
 from etude.data.corpora.audio import AUDIO, CLASSED, TRANSCRIBED
 from etude.data.corpora.recorded import generate_audio
 from etude.data.corpora.sounds import Recordings, Sounded
-from etude.data.corpora.writing import LABELLED, NAMES, generate
+from etude.data.corpora.writing import LABELLED, NAMES, TABULAR, generate
 
 __all__ = [
     "AUDIO",
     "CLASSED",
     "LABELLED",
     "NAMES",
+    "TABULAR",
     "TRANSCRIBED",
     "Recordings",
     "Sounded",

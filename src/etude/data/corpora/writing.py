@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -11,24 +11,26 @@ from etude.base.errors import ConfigError, StorageError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_json, write_text
 from etude.base.paths import user_path
 from etude.base.says import Say, unheard
-from etude.data.corpora import languages, numbers
+from etude.data.corpora import languages, loans, numbers
 
 NAMES: Final = ("numbers",)
 """Corpora of pairs."""
 LABELLED: Final = ("number_languages",)
 """Corpora of texts with a label."""
+TABULAR: Final = ("loans",)
+"""Corpora of rows of numbers and categories."""
 LABEL: Final = "corpus.json"
 """What says which corpus a folder holds; written last, so that a folder without it is unfinished."""
 
 
 class Corpus(NamedTuple):
-    """A corpus that can be generated: rows of two texts."""
+    """A corpus that can be generated: rows of texts."""
 
-    columns: tuple[str, str]
+    columns: tuple[str, ...]
     sizes: Mapping[str, int]
     """Rows by split."""
     need_libraries: Callable[[], None]
-    rows: Callable[[str, int, int], Iterator[tuple[str, str]]]
+    rows: Callable[[str, int, int], Iterator[tuple[str, ...]]]
     """Of a split, a seed, and how many."""
 
 
@@ -41,6 +43,7 @@ CORPORA: Final = {
     "number_languages": Corpus(
         ("text", "label"), languages.SIZES, languages.need_libraries, languages.labelled_numbers
     ),
+    "loans": Corpus(loans.COLUMNS, loans.SIZES, lambda: None, loans.loans),
 }
 
 
@@ -75,7 +78,7 @@ def generate(
         (folder / LABEL).unlink()
     for split, path in paths.items():
         rows = [corpus.columns, *corpus.rows(split, seed, asked[split])]
-        write_text(path, "".join(map("{0[0]}\t{0[1]}\n".format, rows)))
+        write_text(path, "".join("\t".join(row) + "\n" for row in rows))
     write_json(folder / LABEL, {**label, "sha256": {split: sha256_of(path) for split, path in paths.items()}})
     return paths
 
@@ -85,8 +88,16 @@ def generator_version() -> str:
     digest = sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    digest.update(f"num2words {version('num2words')}, babel {version('babel')}".encode())
+    digest.update(f"num2words {_version('num2words')}, babel {_version('babel')}".encode())
     return digest.hexdigest()[:16]
+
+
+def _version(name: str) -> str:
+    """The version of a library; of one that is not there, which the corpora that need it have refused, nothing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _sizes(usual: Mapping[str, int], sizes: Mapping[str, int] | None) -> dict[str, int]:

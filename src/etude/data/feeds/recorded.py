@@ -19,8 +19,9 @@ from etude.data.feeds.batching import Batching
 from etude.data.feeds.table_feed import Samples, TableFeed
 from etude.data.order.joined import Joined, Joiner, Joining
 from etude.data.order.plan import Ints
-from etude.data.store.recordings import SAMPLES, SPEAKER, TARGET, Waves
+from etude.data.store.recordings import GROUP, SAMPLES, SPEAKER, TARGET, Waves
 from etude.data.store.table import Table
+from etude.data.store.targets import Targets
 from etude.data.tokens.tokenizers import PAD
 
 
@@ -73,10 +74,22 @@ class SpeechBatch(FrameBatch):
 @final
 @dataclass(frozen=True, eq=False, slots=True)
 class SoundBatch(FrameBatch):
-    """Recordings and the label of each."""
+    """Recordings and what each is."""
 
-    labels: Tensor
-    """[B] int64."""
+    targets: Tensor
+    """[B] int64 of one label, else [B, K] float32."""
+    groups: tuple[str, ...] = ()
+    """What metrics are by, of each sample; empty where they are of all."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a model is called with."""
+        return self.features, self.lengths
+
+    @property
+    def told(self) -> dict[str, Tensor]:
+        """Further columns of saved outputs."""
+        return {"frames": self.lengths}
 
 
 class Finish(Protocol):
@@ -233,11 +246,20 @@ def with_transcripts(frames: FrameBatch, samples: RecordedSamples, joined: Joine
     return SpeechBatch(frames.features, frames.lengths, frames.indices, torch.from_numpy(targets), counts)
 
 
-def with_labels(frames: FrameBatch, samples: RecordedSamples, joined: Joined) -> SoundBatch:
-    """Add the label of each recording."""
-    del joined
-    labels = samples.table.values(TARGET, frames.indices.numpy()).astype(np.int64)
-    return SoundBatch(frames.features, frames.lengths, frames.indices, torch.from_numpy(labels))
+@final
+@dataclass(frozen=True)
+class WithTargets:
+    """Adds what each recording is."""
+
+    kinds: Targets
+
+    def __call__(self, frames: FrameBatch, samples: RecordedSamples, joined: Joined) -> SoundBatch:
+        """Give the batch."""
+        del joined
+        rows = frames.indices.numpy()
+        targets = torch.from_numpy(np.ascontiguousarray(self.kinds.of_rows(samples.table, rows)))
+        groups = tuple(samples.table.texts(GROUP, rows)) if GROUP in samples.table.columns else ()
+        return SoundBatch(frames.features, frames.lengths, frames.indices, targets, groups)
 
 
 def _spans(counts: Ints) -> list[tuple[int, int]]:

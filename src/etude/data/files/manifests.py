@@ -35,6 +35,8 @@ class Recording(NamedTuple):
     end: float | None = None
     """Where it ends; None is the end of the file."""
     speaker: str = ""
+    further: tuple[str, ...] = ()
+    """What stands in further columns that were asked for; empty where there is nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Columns:
     start: ColumnName = "start"
     end: ColumnName = "end"
     speaker: ColumnName = "speaker"
+    further: tuple[ColumnName, ...] = ()
+    """Columns that there must be, whatever they say."""
 
 
 @final
@@ -64,6 +68,7 @@ class Manifest:
         """Read the recordings from `start` to before `stop`, or why one cannot be used."""
         names = self._columns
         columns = [self._column(name, start, stop) for name in (names.start, names.end, names.speaker)]
+        columns += [self.source.column(name, start, stop) for name in names.further]
         pairs = self.source.rows(start, stop)
         for index, (pair, *others) in enumerate(zip(pairs, *columns, strict=False), start):
             yield pair if isinstance(pair, Flaw) else self._recording(index, pair, others)
@@ -94,7 +99,7 @@ class Manifest:
         return repeat("", stop - start)
 
     def _recording(self, index: int, pair: Pair, others: Sequence[object]) -> Recording | Flaw:
-        start, end, speaker = others
+        start, end, speaker, *further = others
         first, last = _seconds("start", start), _seconds("end", end)
         path = self._inside(index, pair.source)
         for read in (path, first, last):
@@ -103,7 +108,7 @@ class Manifest:
         assert isinstance(path, Path)
         assert not isinstance(first, Flaw)
         assert not isinstance(last, Flaw)
-        return Recording(path, pair.target, first or 0.0, last, _told(speaker))
+        return Recording(path, pair.target, first or 0.0, last, _told(speaker), tuple(map(_told, further)))
 
     def _inside(self, index: int, written: str) -> Path | Flaw:
         """Give where a recording lies. Only what its text says is looked at: a link inside may lead anywhere."""
@@ -158,7 +163,7 @@ def open_manifest(
     if folders:
         return _of_folders(_paths(split), folders, root, cache, key)
     if isinstance(split, str):
-        columns = Columns(*roles.names)
+        columns = Columns(*roles.names, further=columns.further)
     source = open_pairs(
         split,
         source=columns.path,

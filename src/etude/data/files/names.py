@@ -39,6 +39,13 @@ def labelled_audio_corpus_names() -> list[str]:
     return sorted(CLASSED)
 
 
+def tabular_corpus_names() -> list[str]:
+    """Name the generated corpora of tables."""
+    from etude.data.corpora import TABULAR
+
+    return sorted(TABULAR)
+
+
 class Roles(NamedTuple):
     """What the two texts of a sample are, and what messages call a sample."""
 
@@ -50,8 +57,8 @@ class Roles(NamedTuple):
     also: str = ""
     """What may be given beside files, as messages say it."""
     numbers: bool = False
-    """Whether JSON may have a whole number, true or false in place of the second text."""
-    empty: bool = False
+    """Whether JSON may have a number, true or false in place of the second text."""
+    optional: bool = False
     """Whether the second text may be empty."""
 
 
@@ -62,7 +69,7 @@ PAIRED = Roles(
     also='; two aligned files are given as { source = "train.en", target = "train.de" }',
 )
 LABELLED = Roles(("text", "label"), "sample", labelled_corpus_names, numbers=True)
-TRANSCRIBED = Roles(("path", "transcript"), "recording", audio_corpus_names, empty=True)
+TRANSCRIBED = Roles(("path", "transcript"), "recording", audio_corpus_names, optional=True)
 SOUNDING = Roles(("path", "label"), "recording", labelled_audio_corpus_names, numbers=True)
 
 

@@ -258,7 +258,7 @@ def pair_of(source: str, target: str, roles: Roles = PAIRED) -> Pair | Flaw:
     """Make a pair of two texts, or say which of them is empty."""
     if is_blank(source):
         return Flaw(f"the {roles.names[0]} is empty", "source")
-    if is_blank(target) and not roles.empty:
+    if is_blank(target) and not roles.optional:
         return Flaw(f"the {roles.names[1]} is empty", "target")
     return Pair(source, target)
 
@@ -274,9 +274,9 @@ def _from_json(line: str, fields: tuple[str, str], roles: Roles) -> Pair | Flaw:
 
 
 def _spelled(value: dict[str, Any], field: str) -> dict[str, Any]:
-    """Give the object with a whole number, true or false in a field as the text that JSON has for it."""
+    """Give the object with a number, true or false in a field as the text that JSON has for it."""
     match value.get(field):
-        case int() as given:  # true and false are whole numbers in Python
+        case int() | float() as given:  # true and false are whole numbers in Python
             return {**value, field: json.dumps(given)}
     return value
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import filterfalse
 from operator import attrgetter
 from pathlib import Path
@@ -89,9 +89,9 @@ class TableFile(NumberedPairs):
         self._lines, self._roles = lines, roles
         commas = lines.path.suffix.lower() == ".csv"
         first = _good(lines.path, next(lines.decoded(0, 1)))
-        self._separator = _separator(first, wanted) if commas else TAB
-        self._quoted = lines.holds(QUOTE) and _quoted(lines, self._separator, form.quotes, cache, commas=commas)
-        self._rows = _rows(lines, self._separator, quoted=self._quoted)
+        self._separator = separator_of(first, wanted) if commas else TAB
+        self._quoted = lines.holds(QUOTE) and takes_quotes(lines, self._separator, form.quotes, cache, commas=commas)
+        self._rows = rows_of(lines, self._separator, quoted=self._quoted)
         self._names = _good(lines.path, next(self._rows.rows(0, 1)))
         self.columns, self._first = read_header(lines.path, self._names, wanted, form.header, notice, roles)
         self._needed = max(self.columns) + 1
@@ -192,11 +192,12 @@ def _good(path: Path, read: T | Flaw) -> T:
     return read
 
 
-def _rows(lines: LineFile, separator: str, *, quoted: bool) -> Rows:
+def rows_of(lines: LineFile, separator: str, *, quoted: bool) -> Rows:
+    """Divide lines into the cells of a table."""
     return Layout(lines, Grammar(separator)) if quoted else PlainRows(lines, separator)
 
 
-def _separator(first: str, wanted: tuple[ColumnName, ColumnName]) -> str:
+def separator_of(first: str, wanted: Sequence[ColumnName]) -> str:
     """Find what separates the columns of a .csv file by its first line: what gives the wanted names, or most cells."""
 
     def fit(sign: str) -> tuple[int, int]:
@@ -206,7 +207,7 @@ def _separator(first: str, wanted: tuple[ColumnName, ColumnName]) -> str:
     return max(COMMAS, key=fit)
 
 
-def _quoted(lines: LineFile, separator: str, quotes: Choice, cache: Path | None, *, commas: bool) -> bool:
+def takes_quotes(lines: LineFile, separator: str, quotes: Choice, cache: Path | None, *, commas: bool) -> bool:
     """Tell whether cells may stand in quotes; of a table with tabs all of it says so, which is remembered."""
     if quotes != "auto":
         return quotes

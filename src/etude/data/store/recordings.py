@@ -31,22 +31,24 @@ from etude.data.store.table import Chunk, Table, Wanted, prepare_table
 
 FORMAT = 1
 WAVE, SAMPLES, TARGET, SPEAKER = "wave", "samples", "target", "speaker"
-PATH, START, END = "path", "start", "end"
+PATH, START, END, GROUP = "path", "start", "end", "group"
 CHUNK = 64
 KEPT_SECONDS = 20 * 3600.0
 """Waves are kept, unless the config says otherwise, of at most so much audio: 4.6 GB at 16 kHz."""
 
 
 class Targets(Protocol):
-    """What the texts of recordings become."""
+    """What recordings are labelled with."""
 
-    column: Column
+    @property
+    def columns(self) -> Sequence[Column]:
+        """What a table holds of it."""
 
     def fingerprint(self) -> str:
         """Give a hash of all that decides it."""
 
-    def encode(self, texts: Sequence[str]) -> tuple[Part, list[tuple[int, Flaw]]]:
-        """Give the rows of those that are good, and which are not."""
+    def encode(self, recordings: Sequence[Recording]) -> tuple[Sequence[Part], list[tuple[int, Flaw]]]:
+        """Give, by column, the rows of those that are good, and which are not."""
 
 
 class Wishes(NamedTuple):
@@ -81,7 +83,7 @@ def prepare_recordings(
     columns = [
         *([audio(WAVE)] if wishes.keep else []),
         number(SAMPLES, "int64"),
-        targets.column,
+        *targets.columns,
         text(SPEAKER),
         text(PATH),
         number(START),
@@ -145,20 +147,20 @@ class _Reader:
     def _chunk(self, start: int, rows: Sequence[_Heard | Flaw]) -> Chunk:
         flaws = [(sample, row) for sample, row in enumerate(rows, start) if isinstance(row, Flaw)]
         heard = [row for row in rows if not isinstance(row, Flaw)]
-        part, wrong = self._targets.encode([one.recording.text for one in heard])
+        parts, wrong = self._targets.encode([one.recording for one in heard])
         flaws += [(heard[place].sample, flaw) for place, flaw in wrong]
         bad = {place for place, _ in wrong}
         good = [one for place, one in enumerate(heard) if place not in bad]
-        return Chunk(self._parts(good, part), sorted(flaws, key=lambda flaw: flaw[0]))
+        return Chunk(self._parts(good, parts), sorted(flaws, key=lambda flaw: flaw[0]))
 
-    def _parts(self, good: Sequence[_Heard], targets: Part) -> list[Part]:
+    def _parts(self, good: Sequence[_Heard], targets: Sequence[Part]) -> list[Part]:
         recordings = [one.recording for one in good]
         ends = [math.nan if one.end is None else one.end for one in recordings]
         waves = [_laid([one.wave for one in good if one.wave is not None])] if self._wishes.keep else []
         return [
             *waves,
             Part(np.array([one.samples for one in good], dtype=np.int64)),
-            targets,
+            *targets,
             Part.of_texts([one.speaker for one in recordings]),
             Part.of_texts([os.fsdecode(one.path) for one in recordings]),
             Part(np.array([one.start for one in recordings], dtype=np.float64)),

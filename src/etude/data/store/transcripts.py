@@ -10,7 +10,7 @@ import tokenizers as library
 from etude.base.says import Say, unheard
 from etude.data.files.header import SIDES
 from etude.data.files.lines import Flaw
-from etude.data.files.manifests import Manifest
+from etude.data.files.manifests import Manifest, Recording
 from etude.data.files.skipped import Policy
 from etude.data.store.columns import Part, tokens
 from etude.data.store.fitting import fit_tokenizer
@@ -25,22 +25,22 @@ class Transcripts:
 
     def __init__(self, tokenizer: Tokenizer, most: int | None = None) -> None:
         self._tokenizer, self._most = tokenizer, most
-        self.column = tokens(TARGET, tokenizer.size)
+        self.columns = (tokens(TARGET, tokenizer.size),)
 
     def fingerprint(self) -> str:
         """Give a hash of all that decides it."""
         return f"{library.__version__} {self._tokenizer.fingerprint()}"
 
-    def encode(self, texts: Sequence[str]) -> tuple[Part, list[tuple[int, Flaw]]]:
+    def encode(self, recordings: Sequence[Recording]) -> tuple[Sequence[Part], list[tuple[int, Flaw]]]:
         """Give the tokens of those that are not too long, and which are."""
-        ids, lengths = self._tokenizer.encode_flat([text.strip() for text in texts])
+        ids, lengths = self._tokenizer.encode_flat([one.text.strip() for one in recordings])
         good = np.ones(len(lengths), dtype=np.bool_) if self._most is None else lengths <= self._most
         flaws = [
             (place, Flaw(f"the transcript has {int(lengths[place])} tokens, more than data.max_length", "target"))
             for place in np.flatnonzero(~good).tolist()
         ]
         kept = np.asarray(ids)[np.repeat(good, lengths)]
-        return Part(kept.astype(self.column.dtype), lengths[good].astype(np.int32)), flaws
+        return [Part(kept.astype(self.columns[0].dtype), lengths[good].astype(np.int32))], flaws
 
 
 def fit_transcripts(

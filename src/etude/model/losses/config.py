@@ -27,6 +27,8 @@ def _is_a_name(name: str) -> str:
 class LossSection(Section):
     """What every `[loss]` may have beside its own keys."""
 
+    type: str
+    """Its name or, of the user's own, its import path."""
     terms: dict[Annotated[str, AfterValidator(_is_a_name)], TermConfig] = Field(default_factory=dict)
     """Further terms by name, `[loss.terms.NAME]`: l2, l1, or a function of the task by import path."""
     weights: dict[str, Weight] = Field(default_factory=dict)

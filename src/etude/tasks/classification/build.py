@@ -1,41 +1,42 @@
-"""From a config, the tokenizer and the labels to a task over labelled texts."""
+"""From a config and what a run keeps to a task, whatever its samples are and whatever it predicts of them."""
 
-import torch
-from torch import Tensor, nn
+from typing import Any
+
+from torch import nn
 
 from etude.base.config.components import Imported
-from etude.data.tokens.tokenizers import PAD
-from etude.model.classifier import TextClassifier
-from etude.model.losses.weighted import balanced_weights
-from etude.tasks.classification.config import ClassificationConfig, ClassificationRun
-from etude.tasks.classification.processor import LabelProcessor
-from etude.tasks.classification.task import NO_LABEL, ClassificationTask
-from etude.tasks.parts import build_loss, imported, imported_task, initialised, made_model
+from etude.data.store.targets import Targets
+from etude.tasks.classification.config import ClassificationConfig, SampleRun
+from etude.tasks.classification.goals.build import build_goal, build_sample_loss
+from etude.tasks.classification.inputs import SampleProcessor
+from etude.tasks.classification.task import ClassificationTask
+from etude.tasks.parts import imported, imported_task, initialised, made_model
 from etude.train.task import Task
 
 
-def build_task(config: ClassificationRun, processor: LabelProcessor) -> Task:
+def build_task(config: SampleRun, processor: SampleProcessor) -> Task:
     """The task with its model, initialised from (seed, names) alone; no weights are loaded."""
-    model, loss = build_model(config, processor), build_loss(config, ignored=NO_LABEL)
-    tokenizer, labels = processor.tokenizer, processor.labels
-    if isinstance(config.task, Imported):
-        offered = {"model": model, "loss": loss, "tokenizer": tokenizer, "labels": labels}
-        return imported_task(config.task, offered)
-    weights = _class_weights(config.task, processor)
-    return ClassificationTask(model, labels, config.task, loss=loss, tokenizer=tokenizer, class_weights=weights)
+    model = build_model(config, processor)
+    match config.task:
+        case ClassificationConfig() as given:
+            goal = build_goal(config, given, processor.targets)
+            return ClassificationTask(model, goal, reader=processor.reader(), by_group=config.by is not None)
+    offered = {"model": model, "loss": build_sample_loss(config), **_offered(processor)}
+    return imported_task(config.task, offered)
 
 
-def build_model(config: ClassificationRun, processor: LabelProcessor) -> nn.Module:
+def build_model(config: SampleRun, processor: SampleProcessor) -> nn.Module:
     """The network, initialised. Raises ConfigError for one that cannot be made."""
-    given, vocabulary, classes = config.model, processor.tokenizer.size, len(processor.labels)
-    if isinstance(given, Imported):
-        offered = {"vocabulary": vocabulary, "classes": classes, "pad": PAD}
-        made = made_model(config, lambda: imported(given, offered, "model"), "The model's sizes")
-    else:
-        sizes = f"model.d_model = {given.d_model} and its other sizes"
-        made = made_model(config, lambda: TextClassifier(given, vocabulary, classes, PAD), sizes)
+    width = len(processor.targets.names)
+    match config.model:
+        case Imported() as given:
+            offered = {**_offered(processor), "outputs": width}
+            made = made_model(config, lambda: imported(given, offered, "model"), "The model's sizes")
+        case _:
+            made = made_model(config, lambda: processor.model(config, width), processor.sizes(config))
     return initialised(config, made)
 
 
-def _class_weights(task: ClassificationConfig, processor: LabelProcessor) -> Tensor | None:
-    return None if task.class_weights is None else balanced_weights(torch.tensor(processor.counts))
+def _offered(processor: SampleProcessor) -> dict[str, Any]:
+    targets: Targets = processor.targets
+    return {**processor.offered(), "labels": tuple(targets.names), "classes": len(targets.names)}

@@ -1,147 +1,142 @@
-"""Classification of texts, each into one of several classes.
+"""Classification and regression: what is predicted of whole samples, whatever a sample is.
 
-Legend: B batch, S time, C classes.
+Legend: B batch, K outputs of the model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, final
+from typing import Any, Protocol, TypeVar, final
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
-from etude.data.feeds.labelled import LabelledBatch
-from etude.data.tokens.tokenizers import Tokenizer
-from etude.metrics.classes import ClassMetrics
-from etude.model.exact import exact
-from etude.model.losses import CrossEntropy
-from etude.model.losses.torchs import LossFunction, plain
-from etude.model.losses.weighted import weighted_cross_entropy
-from etude.tasks.by_length import by_length, encoded, padded
-from etude.tasks.classification.config import ClassificationConfig
-from etude.tasks.parts import Terms, loss_of
+from etude.metrics.groups import ByGroup
+from etude.tasks.classification.goals.goal import NOTHING, Answer, Goal
+from etude.tasks.parts import Terms
+from etude.tasks.task_type import Questions
 from etude.train.evaluate import evaluating
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
 
-NO_LABEL = -100
-"""What stands in the place of a label that a loss does not count."""
-CLASSES = "confusion"
-"""The name of the metric that the others are computed from."""
+A = TypeVar("A")
+Inputs = tuple[Tensor, ...]
+"""What a model is called with: [B, ...] each."""
+BY_GROUP = "by"
+"""The name of the metric of groups."""
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Classified:
-    """The label of one text."""
+class SampleBatch(Protocol):
+    """Some samples."""
 
-    text: str
-    """The likeliest label."""
-    score: float
-    """Its probability."""
-    scores: Mapping[str, float]
-    """The probability of every label."""
+    @property
+    def inputs(self) -> Inputs:
+        """What a model is called with."""
+
+    @property
+    def targets(self) -> Tensor:
+        """What is true of each: [B] numbers of labels, or [B, K]."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """What metrics are by, of each sample; empty where they are of all."""
+
+    @property
+    def told(self) -> Mapping[str, Tensor]:
+        """Further columns of saved outputs."""
+
+    def __len__(self) -> int: ...
 
 
-UNCLASSIFIED = Classified("", 0.0, {})
-"""What stands for a blank text."""
+class Reader(Protocol):
+    """Makes a model's inputs of what predictions are asked for."""
+
+    def begins(self, line: str) -> bool:
+        """Take in the first line of an input; whether it only says what the others hold, and is no sample.
+
+        Raises DataError where it says what cannot be used.
+        """
+        del line
+        return False
+
+    def windows(self, questions: Questions) -> Iterator[list[str]]:
+        """What is asked of, in windows of what is there: lines, unless overridden."""
+        return questions.lines()
+
+    def line_of(self, given: Any) -> Any:
+        """What Python gives as a sample, as a line."""
+        return given
+
+    def answered(
+        self, lines: Sequence[str], batch_size: int, answer: Callable[[Inputs], Sequence[A]], nothing: A
+    ) -> Sequence[A]:
+        """Answer lines in batches, in order; `nothing` of one that is blank.
+
+        Raises DataError for one that cannot be read.
+        """
 
 
 @final
 class ClassificationTask(Task):
-    """Cross entropy of the label in training; metrics of the likeliest label in validation and test.
+    """A loss of what is true of each sample in training; metrics of what is predicted in validation and test.
 
-    `model` maps tokens [B, S], padded at the end, to logits [B, C] of the `labels`. `loss` is used in training, with
-    `class_weights` [C] where they are given; evaluation reports the plain cross entropy. Without a tokenizer there is
-    no `predict`.
+    `model` maps the inputs of a batch to outputs [B, K], which `goal` reads. With `by_group`, metrics are of each group
+    of the batches too. Without a reader there is no `predict`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        labels: Sequence[str],
-        config: ClassificationConfig | None = None,
-        *,
-        loss: LossFunction | None = None,
-        tokenizer: Tokenizer | None = None,
-        class_weights: Tensor | None = None,
-    ) -> None:
+    def __init__(self, model: nn.Module, goal: Goal, *, reader: Reader | None = None, by_group: bool = False) -> None:
         super().__init__()
         self.model = model
-        self.labels = tuple(labels)
-        self.config = config or ClassificationConfig()
-        self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=NO_LABEL)
-        self.plain_loss = plain(self.loss)
-        self.tokenizer = tokenizer
-        self.class_weights: Tensor | None
-        # They are computed from what the run keeps: no part of the weights.
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.goal = goal
+        self.reader = reader
+        self._by_group = by_group
 
     def configure_metrics(self) -> Mapping[str, Metric]:
-        """What the config asks for, from one confusion matrix; anew for each pass."""
-        return {CLASSES: ClassMetrics(self.labels, self.config.metrics)}
+        """What the goal asks for; anew for each pass."""
+        metrics = self.goal.metrics()
+        if self._by_group:
+            metrics[BY_GROUP] = ByGroup(self.goal.metrics, self.goal.measure)
+        return metrics
 
-    def training_step(self, batch: LabelledBatch) -> Terms:
-        """The loss of each label, smoothed and weighted as is asked for."""
-        logits_BC = self.model(batch.tokens)
-        match self.loss, self.class_weights:
-            case CrossEntropy(label_smoothing=smoothing), Tensor() as weights_C:
-                return weighted_cross_entropy(logits_BC, batch.labels, weights_C, label_smoothing=smoothing)
-        return loss_of(self.loss, logits_BC, batch.labels, len(batch))
+    def training_step(self, batch: SampleBatch) -> Terms:
+        """The loss of each sample, smoothed and weighted as is asked for."""
+        return self.goal.training_loss(self.model(*batch.inputs), batch.targets)
 
-    def validation_step(self, batch: LabelledBatch) -> StepOutput:
-        """The plain cross entropy; `outputs` holds the log-probabilities [B, C]."""
-        logits_BC = self.model(batch.tokens)
-        log_probabilities_BC = F.log_softmax(exact(logits_BC), -1)
-        if CLASSES in self.metrics:
-            self.metrics[CLASSES].update(batch.labels, log_probabilities_BC.argmax(-1))
-        loss = loss_of(self.plain_loss, logits_BC, batch.labels, len(batch))
-        return StepOutput(loss, outputs=log_probabilities_BC)
+    def validation_step(self, batch: SampleBatch) -> StepOutput:
+        """The plain loss; `outputs` holds what the goal keeps, [B, K]."""
+        outputs_BK = self.model(*batch.inputs)
+        kept_BK = self.goal.kept(outputs_BK)
+        if self.metrics:
+            self.goal.measure(self.metrics, batch.targets, kept_BK)
+        if BY_GROUP in self.metrics:
+            self.metrics[BY_GROUP].update(batch.groups, batch.targets, kept_BK)
+        return StepOutput(self.goal.plain_loss(outputs_BK, batch.targets), outputs=kept_BK)
 
-    def predict_step(self, batch: LabelledBatch) -> list[Classified]:
-        """The label of each text."""
-        return self._classified(batch.tokens)
+    def predict_step(self, batch: SampleBatch) -> list[Answer]:
+        """What is predicted of each sample."""
+        return self._answers(batch.inputs)
 
-    def output_columns(self, batch: LabelledBatch, outputs: Tensor | None) -> Mapping[str, Any]:
-        """For saved outputs: label, likeliest label, probabilities of all labels in their order, and cross entropy."""
-        columns: dict[str, Any] = {"target": self._named(batch.labels), "tokens": batch.lengths}
-        if outputs is None:
-            return columns
-        losses = F.nll_loss(outputs, batch.labels, reduction="none")
-        return {**columns, "prediction": self._named(outputs.argmax(-1)), "scores": outputs.exp(), "loss": losses}
+    def output_columns(self, batch: SampleBatch, outputs: Tensor | None) -> Mapping[str, Any]:
+        """For saved outputs: target, prediction, scores and loss."""
+        return {**self.goal.columns(batch.targets, outputs), **batch.told}
 
-    def predict(self, texts: Iterable[str], *, batch_size: int = 64, window: int = 1024) -> Iterator[list[Classified]]:
-        """Classify texts as they come, in order: for each its label, as the only prediction.
+    def predict(self, lines: Iterable[str], *, batch_size: int = 64, window: int = 1024) -> Iterator[list[Answer]]:
+        """Answer lines as they come, in order: for each what is predicted, as the only prediction.
 
-        Up to `window` texts are read ahead, so that texts of similar length share a batch; a blank one has an empty
-        label. Raises ConfigError without a tokenizer.
+        Up to `window` lines are read ahead, so that texts of similar length share a batch; a blank one has an empty
+        answer. Raises ConfigError without a reader.
         """
-        if self.tokenizer is None:
+        if self.reader is None:
             raise ConfigError("predict needs the tokenizer that the task was trained with: pass it to the task.")
-        lines = iter(texts)
+        given = iter(lines)
         with evaluating(self):
-            while block := list(islice(lines, window)):
-                found = by_length(encoded(self.tokenizer, block), batch_size, self._of_tokens, UNCLASSIFIED)
+            while block := list(islice(given, window)):
+                found = self.reader.answered(block, batch_size, self._answers, NOTHING)
                 yield from ([one] for one in found)
 
-    def _of_tokens(self, texts: Sequence[Sequence[int]]) -> list[Classified]:
-        return self._classified(padded(texts))
+    def predicted(self, kept_BK: Tensor) -> list[str]:
+        """What is predicted of each sample, of what a validation or test step gave."""
+        return [answer.text for answer in self.goal.answers(kept_BK)]
 
-    def _classified(self, tokens_BS: Tensor) -> list[Classified]:
+    def _answers(self, inputs: Inputs) -> list[Answer]:
         device = next(self.model.parameters()).device
-        probabilities_BC = exact(self.model(tokens_BS.to(device))).softmax(-1)
-        return [self._one(row) for row in probabilities_BC.tolist()]
-
-    def _one(self, probabilities: Sequence[float]) -> Classified:
-        scores = dict(zip(self.labels, probabilities, strict=True))
-        label = max(scores, key=scores.__getitem__)  # of equal ones the first, as argmax has it
-        return Classified(label, scores[label], scores)
-
-    def _named(self, numbers_B: Tensor) -> list[str]:
-        return [self.labels[number] for number in numbers_B.tolist()]
-
-    def predicted(self, log_probabilities_BC: Tensor) -> list[str]:
-        """The likeliest label of each sample, of what a validation or test step gave."""
-        return self._named(log_probabilities_BC.argmax(-1))
+        return self.goal.answers(self.goal.kept(self.model(*(part.to(device) for part in inputs))))

@@ -1,60 +1,82 @@
-"""Classification as a type of task."""
+"""Classification as a type of task: what depends on a kind of input is asked of that."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from etude.base.says import Say
-from etude.tasks.best_lines import BestLines
-from etude.tasks.classification.build import build_task
-from etude.tasks.classification.config import ClassificationRun
-from etude.tasks.classification.data import LabelledTexts, prepare
+from etude.tasks.classification.audio import AUDIO
 from etude.tasks.classification.flags import FLAGS
-from etude.tasks.classification.predictor import Labels
-from etude.tasks.classification.processor import LabelProcessor
-from etude.tasks.classification.task import ClassificationTask
-from etude.tasks.own_form import write_own_form
-from etude.tasks.parts import is_own_loss
-from etude.tasks.task_type import Kept, Predictor, TaskType
+from etude.tasks.classification.tabular import TABULAR
+from etude.tasks.classification.texts import TEXTS
+from etude.tasks.config import Config
+from etude.tasks.task_type import Data, Kept, Predictor, Processor, TaskType
 from etude.train.task import Task
+
+Input = TaskType[Any, Any]
+INPUTS: Mapping[str, Input] = {"text": TEXTS, "tabular": TABULAR, "audio": AUDIO}
+"""Kinds of input, by the name that `data.type` takes; the first is taken unless the config names one."""
 
 
 @final
-class ClassificationType(TaskType[ClassificationRun, LabelProcessor]):
-    """Texts in, labels out."""
+class ClassificationType(TaskType[Any, Any]):
+    """Samples in, labels or numbers out."""
 
-    config = ClassificationRun
+    config = TEXTS.config
     flags = FLAGS
 
-    def processor(self, config: ClassificationRun, folder: Path) -> LabelProcessor:
-        """The tokenizer and the labels that a run has kept."""
-        del config
-        return LabelProcessor.stored(folder)
+    def configs(self) -> Sequence[type[Config]]:
+        """Those of all inputs."""
+        return [found.config for found in INPUTS.values()]
 
-    def open(
-        self, config: ClassificationRun, splits: Sequence[str], say: Say, processor: LabelProcessor | None = None
-    ) -> LabelledTexts:
-        """Open and tokenise splits."""
-        return prepare(config, splits, say, processor)
+    def config_of(self, config: Mapping[str, object]) -> type[Config]:
+        """That of the input that `data.type` names; where there is none of that name, reading it says so."""
+        return _named(config).config
 
-    def task(self, config: ClassificationRun, processor: LabelProcessor) -> Task:
+    def recognises(self, config: Mapping[str, object]) -> bool:
+        """Whether the data name a kind of input."""
+        match config:
+            case {"data": {"type": str() as name}}:
+                return name in INPUTS
+        return False
+
+    def processor(self, config: Config, folder: Path) -> Processor:
+        """What a run has kept."""
+        found: Processor = _of(config).processor(config, folder)
+        return found
+
+    def open(self, config: Config, splits: Sequence[str], say: Say, processor: Any = None) -> Data[Any]:
+        """Open and prepare splits."""
+        return _of(config).open(config, splits, say, processor)
+
+    def task(self, config: Config, processor: Processor) -> Task:
         """The task with its model, initialised."""
-        return build_task(config, processor)
+        return _of(config).task(config, processor)
 
-    def counts_all_targets(self, config: ClassificationRun) -> bool:
-        """Whether the loss is Etude's own."""
-        return is_own_loss(config)
+    def counts_all_targets(self, config: Config) -> bool:
+        """Whether the loss counts every sample."""
+        return _of(config).counts_all_targets(config)
 
     def predictor(self, task: Task) -> Predictor:
-        """Classifies lines."""
-        match task:
-            case ClassificationTask():
-                return Labels(task)
-        return BestLines(task)
+        """Answers lines."""
+        return TEXTS.predictor(task)
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
-        """Write Etude's own form: transformers has no such model."""
-        return write_own_form(task, kept, folder)
+        """Write Etude's own form."""
+        return _of(kept.config).export(task, kept, folder)
+
+
+def _named(config: Mapping[str, object]) -> Input:
+    """The input that a config, as plain values, names."""
+    match config:
+        case {"data": {"type": str() as name}} if name in INPUTS:
+            return INPUTS[name]
+    return next(iter(INPUTS.values()))
+
+
+def _of(config: Config) -> Input:
+    """The input of a config."""
+    return next(found for found in INPUTS.values() if isinstance(config, found.config))
 
 
 CLASSIFICATION = ClassificationType()

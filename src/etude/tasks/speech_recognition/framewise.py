@@ -18,11 +18,11 @@ from etude.model.losses.framewise import Framewise
 from etude.model.rates import Rate, initial, is_constant
 from etude.search import ctc
 from etude.search.ctc import Transcript
-from etude.tasks.speech_recognition.heads import Labels
+from etude.tasks.speech_recognition.heads import Head, Labels, Searching
 
 
 @final
-class FramewiseHead(nn.Module):
+class FramewiseHead(nn.Module, Head):
     """A linear layer over frames, and the cross entropy of each frame's class in an alignment.
 
     `blank` is the class of what is no label: CTC's blank, or silence.
@@ -59,12 +59,12 @@ class FramewiseHead(nn.Module):
         """Log-probabilities [B, T, V] in float32."""
         return exact(self.output(encoded_BTM)).log_softmax(-1)
 
-    def search(self, encoded_BTM: Tensor, lengths_B: Tensor, width: int) -> list[list[Transcript]]:
+    def search(self, encoded_BTM: Tensor, lengths_B: Tensor, how: Searching) -> list[list[Transcript]]:
         """The best class of each frame, of which repeats are merged and what is no label is dropped, as CTC's are.
 
         So two equal labels are found only with such a frame between them. There is no beam.
         """
-        del width
+        del how
         return [[one] for one in ctc.greedy(self.logs(encoded_BTM), lengths_B, blank=self.blank)]
 
 

@@ -5,6 +5,7 @@ Legend: B batch, T frames, F features, L labels, V classes.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, cast, final
 
@@ -21,7 +22,8 @@ from etude.search.words import Clock, Word, words
 from etude.tasks.parts import Terms
 from etude.tasks.sounds import Ears
 from etude.tasks.speech_recognition.config import SpeechConfig
-from etude.tasks.speech_recognition.heads import Head
+from etude.tasks.speech_recognition.fused import fusion_of
+from etude.tasks.speech_recognition.heads import Head, Searching
 from etude.tasks.speech_recognition.model import SpeechModel
 from etude.train.evaluate import evaluating
 from etude.train.task import StepOutput, Task
@@ -83,6 +85,13 @@ class SpeechTask(Task):
         """Compare what is recognised in `split` ("val" or "test") with these raw transcripts."""
         self._references[split] = references
 
+    @cached_property
+    def searching(self) -> Searching:
+        """How test and predict search; a language model is read when it is first asked for."""
+        config = self.config
+        fusion = fusion_of(config, self.tokenizer)
+        return Searching(config.beam_size, fusion, config.symbols_a_frame, config.ctc_weight)
+
     @property
     def heads(self) -> dict[str, Head]:
         """By name, the one that searches first."""
@@ -99,16 +108,16 @@ class SpeechTask(Task):
 
     def validation_step(self, batch: SpeechBatch) -> StepOutput:
         """The losses; `outputs` holds for each recording what greedy search finds."""
-        return self._evaluated("val", batch, 1)
+        return self._evaluated("val", batch, Searching(symbols_a_frame=self.config.symbols_a_frame))
 
     def test_step(self, batch: SpeechBatch) -> StepOutput:
         """The losses; `outputs` holds for each recording what the beam finds, best first."""
-        return self._evaluated("test", batch, self.config.beam_size)
+        return self._evaluated("test", batch, self.searching)
 
     def predict_step(self, batch: SpeechBatch) -> list[list[Recognised]]:
         """What is found in each recording, best first."""
         encoded_BTM, lengths_B = self.model(batch.features, batch.lengths)
-        return self._recognised(encoded_BTM, lengths_B, self.config.beam_size)
+        return self._recognised(encoded_BTM, lengths_B, self.searching)
 
     def output_columns(self, batch: SpeechBatch, outputs: Sequence[Sequence[Recognised]] | None) -> Mapping[str, Any]:
         """For saved outputs: what was found, its score, its words with their times, and the frames of each."""
@@ -137,7 +146,7 @@ class SpeechTask(Task):
         if not features_BTF.size(1):
             return [[SILENCE] for _ in waves]
         encoded_BTM, lengths_B = self.model(features_BTF, lengths_B)
-        return self._recognised(encoded_BTM, lengths_B, self.config.beam_size)
+        return self._recognised(encoded_BTM, lengths_B, self.searching)
 
     @property
     def _device(self) -> torch.device:
@@ -149,21 +158,22 @@ class SpeechTask(Task):
         self.log(LEFT_OUT, left_out_B.float().mean(), len(batch))
         return losses if len(losses) > 1 else next(iter(losses.values()))
 
-    def _evaluated(self, split: str, batch: SpeechBatch, width: int) -> StepOutput:
+    def _evaluated(self, split: str, batch: SpeechBatch, how: Searching) -> StepOutput:
         encoded_BTM, lengths_B = self.model(batch.features, batch.lengths)
         losses = self._losses(encoded_BTM, lengths_B, batch)
-        found = self._recognised(encoded_BTM, lengths_B, width)
+        found = self._recognised(encoded_BTM, lengths_B, how)
         self._compare(split, batch, [best[0] for best in found])
         return StepOutput(losses, outputs=found)
 
-    def _recognised(self, encoded_BTM: Tensor, lengths_B: Tensor, width: int) -> list[list[Recognised]]:
-        searching = next(iter(self.heads.values()))
-        found = searching.search(encoded_BTM, lengths_B, width)
-        return [[self._told(one) for one in best] for best in found]
+    def _recognised(self, encoded_BTM: Tensor, lengths_B: Tensor, how: Searching) -> list[list[Recognised]]:
+        head = next(iter(self.heads.values()))
+        found = head.search(encoded_BTM, lengths_B, how)
+        return [[self._told(one, timed=head.timed) for one in best] for best in found]
 
-    def _told(self, found: Transcript) -> Recognised:
+    def _told(self, found: Transcript, *, timed: bool) -> Recognised:
         tokens = found.tokens
-        said = words(found.labels, self.tokenizer.decode, Clock(self.seconds_a_frame))
+        labels = found.labels if timed else ()
+        said = words(labels, self.tokenizer.decode, Clock(self.seconds_a_frame))
         return Recognised(self.tokenizer.decode(tokens).strip(), found.score, tuple(said), tokens)
 
     @property

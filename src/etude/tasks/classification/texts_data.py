@@ -1,6 +1,6 @@
 """Labelled texts for a run: the files of each split, tokenizer and label set, prepared tables, and feeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,21 +11,32 @@ from etude.base.says import Say
 from etude.data.feeds.labelled import SPECIALS, LabelledBatch, labelled_feed
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.names import LABELLED
+from etude.data.files.pair_sources import Pair
 from etude.data.files.parallel import PairSource, open_pairs
+from etude.data.files.records import Cell, cell_of
 from etude.data.store.fitting import fit_tokenizer
 from etude.data.store.labelled import LABEL, TEXT, labels_of, prepare_labelled
 from etude.data.store.table import Table
+from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
 from etude.data.tokens.config import TokenizerPair
 from etude.data.tokens.tokenizers import Tokenizer
 from etude.model.encoder import EncoderConfig
-from etude.tasks.classification.config import ClassificationRun
 from etude.tasks.classification.processor import LabelProcessor
+from etude.tasks.classification.texts_config import ClassificationRun
 from etude.tasks.tables import TableData, TableSplit
 from etude.tasks.task_type import Columns
 from etude.train.task import Task
 
 LabelledSplit = TableSplit[PairSource]
 """One split: its texts and labels, and their numbers."""
+
+
+ROLES = {
+    "label": LABELLED,
+    "labels": LABELLED._replace(names=("text", "labels"), optional=True),
+    "numbers": LABELLED._replace(names=("text", "targets")),
+}
+"""What the two cells of a sample are, by the kind of target."""
 
 
 @dataclass
@@ -40,13 +51,13 @@ class LabelledTexts(TableData[LabelProcessor, LabelledSplit]):
 
     def told(self) -> str:
         """What a run begins with: its splits, their sizes, and the labels."""
-        return f"{super().told()} with {len(self.processor.labels):,} labels"
+        return f"{super().told()} with {len(self.processor.labels):,} {self.processor.targets.unit}"
 
     def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
         """Batches of a split: each text once, similar lengths together or, for training, in the order of the seed."""
         held = self.splits[split]
         batching = self.batching(split, self.config.data.workers, say, training=training)
-        return labelled_feed(held.table, batching, held.source.location)
+        return labelled_feed(held.table, batching, held.source.location, self.processor.targets)
 
     def attend(self, task: Task, *, judged: str = "val") -> None:
         """Find now the text that a model has no position for."""
@@ -60,17 +71,14 @@ class LabelledTexts(TableData[LabelProcessor, LabelledSplit]):
         """Each sample's number in its files, its text, and its label."""
         if not isinstance(batch, LabelledBatch):
             return {}
-        held = self._held(split)
+        held = self.held(split)
         numbers = [held.table.origin(row) for row in batch.indices.tolist()]
         pairs = [held.source[number] for number in numbers]
-        labels = [self.processor.labels[number] for number in batch.labels.tolist()]
-        return {"sample": numbers, "source": [pair.source for pair in pairs], "target": labels}
-
-    def _held(self, split: str) -> LabelledSplit:
-        """What `split` is judged on: the one fixed set of `overfit`, which is of the training data, or its own."""
-        if "train" in self.splits and (self.config.train.overfit is not None or split not in self.splits):
-            return self.splits["train"]
-        return self.splits[split]
+        given: dict[str, Sequence[object]] = {"sample": numbers, "source": [pair.source for pair in pairs]}
+        match self.processor.targets:
+            case OneLabel():
+                return {**given, "target": [pair.target.strip() for pair in pairs]}
+        return given
 
 
 def _check_lengths(split: LabelledSplit, positions: int) -> None:
@@ -98,12 +106,12 @@ def open_split(config: ClassificationRun, name: str, say: Say) -> PairSource:
     return open_pairs(
         split,
         source=data.text,
-        target=data.label,
+        target=data.target,
         form=data.form,
         cache=cache,
         notice=say,
         key=f"data.{name}",
-        roles=LABELLED,
+        roles=ROLES[config.predicts],
     )
 
 
@@ -116,7 +124,7 @@ def prepare(
         processor = _learned(config, sources.get("train") or open_split(config, "train", say), say)
     texts = LabelledTexts(config, processor)
     for name, source in sources.items():
-        table = _prepared(config, source, processor.tokenizer, processor.labels, say)
+        table = _prepared(config, source, processor.tokenizer, processor.targets, say)
         texts.splits[name] = LabelledSplit(source, table)
     return texts
 
@@ -124,13 +132,30 @@ def prepare(
 def _learned(config: ClassificationRun, source: PairSource, say: Say) -> LabelProcessor:
     assert not isinstance(config.tokenizer, TokenizerPair)  # as was checked
     tokenizer = fit_tokenizer(config.tokenizer, source, config.cache, config.data.policy, notice=say)
+    return LabelProcessor(tokenizer, _targets(config, source, tokenizer, say))
+
+
+def _targets(config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, say: Say) -> Targets:
+    """What the texts of the training data are labelled with."""
+    data, file = config.data, source.place(0)[0]
+    match config.predicts:
+        case "labels":
+            return SeveralLabels.learned([str(data.labels)], data.separator, _cells(source), file)
+        case "numbers":
+            return Numbers.learned([str(data.targets)], _cells(source), file)
     labels = tuple(labels_of(source))
-    table = _prepared(config, source, tokenizer, labels, say)
+    table = _prepared(config, source, tokenizer, OneLabel(str(data.label), labels, (0,) * len(labels)), say)
     counts = np.bincount(table.values(LABEL, np.arange(len(table))), minlength=len(labels))
-    return LabelProcessor(tokenizer, labels, tuple(counts.tolist()))
+    return OneLabel(str(data.label), labels, tuple(counts.tolist()))
 
 
-def _prepared(
-    config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, labels: Sequence[str], say: Say
-) -> Table:
-    return prepare_labelled(source, tokenizer, labels, config.cache, config.data.policy, notice=say)
+def _cells(source: PairSource) -> Iterator[list[Cell]]:
+    """The cell of each text that can be read."""
+    for row in source.rows(0, len(source)):
+        match row:
+            case Pair(target=target):
+                yield [cell_of(target)]
+
+
+def _prepared(config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, targets: Targets, say: Say) -> Table:
+    return prepare_labelled(source, tokenizer, targets, config.cache, config.data.policy, by=config.by, notice=say)

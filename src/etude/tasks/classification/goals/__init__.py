@@ -1,0 +1,1 @@
+"""What is predicted of a sample: one label, several labels, or numbers."""
