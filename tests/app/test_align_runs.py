@@ -142,6 +142,21 @@ def test_what_is_stored_is_not_aligned_again(capsys):
     assert "1 of 1 shards of alignments are there already" in capsys.readouterr().err
 
 
+def test_priors_taken_off_spread_the_spikes_of_ctc(capsys):
+    capsys.readouterr()
+    shell("align", "runs/small")
+    usual = capsys.readouterr().err
+    shell("align", "runs/small", "--prior-scale", "1", "--name", "spread")
+    spread = capsys.readouterr().err
+
+    blanks = [
+        sum(row["classes"].count(0) for row in stored(f).values()) for f in (STORE, "runs/small/alignments/spread")
+    ]
+    assert blanks[1] < blanks[0]
+    assert "CTC's labels are spikes" in usual
+    assert "CTC's labels are spikes" not in spread
+
+
 def test_linear_alignment_divides_frames_evenly_without_a_network():
     shell("align", "runs/small", "--topology", "linear", "--name", "even")
 

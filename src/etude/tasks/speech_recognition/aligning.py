@@ -41,7 +41,7 @@ from etude.tasks.speech_recognition.task import SpeechTask
 BATCH_SIZE = 16
 """Recordings computed together unless the shell says otherwise."""
 SPIKES = (
-    "CTC's labels are spikes: 20 to 60 ms off, and where a sound ends they do not tell. --prior-scale 0.3 spreads them."
+    "CTC's labels are spikes: 20 to 60 ms off, and where a sound ends they do not tell. --prior-scale 1 spreads them."
 )
 LINEAR = "linear"
 S = TypeVar("S", Ints, Sequence[str])
