@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.base import randomness
-from etude.base.randomness import Permutation, generator, seed_of
+from etude.base.randomness import Permutation, generator, seed_of, uniform_each
 
 
 @pytest.fixture
@@ -148,3 +148,22 @@ def test_any_place_of_a_huge_order_is_reached_in_milliseconds(n):
 
     assert len(set(take().tolist())) == 32_768
     assert seconds < 0.03  # 3 ms on a free core
+
+
+def test_a_number_of_a_member_does_not_depend_on_what_it_is_beside():
+    members = np.array([5, 0, 2**62, 5, 99_999])
+
+    drawn = uniform_each(members, 1, "speed", 3)
+
+    assert drawn[0] == drawn[3]
+    assert drawn.tolist() == [uniform_each(members[[i]], 1, "speed", 3)[0] for i in range(5)]
+    assert not np.isin(drawn, uniform_each(members, 1, "speed", 4)).any()
+
+
+def test_numbers_of_members_are_even_and_uncorrelated():
+    drawn = uniform_each(np.arange(100_000), 1, "even")
+
+    shares = np.histogram(drawn, 20, (0, 1))[0] / 100_000
+    assert np.abs(shares - 0.05).max() < 0.003
+    assert max(abs(np.corrcoef(drawn[:-lag], drawn[lag:])[0, 1]) for lag in (1, 2, 3, 64)) < 0.012
+    assert abs(np.corrcoef(drawn, uniform_each(np.arange(100_000), 1, "odd"))[0, 1]) < 0.012

@@ -237,6 +237,25 @@ def test_no_word_of_any_length_makes_encoding_slow():
         assert len(TRAINED[kind].encode(text)) >= 1
 
 
+@every_kind
+def test_ids_by_themselves_spell_the_text(kind):
+    tokenizer = TRAINED[kind]
+    ids = tokenizer.encode(TEXTS[0])
+
+    spelled = tokenizer.spell([BOS, *ids, UNK, EOS, PAD])
+
+    assert spelled[0] == "<bos>"
+    assert spelled[-3:] == ["<unk>", "<eos>", "<pad>"]
+    assert len(spelled) == len(ids) + 4
+    assert "".join(spelled[1:-3]).removeprefix(" ") == TEXTS[0]
+
+
+def test_bytes_that_are_no_whole_character_are_escaped():
+    tokenizer = TRAINED["byte"]
+
+    assert tokenizer.spell(tokenizer.encode("aé\n")) == ["a", "\\xc3", "\\xa9", "\n"]
+
+
 def test_a_foreign_file_keeps_its_vocabulary_after_the_special_tokens(tmp_path):
     theirs = library.Tokenizer(library.models.WordLevel({"[UNK]": 0, "dog": 1, "[SEP]": 2, "cat": 3}, "[UNK]"))
     theirs.pre_tokenizer = library.pre_tokenizers.WhitespaceSplit()
@@ -249,6 +268,7 @@ def test_a_foreign_file_keeps_its_vocabulary_after_the_special_tokens(tmp_path):
     assert tokenizer.encode("dog cat") == [5, 7]
     assert tokenizer.encode("dog[SEP]cat") == [4]
     assert tokenizer.decode([BOS, 5, 7, EOS, PAD]) == "dog cat"
+    assert tokenizer.spell([BOS, 5, 4, 7, EOS, UNK]) == ["<bos>", "dog", "[UNK]", "cat", "<eos>", "<unk>"]
     assert tokenizer.size == 8
     assert load_tokenizer(tmp_path / "again.json").fingerprint() == tokenizer.fingerprint()
 

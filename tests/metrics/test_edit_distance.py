@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import jiwer
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ CHARACTERS = [(13, 5, 4, 0), (12, 0, 0, 4), (0, 0, 0, 6), (18, 0, 5, 10), (6, 3,
 """Hits, substitutions, deletions and insertions of each line, as jiwer 4.0 counts them."""
 KINDS = [(WordErrorRate, WORDS), (CharacterErrorRate, CHARACTERS)]
 few = st.lists(st.sampled_from("abc"), max_size=8)
+texts = st.lists(st.sampled_from(["one", "two", "to", "zwölf", "o", "日本"]), max_size=9).map(" ".join)
+lines = st.lists(st.tuples(texts, texts), min_size=1, max_size=4)
 
 
 def fewest(one, other):
@@ -53,6 +56,23 @@ def test_errors_are_pooled_over_the_corpus_empty_references_too(kind, rate):
     metric.update(HYPOTHESES, REFERENCES)
 
     assert metric.compute() == pytest.approx(rate, rel=1e-15)
+
+
+@given(lines)
+@settings(max_examples=100, deadline=None)
+@pytest.mark.parametrize(
+    ("kind", "process"), [(WordErrorRate, jiwer.process_words), (CharacterErrorRate, jiwer.process_characters)]
+)
+def test_any_corpus_has_the_counts_and_the_rate_of_jiwer(kind, process, pairs):
+    references, hypotheses = map(list, zip(*pairs, strict=True))
+    metric = kind()
+
+    metric.update(hypotheses, references)
+
+    wanted = process(references, hypotheses)
+    assert metric.edits == Edits(wanted.hits, wanted.substitutions, wanted.deletions, wanted.insertions)
+    rate = wanted.wer if kind is WordErrorRate else wanted.cer
+    assert metric.compute() == pytest.approx(rate, rel=1e-12)
 
 
 @given(few, few)

@@ -6,7 +6,9 @@ from itertools import groupby, product
 import pytest
 import torch
 
-from etude.model.alignment import NOWHERE, Span, ctc_alignment, linear_alignment
+from etude.model.alignment.ctc import ctc_alignment
+from etude.model.alignment.linear import linear_alignment
+from etude.model.alignment.result import NOWHERE, Span
 
 
 def merged(path, blank):

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from etude.model.classifier import TextClassifier, masked_mean
+from etude.model.classifier import TextClassifier
 from etude.model.encoder import EmbeddingConfig, EncoderConfig
+from etude.model.layers.pooling import masked_mean
 from etude.model.losses.weighted import balanced_weights, weighted_cross_entropy
 from etude.model.recurrent_encoder import RecurrentEncoder, RecurrentEncoderConfig
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MASK: Final = (1 << 64) - 1
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio: its multiples lie far apart (splitmix64)."""
 _ROUNDS: Final = 8
 _SMALL: Final = 2048
 """Up to this many are ordered by sorting their hashes: at most 16 KiB, and every order is equally likely."""
@@ -34,6 +36,18 @@ def seed_of(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> np.random.Generator:
     """A numpy generator of its own for every (seed, names): Philox, a counter-based one."""
     return np.random.Generator(np.random.Philox(key=seed_of(seed, *names)))
+
+
+def uniform_each(members: NDArray[np.int64], seed: int, *names: str | int) -> NDArray[np.float64]:
+    """Draw a number in [0, 1) for each member of an array, the same for a member whatever it is beside.
+
+    >>> numbers = uniform_each(np.array([3, 7, 3]), 1, "speed")
+    >>> bool(numbers[0] == numbers[2] == uniform_each(np.array([3]), 1, "speed")[0])
+    True
+    """
+    mixed = _mixed_each(members.astype(np.uint64) * np.uint64(_GOLDEN), seed_of(seed, *names))
+    mixed >>= np.uint64(11)
+    return mixed.astype(np.float64) * 2.0**-53
 
 
 @final

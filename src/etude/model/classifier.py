@@ -9,21 +9,14 @@ from torch import Tensor, nn
 
 from etude.base.schedules.values import ScheduledValue
 from etude.model.encoder import EmbeddingConfig, EncoderConfig, TokenEncoder, TokenVectors
-from etude.model.exact import exact
 from etude.model.layers.dropout import Dropout, scheduled_rates
 from etude.model.layers.linear import Linear
+from etude.model.layers.pooling import masked_mean
 from etude.model.rates import initial
 from etude.model.recurrent_encoder import RecurrentEncoder, RecurrentEncoderConfig
 
 TextEncoderConfig = EncoderConfig | EmbeddingConfig | RecurrentEncoderConfig
 TextEncoder = TokenEncoder | TokenVectors | RecurrentEncoder
-
-
-def masked_mean(hidden_BSM: Tensor, real_BS: Tensor) -> Tensor:
-    """The mean over the places that are real, [B, M]: padding never changes it, and no place at all gives zeros."""
-    real_BS1 = exact(real_BS.to(hidden_BSM.device))[:, :, None]
-    total_BM = (exact(hidden_BSM) * real_BS1).sum(1)
-    return total_BM / real_BS1.sum(1).clamp(min=1)
 
 
 @final

@@ -18,6 +18,7 @@ from etude.base.config.section import Section
 from etude.base.errors import DataError
 from etude.base.schedules.values import ScheduledValue
 from etude.model.layers.dropout import Dropout, LockedDropout, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.exported_lstm import run_exported
 from etude.model.layers.linear import Linear, Normal, TokenEmbedding
 from etude.model.rates import Rate, initial
 
@@ -80,6 +81,8 @@ class RecurrentLayer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """[B, T, M] and the state [B, M] of each row after its last step, of which it has `lengths_B` (None: T)."""
         if lengths_B is None:
+            if self.kind == "lstm" and torch.compiler.is_exporting():
+                return run_exported(self.cell, value_BTM, state)
             return self._run(value_BTM, state)
         packed = pack_padded_sequence(value_BTM, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
         outputs, after = self._run(packed, state)

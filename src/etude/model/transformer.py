@@ -1,12 +1,15 @@
 """The encoder-decoder transformer (Vaswani et al. 2017), with the choices that later work added.
 
-Legend: B batch, S source time, T target time, M width of the model, V vocabulary, R rows (sentences x beam).
+Legend: B batch, S source time, T target time, M width of the model, V vocabulary, R rows (sentences x beam), L layers
+of the decoder, H heads.
 """
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Literal, Self, cast, final
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -149,6 +152,20 @@ class Transformer(nn.Module):
             if not self.layer_drop.leaves_out():
                 hidden_BTM = layer(hidden_BTM, mask, turn, memory.hidden, source_mask)
         return self.decoder_norm(hidden_BTM)  # type: ignore[no-any-return]
+
+    def cross_attention(self, source_BS: Tensor, decoder_input_BT: Tensor) -> Tensor:
+        """How much each place of the decoder takes of each source token, [B, L, H, T, S]; for a model in `eval` mode.
+
+        `hidden` runs as ever, and while it does each layer's attention to the source is asked for its weights as well.
+        """
+        found: list[Tensor] = []
+        with ExitStack() as stack:
+            for layer in self._decoder_layers():
+                hook = layer.cross.register_forward_pre_hook(lambda cross, given: found.append(cross.weights(*given)))
+                stack.callback(hook.remove)
+            # The method of the class: a compiled one (`compiled_methods`) would not see the hooks.
+            Transformer.hidden(self, source_BS, decoder_input_BT)
+        return torch.stack(found, dim=1)
 
     def encode(self, source_BS: Tensor) -> Memory:
         """The encoded source."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from etude.data.tokens.tokenizers import BOS, EOS
 from etude.search.hypotheses import NOTHING, Hypothesis, Limits, ended
-from etude.search.step import Cache, Decoder, Encoded, KeptCache, Step, scored
+from etude.search.step import Cache, Decoder, Encoded, KeptCache, Score, Step, scored
 
 COMPACT_BELOW = 0.75
 """Finished sentences leave the batch when fewer than this share of its rows still live."""
@@ -59,10 +59,16 @@ def beam(
 
 @torch.inference_mode()
 def beam_by(
-    step: Step[KeptCache], cache: KeptCache, limit_B: Tensor, *, width: int, alpha: float = 1.0
+    step: Step[KeptCache],
+    cache: KeptCache,
+    limit_B: Tensor,
+    *,
+    width: int,
+    alpha: float = 1.0,
+    score: Score = scored,
 ) -> list[list[Hypothesis]]:
     """The same over a step function and its cache of `width` rows a sentence; `limit_B` are the most tokens of each."""
-    search = _Beam(limit_B, width, alpha)
+    search = _Beam(limit_B, width, alpha, score)
     while search.sentences:
         logits, cache = step(search.last, cache)
         search.advance(logits, cache)
@@ -73,10 +79,11 @@ def beam_by(
 class _Beam:
     """The live hypotheses of a batch, and the finished ones of every sentence."""
 
-    def __init__(self, limit_B: Tensor, width: int, alpha: float) -> None:
+    def __init__(self, limit_B: Tensor, width: int, alpha: float, score: Score) -> None:
         count = len(limit_B)
         self.width = width
         self.alpha = alpha
+        self._scored = score
         self.finished: list[list[Hypothesis]] = [[] for _ in range(count)]
         self.sentences = list(range(count))
         """Which sentence each row of the batch belongs to."""
@@ -111,7 +118,7 @@ class _Beam:
         """The 2 x width best ways on of each sentence: score, beam and token [B, K]."""
         step = self._tokens_BWL.size(2)
         reached_R = (self._limit_B <= step).repeat_interleave(self.width)
-        logits, normaliser = scored(logits_RV, reached_R)
+        logits, normaliser = self._scored(logits_RV, reached_R)
         # Ranking within a row by logits, not by sums, keeps width 1 equal to greedy through all rounding.
         value_RK, token_RK = best_first(logits, 2 * self.width)
         way_RK = (value_RK - normaliser[:, None]).double()

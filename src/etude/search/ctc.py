@@ -5,21 +5,19 @@ Legend: B sequences, T frames, L labels, V classes, W prefixes of a beam.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor
 
-from etude.model.alignment import NOWHERE, Alignment, Span, ctc_alignment
+from etude.model.alignment.ctc import ctc_alignment
+from etude.model.alignment.result import NOWHERE, Alignment, Span
 from etude.model.exact import exact
 from etude.model.losses.ctc import ctc_costs
 from etude.search.beam import best_first
-
-UNNORMALISED = 0.05
-"""How far the log of a frame's sum of probabilities may be from 0: more than bfloat16 loses, less than logits have."""
-
-Prefix = tuple[int, ...]
+from etude.search.fusion import NO_GAINS, Fusion, Gains, Prefix, gains_of
+from etude.search.readable import readable_logs
 
 
 @final
@@ -42,6 +40,8 @@ class Transcript:
     labels: tuple[Label, ...]
     score: float
     """The log-probability of the labels in nats: of all paths that become them."""
+    fused: float = 0.0
+    """What a fusion adds to it; by the sum the transcripts of a beam are ranked."""
 
     @property
     def tokens(self) -> Prefix:
@@ -57,44 +57,50 @@ def greedy(logs_BTV: Tensor, lengths_B: Tensor, *, blank: int = 0) -> list[Trans
     ValueError where frames are not log-probabilities.
     """
     logs_BTV = exact(logs_BTV)
-    lengths_B = _readable(logs_BTV, lengths_B)
+    lengths_B = readable_logs(logs_BTV, lengths_B)
     runs = _runs(logs_BTV, lengths_B, blank)
     return _transcripts(logs_BTV, lengths_B, runs, [_labels(spans) for spans in runs.spans()], blank)
 
 
 @torch.no_grad()
 def beam(
-    logs_BTV: Tensor, lengths_B: Tensor, *, width: int, classes: int = 40, blank: int = 0
+    logs_BTV: Tensor,
+    lengths_B: Tensor,
+    *,
+    width: int,
+    classes: int = 40,
+    blank: int = 0,
+    fusion: Fusion | None = None,
 ) -> list[list[Transcript]]:
     """The `width` most probable label sequences of each sequence, best first, by prefix search with a beam.
 
     Paths that become the same labels are summed (Graves 2006, section 3.2; Hannun et al. 2014, "First-Pass Large
     Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs"): at each frame the `width` best
     prefixes go on by the `classes` most probable classes. What is found, and what `greedy` finds, is then ranked by its
-    exact probability, so that the best is never below the greedy one; equal ones by their labels. A label's frames
-    are those of the best path. A frame costs width to width x classes steps of Python. Takes what `greedy` takes.
+    exact log-probability and what `fusion` adds, equal ones by their labels; so without fusion the best is never below
+    the greedy one. A label's frames are those of the best path. A frame costs width to width x classes steps of
+    Python, with fusion always the latter. Takes what `greedy` takes.
     """
     logs_BTV = exact(logs_BTV)
-    lengths_B = _readable(logs_BTV, lengths_B)
+    lengths_B = readable_logs(logs_BTV, lengths_B)
     firsts = _runs(logs_BTV, lengths_B, blank).spans()
+    gains = [gains_of(fusion) for _ in firsts]
     texts = [
-        {_labels(first), *_prefixes(logs_TV[:frames], width, classes, blank)}
-        for logs_TV, frames, first in zip(logs_BTV, lengths_B.tolist(), firsts, strict=True)
+        {_labels(first), *_prefixes(logs_TV[:frames], width, classes, blank, own)}
+        for logs_TV, frames, first, own in zip(logs_BTV, lengths_B.tolist(), firsts, gains, strict=True)
     ]
-    return [found[:width] for found in _ranked(logs_BTV, lengths_B, texts, blank)]
+    scored = zip(_scored(logs_BTV, lengths_B, texts, blank), gains, strict=True)
+    return [best_by(own, found)[:width] for found, own in scored]
+
+
+def best_by(gains: Gains, found: list[Transcript]) -> list[Transcript]:
+    """The same with what fusion adds to each, best first; equal ones as they stood."""
+    fused = [replace(one, fused=gains.ended(one.tokens)) for one in found]
+    return sorted(fused, key=lambda one: -one.score - one.fused)
 
 
 def _labels(spans: Sequence[Span]) -> Prefix:
     return tuple(span.label for span in spans)
-
-
-def _readable(logs_BTV: Tensor, lengths_B: Tensor) -> Tensor:
-    """The lengths [B]: 0 for a sequence with a frame that is not a number."""
-    partition_BT = logs_BTV.logsumexp(-1)
-    inside_BT = torch.arange(logs_BTV.size(1), device=logs_BTV.device) < lengths_B[:, None]
-    if ((partition_BT.abs() > UNNORMALISED) & inside_BT).any():
-        raise ValueError("The search needs log-probabilities, but frames do not add up to 1: take log_softmax of them.")
-    return lengths_B.masked_fill((partition_BT.isnan() & inside_BT).any(1), 0)
 
 
 def _runs(logs_BTV: Tensor, lengths_B: Tensor, blank: int) -> Alignment:
@@ -113,7 +119,7 @@ def _transcripts(
     logs_BTV: Tensor, lengths_B: Tensor, alignment: Alignment, texts: Sequence[Prefix], blank: int
 ) -> list[Transcript]:
     """The labels of each sequence with their frames in an alignment, and the probability of all their paths."""
-    costs = ctc_costs(logs_BTV, lengths_B, *_padded(texts, lengths_B.device), blank=blank).tolist()
+    costs = ctc_costs(logs_BTV, lengths_B, *padded(texts, lengths_B.device), blank=blank).tolist()
     shares = logs_BTV.gather(2, alignment.classes.clamp(min=0)[..., None])[..., 0].exp().tolist()
     labels = map(_confident, alignment.spans(), shares)
     return [Transcript(found, -cost) for found, cost in zip(labels, costs, strict=True)]
@@ -124,7 +130,7 @@ def _confident(spans: Sequence[Span], shares: Sequence[float]) -> tuple[Label, .
     return tuple(Label(*span, math.fsum(shares[span.start : span.end]) / (span.end - span.start)) for span in spans)
 
 
-def _padded(texts: Sequence[Prefix], device: torch.device) -> tuple[Tensor, Tensor]:
+def padded(texts: Sequence[Prefix], device: torch.device) -> tuple[Tensor, Tensor]:
     """Labels [B, L], padded with any, and how many there are of each [B]."""
     lengths = [len(text) for text in texts]
     targets_BL = torch.zeros(len(texts), max(lengths, default=0), dtype=torch.int64)
@@ -133,8 +139,8 @@ def _padded(texts: Sequence[Prefix], device: torch.device) -> tuple[Tensor, Tens
     return targets_BL.to(device), torch.tensor(lengths, dtype=torch.int64, device=device)
 
 
-def _ranked(logs_BTV: Tensor, lengths_B: Tensor, texts: list[set[Prefix]], blank: int) -> list[list[Transcript]]:
-    """The label sequences of each sequence by their exact probability, best first; equal ones by their labels.
+def _scored(logs_BTV: Tensor, lengths_B: Tensor, texts: list[set[Prefix]], blank: int) -> list[list[Transcript]]:
+    """The label sequences of each sequence with their exact probability, in the order of their labels.
 
     All are aligned at once, over the classes that occur in a sequence's texts alone: the blank, then the others.
     """
@@ -144,10 +150,9 @@ def _ranked(logs_BTV: Tensor, lengths_B: Tensor, texts: list[set[Prefix]], blank
     logs_NTV = _columns(logs_BTV, tables).repeat_interleave(counts, 0)
     lengths_N = lengths_B.repeat_interleave(counts)
     short = [_places(text, table) for one, table in zip(ordered, tables, strict=True) for text in one]
-    paths = ctc_alignment(logs_NTV, lengths_N, *_padded(short, lengths_B.device))
+    paths = ctc_alignment(logs_NTV, lengths_N, *padded(short, lengths_B.device))
     found = iter(_transcripts(logs_NTV, lengths_N, paths, short, 0))
-    named = [[_renamed(next(found), table) for _ in one] for one, table in zip(ordered, tables, strict=True)]
-    return [sorted(one, key=lambda text: -text.score) for one in named]
+    return [[_renamed(next(found), table) for _ in one] for one, table in zip(ordered, tables, strict=True)]
 
 
 def _columns(logs_BTV: Tensor, tables: list[list[int]]) -> Tensor:
@@ -183,7 +188,7 @@ class _Mass:
     @property
     def total(self) -> float:
         """Of both."""
-        return _added(self.blank, self.label)
+        return added(self.blank, self.label)
 
     def before(self, label: int, prefix: Prefix) -> float:
         """Of those that this label makes longer: after itself only those that end with a blank."""
@@ -193,25 +198,33 @@ class _Mass:
 _NOTHING = _Mass()
 
 
-def _added(one: float, other: float) -> float:
+def added(one: float, other: float) -> float:
     """The log of the sum of two exponentials."""
     larger, smaller = max(one, other), min(one, other)
     return larger if smaller == -math.inf else larger + math.log1p(math.exp(smaller - larger))
 
 
-def _prefixes(logs_TV: Tensor, width: int, classes: int, blank: int) -> list[Prefix]:
+def _prefixes(logs_TV: Tensor, width: int, classes: int, blank: int, gains: Gains = NO_GAINS) -> list[Prefix]:
     """The most probable prefixes after the last frame, best first; none that is impossible."""
     live: dict[Prefix, _Mass] = {(): _Mass(blank=0.0)}
     likely = best_first(logs_TV, classes)[1].tolist()
     for logs, ways in zip(logs_TV.tolist(), likely, strict=True):
         stayed = _stayed(live, logs, blank)
-        # What is below the last of a full beam cannot come into it.
-        floor = -math.inf if len(stayed) < width else min(mass.total for mass in stayed.values())
+        floor = _floor(stayed, width, gains)
         labels = [(label, logs[label]) for label in ways if label != blank]
+        gains.prepare(list(live))
         for prefix, mass in live.items():
             stayed |= _longer(prefix, mass, labels, floor, live)
-        live = _best(stayed, width)
+        live = _best(stayed, width, gains)
+        gains.forget()
     return list(live)
+
+
+def _floor(stayed: dict[Prefix, _Mass], width: int, gains: Gains) -> float:
+    """What is below the last of a full beam cannot come into it; but what fusion adds may lift it."""
+    if gains.acts or len(stayed) < width:
+        return -math.inf
+    return min(mass.total for mass in stayed.values())
 
 
 def _stayed(live: dict[Prefix, _Mass], logs: list[float], blank: int) -> dict[Prefix, _Mass]:
@@ -220,7 +233,7 @@ def _stayed(live: dict[Prefix, _Mass], logs: list[float], blank: int) -> dict[Pr
     for prefix, mass in live.items():
         last = prefix[-1] if prefix else blank
         come = live.get(prefix[:-1], _NOTHING).before(last, prefix[:-1]) if prefix else -math.inf
-        found[prefix] = _Mass(mass.total + logs[blank], _added(mass.label, come) + logs[last])
+        found[prefix] = _Mass(mass.total + logs[blank], added(mass.label, come) + logs[last])
     return found
 
 
@@ -239,7 +252,9 @@ def _longer(
     return found
 
 
-def _best(found: dict[Prefix, _Mass], width: int) -> dict[Prefix, _Mass]:
+def _best(found: dict[Prefix, _Mass], width: int, gains: Gains) -> dict[Prefix, _Mass]:
     """The most probable ones, of equal ones those with the lower labels."""
     ranked = sorted((-mass.total, prefix) for prefix, mass in found.items())
+    if gains.acts:
+        ranked = sorted((score - gains(prefix), prefix) for score, prefix in ranked)
     return {prefix: found[prefix] for score, prefix in ranked[:width] if score < math.inf}

@@ -46,6 +46,11 @@ class Decoder(Protocol[Encoded, KeptCache]):
         ...
 
 
+Score: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From logits [R, V], and which rows are at their limit [R], to what tokens are ranked by, with -inf where one may not
+follow, and what is taken off it [R]."""
+
+
 def scored(logits_RV: Tensor, limit_reached_R: Tensor) -> tuple[Tensor, Tensor]:
     """Logits in float32 or better, with -inf where a token may not follow, and the log of their normaliser [R].
 
@@ -53,7 +58,16 @@ def scored(logits_RV: Tensor, limit_reached_R: Tensor) -> tuple[Tensor, Tensor]:
     """
     logits = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
     normaliser = logits.logsumexp(1)
+    return _allowed(logits, limit_reached_R), normaliser
+
+
+def as_it_is(scores_RV: Tensor, limit_reached_R: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores that are no logits, with -inf where a token may not follow; nothing is taken off."""
+    return _allowed(scores_RV, limit_reached_R), torch.zeros_like(scores_RV[:, 0])
+
+
+def _allowed(logits: Tensor, limit_reached_R: Tensor) -> Tensor:
     logits[:, [PAD, BOS]] = -math.inf
     only_eos = torch.full_like(logits[:1], -math.inf)
     only_eos[:, EOS] = 0.0
-    return torch.where(limit_reached_R[:, None], logits + only_eos, logits), normaliser
+    return torch.where(limit_reached_R[:, None], logits + only_eos, logits)

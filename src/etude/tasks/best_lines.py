@@ -27,17 +27,24 @@ class Candidate(Protocol):
         """What the predictions of a text are ranked by; higher is better."""
 
 
+Seen = Callable[[str, Sequence[Candidate], Asked], object]
 Asking = Answering[Sequence[Candidate]]
 Form = Callable[[int, str, Sequence[Candidate]], str]
 
 
 class BestLines(Predictor):
-    """Answers each line with the best of what `task.predict(lines, batch_size, window)` finds, or with several."""
+    """Answers each line with the best of what `task.predict(lines, batch_size, window)` finds, or with several.
 
-    def __init__(self, task: object, widen: Callable[[int], object] = lambda _: None) -> None:
+    `seen` is told of each line that is answered: itself, what was found, and how it was asked for.
+    """
+
+    def __init__(
+        self, task: object, widen: Callable[[int], object] = lambda _: None, seen: Seen = lambda *_: None
+    ) -> None:
         self._name = type(task).__name__
         self._predict: Callable[..., Iterator[Sequence[Candidate]]] | None = getattr(task, "predict", None)
         self._widen = widen
+        self._seen = seen
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """A line for each line or, of several best, one for each of them; objects on request."""
@@ -49,6 +56,7 @@ class BestLines(Predictor):
         answering = Asking(lambda lines, _: predict(lines, batch_size=size, window=len(lines)))
         shape = _form(count, asked)
         for number, line, found in answering.questions(questions, asked_windows(questions, asked)):
+            self._seen(line, _listed(found), asked)
             yield shape(number + 1, line, _listed(found))
 
     def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:

@@ -14,6 +14,7 @@ TASK_TYPES = {
     "language_model": "etude.tasks.language_model.type:LANGUAGE_MODEL",
     "hf": "etude.tasks.hf.type:HF",
     "classification": "etude.tasks.classification.type:CLASSIFICATION",
+    "speech_recognition": "etude.tasks.speech_recognition.type:SPEECH_RECOGNITION",
 }
 """By the name that `task.type` takes; what its flags are stands in the module `flags` beside it."""
 

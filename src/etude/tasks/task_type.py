@@ -7,15 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final, runtime_checkable
 
-from etude.base.errors import DataError
+from etude.base.errors import ConfigError, DataError
 from etude.base.says import Say
 from etude.base.schedules.values import ScheduledValue
 from etude.tasks.flags import Flag
 
 if TYPE_CHECKING:
     from etude.data.feeds.feed import Feed
+    from etude.tasks.attention import Attention
     from etude.tasks.config import Config
     from etude.train.task import Task
 
@@ -101,6 +102,24 @@ class Data(Protocol[P]):
         return {}
 
 
+class Attends(Protocol):
+    """What takes the attention of predictions, as long as it wants one; unless overridden it wants none."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it takes the next one."""
+        return False
+
+    def take(self, attention: "Attention") -> None:
+        """Take one."""
+        del attention
+
+
+@final
+class NoAttention(Attends):
+    """Wants none."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """How predictions are asked for."""
@@ -114,6 +133,8 @@ class Asked:
     """Whether a person reads the answers as they come."""
     safe: Callable[[str], str] = str
     """What text goes through on its way out: a terminal would obey its control characters."""
+    attention: Attends = field(default_factory=NoAttention)
+    """Who takes the attention of predictions to their source."""
 
 
 class Questions(Protocol):
@@ -124,6 +145,11 @@ class Questions(Protocol):
 
     def whole(self) -> str:
         """All of it as one text."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that was named; None where standard input is read."""
+        return None
 
     def flaw(self, number: int) -> str | None:
         """Why the line of this number, from 0 on, cannot be read; None where it was."""
@@ -157,6 +183,11 @@ class Predictor(Protocol):
 
     def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Any]:
         """For each text its predictions with their scores, best first."""
+
+    def attention(self, text: str) -> "Attention":
+        """What the best prediction of a text looks at in it. Raises ConfigError where it looks at no source."""
+        del text
+        raise ConfigError("This run's task has no attention to a source; a translation has.")
 
     def tested(self, outputs: object) -> Sequence[str] | None:
         """The best prediction of each sample, of what the test step gave of a batch; None where it gave no texts."""

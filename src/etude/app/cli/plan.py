@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from etude.app.cli.picture import check_picture, write_file
 from etude.app.cli.streams import flushed, is_terminal, put, say
 from etude.app.plan.picture import svg
 from etude.app.plan.plan import LOG, SAVE, VALIDATE, Plan, Row, plan
 from etude.app.plan.text import BLOCKS, text
-from etude.base.errors import ConfigError
-from etude.base.named_files import check_named, is_stream, write_named
+from etude.base.named_files import check_named
 from etude.tasks.config import load_config
 
 WIDTH = 80
@@ -28,17 +28,16 @@ WIDTH = 80
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Print the plan, and write what was asked for."""
     if arguments.output is not None:
-        _check_picture(arguments.output)
-        check_named(Path(arguments.output), "output")
+        check_picture(arguments.output, "output")
     if arguments.csv is not None:
         check_named(Path(arguments.csv), "csv")
     made = plan(load_config(arguments.config, overrides), steps=arguments.steps, say=say)
     with flushed():
         _print(made, arguments)
     if arguments.output is not None:
-        _write(arguments.output, svg(made))
+        write_file(arguments.output, svg(made))
     if arguments.csv is not None:
-        _write(arguments.csv, as_csv(made))
+        write_file(arguments.csv, as_csv(made))
     return 0
 
 
@@ -71,19 +70,6 @@ def _flat(row: Row) -> dict[str, Any]:
     values = {name: value if math.isfinite(value) else None for name, value in row.values.items()}
     head = {"step": row.step, "epoch": row.epoch, "samples": row.samples, "tokens": row.tokens}
     return head | values | {"events": row.events}
-
-
-def _check_picture(name: str) -> None:
-    """Refuse a picture of another kind."""
-    if Path(name).suffix.lower() != ".svg" and not is_stream(Path(name)):
-        raise ConfigError(
-            f"--output draws SVG, so it must end in .svg, but is {name}; a browser shows SVG and converts it."
-        )
-
-
-def _write(name: str, content: str) -> None:
-    write_named(Path(name), content)
-    say(f"Written: {name}")
 
 
 def _width() -> int:

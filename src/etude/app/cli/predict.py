@@ -6,11 +6,13 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run
+from etude.app.cli.picture import attention_picture, check_attention
 from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
@@ -32,6 +34,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     """Predict every line of the input."""
     given = given_of(predict_flags(), vars(arguments))
     check_best(given)
+    check_attention(given)
     if arguments.output is not None:
         check_named(Path(arguments.output), "output")
     kind = stored_type(Path(arguments.run), overrides, allow_code=arguments.allow_code)
@@ -45,11 +48,12 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         _, predictor = opened.predictor(arguments.checkpoint, device=arguments.device)
         if predictor.precision.name != PLAIN:
             say(f"Computed in {predictor.precision}.")
-        questions = _questions(stream, name, given)
+        questions = _questions(stream, name, given, arguments.file)
         if "prompt" not in given and is_terminal(stream):
             say("Type a line; Ctrl-D ends.")
-        with _output(arguments.output) as out:
-            write_out(predictor.answers(questions, asked_by(arguments, given, out)), out)
+        with attention_picture(given) as picture, _output(arguments.output) as out:
+            asked = replace(asked_by(arguments, given, out), attention=picture)
+            write_out(predictor.answers(questions, asked), out)
     return questions.code()
 
 
@@ -93,10 +97,15 @@ def _shared(arguments: Namespace) -> dict[str, object]:
 class Input(Questions):
     """A binary stream of text in UTF-8, and what messages call it; what of it has no answer is said at once."""
 
-    def __init__(self, stream: BinaryIO, name: str, *, unit: str = "line") -> None:
-        self._stream, self._name, self._unit = stream, name, unit
+    def __init__(self, stream: BinaryIO, name: str, *, unit: str = "line", path: Path | None = None) -> None:
+        self._stream, self._name, self._unit, self._path = stream, name, unit, path
         self._flaws: dict[int, str] = {}
         self._unanswered = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The file that was named."""
+        return self._path
 
     def lines(self) -> Iterator[list[str]]:
         """Its lines, in windows of what is there; an empty one in the place of one that is no text."""
@@ -150,9 +159,11 @@ class Input(Questions):
             raise DataError(f"{self._name} must be UTF-8, but holds the byte 0x{content[error.start]:02x}.") from None
 
 
-def _questions(stream: BinaryIO, name: str, given: Mapping[str, object]) -> Input:
-    """What is asked: the prompts of the command line, or the lines of the input."""
-    return Input(stream, "the command line", unit="prompt") if "prompt" in given else Input(stream, name)
+def _questions(stream: BinaryIO, name: str, given: Mapping[str, object], file: str | None) -> Input:
+    """What is asked: the prompts of the command line, or what the input holds."""
+    if "prompt" in given:
+        return Input(stream, "the command line", unit="prompt")
+    return Input(stream, name, path=None if file in {None, "-"} else Path(str(file)))
 
 
 @contextlib.contextmanager

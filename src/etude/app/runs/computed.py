@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar, final
 
+from etude.tasks.attention import Attention
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 from etude.train.step.precision import Precision
 
@@ -34,6 +35,11 @@ class Computed(Predictor):
         with self.precision.forward():
             found = self._predictor.candidates(texts, **options)
         return self._each(found)
+
+    def attention(self, text: str) -> Attention:
+        """What the best prediction of a text looks at in it."""
+        with self.precision.forward():
+            return self._predictor.attention(text)
 
     def tested(self, outputs: object) -> Sequence[str] | None:
         """The best prediction of each sample of a tested batch."""

@@ -25,6 +25,7 @@ from etude.base.paths import user_path
 from etude.base.progress import Progress
 from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
+from etude.tasks.attention import Attention
 from etude.tasks.config import Config, load_config
 from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
@@ -185,6 +186,17 @@ class Run:
         """
         task, predictor = self.predictor(weights, device=device)
         return self._told(task, predictor.candidates(_several(texts), **options), alone=_is_alone(texts))
+
+    def attention(self, text: str, *, weights: Weights = BEST, device: str = "auto", **options: object) -> Attention:
+        """What the best translation of a text looks at in it: tokens, and weights [layers, heads, target, source].
+
+        `options` are those of `predict`. Raises ConfigError where the task or the model has no attention to a source,
+        DataError for a blank text.
+        """
+        if options:
+            return self._asked(options).attention(text, weights=weights, device=device)
+        _, predictor = self.predictor(weights, device=device)
+        return predictor.attention(text)
 
     def export(self, folder: Path, place: Path, *, weights: Weights = BEST) -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""

@@ -70,7 +70,7 @@ def generate(
     paths = {split: folder / f"{split}.tsv" for split in asked}
     corpus.need_libraries()
     label = {"corpus": name, "generator": generator_version(), "seed": seed, "sizes": asked}
-    if _holds(folder, label, paths):
+    if holds(folder, label, paths):
         return paths
     notice(f"Generating the corpus {name} ({sum(asked.values()):,} rows) in {folder}.")
     make_folder(folder)
@@ -108,7 +108,7 @@ def _sizes(usual: Mapping[str, int], sizes: Mapping[str, int] | None) -> dict[st
     return asked
 
 
-def _holds(folder: Path, label: Mapping[str, Any], paths: Mapping[str, Path]) -> bool:
+def holds(folder: Path, label: Mapping[str, Any], paths: Mapping[str, Path]) -> bool:
     """Whether `folder` holds what `label` says, whole and unchanged."""
     try:
         found = read_json(folder / LABEL)

@@ -33,6 +33,16 @@ class Samples(Protocol):
     def expected(self, samples: int) -> float | None:
         """Estimate the targets of so many samples; None where not known."""
 
+    @property
+    def drawn(self) -> bool:
+        """Whether epochs change what a sample is: its length, or what is heard of it."""
+        return False
+
+    def at(self, epoch: int) -> "Samples":
+        """Give the samples as an epoch has them."""
+        del epoch
+        return self
+
 
 @final
 class TableFeed(PlannedFeed):
@@ -104,20 +114,20 @@ def _plan(samples: Samples, batching: Batching, curriculum: Curriculum | None, w
         share=batching.share,
         window=window,
         orders=curriculum,
+        drawn=(lambda epoch: samples.at(epoch).lengths) if samples.drawn else None,
     )
 
 
 @final
 class SampleBatches:
-    """Makes the batches of a feed, the same in every epoch."""
+    """Makes the batches of a feed."""
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
 
     def __call__(self, epoch: int, indices: Keys) -> object:
-        """Give the batch of the samples `indices`."""
-        del epoch
-        return self._samples.batch(np.asarray(indices, dtype=np.int64))
+        """Give the batch of the samples `indices`, as the epoch has them."""
+        return self._samples.at(epoch).batch(np.asarray(indices, dtype=np.int64))
 
 
 class ColumnTable(Protocol):
@@ -149,7 +159,7 @@ class Size(NamedTuple):
 
 @final
 @dataclass(frozen=True)
-class TableRows:
+class TableRows(Samples):
     """The rows of a table as samples."""
 
     table: ColumnTable

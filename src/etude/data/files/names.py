@@ -25,6 +25,20 @@ def labelled_corpus_names() -> list[str]:
     return sorted(LABELLED)
 
 
+def audio_corpus_names() -> list[str]:
+    """Name the generated corpora of recordings with a transcript."""
+    from etude.data.corpora import TRANSCRIBED as SPOKEN
+
+    return sorted(SPOKEN)
+
+
+def labelled_audio_corpus_names() -> list[str]:
+    """Name the generated corpora of recordings with a label."""
+    from etude.data.corpora import CLASSED
+
+    return sorted(CLASSED)
+
+
 def tabular_corpus_names() -> list[str]:
     """Name the generated corpora of tables."""
     from etude.data.corpora import TABULAR
@@ -44,7 +58,7 @@ class Roles(NamedTuple):
     """What may be given beside files, as messages say it."""
     numbers: bool = False
     """Whether JSON may have a number, true or false in place of the second text."""
-    optional: bool = False
+    empty: bool = False
     """Whether the second text may be empty."""
 
 
@@ -55,6 +69,8 @@ PAIRED = Roles(
     also='; two aligned files are given as { source = "train.en", target = "train.de" }',
 )
 LABELLED = Roles(("text", "label"), "sample", labelled_corpus_names, numbers=True)
+TRANSCRIBED = Roles(("path", "transcript"), "recording", audio_corpus_names, empty=True)
+SOUNDING = Roles(("path", "label"), "recording", labelled_audio_corpus_names, numbers=True)
 
 
 class AlignedFiles(Section):

@@ -45,6 +45,10 @@ class PairSource(Protocol):
         """Read another column or field of the samples from `start` to before `stop`: what is there, or a Flaw."""
         ...
 
+    def has_column(self, name: ColumnName) -> bool:
+        """Tell whether samples may have another column or field of this name."""
+        ...
+
     def place(self, index: int, side: str = "source") -> tuple[str, int]:
         """Give the file and the line (counted from 1) of a pair."""
         ...
@@ -86,6 +90,11 @@ class NumberedPairs(ABC):
         """
         del start, stop
         raise DataError(f'{shown(self.place(0)[0])} has no column "{shown(name)}": it has one text a line.')
+
+    def has_column(self, name: ColumnName) -> bool:
+        """Tell whether samples may have another column or field of this name."""
+        del name
+        return False
 
     def __getitem__(self, index: int) -> Pair:
         """Read one pair. Raises BadSampleError where there is none."""
@@ -156,6 +165,10 @@ class JsonLines(NumberedPairs):
         for line in self._lines.decoded(start, stop):
             yield line if isinstance(line, Flaw) else _from_json(line, self._fields, self._roles)
 
+    def has_column(self, name: ColumnName) -> bool:
+        """Tell whether samples may have another field of this name: each object may."""
+        return isinstance(name, str)
+
     def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another field of the samples from `start` to before `stop`: what JSON has, or a Flaw."""
         missing = missing_field(name)
@@ -219,6 +232,10 @@ class Concatenated(NumberedPairs):
                 yield from part.rows(max(start, begin) - begin, min(stop, end) - begin)
             begin = end
 
+    def has_column(self, name: ColumnName) -> bool:
+        """Tell whether all parts may have another column of this name."""
+        return all(part.has_column(name) for part in self._parts)
+
     def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column of the samples from `start` to before `stop`."""
         begin = 0
@@ -241,7 +258,7 @@ def pair_of(source: str, target: str, roles: Roles = PAIRED) -> Pair | Flaw:
     """Make a pair of two texts, or say which of them is empty."""
     if is_blank(source):
         return Flaw(f"the {roles.names[0]} is empty", "source")
-    if is_blank(target) and not roles.optional:
+    if is_blank(target) and not roles.empty:
         return Flaw(f"the {roles.names[1]} is empty", "target")
     return Pair(source, target)
 

@@ -109,9 +109,10 @@ def _open_file(
 
 def _generated(name: str, key: str, cache: Path | None, notice: Say) -> Files:
     """Write a generated corpus into the cache, and name the files of the part that `key` (`data.train`) asks for."""
-    from etude.data.corpora import generate
+    from etude.data.corpora import AUDIO, generate, generate_audio
 
     if cache is None:
         raise DataError(f"{key} is the generated corpus {shown(name)}, which needs a cache folder to be written to.")
-    made: Mapping[str, Files] = generate(name, cache / "corpora" / name, notice=notice)
+    write = generate_audio if name in AUDIO else generate
+    made: Mapping[str, Files] = write(name, cache / "corpora" / name, notice=notice)
     return made[key.rpartition(".")[2]]

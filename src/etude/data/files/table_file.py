@@ -136,6 +136,12 @@ class TableFile(NumberedPairs):
                 continue
             yield pair_of(cells[source], cells[target], roles) if len(cells) >= needed else _too_few(cells, needed)
 
+    def has_column(self, name: ColumnName) -> bool:
+        """Tell whether there is another column of this name or number."""
+        if isinstance(name, int):
+            return name <= len(self._names)
+        return bool(self._first) and place_of(self.path, self._names, name) is not None
+
     def column(self, name: ColumnName, start: int, stop: int) -> Iterator[object]:
         """Read another column of the samples from `start` to before `stop`: text, or a Flaw."""
         place = self._place(name)

@@ -73,7 +73,8 @@ class WindowPlan:
     `cutter` is `Budget` or `Count`, `size` what it is made with. Without `shuffle` every epoch has the same batches
     in the same order: that of the file by windows, and within a window mixed by the seed, so that the first few
     batches are a fair sample. A sample that alone exceeds the budget is a DataError when its window is planned.
-    `orders` take the place of a permutation of all `n` samples; in one that ascends, batches keep the order.
+    `orders` take the place of a permutation of all `n` samples; in one that ascends, batches keep the order. Where
+    lengths are drawn anew for every epoch, `drawn` gives those of one, and batches are counted by the first.
     """
 
     def __init__(  # noqa: PLR0913 - as CountPlan, and what it is to cut by
@@ -88,8 +89,10 @@ class WindowPlan:
         share: Share = ALONE,
         window: int = WINDOW,
         orders: Orders | None = None,
+        drawn: Callable[[int], Lengths] | None = None,
     ) -> None:
-        self._lengths = lengths
+        self._lengths = drawn or (lambda _: lengths)
+        self._varies = drawn is not None
         self._cutter = cutter
         self._size = size
         self._seed = seed
@@ -117,7 +120,7 @@ class WindowPlan:
     @property
     def exact(self) -> bool:
         """Whether `batches` is the number in every epoch."""
-        return self._orders.fixed and self._windows(self._orders.count()) <= 1
+        return self._orders.fixed and not self._varies and self._windows(self._orders.count()) <= 1
 
     def resize(self, size: int) -> None:
         """Set what a batch holds, for epochs begun from now on; one that is continued keeps its own size."""
@@ -148,7 +151,7 @@ class WindowPlan:
         """Plan one window: the samples of each of its batches."""
         n, windows = len(order), self._windows(len(order))
         indices = order.take(window * n // windows, (window + 1) * n // windows)
-        sources, targets = self._lengths(indices)
+        sources, targets = self._lengths(epoch)(indices)
         cutter = self._cutter(size)
         longest = np.maximum(sources, targets)
         place = int(longest.argmax())

@@ -46,13 +46,19 @@ def fit_tokenizers(
 
 
 def fit_tokenizer(
-    config: TokenizerConfig, source: PairSource, cache: Path, policy: Policy = DEFAULT_POLICY, *, notice: Say = unheard
+    config: TokenizerConfig,
+    source: PairSource,
+    cache: Path,
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    side: str = SIDES[0],
+    notice: Say = unheard,
 ) -> Tokenizer:
-    """Make a tokenizer from the first texts of `source` alone, where the second are none, or load what `cache` has.
+    """Make a tokenizer from the texts of one side of `source` alone, or load what `cache` has of it.
 
     Raises as `fit_tokenizers` does.
     """
-    return _fitted(config, _Texts(source, unreported, skip=policy.skips), SIDES[:1], cache, notice)
+    return _fitted(config, _Texts(source, unreported, skip=policy.skips), (side,), cache, notice)
 
 
 class _Texts:

@@ -75,6 +75,10 @@ class Tokenizer(Protocol):
         """Give the text of `ids`: `PAD`, `BOS` and `EOS` vanish, `UNK` becomes the replacement character."""
         ...
 
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """Give each of `ids` by itself, for people to read: special tokens by name, as `<eos>`."""
+        ...
+
     def save(self, path: Path) -> None:
         """Write a file that `load_tokenizer` reads back to an equal tokenizer."""
         ...
@@ -124,6 +128,11 @@ class OwnTokenizer:
             "utf-8", errors="replace"
         )
         return text.removeprefix(" ") if self._strips else text
+
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        r"""Give each of `ids` by itself: special tokens by name, bytes that are no whole character as `\xc3`."""
+        names = dict(enumerate(SPECIALS))
+        return [names.get(i) or self._pieces[i].decode("utf-8", errors="backslashreplace") for i in map(int, ids)]
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json` that `load_tokenizer` and the `tokenizers` library read."""
@@ -177,6 +186,12 @@ class ForeignTokenizer:
         own = [int(i) - first for i in ids if first <= int(i) < self._size]
         with _library("The tokenizer cannot decode these ids"):
             return str(self._library.decode(own, skip_special_tokens=True))
+
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """Give each of `ids` as its vocabulary spells it; an id that this leaves out is `<unk>`."""
+        names = dict(enumerate(SPECIALS))
+        first = len(SPECIALS)
+        return [names.get(i) or self._library.id_to_token(i - first) or SPECIALS[UNK] for i in map(int, ids)]
 
     def save(self, path: Path) -> None:
         """Write a `tokenizer.json` that `load_tokenizer` and the `tokenizers` library read."""

@@ -32,9 +32,10 @@ def prefers_plain(query_BHTD: Tensor, key_BHSD: Tensor) -> bool:
     """Whether plain attention (explicit softmax) is the faster of the two on this device and shape.
 
     As measured on a processor with bfloat16 products: 1.2 times in a training step of 14 tokens a sentence, 1.9 times
-    in evaluation; from about 200 tokens on in evaluation it is the slower one.
+    in evaluation; from about 200 tokens on in evaluation it is the slower one. An exported program has one way for
+    every shape, and it is the other.
     """
-    if query_BHTD.device.type != "cpu":
+    if query_BHTD.device.type != "cpu" or torch.compiler.is_exporting():
         return False
     trains = torch.is_grad_enabled() and query_BHTD.requires_grad
     limit = PLAIN_LIMIT_WITH_GRADIENT if trains else PLAIN_LIMIT
@@ -50,11 +51,16 @@ def attend(query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Mask,
 
 def attend_plainly(query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Mask, dropout: Dropout) -> Tensor:
     """Attention in the open: scores, softmax (computed in float32 by torch's kernel), weighted sum."""
+    weights_BHTS: Tensor = dropout(attention_weights(query_BHTD, key_BHSD, mask))
+    return weights_BHTS @ value_BHSD
+
+
+def attention_weights(query_BHTD: Tensor, key_BHSD: Tensor, mask: Mask) -> Tensor:
+    """softmax(Q K' / sqrt(D)) as [B, H, T, S]: how much each query takes of each key, before dropout."""
     scores_BHTS = (query_BHTD * (1.0 / math.sqrt(query_BHTD.size(-1)))) @ key_BHSD.transpose(-2, -1)
     if mask.added is not None:
         scores_BHTS += mask.added.to(scores_BHTS.dtype)
-    weights_BHTS: Tensor = dropout(scores_BHTS.softmax(-1))
-    return weights_BHTS @ value_BHSD
+    return scores_BHTS.softmax(-1)
 
 
 def attend_fused(query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, mask: Mask, dropout: Dropout) -> Tensor:
@@ -175,9 +181,15 @@ class CrossAttention(nn.Module):
         key, value = self.keys_values(memory_BSM)
         return self._mix(hidden_BTM, key, value, mask)
 
+    def weights(self, hidden_BTM: Tensor, memory_BSM: Tensor, mask: Mask) -> Tensor:
+        """The weights [B, H, T, S] by which `forward` mixes the values, before dropout; each row sums to 1."""
+        return attention_weights(self._queries(hidden_BTM), self.keys_values(memory_BSM)[0], mask)
+
+    def _queries(self, hidden_BTM: Tensor) -> Tensor:
+        return self.query(hidden_BTM).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-any-return]
+
     def _mix(self, hidden_BTM: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
-        query_BHTD = self.query(hidden_BTM).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        mixed_BHTD = attend(query_BHTD, key, value, mask, self.dropout)
+        mixed_BHTD = attend(self._queries(hidden_BTM), key, value, mask, self.dropout)
         return self.output(mixed_BHTD.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def step(self, hidden_R1M: Tensor, cache: LayerCache, mask: Mask) -> Tensor:

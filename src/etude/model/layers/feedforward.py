@@ -5,7 +5,7 @@ Legend: B batch, T time, M width of the model.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import final
+from typing import Literal, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,10 +14,11 @@ from etude.model.layers.dropout import Dropout
 from etude.model.layers.linear import Linear
 from etude.model.layers.spec import Activation, LayerSpec
 
-ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: Mapping[Activation | Literal["silu"], Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
     "swiglu": F.silu,
 }
 """What lies between the two products; of `swiglu` it is that of the gate."""

@@ -21,7 +21,7 @@ class LayerSpec:
     """Heads of keys and values, which divide `heads`."""
     feedforward: int
     """Width inside the feed-forward layers."""
-    activation: Activation
+    activation: Activation | Literal["silu"]
     normalisation: Normalisation
     epsilon: float
     """What normalisation adds to the variance."""

@@ -9,6 +9,7 @@ Legend: B sequences, T frames, L labels, U labels and one, V classes, E width, C
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol, final
 
 import torch
@@ -84,16 +85,29 @@ class Transducer:
 
         The backward makes each piece a second time, dropout included (Chen et al. 2016).
         """
+        moves = self.moves(joint, encoded_BTE, said_BUE, targets_BL, target_lengths_B, frames=frames)
+        return _loss(moves, lengths_B, target_lengths_B, exact_dtype(encoded_BTE))
+
+    def moves(
+        self,
+        joint: Joint,
+        encoded_BTE: Tensor,
+        said_BUE: Tensor,
+        targets_BL: Tensor,
+        target_lengths_B: Tensor,
+        *,
+        frames: int,
+    ) -> tuple[Tensor, Tensor]:
+        """The log-probabilities of the blank and of the next label, at each node [B, T, U], in float64; in pieces."""
         labels_BU = _said(targets_BL, target_lengths_B, self.blank)
 
         def of_piece(piece_BCE: Tensor, said_BUE: Tensor) -> tuple[Tensor, Tensor]:
             return self._moves(joint(piece_BCE, said_BUE), labels_BU)
 
-        pieces = [
-            checkpoint(of_piece, piece, said_BUE, use_reentrant=False) for piece in torch.split(encoded_BTE, frames, 1)
-        ]
+        made = partial(checkpoint, of_piece, use_reentrant=False) if torch.is_grad_enabled() else of_piece
+        pieces = [made(piece, said_BUE) for piece in torch.split(encoded_BTE, frames, 1)]
         blank, label = (torch.cat(parts, 1) for parts in zip(*pieces, strict=True))
-        return _loss((blank, label), lengths_B, target_lengths_B, exact_dtype(encoded_BTE))
+        return blank, label
 
     def _moves(self, logits_BTUV: Tensor, labels_BU: Tensor) -> tuple[Tensor, Tensor]:
         """The log-probabilities of the blank and of the next label, at each node [B, T, U], in float64."""
@@ -110,12 +124,15 @@ def _said(targets_BL: Tensor, target_lengths_B: Tensor, blank: int) -> Tensor:
 
 def _loss(moves: tuple[Tensor, Tensor], lengths_B: Tensor, target_lengths_B: Tensor, dtype: torch.dtype) -> Loss:
     """The loss of the sequences that have a frame."""
-    blank_BTU, label_BTU = moves
-    counted_B = lengths_B > 0
+    return Loss(transducer_costs(*moves, lengths_B, target_lengths_B).sum().to(dtype), (lengths_B > 0).sum())
+
+
+def transducer_costs(blank_BTU: Tensor, label_BTU: Tensor, lengths_B: Tensor, target_lengths_B: Tensor) -> Tensor:
+    """The negative log-probability of each sequence's labels [B] by `Transducer.moves`: 0 where there is no frame."""
     if not blank_BTU.size(1):
-        return Loss(blank_BTU.sum().to(dtype), counted_B.sum())
+        return blank_BTU.sum((1, 2))
     costs_B = lattice_costs(blank_BTU, label_BTU, lengths_B.clamp(min=1), target_lengths_B)
-    return Loss(costs_B.masked_fill(~counted_B, 0.0).sum().to(dtype), counted_B.sum())
+    return costs_B.masked_fill(lengths_B <= 0, 0.0)
 
 
 class _Context(Protocol):

@@ -60,9 +60,12 @@ class _Begun:
 
     def windows(self, questions: Questions) -> Iterator[list[str]]:
         """Lines, in windows of what is there."""
+        if self._reader is None:
+            yield from questions.lines()
+            return
         is_first = True
-        for window in questions.lines():
-            if is_first and window and self._reader is not None:
+        for window in self._reader.windows(questions):
+            if is_first and window:
                 is_first = False
                 self.has_names = self._reader.begins(window[0])
                 yield ["", *window[1:]] if self.has_names else window

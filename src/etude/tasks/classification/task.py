@@ -13,6 +13,7 @@ from etude.base.errors import ConfigError
 from etude.metrics.groups import ByGroup
 from etude.tasks.classification.goals.goal import NOTHING, Answer, Goal
 from etude.tasks.parts import Terms
+from etude.tasks.task_type import Questions
 from etude.train.evaluate import evaluating
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
@@ -56,6 +57,10 @@ class Reader(Protocol):
         """
         del line
         return False
+
+    def windows(self, questions: Questions) -> Iterator[list[str]]:
+        """What is asked of, in windows of what is there: lines, unless overridden."""
+        return questions.lines()
 
     def line_of(self, given: Any) -> Any:
         """What Python gives as a sample, as a line."""

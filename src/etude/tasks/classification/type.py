@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, final
 
 from etude.base.says import Say
+from etude.tasks.classification.audio import AUDIO
 from etude.tasks.classification.flags import FLAGS
 from etude.tasks.classification.tabular import TABULAR
 from etude.tasks.classification.texts import TEXTS
@@ -13,7 +14,7 @@ from etude.tasks.task_type import Data, Kept, Predictor, Processor, TaskType
 from etude.train.task import Task
 
 Input = TaskType[Any, Any]
-INPUTS: Mapping[str, Input] = {"text": TEXTS, "tabular": TABULAR}
+INPUTS: Mapping[str, Input] = {"text": TEXTS, "tabular": TABULAR, "audio": AUDIO}
 """Kinds of input, by the name that `data.type` takes; the first is taken unless the config names one."""
 
 

@@ -12,7 +12,7 @@ def build_task(config: HfRun, parts: HfParts) -> HfTask:
     """The task around a model that was read. Raises ConfigError for a loss that it cannot have."""
     given = config.loss
     if not isinstance(given, LossConfig):
-        raise ConfigError(f'loss.type must be "cross_entropy" for the hf task, but is "{given.type}".')
+        raise ConfigError(f'loss.type must be "cross_entropy" for the hf task, but is "{given.model_dump()["type"]}".')
     kind = CrossEntropyWithZ if given.z_loss != 0 else CrossEntropy
     assert isinstance(config.task, HfConfig)  # another task's data are never read as these
     return HfTask(parts, config.task, loss=kind.of(given, ignore_index=IGNORED))

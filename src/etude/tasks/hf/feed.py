@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from etude.data.feeds.batching import Batching
-from etude.data.feeds.table_feed import TableFeed
+from etude.data.feeds.table_feed import Samples, TableFeed
 from etude.data.store.table import Table
 from etude.tasks.hf.batch import HfBatch, Ids, causal_batch, seq2seq_batch
 
@@ -75,7 +75,7 @@ class Packed:
 
 @final
 @dataclass(frozen=True)
-class HfSamples:
+class HfSamples(Samples):
     """The rows of a table, or packs of them, as samples whose batches are `HfBatch`."""
 
     table: Table

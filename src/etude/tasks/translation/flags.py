@@ -1,5 +1,11 @@
 """Flags of `etude predict` that a translation takes."""
 
-from etude.tasks.flags import BEST_LINES
+from etude.tasks.flags import BEST_LINES, Flag
 
-FLAGS = BEST_LINES
+ATTENTION = Flag(
+    "attention",
+    "draw what the first line's translation attends to in it (SVG); lines without a translation are passed over",
+    "FILE",
+    refused="--attention is for translations, but this run's task is {type}.",
+)
+FLAGS = (*BEST_LINES, ATTENTION)

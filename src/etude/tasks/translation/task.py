@@ -4,7 +4,7 @@ Legend: B batch, S source time, T target time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, final
 
@@ -23,6 +23,7 @@ from etude.model.transformer import Transformer
 from etude.search.beam import beam
 from etude.search.greedy import greedy
 from etude.search.hypotheses import Hypothesis, Limits
+from etude.tasks.attention import Attention
 from etude.tasks.by_length import by_length, encoded, padded
 from etude.tasks.parts import (
     Terms,
@@ -31,6 +32,7 @@ from etude.tasks.parts import (
     scheduled_values,
     term_counts,
 )
+from etude.tasks.translation.attention import attention_of
 from etude.tasks.translation.config import TranslationConfig
 from etude.tasks.translation.saved import translation_columns
 from etude.train.evaluate import evaluating
@@ -51,6 +53,8 @@ class Translation:
     """What translations of a source are ranked by; higher is better."""
     log_probability: float
     """In nats."""
+    tokens: tuple[int, ...] = field(default=(), repr=False)
+    """Without bos and eos."""
 
 
 UNTRANSLATED = Translation("", 0.0, 0.0)
@@ -148,7 +152,7 @@ class TranslationTask(Task):
         self._compare("val", batch, chosen, [self._text(one) for one in found])
         outputs: list[list[Translation]] = [[] for _ in range(len(batch))]
         for row, one in zip(chosen.tolist(), found, strict=True):
-            outputs[row] = [Translation(self._text(one), one.score, one.log_probability)]
+            outputs[row] = [self._translation(one)]
         return StepOutput(loss, outputs=outputs)
 
     def test_step(self, batch: PairBatch) -> StepOutput:
@@ -186,22 +190,32 @@ class TranslationTask(Task):
                 tokens = encoded(self.source_tokenizer, block)
                 yield from by_length(tokens, batch_size, self._translated, [UNTRANSLATED])
 
+    def attention(self, text: str, translation: Translation | None = None) -> Attention:
+        """What a translation of `text` (its best one, unless given) looks at in it; see `attention_of`."""
+        return attention_of(self, text, translation)
+
     def _translated(self, sources: Sequence[Sequence[int]]) -> list[list[Translation]]:
         return self._translate(padded(sources))
 
     def _translate(self, source_BS: Tensor) -> list[list[Translation]]:
         width = self.config.beam_size
-        source_BS = source_BS.to(self._device)
+        source_BS = source_BS.to(self.device)
         found = beam(self._decoder, source_BS, width=width, limits=self.limits, alpha=self.config.length_penalty)
-        return [[Translation(self._text(h), h.score, h.log_probability) for h in best] for best in found]
+        return [list(map(self._translation, best)) for best in found]
 
     @property
     def _decoder(self) -> Any:
         return self.model
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where its model is."""
         return next(self.model.parameters()).device
+
+    def _translation(self, hypothesis: Hypothesis) -> Translation:
+        return Translation(
+            self._text(hypothesis), hypothesis.score, hypothesis.log_probability, tuple(hypothesis.tokens)
+        )
 
     def _text(self, hypothesis: Hypothesis) -> str:
         assert self.target_tokenizer is not None

@@ -1,0 +1,141 @@
+"""All that `[data.augment]` changes of a recording, drawn from (seed, epoch, sample).
+
+What changes a recording's length is drawn first and by itself, for any number of recordings at once: batches are
+planned by lengths before any audio is read.
+"""
+
+from functools import partial
+from typing import NamedTuple, final
+
+import numpy as np
+from torch import Tensor
+
+from etude.base.randomness import generator
+from etude.base.schedules import ScheduleSection
+from etude.base.schedules.values import ScheduledValue
+from etude.data.audio import masks, perturb
+from etude.data.audio.config import AugmentConfig
+from etude.data.audio.perturb import Floats, Ints
+
+DIRECT = (0.0, 12.0)
+"""Decibels by which a room's sound lies below the direct one, from the least to the most."""
+
+
+class Key(NamedTuple):
+    """What decides everything that is drawn for a recording."""
+
+    seed: int
+    epoch: int
+    sample: int
+    """The recording's number in its split."""
+
+
+@final
+class Augment:
+    """Changes recordings at one rate; its strengths may be moved on the way.
+
+    It remembers nothing of what it has changed: the same key and strengths give the same, in any process.
+    """
+
+    def __init__(self, config: AugmentConfig, rate: int) -> None:
+        self._config = config
+        self._rate = rate
+        self._values = {name: _constant(spec) for name, spec in config.strengths()}
+
+    def set(self, name: str, value: float) -> None:
+        """Bring a strength into force. Raises KeyError for one that there is not."""
+        if name not in self._values:
+            raise KeyError(name)
+        self._values[name] = float(value)
+
+    def scheduled_values(self, key: str = "augment") -> list[ScheduledValue]:
+        """Give what follows a schedule; all of it is taken up where an epoch begins, for lengths are planned by it.
+
+        A strength that does is 0 until it is set.
+        """
+        found = []
+        for name, spec in self._config.strengths():
+            if isinstance(spec, ScheduleSection):
+                found.append(ScheduledValue(f"{key}.{name}", spec, partial(self.set, name), when="epoch"))
+        return found
+
+    def lengths(self, seed: int, epoch: int, samples: Ints, lengths: Ints) -> Ints:
+        """Give how long recordings are once their speed and tempo are changed; `samples` are their numbers."""
+        faster = perturb.length_after(lengths, self.speeds(seed, epoch, samples))
+        return perturb.length_after(faster, self.tempos(seed, epoch, samples))
+
+    def speeds(self, seed: int, epoch: int, samples: Ints) -> Floats:
+        """Give the factors of speed of recordings by their numbers."""
+        return self._factors("speed", seed, epoch, samples)
+
+    def tempos(self, seed: int, epoch: int, samples: Ints) -> Floats:
+        """Give the factors of tempo of recordings by their numbers."""
+        return self._factors("tempo", seed, epoch, samples)
+
+    def warp(self, key: Key) -> float:
+        """Give the vocal-tract factor of a recording, for its mel filters."""
+        return self._factor("warp", key)
+
+    def waves(self, wave: Tensor, key: Key) -> Tensor:
+        """Change the samples of a recording, [samples]; one that nothing is changed of is given back as it is."""
+        wave = perturb.resampled(wave, self._factor("speed", key))
+        wave = perturb.retimed(wave, self._factor("tempo", key), self._rate)
+        chance = generator(key.seed, "augment waves", key.epoch, key.sample)
+        # All draws come first, so that one strength does not change what is drawn for another.
+        draws = chance.random(8).tolist()
+        wave = self._moved(wave, draws[0])
+        wave = self._in_a_room(wave, draws[1:4], chance)
+        wave = self._amplified(wave, draws[4])
+        return self._noisy(wave, draws[5:8], chance)
+
+    def features(self, features_TF: Tensor, key: Key) -> Tensor:
+        """Mask the normalised features of a recording, [frames, features], before deltas and stacking."""
+        policies = {"fixed": masks.fixed, "adaptive": masks.adaptive}
+        if self._config.masks is None or not features_TF.numel():
+            return features_TF
+        sizes = masks.Masks(
+            time_masks=self._values["time_masks"],
+            time_share=self._values["time_share"],
+            frequency_masks=self._values["frequency_masks"],
+            frequency_bins=self._values["frequency_bins"],
+            time_frames=self._config.time_frames,
+        )
+        chance = generator(key.seed, "augment features", key.epoch, key.sample)
+        return policies[self._config.masks](features_TF, sizes, chance)
+
+    def _factors(self, name: str, seed: int, epoch: int, samples: Ints) -> Floats:
+        return perturb.drawn_factors(self._values[name], samples, seed, name, epoch)
+
+    def _factor(self, name: str, key: Key) -> float:
+        if not self._values[name]:
+            return 1.0
+        return float(self._factors(name, key.seed, key.epoch, np.array([key.sample]))[0])
+
+    def _moved(self, wave: Tensor, draw: float) -> Tensor:
+        samples = round(_between(-1, 1, draw) * self._values["shift"] * self._rate)
+        return perturb.shifted(wave, samples) if samples else wave
+
+    def _in_a_room(self, wave: Tensor, draws: list[float], chance: np.random.Generator) -> Tensor:
+        if draws[0] >= self._values["reverberation"]:
+            return wave
+        rt60, direct = _between(*self._config.rt60, draws[1]), _between(*DIRECT, draws[2])
+        return perturb.reverberated(wave, perturb.response(self._rate, rt60, direct, chance))
+
+    def _amplified(self, wave: Tensor, draw: float) -> Tensor:
+        decibels = _between(-1, 1, draw) * self._values["gain"]
+        return perturb.amplified(wave, decibels) if decibels else wave
+
+    def _noisy(self, wave: Tensor, draws: list[float], chance: np.random.Generator) -> Tensor:
+        if draws[0] >= self._values["noise"]:
+            return wave
+        snr = _between(self._values["snr_low"], self._values["snr_high"], draws[1])
+        colour = _between(*self._config.noise_colour, draws[2])
+        return perturb.noisy(wave, perturb.noise(len(wave), colour, chance), snr)
+
+
+def _constant(spec: float | ScheduleSection) -> float:
+    return 0.0 if isinstance(spec, ScheduleSection) else float(spec)
+
+
+def _between(low: float, high: float, draw: float) -> float:
+    return low + (high - low) * draw

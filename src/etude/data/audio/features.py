@@ -1,0 +1,206 @@
+"""Log-mel energies and cepstral coefficients of many recordings at once, by the conventions of Kaldi.
+
+Frames of all recordings lie one after another: nothing is padded, so none sees another, nor a length that is not its
+own. Legend: N frames of all recordings, S samples of a window, K frequencies, M mel bins, F features.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from etude.base.errors import ConfigError, DataError
+from etude.base.randomness import generator
+from etude.data.audio import mel
+from etude.data.audio.config import FeaturesConfig
+
+FLOOR: Final = float(np.finfo(np.float32).eps)
+"""Energies are not taken below this before the logarithm: Kaldi's."""
+WARP_STEP: Final = 0.01
+"""Vocal-tract warps are rounded to this, so that few tables of filters are made."""
+_AT_ONCE: Final = 2048
+"""Frames: what is computed between two steps then stays in the processor's cache."""
+_DITHER: Final = 1 << 16
+"""Samples after which the noise of `dither` is the same again."""
+
+Count = TypeVar("Count", int, NDArray[np.int64], Tensor)
+
+
+def frames_of(samples: Count, window: int, shift: int) -> Count:
+    """Give how many whole windows of samples there are: a number, an array or a tensor.
+
+    >>> [frames_of(samples, 400, 160) for samples in (0, 399, 400, 559, 560, 16000)]
+    [0, 0, 1, 1, 2, 98]
+    """
+    frames = (samples - window + shift) // shift
+    return frames * (frames > 0)
+
+
+@final
+class Extractor:
+    """Computes features of recordings at one rate, as float32, on one device.
+
+    Equals Kaldi's `compute-fbank-feats` and `compute-mfcc-feats`. Raises ConfigError for options that the rate does
+    not allow.
+    """
+
+    def __init__(self, config: FeaturesConfig, rate: int, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.rate = rate
+        self.window = int(rate * 0.001 * config.window)
+        """Samples of a frame."""
+        self.shift = int(rate * 0.001 * config.shift)
+        """Samples from one frame to the next."""
+        if self.window <= 1 or self.shift < 1:
+            raise ConfigError(
+                f"data.features.window and data.features.shift must be at least two samples and one, but are "
+                f"{self.window} and {self.shift} at {rate:,} Hz."
+            )
+        self._fft = 1 << (self.window - 1).bit_length()
+        self._device = torch.device(device)
+        self._window_S = mel.window(config.window_type, self.window).to(device)
+        self._cosines_MC = mel.cosines(config).to(device)
+        self._banks = {1.0: mel.mel_bank(config, rate, self._fft).to(device)}
+        self._dither = torch.from_numpy(generator(0, "dither").standard_normal(_DITHER, np.float32)).to(device)
+
+    def __str__(self) -> str:
+        config = self.config
+        kinds = {"logmel": "log-mel energies", "mfcc": f"cepstral coefficients of {config.mel_bins} mel bins"}
+        scaled = "as they are" if config.scale == 1 else f"times {config.scale:g}"
+        return (
+            f"{config.width} {kinds[config.type]} of {config.window:g} ms every {config.shift:g} ms at "
+            f"{self.rate:,} Hz, samples {scaled}"
+        )
+
+    def frames_of(self, samples: Count) -> Count:
+        """Give how many frames recordings of so many samples have: a number, an array or a tensor."""
+        return frames_of(samples, self.window, self.shift)
+
+    def extract(self, waves: Sequence[Tensor], warps: Sequence[float] | None = None) -> tuple[Tensor, list[int]]:
+        """Give the features of all frames, float32 [N, F], and how many frames each recording has.
+
+        A wave holds samples between -1 and 1, [samples]. `warps` has the vocal-tract factor of each: above 1, filters
+        move down, as Kaldi's do. Raises DataError for a wave that is no vector of floating-point numbers.
+        """
+        for wave in waves:
+            _check(wave)
+        counts = [self.frames_of(wave.numel()) for wave in waves]
+        starts_N, flat = self._laid(waves, counts)
+        features_NF = flat.new_empty(len(starts_N), self.config.width)
+        for first, last, bank_KM in self._pieces(counts, warps):
+            frames_NS = flat.unfold(0, self.window, 1).index_select(0, starts_N[first:last])
+            features_NF[first:last] = self._features(frames_NS, bank_KM)
+        return features_NF, counts
+
+    def _laid(self, waves: Sequence[Tensor], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Lay all samples end to end, scaled; give where each frame starts there, and the samples."""
+        lengths = np.array([wave.numel() for wave in waves], dtype=np.int64)
+        starts_N = np.repeat(np.cumsum(lengths) - lengths, counts) + self.shift * within(counts)
+        if not len(starts_N):
+            return torch.zeros(0, dtype=torch.long, device=self._device), torch.zeros(self.window, device=self._device)
+        flat = torch.cat([wave.to(self._device, torch.float32) for wave in waves])
+        if self.config.scale != 1:
+            flat *= self.config.scale
+        if self.config.dither:
+            places = torch.from_numpy(within(lengths) % _DITHER).to(self._device)
+            flat += self.config.dither * self._dither[places]
+        return torch.from_numpy(starts_N).to(self._device), flat
+
+    def _pieces(self, counts: Sequence[int], warps: Sequence[float] | None) -> Iterator[tuple[int, int, Tensor]]:
+        """Cut the frames into pieces that share their filters and fit the cache."""
+        first = 0
+        for frames, warp in _runs(counts, warps):
+            bank_KM = self._bank(warp)
+            for start in range(first, first + frames, _AT_ONCE):
+                yield start, min(start + _AT_ONCE, first + frames), bank_KM
+            first += frames
+
+    def _bank(self, warp: float) -> Tensor:
+        if warp not in self._banks:
+            self._banks[warp] = mel.mel_bank(self.config, self.rate, self._fft, warp).to(self._device)
+        return self._banks[warp]
+
+    def _features(self, frames_NS: Tensor, bank_KM: Tensor) -> Tensor:
+        """Compute features of frames, which are changed in place."""
+        config = self.config
+        if config.remove_dc:
+            frames_NS -= frames_NS.mean(1, keepdim=True)
+        energies_NM = _product(self._power(frames_NS), bank_KM)
+        logs_NM = energies_NM.clamp_(min=FLOOR).log_()
+        if config.type == "logmel":
+            return logs_NM
+        coefficients_NC = _product(logs_NM, self._cosines_MC)
+        if config.energy:
+            coefficients_NC[:, 0] = frames_NS.square().sum(1).clamp_(min=FLOOR).log_()
+        return coefficients_NC
+
+    def _power(self, frames_NS: Tensor) -> Tensor:
+        """Give the power spectra after preemphasis and window, [N, K]."""
+        windowed_NS = frames_NS * self._window_S
+        if self.config.preemphasis:
+            taken_S = self._window_S * self.config.preemphasis
+            windowed_NS[:, 1:] -= frames_NS[:, :-1] * taken_S[1:]
+            windowed_NS[:, 0] -= frames_NS[:, 0] * taken_S[0]
+        spectra_NK = torch.fft.rfft(windowed_NS, n=self._fft)
+        power_NK: Tensor = spectra_NK.real.square() + spectra_NK.imag.square()
+        return power_NK
+
+
+@final
+class StreamExtractor:
+    """Computes features of one recording as its samples come; a frame is given once its last sample is there.
+
+    What it gives, end to end, is what `extract` gives of the whole.
+    """
+
+    def __init__(self, extractor: Extractor, warp: float = 1.0) -> None:
+        if extractor.config.dither:
+            raise ConfigError("data.features.dither must be 0 where audio comes as a stream.")
+        self._extractor = extractor
+        self._warp = warp
+        self._kept = torch.zeros(0)
+
+    def push(self, samples: Tensor) -> Tensor:
+        """Take more samples, [samples]; give the frames that are complete now, float32 [N, F]."""
+        _check(samples)
+        self._kept = torch.cat([self._kept, samples.cpu().float()])
+        features_NF, (frames,) = self._extractor.extract([self._kept], [self._warp])
+        self._kept = self._kept[frames * self._extractor.shift :].clone()
+        return features_NF
+
+
+def within(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count from 0 inside each of some stretches that lie end to end.
+
+    >>> within([2, 0, 3]).tolist()
+    [0, 1, 0, 1, 2]
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
+def _runs(counts: Sequence[int], warps: Sequence[float] | None) -> Iterator[tuple[int, float]]:
+    """Give how many frames come with one warp, and which; the warps rounded."""
+    if warps is None:
+        yield sum(counts), 1.0
+        return
+    for frames, warp in zip(counts, warps, strict=True):
+        yield frames, round(round(warp / WARP_STEP) * WARP_STEP, 6)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply two matrices; a single row as two, since libraries add up a lone one in another order."""
+    if len(left) == 1:
+        return (left.expand(2, -1) @ right)[:1]
+    return left @ right
+
+
+def _check(wave: Tensor) -> None:
+    if wave.dim() != 1 or not wave.is_floating_point():
+        raise DataError(
+            "A wave must be a vector of floating-point samples between -1 and 1, "
+            f"but is {wave.dtype} of shape {list(wave.shape)}."
+        )

@@ -1,0 +1,148 @@
+"""Recordings for a run that tells what they are: the files of each split, prepared tables, and feeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from etude.base.says import Say
+from etude.base.schedules.values import ScheduledValue
+from etude.data.audio.augment import Augment
+from etude.data.audio.features import Extractor
+from etude.data.audio.reading import need_library
+from etude.data.feeds.recorded import FrameBatch, RecordedSamples, WithTargets, recorded_feed
+from etude.data.feeds.table_feed import TableFeed
+from etude.data.files.manifests import Manifest, Recording
+from etude.data.files.records import Cell
+from etude.data.store.recordings import PATH, Waves, prepare_recordings
+from etude.data.store.sounds import SoundTargets, cells_of
+from etude.data.store.table import Table
+from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
+from etude.tasks.classification.audio_config import SoundRun
+from etude.tasks.classification.audio_processor import SoundProcessor
+from etude.tasks.classification.config import ClassificationConfig
+from etude.tasks.recordings import (
+    Sound,
+    augment_of,
+    chosen_rate,
+    learned_statistics,
+    open_recordings,
+    scheduled_strengths,
+    wishes_of,
+)
+from etude.tasks.tables import TableData, TableSplit
+from etude.tasks.task_type import Columns
+
+SoundSplit = TableSplit[Manifest]
+"""One split: its recordings, and what was prepared of them."""
+
+
+@dataclass
+class Sounds(TableData[SoundProcessor, SoundSplit]):
+    """The recordings of a run."""
+
+    unit = "recordings"
+
+    config: SoundRun
+    processor: SoundProcessor
+    splits: dict[str, SoundSplit] = field(default_factory=dict)
+    augment: Augment | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.augment = augment_of(self.config.data, self.processor.sound.rate)
+
+    def told(self) -> str:
+        """What a run begins with: its splits, their sizes, and the labels."""
+        targets = self.processor.targets
+        return f"{super().told()} with {len(targets.names):,} {targets.unit}"
+
+    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
+        """Batches of a split: each recording once or, for training, in the order of the seed, and augmented."""
+        batching = self.batching(split, self.config.data.workers, say, training=training)
+        changed = training and self.config.train.overfit is None
+        return recorded_feed(self._samples(split, changed=changed), batching)
+
+    def scheduled_values(self, feed: TableFeed) -> Sequence[ScheduledValue]:
+        """The size of batches and the strengths of augmentation, where schedules drive them."""
+        return [*super().scheduled_values(feed), *scheduled_strengths(self.augment, feed)]
+
+    def beside(self, split: str, batch: object) -> Columns:
+        """Each sample's number in its files, its path and its label."""
+        if not isinstance(batch, FrameBatch):
+            return {}
+        held, rows = self.held(split), batch.indices.numpy()
+        given: dict[str, Sequence[object]] = {
+            "sample": [held.table.origin(row) for row in rows.tolist()],
+            "path": held.table.texts(PATH, rows),
+        }
+        match self.processor.targets:
+            case OneLabel(names=names) as targets:
+                given["target"] = [names[number] for number in targets.of_rows(held.table, rows).tolist()]
+        return given
+
+    def _samples(self, split: str, *, changed: bool) -> RecordedSamples:
+        data, processor = self.config.data, self.processor
+        return RecordedSamples(
+            Waves(self.held(split).table, data.listening(processor.sound.rate)),
+            processor.front_end,
+            WithTargets(processor.targets),
+            self.config.run.seed,
+            training=changed,
+            augment=self.augment if changed else None,
+        )
+
+
+def prepare(config: SoundRun, splits: Sequence[str], say: Say, processor: SoundProcessor | None = None) -> Sounds:
+    """Open and read splits; without a `processor` labels, rate and statistics are those of the train split."""
+    sources = {name: _opened(config, name, say) for name in splits}
+    if processor is None:
+        processor = _learned(config, sources.get("train") or _opened(config, "train", say), say)
+    sounds = Sounds(config, processor)
+    for name, manifest in sources.items():
+        table = _prepared(config, manifest, processor.targets, processor.sound.rate, say)
+        sounds.splits[name] = SoundSplit(manifest, table)
+    return sounds
+
+
+def _opened(config: SoundRun, name: str, say: Say) -> Manifest:
+    by = _by(config)
+    further = (*config.data.predicted, *([] if by is None else [by]))
+    return open_recordings(config, config.data, name, say, further=further)
+
+
+def _by(config: SoundRun) -> str | int | None:
+    """The column that metrics are by."""
+    match config.task:
+        case ClassificationConfig(by=by):
+            return by
+    return None
+
+
+def _learned(config: SoundRun, manifest: Manifest, say: Say) -> SoundProcessor:
+    need_library()
+    data = config.data
+    rate = chosen_rate(data, manifest, say)
+    targets = _targets(config, manifest)
+    say(targets.told())
+    say(f"Features are {Extractor(data.features, rate)}.")
+    waves = Waves(_prepared(config, manifest, targets, rate, say), data.listening(rate))
+    return SoundProcessor(Sound(rate, learned_statistics(data, waves, rate)), targets, data)
+
+
+def _targets(config: SoundRun, manifest: Manifest) -> Targets:
+    """What the recordings of the training data are labelled with."""
+    names, file = config.data.predicted, manifest.place(0)[0]
+    cells = [cells_of(row, len(names)) for row in manifest.rows(0, len(manifest)) if isinstance(row, Recording)]
+    match config.predicts:
+        case "labels":
+            separator = config.data.separator if len(names) == 1 else ""
+            return SeveralLabels.learned(names, separator, cells, file)
+        case "numbers":
+            return Numbers.learned(names, cells, file)
+    firsts: list[Cell] = [row[0] for row in cells]
+    return OneLabel.learned(names[0], firsts, file)
+
+
+def _prepared(config: SoundRun, manifest: Manifest, targets: Targets, rate: int, say: Say) -> Table:
+    data = config.data
+    encoder = SoundTargets(targets, grouped=_by(config) is not None)
+    wishes = wishes_of(data, manifest, rate)
+    return prepare_recordings(manifest, encoder, wishes, config.cache, data.policy, notice=say)

@@ -1,0 +1,1 @@
+"""Speech recognition: recordings in, what is said in them out, with times."""

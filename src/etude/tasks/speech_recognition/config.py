@@ -1,0 +1,178 @@
+"""What a config says of a run of speech recognition: how it searches and what it measures, losses, model and files."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from etude.base.config.components import Imported, component
+from etude.base.config.fields import PathField, Switch
+from etude.base.config.meaning import means
+from etude.base.config.section import Section
+from etude.data.files.names import TRANSCRIBED, ColumnField
+from etude.data.tokens.config import TOKENIZERS, CharConfig, TokenizerConfig, TokenizerKind
+from etude.model.frames.attention import AttentionConfig
+from etude.model.frames.blstm import BlstmConfig
+from etude.model.frames.conformer import ConformerConfig
+from etude.model.frames.transducer import TransducerConfig
+from etude.model.losses import ImportedLoss
+from etude.model.losses.config import LossSection
+from etude.tasks.config import Config, TaskSection
+from etude.tasks.recordings import RecordingsSection
+from etude.train.config import Split, SplitsField, TrainConfig
+
+ErrorRate = Literal["token_error_rate", "word_error_rate", "character_error_rate"]
+HeadName = Literal["ctc", "transducer", "attention"]
+USUAL: tuple[ErrorRate, ...] = ("word_error_rate", "character_error_rate")
+SAVED: tuple[Split, ...] = ("val", "test")
+"""Splits whose outputs are saved unless the config says otherwise."""
+
+
+class SpeechConfig(TaskSection):
+    """`[task] type = "speech_recognition"`."""
+
+    type: Literal["speech_recognition"] = "speech_recognition"
+    beam_size: Annotated[int, means("validation", resumable=True)] = Field(1, ge=1)
+    """Width of the beam in test and predict; 1 is greedy search. Validation searches greedily."""
+    symbols_a_frame: Annotated[int, means("validation", resumable=True)] = Field(10, ge=1)
+    """Most labels that a transducer says in one frame when it searches."""
+    ctc_weight: Annotated[float, means("validation", resumable=True)] = Field(0.3, ge=0, le=1)
+    """Share of CTC where attention and CTC search together (Watanabe et al. 2017)."""
+    language_model: Annotated[Switch[PathField], means("validation", resumable=True)] = None
+    """Fused with a beam: an n-gram model in ARPA form, or the folder of a run of the task `language_model`."""
+    language_model_unit: Annotated[Literal["word", "token"], means("validation", resumable=True)] = "word"
+    """What the words of an n-gram model are."""
+    language_model_weight: Annotated[float, means("validation", resumable=True)] = Field(0.3, ge=0, allow_inf_nan=False)
+    """Its log-probability counts times this."""
+    token_bonus: Annotated[float, means("validation", resumable=True)] = Field(0.0, allow_inf_nan=False)
+    """Added in nats for each token where a language model is fused, which likes few."""
+    hot_words: Annotated[list[str], means("validation", resumable=True)] = Field(default_factory=list)
+    """Words that are expected: a beam gives each of their tokens `hot_word_bonus`."""
+    hot_word_bonus: Annotated[float, means("validation", resumable=True)] = Field(2.0, allow_inf_nan=False)
+    """In nats, for each token of a hot word."""
+    metrics: Annotated[list[ErrorRate], means("validation")] = Field(default_factory=lambda: list(USUAL))
+    """Error rates to measure; each also counts insertions, deletions and substitutions."""
+
+
+class CtcConfig(LossSection):
+    """`type = "ctc"`: connectionist temporal classification (Graves et al. 2006)."""
+
+    type: Literal["ctc"] = "ctc"
+
+
+class TransducerLossConfig(LossSection):
+    """`type = "transducer"`: of a predictor and a joint network over the frames (Graves 2012)."""
+
+    type: Literal["transducer"] = "transducer"
+    joint_megabytes: Annotated[int, means("none", shared="always")] = Field(512, ge=1)
+    """Logits of the joint network and their gradient are held up to this; of more they are made piece by piece."""
+
+
+class AttentionLossConfig(LossSection):
+    """`type = "attention"`: cross entropy of a decoder that attends to the frames."""
+
+    type: Literal["attention"] = "attention"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each target's mass spread over all classes, in training only."""
+
+
+class SumConfig(LossSection):
+    """`type = "sum"`: of several heads over one encoder, each weighted by `loss.weights`, 1 unless given."""
+
+    type: Literal["sum"] = "sum"
+    heads: tuple[HeadName, ...] = Field(("attention", "ctc"), min_length=2)
+    """The heads; the first searches, attention together with CTC."""
+    joint_megabytes: Annotated[int, means("none", shared="always")] = Field(512, ge=1)
+    """As of `transducer`."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """As of `attention`."""
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        if len(set(self.heads)) < len(self.heads):
+            raise ValueError("heads must name each head once")
+        return self
+
+
+LOSSES: dict[str, type[Section]] = {
+    "ctc": CtcConfig,
+    "transducer": TransducerLossConfig,
+    "attention": AttentionLossConfig,
+    "sum": SumConfig,
+}
+
+
+SpeechLoss = CtcConfig | TransducerLossConfig | AttentionLossConfig | SumConfig
+
+
+class Headed(Section):
+    """What heads are made with, as far as the loss asks for them."""
+
+    transducer: TransducerConfig = TransducerConfig()
+    attention: AttentionConfig = AttentionConfig()
+
+
+class SpeechConformerConfig(ConformerConfig, Headed):
+    """`[model] type = "conformer"`: a Conformer (Gulati et al. 2020), and heads over it."""
+
+
+class SpeechBlstmConfig(BlstmConfig, Headed):
+    """`[model] type = "blstm"`: LSTMs in both directions or one, and heads over them."""
+
+
+MODELS: dict[str, type[Section]] = {"conformer": SpeechConformerConfig, "blstm": SpeechBlstmConfig}
+
+
+class SpeechDataConfig(RecordingsSection):
+    """Recordings with what is said in them."""
+
+    foreign = dict.fromkeys(
+        ("source", "difficulty", "max_difficulty", "easy_first_epochs"),
+        'it is for pairs of texts, as of task.type = "translation"',
+    ) | dict.fromkeys(
+        ("document_separator", "split", "split_by", "block_size", "packing"),
+        'it is for text, as of task.type = "language_model"',
+    )
+    roles = TRANSCRIBED
+
+    transcript: ColumnField = "transcript"
+    """The column of what is said; it may be empty."""
+
+    max_length: Switch[Annotated[int, Field(ge=1)]] = None
+    """Most tokens of a transcript; a longer one makes a bad sample."""
+
+    @property
+    def text_column(self) -> str | int:
+        """The column of what is said in a recording."""
+        return self.transcript
+
+
+class SpeechTrainConfig(TrainConfig):
+    """How to train on speech: as on anything else, but its outputs are saved unless said otherwise."""
+
+    save_outputs: SplitsField = Field(default_factory=lambda: list(SAVED))
+
+
+class SpeechRun(Config):
+    """A run over transcribed recordings."""
+
+    kind = "speech_recognition"
+
+    task: Annotated[SpeechConfig | Imported, component({"speech_recognition": SpeechConfig})]
+    data: SpeechDataConfig = SpeechDataConfig()
+    tokenizer: Annotated[
+        TokenizerConfig,
+        TokenizerKind(TOKENIZERS, "char"),
+        means(shared="never", why="the weights belong to the tokens they were trained on"),
+    ] = CharConfig()
+    model: Annotated[SpeechConformerConfig | SpeechBlstmConfig | Imported, component(MODELS, "conformer")] = (
+        SpeechConformerConfig()
+    )
+    loss: Annotated[SpeechLoss | ImportedLoss, component(LOSSES, "ctc", ImportedLoss)] = CtcConfig()
+    train: SpeechTrainConfig = SpeechTrainConfig()
+
+    @model_validator(mode="after")
+    def _loss_is_ours(self) -> Self:
+        match self.task, self.loss:
+            case SpeechConfig(), ImportedLoss():
+                raise ValueError("loss.type of a custom loss needs a task of your own, since this one has its heads")
+        return self
