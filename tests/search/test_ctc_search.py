@@ -7,7 +7,7 @@ from itertools import groupby, product
 import pytest
 import torch
 
-from etude.search.ctc import Label, _prefixes, beam, greedy
+from etude.search.ctc import Label, _prefixes, beam, greedy, timed
 
 
 def merged(path, blank):
@@ -159,3 +159,20 @@ def test_classes_that_are_not_looked_at_may_still_be_repeated():
     # 1 then blank or 1 again, as well as blank then 1: the sum is exact although 1 is second in the second frame.
     assert best[0].tokens == (1,)
     assert math.exp(best[0].score) == pytest.approx(0.8 * 0.7 + 0.1 * 0.2)
+
+
+def test_given_labels_are_timed_as_the_beam_that_finds_them_times_them():
+    logs, lengths = problem(2)
+    found = [several[1] for several in beam(logs, lengths, width=4)]
+
+    assert timed(logs, lengths, [one.tokens for one in found]) == found
+    (misfit,) = timed(logs[:1], lengths[:1], [(1, 1, 1, 1)])
+    assert (misfit.labels, misfit.score) == ((), -math.inf)
+    assert timed(logs[:0], lengths[:0], []) == []
+
+
+@pytest.mark.parametrize("search", [greedy, lambda *given: beam(*given, width=2)])
+def test_of_no_sequence_nothing_is_found(search):
+    logs, lengths = problem(0)
+
+    assert search(logs[:0], lengths[:0]) == []

@@ -8,6 +8,7 @@ import torch
 
 from etude.model.frames.transducer import TransducerConfig, TransducerHead
 from etude.model.initialisers import initialise
+from etude.search.fusion import Fusion, LabelModel
 from etude.search.transducer import beam, best_ways, greedy
 
 WIDTH = 4
@@ -274,3 +275,25 @@ def test_a_beam_tells_frames_and_their_probabilities():
         logs = logs_after(model, encoded[0, label.start], best.tokens[:at])
         assert label.end == label.start + 1
         assert label.confidence == pytest.approx(math.exp(float(logs[label.label])), rel=1e-9)
+
+
+def test_fusion_that_forbids_everything_leaves_the_greedy_transcript():
+    class Forbids(LabelModel):
+        def start(self):
+            return ()
+
+        def score(self, state, label):
+            return -math.inf, ()
+
+        def end(self, state):
+            return -math.inf
+
+    model, (encoded, lengths) = head(), problem(1)
+
+    found = beam(model, encoded, lengths, width=2, fusion=Fusion(Forbids()))
+
+    firsts = greedy(model, encoded, lengths)
+    for several, first in zip(found, firsts, strict=True):
+        by_text = {one.tokens: one for one in several}
+        assert by_text[first.tokens].score == pytest.approx(first.score)
+        assert by_text[first.tokens].fused == -math.inf

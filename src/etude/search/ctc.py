@@ -93,6 +93,17 @@ def beam(
     return [best_by(own, found)[:width] for found, own in scored]
 
 
+@torch.no_grad()
+def timed(logs_BTV: Tensor, lengths_B: Tensor, texts: Sequence[Prefix], *, blank: int = 0) -> list[Transcript]:
+    """Given labels of each sequence, such as another search found, with their frames on CTC's best path.
+
+    Labels that do not fit their frames are left out, with a score of -inf. Takes what `greedy` takes.
+    """
+    logs_BTV = exact(logs_BTV)
+    lengths_B = readable_logs(logs_BTV, lengths_B)
+    return [found for (found,) in _scored(logs_BTV, lengths_B, [{tuple(text)} for text in texts], blank)]
+
+
 def best_by(gains: Gains, found: list[Transcript]) -> list[Transcript]:
     """The same with what fusion adds to each, best first; equal ones as they stood."""
     fused = [replace(one, fused=gains.ended(one.tokens)) for one in found]

@@ -175,20 +175,22 @@ class FusedGains:
         self._before, self._known = self._known, {}
 
     def _of(self, prefix: Prefix) -> _Known:
-        length = len(prefix)
-        while (known := self._found(prefix[:length])) is None:
-            length -= 1
-        for at in range(length, len(prefix)):
-            known = self._longer(known, prefix[at])
-            self._known[prefix[: at + 1]] = known
+        known = self._known.get(prefix) or self._before.get(prefix)
+        if known is None:
+            parent = self._known.get(prefix[:-1])
+            known = self._walked(prefix) if parent is None else self._longer(parent, prefix[-1])
+        self._known[prefix] = known
         return known
 
-    def _found(self, prefix: Prefix) -> _Known | None:
-        known = self._known.get(prefix) or self._before.get(prefix)
-        if known is None and not prefix:
-            known = _Known(0.0, self.fusion.model.start())
-        if known is not None:
-            self._known[prefix] = known
+    def _walked(self, prefix: Prefix) -> _Known:
+        """From the longest beginning that is known, or from the start."""
+        known, first = _Known(0.0, self.fusion.model.start()), 0
+        for length in range(len(prefix), 0, -1):
+            if found := self._before.get(prefix[:length]):
+                known, first = found, length
+                break
+        for label in prefix[first:]:
+            known = self._longer(known, label)
         return known
 
     def _longer(self, known: _Known, label: int) -> _Known:

@@ -63,7 +63,12 @@ def greedy(head: Head, encoded_BTE: Tensor, lengths_B: Tensor, *, most: int = 10
     lengths_B = lengths_B.masked_fill(walk.broken, 0)
     texts = [tuple(one.label for one in found) for found in labels]
     costs = transducer_costs(*lattices(head, encoded_BTE, texts), lengths_B, _sizes(texts, lengths_B)).tolist()
-    return [Transcript(found, -cost) for found, cost in zip(labels, costs, strict=True)]
+    return [_transcript(found, cost) for found, cost in zip(labels, costs, strict=True)]
+
+
+def _transcript(labels: tuple[Label, ...], cost: float) -> Transcript:
+    """What costs so much; nothing where some of the logits on the way are not numbers."""
+    return Transcript((), 0.0) if math.isnan(cost) else Transcript(labels, -cost)
 
 
 @torch.no_grad()
@@ -285,7 +290,7 @@ class _Network:
 def _ranked(head: Head, encoded_TE: Tensor, one: _Beam, found: set[Prefix]) -> list[Transcript]:
     """These texts by their exact log-probability and what fusion adds, best first; equal ones by their labels."""
     texts = sorted(found)
-    if not len(encoded_TE) or not one.live:
+    if not len(encoded_TE) or one.broken:
         return best_by(one.gains, [Transcript((), 0.0)])
     blank_NTU, label_NTU = lattices(head, encoded_TE.expand(len(texts), -1, -1), texts)
     lengths_N = torch.full((len(texts),), len(encoded_TE), device=encoded_TE.device)
@@ -293,7 +298,7 @@ def _ranked(head: Head, encoded_TE: Tensor, one: _Beam, found: set[Prefix]) -> l
     ways = best_ways(blank_NTU, label_NTU, texts)
     shares = label_NTU.exp().tolist()
     transcripts = [
-        Transcript(_labels(text, way, share), -cost)
+        _transcript(_labels(text, way, share), cost)
         for text, cost, way, share in zip(texts, costs, ways, shares, strict=True)
     ]
     return best_by(one.gains, transcripts)

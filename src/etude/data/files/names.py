@@ -58,7 +58,7 @@ class Roles(NamedTuple):
     """What may be given beside files, as messages say it."""
     numbers: bool = False
     """Whether JSON may have a number, true or false in place of the second text."""
-    empty: bool = False
+    optional: bool = False
     """Whether the second text may be empty."""
 
 
@@ -69,7 +69,7 @@ PAIRED = Roles(
     also='; two aligned files are given as { source = "train.en", target = "train.de" }',
 )
 LABELLED = Roles(("text", "label"), "sample", labelled_corpus_names, numbers=True)
-TRANSCRIBED = Roles(("path", "transcript"), "recording", audio_corpus_names, empty=True)
+TRANSCRIBED = Roles(("path", "transcript"), "recording", audio_corpus_names, optional=True)
 SOUNDING = Roles(("path", "label"), "recording", labelled_audio_corpus_names, numbers=True)
 
 

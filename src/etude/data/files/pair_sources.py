@@ -258,7 +258,7 @@ def pair_of(source: str, target: str, roles: Roles = PAIRED) -> Pair | Flaw:
     """Make a pair of two texts, or say which of them is empty."""
     if is_blank(source):
         return Flaw(f"the {roles.names[0]} is empty", "source")
-    if is_blank(target) and not roles.empty:
+    if is_blank(target) and not roles.optional:
         return Flaw(f"the {roles.names[1]} is empty", "target")
     return Pair(source, target)
 

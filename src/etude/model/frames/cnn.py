@@ -20,6 +20,10 @@ class CnnConfig(SubsamplingConfig):
     """`type = "cnn"`: residual blocks of convolutions, behind convolutions that stride time."""
 
     type: Literal["cnn"] = "cnn"
+    subsampling: Literal[1, 2, 4, 6, 8] = 2
+    """How many frames become one: of T frames, T / `subsampling` are left, rounded up."""
+    subsample_channels: int = Field(16, ge=1)
+    """Channels of the convolutions that subsample."""
     d_model: int = Field(128, ge=1)
     """Width of the residual stream."""
     layers: int = Field(4, ge=1)

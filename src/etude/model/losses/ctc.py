@@ -36,7 +36,9 @@ def ctc_costs(
     logs_BTV: Tensor, lengths_B: Tensor, targets_BL: Tensor, target_lengths_B: Tensor, *, blank: int
 ) -> Tensor:
     """The negative log-probability in nats of each sequence's labels [B], by torch; infinite where they do not fit."""
-    logs_BTV = F.pad(logs_BTV, (0, 0, 0, max(0, 1 - logs_BTV.size(1))))  # torch refuses to have no frame at all
+    if not len(logs_BTV):
+        return logs_BTV.sum((1, 2))  # torch refuses to have no sequence
+    logs_BTV = F.pad(logs_BTV, (0, 0, 0, max(0, 1 - logs_BTV.size(1))))  # or no frame at all
     return F.ctc_loss(logs_BTV.transpose(0, 1), targets_BL, lengths_B, target_lengths_B, blank, reduction="none")
 
 
