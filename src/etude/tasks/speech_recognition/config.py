@@ -13,6 +13,7 @@ from etude.data.files.names import TRANSCRIBED, ColumnField
 from etude.data.tokens.config import TOKENIZERS, CharConfig, TokenizerConfig, TokenizerKind
 from etude.model.frames.attention import AttentionConfig
 from etude.model.frames.blstm import BlstmConfig
+from etude.model.frames.cnn import CnnConfig
 from etude.model.frames.conformer import ConformerConfig
 from etude.model.frames.transducer import TransducerConfig
 from etude.model.losses import ImportedLoss
@@ -136,7 +137,15 @@ class SpeechBlstmConfig(BlstmConfig, Headed):
     """`[model] type = "blstm"`: LSTMs in both directions or one, and heads over them."""
 
 
-MODELS: dict[str, type[Section]] = {"conformer": SpeechConformerConfig, "blstm": SpeechBlstmConfig}
+class SpeechCnnConfig(CnnConfig, Headed):
+    """`[model] type = "cnn"`: convolutions, which see as far as their kernels reach: quick; and heads over them."""
+
+
+MODELS: dict[str, type[Section]] = {
+    "conformer": SpeechConformerConfig,
+    "blstm": SpeechBlstmConfig,
+    "cnn": SpeechCnnConfig,
+}
 
 
 class SpeechDataConfig(RecordingsSection):
@@ -181,9 +190,9 @@ class SpeechRun(Config):
         TokenizerKind(TOKENIZERS, "char"),
         means(shared="never", why="the weights belong to the tokens they were trained on"),
     ] = CharConfig()
-    model: Annotated[SpeechConformerConfig | SpeechBlstmConfig | Imported, component(MODELS, "conformer")] = (
-        SpeechConformerConfig()
-    )
+    model: Annotated[
+        SpeechConformerConfig | SpeechBlstmConfig | SpeechCnnConfig | Imported, component(MODELS, "conformer")
+    ] = SpeechConformerConfig()
     loss: Annotated[SpeechLoss | ImportedLoss, component(LOSSES, "ctc", ImportedLoss)] = CtcConfig()
     train: SpeechTrainConfig = SpeechTrainConfig()
 
