@@ -64,7 +64,9 @@ def test_the_whole_path(place, capsys, monkeypatch):
     soundfile.write("said.wav", spoken("ca b", seed=77), RATE)
     capsys.readouterr()
     shell("predict", "runs/small", "said.wav")
-    assert capsys.readouterr().out == "ca b\n"
+    out, err = capsys.readouterr()
+    assert out == "ca b\n"
+    assert [line.split()[2:] for line in err.splitlines()[-2:]] == [["ca"], ["b"]]
     shell("predict", "out", "said.wav", "--checkpoint", "out")
     assert capsys.readouterr().out == "ca b\n"
     asked(monkeypatch, "said.wav\nval/0.wav\n")

@@ -15,6 +15,11 @@ MANIFESTS = (".csv", ".tsv", ".jsonl", ".ndjson")
 """What the names of files end in that list recordings."""
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a file lists recordings, by its name."""
+    return path.suffix.lower() in MANIFESTS
+
+
 @dataclass(frozen=True)
 class Asked:
     """One recording that is asked of."""
@@ -49,7 +54,7 @@ class Ears:
         if path is None:
             for window in questions.lines():
                 yield from map(self.file, window)
-        elif path.suffix.lower() in MANIFESTS:
+        elif is_manifest(path):
             yield from self._listed(path)
         else:
             yield self.file(str(path))

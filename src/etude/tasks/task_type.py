@@ -163,6 +163,10 @@ class Questions(Protocol):
         del number
         return None
 
+    def beside(self, text: str) -> None:
+        """Be told something that is no part of the answers."""
+        del text
+
     def unanswered(self, number: int, why: str) -> None:
         """Be told that the text of this number, from 0 on, has no answer, and go on. Unless overridden: DataError."""
         raise DataError(f"Text {number + 1} has no answer: {why}")

@@ -133,6 +133,10 @@ class Input(Questions):
                 return ""
         return line
 
+    def beside(self, text: str) -> None:
+        """Say it where messages are said."""
+        say(text)
+
     def flaw(self, number: int) -> str | None:
         """Why a line of the newest window is no text; None where it is."""
         return self._flaws.get(number)

@@ -13,7 +13,7 @@ from etude.search import captions
 from etude.search.words import Word
 from etude.tasks.answers import reason
 from etude.tasks.sounds import Asked as Sound
-from etude.tasks.sounds import Ears
+from etude.tasks.sounds import Ears, is_manifest
 from etude.tasks.speech_recognition.streaming import streamed
 from etude.tasks.speech_recognition.task import Recognised, SpeechTask
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
@@ -37,12 +37,16 @@ class Recogniser(Predictor):
             yield from streamed(self._task, questions, asked)
             return
         write = _form(asked)
+        alone = questions.path is not None and not is_manifest(questions.path) and _is_text(asked)
         sounds = self._ears.questions(questions)
         for number, (sound, found) in enumerate(self._answered(sounds, asked.batch_size or BATCH_SIZE)):
             match found:
                 case Missing(error=why):
                     questions.unanswered(number, why)
             yield write(sound, found)
+            if alone:
+                for word in _words(found):
+                    questions.beside(f"{word.start:9.2f} {word.end:9.2f}  {one_line(word.text)}")
 
     def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
         """The best transcript of each recording, given by its path, and why one has none."""
@@ -101,6 +105,11 @@ def _later(word: Word, seconds: float) -> Word:
 
 
 # -- forms ---------------------------------------------------------------------------------------------------------
+
+
+def _is_text(asked: Asked) -> bool:
+    """Whether answers are lines of text, without times."""
+    return not asked.json and asked.flags.get("format", "text") == "text"
 
 
 def _form(asked: Asked) -> Callable[[Sound, Found], str]:
