@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -294,6 +295,27 @@ def test_what_needs_the_whole_recording_is_refused_in_a_sentence(told, capsys, m
 
     shell("predict", "runs/transducer", "--stream", *REFUSED[told], code=ConfigError.exit_code)
 
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert told in err
+
+
+LOOKING = {
+    "model.bidirectional = false, but it is true": [],
+    'normalise must be "global" or false': ["--model.bidirectional", "false"],
+    "loss.type must be ctc or transducer": ["--loss.type", "attention", "--model.attention.layers", "1"],
+}
+
+
+@pytest.mark.parametrize("told", LOOKING)
+def test_what_was_trained_to_look_ahead_is_refused_in_a_sentence(told, capsys):
+    model = ["--model.bidirectional", "false", "--data.features.normalise", "false"] if "loss" in told else []
+    shell("train", "small.toml", "--run.name", "ahead", "--train.max_duration", "1 step", *model, *LOOKING[told])
+    capsys.readouterr()
+
+    shell("predict", "runs/ahead", "long.raw", "--stream", code=ConfigError.exit_code)
+
+    shutil.rmtree("runs/ahead")
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
     assert told in err
