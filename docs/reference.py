@@ -24,6 +24,7 @@ KINDS = {
     "HfDataConfig": "of samples for `hf`",
     "LabelledDataConfig": "of texts with a label, as for `classification`",
     "TabularDataConfig": "of tables, as for `classification`",
+    "ArrayDataConfig": "of arrays, as for `classification`",
 }
 """Headings of the sections that a table may be."""
 ABOUT_KEYS = (

@@ -16,6 +16,7 @@ from etude.tasks.flags import Flag
 
 if TYPE_CHECKING:
     from etude.data.feeds.feed import Feed
+    from etude.tasks.aligners import Aligner
     from etude.tasks.attention import Attention
     from etude.tasks.config import Config
     from etude.train.task import Task
@@ -267,6 +268,11 @@ class TaskType(Protocol[C_contra, P]):
 
     def predictor(self, task: "Task") -> Predictor:
         """What answers from the weights of `task`; what that cannot do is told when it is asked for."""
+
+    def aligner(self, task: "Task", config: C_contra, processor: P) -> "Aligner":
+        """What finds where the labels of samples lie. Raises ConfigError where that is not a question."""
+        del config, processor
+        raise ConfigError(f"etude align is for speech_recognition, but this run's task is a {type(task).__name__}.")
 
     def export(self, task: "Task", kept: Kept, folder: Path) -> str:
         """Write the model into the empty `folder`, as others can load it; say what it is. Raises ConfigError."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "align", "rm", "new")
+LATER = ("sweep", "report", "replay", "rm", "new")
 """Verbs of the design that this version does not have."""
 
 
@@ -70,6 +70,7 @@ BATCH_SIZE = argument("--batch-size", metavar="N", type=int, help="samples per b
 ALLOW_CODE = argument("--allow-code", action="store_true", help="run the custom code that the run's config names")
 JSON = argument("--json", action="store_true", help="one JSON object per line")
 
+SPLITS = ("train", "val", "test")
 SHELLS = ("bash", "zsh", "fish")
 
 _EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
@@ -150,6 +151,35 @@ VERBS: tuple[Verb, ...] = (
             path("--output", metavar="FILE", help="write there instead of standard output, all or nothing"),
             JSON,
             *(argument(f"--{flag.name}", **flag.options) for flag in predict_flags()),
+            CHECKPOINT,
+            DEVICE,
+            BATCH_SIZE,
+            ALLOW_CODE,
+        ),
+    ),
+    Verb(
+        "align",
+        "where in its recordings a run's transcripts lie, label by label",
+        "etude align runs/speech --format textgrid --output grids",
+        "etude.app.cli.align:run",
+        "Aligns the transcripts of a split, or of the manifest DATA, with their recordings by the best path of\n"
+        "the run's network. They are kept in the run's alignments/NAME, where loss.alignments of another run finds\n"
+        "them. To go on with an interrupted alignment, run the same command again. A bad recording, or one with\n"
+        "fewer frames than its labels need, is named and left out; the exit code is then 3.",
+        (
+            RUN,
+            path("data", metavar="DATA", nargs="?", help="a manifest with transcripts, in the place of a split"),
+            argument("--split", choices=SPLITS, default="train", help="train (the default), val or test"),
+            argument("--name", metavar="NAME", help="the folder in alignments/ (default: the split, or DATA's name)"),
+            argument("--topology", metavar="HOW", help="ctc, hmm or linear (default: that of the run's loss)"),
+            argument(
+                "--prior-scale", metavar="X", type=float, default=0.0, help="take X of the log-priors of labels off"
+            ),
+            argument("--format", dest="form", metavar="FORM", help="write files as well: textgrid, ctm or json"),
+            path("--output", metavar="DIR", help="the folder of these files"),
+            path("--picture", metavar="DIR", help="draw the first recordings into SVG files in this folder"),
+            argument("--pictures", metavar="N", type=int, default=10, help="how many (default: 10)"),
+            argument("--shard-size", metavar="N", type=int, default=1000, help="recordings stored at once"),
             CHECKPOINT,
             DEVICE,
             BATCH_SIZE,

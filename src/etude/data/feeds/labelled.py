@@ -19,9 +19,9 @@ from etude.data.feeds.pairs import refuse_too_long
 from etude.data.feeds.table_feed import Size, TableFeed, TableRows
 from etude.data.order.plan import Ints
 from etude.data.store.columns import Column
-from etude.data.store.labelled import GROUP, LABEL, TEXT
+from etude.data.store.labelled import LABEL, TEXT
 from etude.data.store.table import Table
-from etude.data.store.targets import Targets
+from etude.data.store.targets import GROUP, Targets
 
 SPECIALS = 1
 """A text ends with eos."""

@@ -67,6 +67,8 @@ class SpeechBatch(FrameBatch):
     """[B, L] int64, padded at the end."""
     target_lengths: Tensor
     """[B] int64."""
+    frame_targets: Tensor | None = None
+    """[B, T'] int64: the class of each frame that the model makes, -1 where there is none; for frame-wise losses."""
 
 
 @final

@@ -15,8 +15,8 @@ from etude.data.feeds.batching import Batching
 from etude.data.feeds.table_feed import Size, TableFeed, TableRows
 from etude.data.store.columns import Ints
 from etude.data.store.table import Table
-from etude.data.store.tabular import CATEGORIES, GROUP, NUMBERS
-from etude.data.store.targets import Targets
+from etude.data.store.tabular import CATEGORIES, NUMBERS
+from etude.data.store.targets import GROUP, Targets
 
 
 @final

@@ -156,10 +156,10 @@ class JsonRecords(Records):
 
 @final
 class ParquetRecords(Records):
-    """Rows of a Parquet file; needs pyarrow."""
+    """Rows of a Parquet file; needs pyarrow. Columns of lists are none of the cells; `lists` is read beside."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, lists: str | None = None) -> None:
+        self._path, self._lists = path, lists
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -170,7 +170,8 @@ class ParquetRecords(Records):
             self._sha256 = sha256_of(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{shown(path)} cannot be read: {' '.join(str(error).split())}.") from error
-        self.names = _names(path, list(self._file.schema_arrow.names))
+        plain = [one.name for one in self._file.schema_arrow if not pa.types.is_nested(one.type)]
+        self.names = _names(path, plain)
         if not len(self):
             raise DataError(f"{shown(path)} has no rows.")
 
@@ -179,9 +180,19 @@ class ParquetRecords(Records):
 
     def rows(self, start: int, stop: int) -> Iterator[Row | Flaw]:
         """Read the rows from `start` to before `stop`, or why one cannot be used."""
-        return islice(self._from(start), stop - start)
+        return (row_of(fields, self.names) for fields in islice(self._from(start), stop - start))
 
-    def _from(self, start: int) -> Iterator[Row | Flaw]:
+    @property
+    def has_lists(self) -> bool:
+        """Whether there is the column `lists`."""
+        return self._lists in self._file.schema_arrow.names
+
+    def lists(self, start: int, stop: int) -> Iterator[object]:
+        """Read the column of lists, from `start` to before `stop`."""
+        assert self._lists is not None
+        return (fields[self._lists] for fields in islice(self._from(start), stop - start))
+
+    def _from(self, start: int) -> Iterator[dict[str, Any]]:
         """Read the rows from `start` on, a block at a time; row groups before it are not read."""
         begin = 0
         for group in range(self._file.num_row_groups):
@@ -190,11 +201,11 @@ class ParquetRecords(Records):
                 yield from self._of_group(group, max(0, start - begin))
             begin = end
 
-    def _of_group(self, group: int, skipped: int) -> Iterator[Row | Flaw]:
+    def _of_group(self, group: int, skipped: int) -> Iterator[dict[str, Any]]:
         for batch in self._file.iter_batches(BLOCK, row_groups=[group]):
             block: pa.RecordBatch = batch
-            for fields in block.slice(skipped).to_pylist() if skipped < len(block) else ():
-                yield row_of(fields, self.names)
+            if skipped < len(block):
+                yield from block.slice(skipped).to_pylist()
             skipped = max(0, skipped - len(block))
 
     def place(self, index: int, side: str = "") -> tuple[str, int]:

@@ -20,13 +20,11 @@ from etude.data.files.skipped import Policy
 from etude.data.store.columns import Column, Part, text, tokens
 from etude.data.store.pair_encoding import good_rows, length_reason, wrong_lengths
 from etude.data.store.table import Chunk, Table, Wanted, prepare_table
-from etude.data.store.targets import MOST_LABELS, TARGET, OneLabel, Targets
+from etude.data.store.targets import GROUP, MOST_LABELS, TARGET, OneLabel, Targets
 from etude.data.tokens.tokenizers import Tokenizer
 
 TEXT, LABEL = LABELLED.names[0], TARGET
 """The columns of such a table."""
-GROUP = "group"
-"""The column of what metrics are by."""
 CHUNK_SAMPLES = 1024
 FORMAT = 1
 

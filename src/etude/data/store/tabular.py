@@ -21,10 +21,10 @@ from etude.data.files.records import Cell, Records, Row, number_of
 from etude.data.files.skipped import Policy
 from etude.data.store.columns import Column, Part, frames, text
 from etude.data.store.table import Chunk, Table, Wanted, prepare_table
-from etude.data.store.targets import Targets, listed
+from etude.data.store.targets import GROUP, Targets, listed
 
-NUMBERS, CATEGORIES, GROUP = "numbers", "categories", "group"
-"""The columns of such a table beside the target: standardised numbers, ids of categories, and what metrics are by."""
+NUMBERS, CATEGORIES = "numbers", "categories"
+"""The columns of such a table beside the target: standardised numbers, and ids of categories."""
 UNKNOWN, MISSING, FIRST = 0, 1, 2
 """Ids of a category: a value that training does not have, none, and the first of training's values."""
 MOST_VALUES = 4096

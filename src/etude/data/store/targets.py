@@ -18,8 +18,8 @@ from etude.data.files.lines import Flaw, shown
 from etude.data.files.records import Cell, number_of
 from etude.data.store.columns import Array, Column, Ints, Part, frames, label
 
-TARGET = "label"
-"""The column of such a table."""
+TARGET, GROUP = "label", "group"
+"""The columns of such a table: what samples are labelled with, and what metrics are by."""
 MOST_LABELS = 4096
 """A column that has more different values holds something else."""
 LISTED = 10

@@ -85,6 +85,11 @@ class FrameEncoder(nn.Module):
         self.width = body.width
         """Of the frames it gives."""
 
+    @property
+    def subsampling(self) -> int:
+        """How many frames become one."""
+        return self.config.subsampling if isinstance(self.config, SubsamplingConfig) else 1
+
     def lengths(self, lengths_B: Tensor) -> Tensor:
         """How many frames it makes of sequences of these lengths: `frames_after`."""
         return frames_after(self.config, lengths_B)

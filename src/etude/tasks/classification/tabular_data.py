@@ -87,7 +87,8 @@ def prepare(config: TabularRun, splits: Sequence[str], say: Say, processor: Tabu
 
 
 def _learned(config: TabularRun, source: Records, say: Say) -> TabularProcessor:
-    targets = _targets(config, source)
+    data = config.data
+    targets = learned_targets(config.predicts, data.predicted, data.separator, source)
     taken = {source.column(name, "data.label") for name in targets.columns}
     others = [name for place, name in enumerate(source.names) if place not in taken]
     given = several(config.data.inputs) or tuple(others)
@@ -100,16 +101,15 @@ def _learned(config: TabularRun, source: Records, say: Say) -> TabularProcessor:
     return TabularProcessor(inputs, targets)
 
 
-def _targets(config: TabularRun, source: Records) -> Targets:
-    """What the rows of the training data are labelled with."""
-    key = {"label": "data.label", "labels": "data.labels", "numbers": "data.targets"}[config.predicts]
-    names, file = config.data.predicted, source.place(0)[0]
+def learned_targets(predicts: str, names: Sequence[str], separator: str, source: Records) -> Targets:
+    """What the rows of the training data are labelled with, in the columns of these names."""
+    key = {"label": "data.label", "labels": "data.labels", "numbers": "data.targets"}[predicts]
+    file = source.place(0)[0]
     places = [source.column(name, key) for name in names]
     cells = ([row[place] for place in places] for row in _readable(source))
-    match config.predicts:
+    match predicts:
         case "labels":
-            separator = config.data.separator if len(names) == 1 else ""
-            return SeveralLabels.learned(names, separator, cells, file)
+            return SeveralLabels.learned(names, separator if len(names) == 1 else "", cells, file)
         case "numbers":
             return Numbers.learned(names, cells, file)
     return OneLabel.learned(names[0], (row[0] for row in cells), file)

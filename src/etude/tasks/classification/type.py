@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, final
 
 from etude.base.says import Say
+from etude.tasks.classification.arrays import ARRAYS
 from etude.tasks.classification.audio import AUDIO
 from etude.tasks.classification.flags import FLAGS
 from etude.tasks.classification.tabular import TABULAR
@@ -14,7 +15,7 @@ from etude.tasks.task_type import Data, Kept, Predictor, Processor, TaskType
 from etude.train.task import Task
 
 Input = TaskType[Any, Any]
-INPUTS: Mapping[str, Input] = {"text": TEXTS, "tabular": TABULAR, "audio": AUDIO}
+INPUTS: Mapping[str, Input] = {"text": TEXTS, "tabular": TABULAR, "audio": AUDIO, "arrays": ARRAYS}
 """Kinds of input, by the name that `data.type` takes; the first is taken unless the config names one."""
 
 

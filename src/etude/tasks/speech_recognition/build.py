@@ -12,12 +12,14 @@ from etude.tasks.parts import imported, imported_task, initialised, made_model
 from etude.tasks.sounds import Ears
 from etude.tasks.speech_recognition.config import (
     AttentionLossConfig,
+    FramewiseConfig,
     Headed,
     HeadName,
     SpeechRun,
     SumConfig,
     TransducerLossConfig,
 )
+from etude.tasks.speech_recognition.framewise import FramewiseHead
 from etude.tasks.speech_recognition.heads import AttendingHead, CtcHead, TransductionHead
 from etude.tasks.speech_recognition.model import SpeechModel
 from etude.tasks.speech_recognition.processor import BLANK, SpeechProcessor
@@ -45,6 +47,8 @@ def head_names(loss: LossSection) -> Sequence[HeadName]:
             return ("transducer",)
         case AttentionLossConfig():
             return ("attention",)
+        case FramewiseConfig():
+            return ("framewise",)
     return ("ctc",)
 
 
@@ -63,6 +67,8 @@ def _head(name: HeadName, loss: LossSection, given: Headed, width: int, classes:
             return TransductionHead(given.transducer, width, classes, BLANK, most << 20)
         case "attention", AttentionLossConfig(label_smoothing=share) | SumConfig(label_smoothing=share):
             return AttendingHead(given.attention, width, classes, label_smoothing=share)
+        case "framewise", FramewiseConfig(label_smoothing=smoothing):
+            return FramewiseHead(width, classes, BLANK, smoothing)
     return CtcHead(width, classes, BLANK)
 
 

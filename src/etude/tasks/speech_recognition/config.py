@@ -1,5 +1,6 @@
 """What a config says of a run of speech recognition: how it searches and what it measures, losses, model and files."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,16 +13,19 @@ from etude.data.files.names import TRANSCRIBED, ColumnField
 from etude.data.tokens.config import TOKENIZERS, CharConfig, TokenizerConfig, TokenizerKind
 from etude.model.frames.attention import AttentionConfig
 from etude.model.frames.blstm import BlstmConfig
+from etude.model.frames.cnn import CnnConfig
 from etude.model.frames.conformer import ConformerConfig
 from etude.model.frames.transducer import TransducerConfig
 from etude.model.losses import ImportedLoss
 from etude.model.losses.config import LossSection
+from etude.model.rates import Rate, is_constant
 from etude.tasks.config import Config, TaskSection
 from etude.tasks.recordings import RecordingsSection
 from etude.train.config import Split, SplitsField, TrainConfig
 
 ErrorRate = Literal["token_error_rate", "word_error_rate", "character_error_rate"]
-HeadName = Literal["ctc", "transducer", "attention"]
+Summed = Literal["ctc", "transducer", "attention"]
+HeadName = Summed | Literal["framewise"]
 USUAL: tuple[ErrorRate, ...] = ("word_error_rate", "character_error_rate")
 SAVED: tuple[Split, ...] = ("val", "test")
 """Splits whose outputs are saved unless the config says otherwise."""
@@ -79,7 +83,7 @@ class SumConfig(LossSection):
     """`type = "sum"`: of several heads over one encoder, each weighted by `loss.weights`, 1 unless given."""
 
     type: Literal["sum"] = "sum"
-    heads: tuple[HeadName, ...] = Field(("attention", "ctc"), min_length=2)
+    heads: tuple[Summed, ...] = Field(("attention", "ctc"), min_length=2)
     """The heads; the first searches, attention together with CTC."""
     joint_megabytes: Annotated[int, means("none", shared="always")] = Field(512, ge=1)
     """As of `transducer`."""
@@ -93,15 +97,29 @@ class SumConfig(LossSection):
         return self
 
 
+class FramewiseConfig(LossSection):
+    """`type = "framewise"`: cross entropy of each frame's class in an alignment."""
+
+    type: Literal["framewise"] = "framewise"
+    alignments: PathField
+    """What `etude align` wrote: the `alignments` folder of a run, in which `train` and `val` are found by their names,
+    or the folder of one alignment, which is that of the training data."""
+    max_missing: int = Field(0, ge=0)
+    """Most recordings of a split that may have no alignment, or one of another length; they are left out."""
+    label_smoothing: Rate = 0.0
+    """Share of each frame's mass spread over all classes, in training only."""
+
+
 LOSSES: dict[str, type[Section]] = {
     "ctc": CtcConfig,
+    "framewise": FramewiseConfig,
     "transducer": TransducerLossConfig,
     "attention": AttentionLossConfig,
     "sum": SumConfig,
 }
 
 
-SpeechLoss = CtcConfig | TransducerLossConfig | AttentionLossConfig | SumConfig
+SpeechLoss = CtcConfig | FramewiseConfig | TransducerLossConfig | AttentionLossConfig | SumConfig
 
 
 class Headed(Section):
@@ -119,7 +137,15 @@ class SpeechBlstmConfig(BlstmConfig, Headed):
     """`[model] type = "blstm"`: LSTMs in both directions or one, and heads over them."""
 
 
-MODELS: dict[str, type[Section]] = {"conformer": SpeechConformerConfig, "blstm": SpeechBlstmConfig}
+class SpeechCnnConfig(CnnConfig, Headed):
+    """`[model] type = "cnn"`: convolutions, which see as far as their kernels reach: quick; and heads over them."""
+
+
+MODELS: dict[str, type[Section]] = {
+    "conformer": SpeechConformerConfig,
+    "blstm": SpeechBlstmConfig,
+    "cnn": SpeechCnnConfig,
+}
 
 
 class SpeechDataConfig(RecordingsSection):
@@ -164,9 +190,9 @@ class SpeechRun(Config):
         TokenizerKind(TOKENIZERS, "char"),
         means(shared="never", why="the weights belong to the tokens they were trained on"),
     ] = CharConfig()
-    model: Annotated[SpeechConformerConfig | SpeechBlstmConfig | Imported, component(MODELS, "conformer")] = (
-        SpeechConformerConfig()
-    )
+    model: Annotated[
+        SpeechConformerConfig | SpeechBlstmConfig | SpeechCnnConfig | Imported, component(MODELS, "conformer")
+    ] = SpeechConformerConfig()
     loss: Annotated[SpeechLoss | ImportedLoss, component(LOSSES, "ctc", ImportedLoss)] = CtcConfig()
     train: SpeechTrainConfig = SpeechTrainConfig()
 
@@ -176,3 +202,26 @@ class SpeechRun(Config):
             case SpeechConfig(), ImportedLoss():
                 raise ValueError("loss.type of a custom loss needs a task of your own, since this one has its heads")
         return self
+
+    @model_validator(mode="after")
+    def _frames_are_as_aligned(self) -> Self:
+        if isinstance(self.loss, FramewiseConfig):
+            for key, advice in self._not_aligned():
+                raise ValueError(f'{key} cannot be used with loss.type "framewise": {advice}')
+        return self
+
+    def _not_aligned(self) -> Iterator[tuple[str, str]]:
+        """What would change which frames a recording has, or is asked of frames that are not known."""
+        augment = self.data.augment
+        for name, strength in (("speed", augment.speed), ("tempo", augment.tempo), ("shift", augment.shift)):
+            if not is_constant(strength) or strength != 0:
+                yield f"data.augment.{name}", "an alignment is of recordings whose sounds are left where they are"
+        if self.data.join is not None:
+            yield "data.join", "an alignment is of recordings as they are"
+        if isinstance(self.model, Imported):
+            yield "A model of one's own", "how many frames it makes is not known"
+        match self.task:
+            case SpeechConfig(beam_size=width) if width > 1:
+                yield "task.beam_size above 1", "its search is greedy"
+            case SpeechConfig(language_model=fused, hot_words=hot) if fused or hot:
+                yield "task.language_model or task.hot_words", "its search is greedy"

@@ -1,7 +1,7 @@
 """Transcribed recordings for a run: the files of each split, tokenizer, prepared tables, and feeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ from etude.base.schedules.values import ScheduledValue
 from etude.data.audio.augment import Augment
 from etude.data.audio.features import Extractor
 from etude.data.audio.reading import need_library
+from etude.data.feeds.frame_targets import FrameTargets, WithFrames
 from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed, with_transcripts
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.manifests import Manifest, Recording
@@ -27,6 +28,7 @@ from etude.tasks.recordings import (
     scheduled_strengths,
     wishes_of,
 )
+from etude.tasks.speech_recognition.aligned_data import aligned_fingerprint, frame_targets
 from etude.tasks.speech_recognition.config import SpeechRun
 from etude.tasks.speech_recognition.feasible import say_infeasible
 from etude.tasks.speech_recognition.processor import SpeechProcessor
@@ -61,7 +63,19 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
         """Batches of a split: each recording once or, for training, in the order of the seed, and augmented."""
         batching = self.batching(split, self.config.data.workers, say, training=training)
         changed = training and self.config.train.overfit is None
-        return recorded_feed(self.samples(split, changed=changed), batching)
+        samples = self.samples(split, changed=changed)
+        targets = self._frame_targets(split, say)
+        return recorded_feed(samples if targets is None else replace(samples, finish=WithFrames(targets)), batching)
+
+    def _frame_targets(self, split: str, say: Say) -> FrameTargets | None:
+        """The classes of the frames of what `split` is judged on, where the loss asks for them."""
+        held = split if split in self.splits and self.config.train.overfit is None else "train"
+        samples, source = self.samples(split, changed=False), self._held(split).source
+        return frame_targets(self.config, self.processor, held, samples, source, say)
+
+    def fingerprints(self) -> dict[str, str]:
+        """What tells one split's content, and the alignments that it is trained on, from another's."""
+        return {name: aligned_fingerprint(self.config, name, one) for name, one in super().fingerprints().items()}
 
     def attend(self, task: Task, *, judged: str = "val") -> None:
         """Let evaluation compare with the raw transcripts."""

@@ -13,6 +13,7 @@ from etude.data.files.manifests import Manifest
 from etude.data.store.recordings import TARGET
 from etude.model.frames.encoders import frames_after
 from etude.model.losses.ctc import least_frames
+from etude.tasks.speech_recognition.build import head_names
 from etude.tasks.speech_recognition.config import SpeechRun
 
 LOOK = 4096
@@ -29,8 +30,8 @@ class TooShort(NamedTuple):
 
 def say_infeasible(config: SpeechRun, samples: RecordedSamples, split: str, manifest: Manifest, say: Say) -> None:
     """Say how many recordings of a split have too few frames for their labels, and which is the first."""
-    if isinstance(config.model, Imported):
-        return  # its frames are not known
+    if isinstance(config.model, Imported) or "ctc" not in head_names(config.loss):
+        return  # its frames are not known, or the loss does not need so many
     found = list(too_short(config, samples))
     if not found:
         return

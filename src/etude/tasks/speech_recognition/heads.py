@@ -58,6 +58,10 @@ class Labels(Protocol):
     def target_lengths(self) -> Tensor:
         """[B]."""
 
+    @property
+    def frame_targets(self) -> Tensor | None:
+        """[B, T]: the class of each encoded frame, -1 where there is none; None where nothing is aligned."""
+
 
 class Head(Protocol):
     """A part of the model that has a loss and a search of its own."""

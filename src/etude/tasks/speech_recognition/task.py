@@ -179,7 +179,12 @@ class SpeechTask(Task):
     @property
     def seconds_a_frame(self) -> float:
         """From one encoded frame to the next."""
-        return self.front_end.seconds_a_frame * float(getattr(self.model.encoder, "subsampling", 1))
+        return self.front_end.seconds_a_frame * self.subsampling
+
+    @property
+    def subsampling(self) -> int:
+        """How many frames of features become one; a model of one's own has an attribute of that name, or makes each."""
+        return int(getattr(self.model.encoder, "subsampling", 1))
 
     def _compare(self, split: str, batch: SpeechBatch, found: Sequence[Recognised]) -> None:
         if not self.metrics:

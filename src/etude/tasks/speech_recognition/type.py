@@ -6,9 +6,11 @@ from typing import final
 
 from etude.base.errors import ConfigError
 from etude.base.says import Say
+from etude.tasks.aligners import Aligner
 from etude.tasks.own_form import write_own_form
 from etude.tasks.recordings import heard
 from etude.tasks.sounds import Ears
+from etude.tasks.speech_recognition.aligning import SpeechAligner
 from etude.tasks.speech_recognition.build import build_task
 from etude.tasks.speech_recognition.config import SpeechRun
 from etude.tasks.speech_recognition.data import Speech, prepare
@@ -52,6 +54,13 @@ class SpeechRecognitionType(TaskType[SpeechRun, SpeechProcessor]):
             case SpeechTask(ears=Ears() as ears):
                 return Recogniser(task, ears)
         raise ConfigError(f"{type(task).__name__} does not predict from recordings; use its predict_step from Python.")
+
+    def aligner(self, task: Task, config: SpeechRun, processor: SpeechProcessor) -> Aligner:
+        """Aligns transcripts with recordings."""
+        match task:
+            case SpeechTask():
+                return SpeechAligner(task, config, processor)
+        return super().aligner(task, config, processor)
 
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write Etude's own form."""

@@ -1,0 +1,75 @@
+"""The frame-wise head: a class for each encoded frame, learned from an alignment.
+
+Legend: B sequences, T frames after subsampling, M width of the encoder, V classes, that of what is no label included.
+"""
+
+from functools import partial
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from etude.base.schedules.values import ScheduledValue
+from etude.model.alignment import NOWHERE
+from etude.model.exact import exact
+from etude.model.layers.linear import Linear
+from etude.model.loss import Loss
+from etude.model.losses.framewise import Framewise
+from etude.model.rates import Rate, initial, is_constant
+from etude.search import ctc
+from etude.search.ctc import Transcript
+from etude.tasks.speech_recognition.heads import Head, Labels, Searching
+
+
+@final
+class FramewiseHead(nn.Module, Head):
+    """A linear layer over frames, and the cross entropy of each frame's class in an alignment.
+
+    `blank` is the class of what is no label: CTC's blank, or silence.
+    """
+
+    def __init__(self, width: int, classes: int, blank: int, label_smoothing: Rate = 0.0) -> None:
+        super().__init__()
+        self.blank = blank
+        self.output = Linear(width, classes)
+        self._smoothing = label_smoothing
+        self._loss = Framewise(initial(label_smoothing))
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """The label smoothing, where the config gives it as a schedule."""
+        if is_constant(self._smoothing):
+            return []
+        return [
+            ScheduledValue("loss.label_smoothing", self._smoothing, partial(setattr, self._loss, "label_smoothing"))
+        ]
+
+    def loss(self, encoded_BTM: Tensor, lengths_B: Tensor, labels: Labels) -> Loss:
+        """The cross entropy in nats, summed over the frames that have a class; in evaluation without smoothing."""
+        del lengths_B
+        loss = self._loss if self.training else self._loss.plain()
+        return loss(self.output(encoded_BTM), _classes(encoded_BTM, labels))
+
+    def left_out(self, lengths_B: Tensor, labels: Labels) -> Tensor:
+        """Which sequences have no frame with a class."""
+        if labels.frame_targets is None:
+            return torch.ones_like(lengths_B, dtype=torch.bool)
+        return (labels.frame_targets == NOWHERE).all(1)
+
+    def logs(self, encoded_BTM: Tensor) -> Tensor:
+        """Log-probabilities [B, T, V] in float32."""
+        return exact(self.output(encoded_BTM)).log_softmax(-1)
+
+    def search(self, encoded_BTM: Tensor, lengths_B: Tensor, how: Searching) -> list[list[Transcript]]:
+        """The best class of each frame, of which repeats are merged and what is no label is dropped, as CTC's are.
+
+        So two equal labels are found only with such a frame between them. There is no beam.
+        """
+        del how
+        return [[one] for one in ctc.greedy(self.logs(encoded_BTM), lengths_B, blank=self.blank)]
+
+
+def _classes(encoded_BTM: Tensor, labels: Labels) -> Tensor:
+    """The class of each frame [B, T]; of none where nothing is aligned."""
+    if labels.frame_targets is None:
+        return torch.full(encoded_BTM.shape[:2], NOWHERE, device=encoded_BTM.device)
+    return labels.frame_targets

@@ -1,0 +1,383 @@
+"""Alignments through the shell: what `etude align` stores and writes, and training on that frame by frame."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from speech_corpora import RATE, TRAINED, spoken, write_corpus, write_place
+from torch import nn
+
+import etude
+from etude.__main__ import main
+from etude.base.errors import ConfigError, DataError
+from etude.data.store import alignment_writer
+from etude.tasks.kept import stored_processor
+from etude.tasks.speech_recognition.aligned_data import counted_labels
+from etude.tasks.task_type import TOKENIZERS
+from etude.tasks.translation.type import TRANSLATION
+
+STORE = "runs/small/alignments/train"
+FRAMEWISE = ["--loss.type", "framewise", "--loss.alignments", "runs/small/alignments"]
+
+
+def shell(*words, code=0):
+    assert main(list(words)) == code
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a recogniser that was trained by CTC, and its alignments of both splits."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_place(folder)
+        shell("train", "small.toml", "--train.max_duration", "150 steps", "--train.eval_every", "50 steps")
+        shell("align", "runs/small")
+        shell("align", "runs/small", "--split", "val")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def stored(folder):
+    """The rows of a store, as any reader of Parquet has them, by id."""
+    rows = [row for path in sorted(Path(folder).glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return {row["id"]: row for row in rows}
+
+
+def weights(run):
+    return Path(run, "checkpoints/last/model.safetensors").read_bytes()
+
+
+def column(run, name):
+    rows = [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+def tones(text, seed):
+    """When each letter of a recording of `speech_corpora` sounds, and its spaces are silent: start and end."""
+    draw, now, found = np.random.default_rng(seed), 0.03, []
+    for _ in text:
+        end = now + int(RATE * draw.uniform(0.07, 0.09)) / RATE
+        found.append((now, end))
+        now = end + 0.03
+    return found
+
+
+def test_every_label_is_found_in_order_near_its_sound():
+    shell("align", "runs/small", "--format", "json", "--output", "json")
+
+    for number, text in enumerate(TRAINED):
+        told = json.loads(Path(f"json/train/{number}.json").read_text())
+        times = [(one["start"], one["end"]) for one in told["labels"]]
+        assert "".join(one["text"] for one in told["labels"]) == text
+        assert [word["text"] for word in told["words"]] == text.split()
+        assert all(start < end for start, end in times)
+        assert [time for span in times for time in span] == sorted(time for span in times for time in span)
+        for (start, end), (first, last) in zip(times, tones(text, number), strict=True):
+            assert first - 0.06 <= (start + end) / 2 <= last + 0.06
+        assert times[-1][1] <= told["end"] + 0.02
+
+
+def test_a_batch_is_aligned_as_its_members_are():
+    shell("align", "runs/small", "--name", "alone", "--batch-size", "1")
+    alone, together = stored("runs/small/alignments/alone"), stored(STORE)
+
+    assert {name: row["classes"] for name, row in alone.items()} == {
+        name: row["classes"] for name, row in together.items()
+    }
+    for name, row in alone.items():
+        assert row["score"] == pytest.approx(together[name]["score"], rel=1e-4, abs=1e-4)
+
+
+def test_an_alignment_that_is_killed_goes_on_by_shard_to_the_same_bytes(monkeypatch, capsys):
+    words = ["align", "runs/small", "--shard-size", "5"]
+    shell(*words, "--name", "whole")
+    write, written = alignment_writer.write_bytes, []
+
+    def killed(path, content):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alignment_writer, "write_bytes", killed)
+        shell(*words, "--name", "cut", code=130)
+    half = [*FRAMEWISE[:3], "runs/small/alignments/cut", "--train.monitor", "val/word_error_rate"]
+    capsys.readouterr()
+    shell("train", "small.toml", "--run.name", "early", *half, code=DataError.exit_code)
+    shell(*words, "--name", "cut")
+
+    said = capsys.readouterr().err
+    assert "are not complete: 1 of 3 shards are there" in said
+    assert "1 of 3 shards of alignments are there already" in said
+    assert contents("runs/small/alignments/cut") == contents("runs/small/alignments/whole")
+    assert sorted(contents("runs/small/alignments/cut")) == [
+        "manifest.json",
+        *(f"shard-0000{n}.parquet" for n in range(3)),
+    ]
+
+
+def test_what_is_stored_is_not_aligned_again(capsys):
+    before = contents(STORE)
+    capsys.readouterr()
+
+    shell("align", "runs/small")
+
+    assert contents(STORE) == before
+    assert "1 of 1 shards of alignments are there already" in capsys.readouterr().err
+
+
+def test_priors_taken_off_spread_the_spikes_of_ctc(capsys):
+    capsys.readouterr()
+    shell("align", "runs/small")
+    usual = capsys.readouterr().err
+    shell("align", "runs/small", "--prior-scale", "1", "--name", "spread")
+    spread = capsys.readouterr().err
+
+    blanks = [
+        sum(row["classes"].count(0) for row in stored(f).values()) for f in (STORE, "runs/small/alignments/spread")
+    ]
+    assert blanks[1] < blanks[0]
+    assert "CTC's labels are spikes" in usual
+    assert "CTC's labels are spikes" not in spread
+
+
+def test_linear_alignment_divides_frames_evenly_without_a_network():
+    shell("align", "runs/small", "--topology", "linear", "--name", "even")
+
+    for row, text in zip(stored("runs/small/alignments/even").values(), TRAINED, strict=True):
+        frames = len(row["classes"])
+        spelled = [text[t * len(text) // frames] for t in range(frames)]
+        letters = dict(zip(row["classes"], spelled, strict=True))
+        assert [letters[one] for one in row["classes"]] == spelled
+        assert row["score"] == 0
+    facts = json.loads(Path("runs/small/alignments/even/manifest.json").read_text())["facts"]
+    assert (facts["topology"], facts["blank"], facts["model"]) == ("hmm", None, "")
+
+
+def test_ctm_and_textgrid_tell_times_of_the_file(place):
+    parts = np.concatenate([np.zeros(RATE, np.float32), spoken("ca b", seed=77)])
+    soundfile.write("said.wav", parts, RATE)
+    Path("part.csv").write_text("path,transcript,start,end\nsaid.wav,ca b,1.0,\n")
+
+    shell("align", "runs/small", "part.csv", "--format", "ctm", "--output", "out", "--picture", "out")
+    shell("align", "runs/small", "part.csv", "--format", "textgrid", "--output", "out")
+
+    lines = [line.split() for line in Path("out/part.ctm").read_text().splitlines()]
+    assert [(line[0], line[4], line[5]) for line in lines] == [
+        ("said.wav_1.0-", "ca", "NA"),
+        ("said.wav_1.0-", "b", "NA"),
+    ]
+    (first, _), (*_, (last, _)) = tones("ca b", 77)[0], tones("ca b", 77)
+    assert float(lines[0][2]) == pytest.approx(1 + first, abs=0.08)
+    assert float(lines[1][2]) == pytest.approx(1 + last, abs=0.08)
+    grid = Path("out/said 1.0-.TextGrid").read_text()
+    assert f"xmax = {len(parts) / RATE:.3f}" in grid
+    assert 'text = "ca"' in grid
+    assert "said.wav 1.0-: ca b" in Path("out/said 1.0-.svg").read_text()
+
+
+def test_bad_recordings_and_labels_that_do_not_fit_are_named_and_cost_no_other_its_alignment(place, capsys):
+    Path("text.wav").write_text("no audio")
+    soundfile.write("short.wav", spoken("a")[:400], RATE)
+    Path("bad.csv").write_text("path,transcript\nval/0.wav,ac\ntext.wav,a\nshort.wav,ab a\n")
+    capsys.readouterr()
+
+    shell("align", "runs/small", "bad.csv", code=DataError.exit_code)
+
+    said = capsys.readouterr().err
+    assert f"{place}/bad.csv, line 3: " in said
+    assert f"{place}/bad.csv, line 4: it has 2 frames, but its labels need 4." in said
+    assert "2 recordings could not be aligned" in said
+    assert "1 of 3 recordings are aligned" in said
+    rows = stored("runs/small/alignments/bad")
+    assert list(rows) == ["val/0.wav", "short.wav"]
+    assert (rows["short.wav"]["classes"], rows["short.wav"]["score"]) == ([], -np.inf)
+
+
+def test_a_network_learns_from_alignments_and_aligns_with_ends(capsys):
+    words = ["--train.max_duration", "100 steps", "--train.eval_every", "50 steps", "--loss.label_smoothing", "0.05"]
+    shell("train", "small.toml", "--run.name", "frames", *FRAMEWISE, *words)
+    capsys.readouterr()
+
+    shell("validate", "runs/frames", "--json")
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["val/word_error_rate"] == 0
+    assert metrics["val/left_out"] == 0
+    assert 0 < metrics["val/loss"] < 0.6
+    shell("predict", "runs/frames", "val/2.wav")
+    assert capsys.readouterr().out == "cb a\n"
+
+    run = etude.Run("runs/frames")
+    counts = counted_labels(run.loaded.config, stored_processor(run.kind, run.loaded.config, run.folder / TOKENIZERS))
+    classes = [one for row in stored(STORE).values() for one in row["classes"]]
+    assert counts.frames.tolist() == np.bincount(classes, minlength=len(counts.frames)).tolist()
+
+    shell("align", "runs/frames", "--prior-scale", "0.5", "--format", "json", "--output", "hmm")
+    told = json.loads(Path("hmm/train/0.json").read_text())
+    assert [one["text"] for one in told["labels"]] == list(TRAINED[0])
+    assert json.loads(Path("runs/frames/alignments/train/manifest.json").read_text())["facts"]["topology"] == "hmm"
+    capsys.readouterr()
+    shell("align", "runs/frames", "--topology", "ctc", code=ConfigError.exit_code)
+    assert "but this run's loss.type is framewise" in capsys.readouterr().err
+
+    Path("runs/frames/alignments/val").mkdir()
+    more = ["--loss.alignments", "runs/frames/alignments/train", "--train.monitor", "val/word_error_rate"]
+    shell("train", "small.toml", "--run.name", "again", *FRAMEWISE[:2], *more, "--train.max_duration", "3 steps")
+    assert "names no alignment of data.val, so it has no loss" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_frame_wise_run_that_was_cut_ends_in_the_same_bits(workers):
+    words = [*FRAMEWISE, "--train.max_duration", "12 steps", "--data.augment.masks", "fixed"]
+    if not Path("runs/unbroken").exists():
+        shell("train", "small.toml", *words, "--run.name", "unbroken")
+
+    more = [*words, "--run.name", f"cut-{workers}", "--data.workers", workers]
+    shell("train", "small.toml", *more, "--train.max_duration", "5 steps")
+    shell("train", "small.toml", *more)
+
+    assert weights(f"runs/cut-{workers}") == weights("runs/unbroken")
+    assert column(f"runs/cut-{workers}", "train/loss") == column("runs/unbroken", "train/loss")
+
+
+def refused(capsys, *words):
+    """What is said of a run that is refused, and its exit code."""
+    capsys.readouterr()
+    code = main(["train", "small.toml", "--run.name", "refused", *words])
+    said = capsys.readouterr().err.splitlines()[-1]
+    shutil.rmtree("runs/refused", ignore_errors=True)
+    return said, code
+
+
+@pytest.fixture
+def more(place):
+    """A manifest with a further recording, of the same letters and of another one."""
+    write_corpus(place, "more", ["ab", "abd"], seed=5)
+    lines = (place / "train.csv").read_text()
+    for number, text in enumerate(["ab", "abd"]):
+        (place / f"{text}.csv").write_text(f"{lines}more/{number}.wav,{text},s0\n")
+
+
+def test_alignments_of_something_else_are_refused(place, more, capsys):
+    coarse = refused(capsys, *FRAMEWISE, "--model.subsampling", "4")
+    letters = refused(capsys, *FRAMEWISE, "--data.train", "abd.csv")
+    nowhere = refused(capsys, *FRAMEWISE[:3], "nowhere")
+    missing = refused(capsys, *FRAMEWISE, "--data.train", "ab.csv")
+    shell(
+        "train",
+        "small.toml",
+        "--run.name",
+        "most",
+        *FRAMEWISE,
+        "--data.train",
+        "ab.csv",
+        "--loss.max_missing",
+        "1",
+        "--train.max_duration",
+        "4 steps",
+    )
+
+    folder = place / STORE
+    assert coarse == (
+        f"etude: The alignments in {folder} are not what is needed: subsampling is 2, but must be 4.",
+        DataError.exit_code,
+    )
+    assert letters[0].startswith(f"etude: The alignments in {folder} are not what is needed: labels is '")
+    assert nowhere[0].startswith(f"etude: {place}/nowhere/train holds no alignments: make them with etude align")
+    assert missing[0].endswith(
+        '1 of 13 sequences have no alignment that fits: "more/0.wav" is missing. max_missing allows 0: align again, or '
+        "allow more."
+    )
+    assert missing[1] == DataError.exit_code
+    assert max(column("runs/most", "train/left_out")) == 0.25
+    assert "1 of 13 sequences have no alignment that fits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--data.augment.speed", "0.1"], "data.augment.speed cannot be used"),
+        (["--data.augment.tempo", "0.1"], "data.augment.tempo cannot be used"),
+        (["--data.augment.shift", "0.1"], "data.augment.shift cannot be used"),
+        (["--data.join.most", "2"], "data.join cannot be used"),
+        (["--task.beam_size", "4"], "task.beam_size above 1 cannot be used"),
+    ],
+)
+def test_what_moves_the_frames_of_an_alignment_is_refused(words, told, capsys):
+    said, code = refused(capsys, *FRAMEWISE, *words)
+
+    assert f'{told} with loss.type "framewise"' in said
+    assert code == ConfigError.exit_code
+
+
+def test_a_run_that_is_judged_by_a_loss_needs_alignments_to_judge_by(capsys):
+    said, code = refused(capsys, *FRAMEWISE[:3], STORE)
+
+    assert "loss.alignments names no alignment of data.val, so it has no loss, but train.monitor is val/loss" in said
+    assert code == ConfigError.exit_code
+
+
+def test_a_run_whose_alignments_change_is_another_run(place, capsys):
+    shutil.copytree("runs/small/alignments", "kept")
+    words = ["--loss.type", "framewise", "--loss.alignments", "kept", "--run.name", "changing"]
+    shell("train", "small.toml", *words, "--train.max_duration", "4 steps", "--train.save_every", "2 steps")
+    shutil.rmtree("kept/train")
+    shell("align", "runs/small", "--prior-scale", "0.5", "--name", "scaled")
+    shutil.copytree("runs/small/alignments/scaled", "kept/train")
+    capsys.readouterr()
+
+    code = main(["train", "small.toml", *words, "--train.max_duration", "6 steps", "--train.save_every", "2 steps"])
+
+    assert code == 7
+    assert "The content of data.train (or its tokenization) has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--topology", "rna"], "--topology must be ctc, hmm, linear, but is rna."),
+        (
+            ["--topology", "linear", "--prior-scale", "1"],
+            "--prior-scale is for a network, but --topology linear asks none",
+        ),
+        (["--prior-scale", "nan"], "--prior-scale must be a finite number, but is nan."),
+        (["--format", "json"], "--format and --output go together"),
+        (["--format", "srt", "--output", "x"], "--format must be textgrid, ctm, json, but is srt."),
+        (["--name", "../up"], '--name must be the name of one folder, but is "../up".'),
+        (["--shard-size", "0"], "--shard-size must be at least 1, but is 0."),
+    ],
+)
+def test_what_cannot_be_aligned_so_is_refused_in_a_sentence(words, told, capsys):
+    shell("align", "runs/small", *words, code=ConfigError.exit_code)
+
+    assert told in capsys.readouterr().err
+
+
+def test_without_pyarrow_a_sentence_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+
+    shell("align", "runs/small", "--name", "never", code=ConfigError.exit_code)
+
+    assert "run pip install 'etude[outputs]'" in capsys.readouterr().err
+    assert not Path("runs/small/alignments/never").exists()
+
+
+def test_other_tasks_have_nothing_to_align():
+    with pytest.raises(ConfigError, match="etude align is for speech_recognition, but this run's task is a Linear"):
+        TRANSLATION.aligner(nn.Linear(1, 1), None, None)
