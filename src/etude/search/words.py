@@ -68,12 +68,12 @@ def words(labels: Sequence[Label], decode: Decode, clock: Clock) -> list[Word]:
     ab 1.0 2.5
     a 4.0 4.5
     """
-    runs = groupby(_characters(labels, decode), key=_is_space)
-    found = [_word(list(run), clock) for space, run in runs if not space]
+    runs = groupby(_characters(labels, decode), key=Character.is_space)
+    found = [word_of(list(run), clock) for space, run in runs if not space]
     return list(_apart(found))
 
 
-class _Character(NamedTuple):
+class Character(NamedTuple):
     """A character, and the frames and labels that are its own."""
 
     text: str
@@ -81,12 +81,13 @@ class _Character(NamedTuple):
     end: float
     labels: Sequence[Label]
 
+    def is_space(self) -> bool:
+        """Whether it parts words."""
+        return self.text.isspace()
 
-def _is_space(character: _Character) -> bool:
-    return character.text.isspace()
 
-
-def _word(characters: Sequence[_Character], clock: Clock) -> Word:
+def word_of(characters: Sequence[Character], clock: Clock) -> Word:
+    """The word of some characters, at least one."""
     pieces = {id(character.labels): character.labels for character in characters}
     shares = [label.confidence for labels in pieces.values() for label in labels]
     text = "".join(character.text for character in characters)
@@ -99,21 +100,31 @@ def _apart(found: Iterable[Word]) -> Iterator[Word]:
     last: Word | None = None
     for word in found:
         if last is not None:
-            start = max(word.start, last.start)
-            yield replace(last, end=min(last.end, start))
-            word = replace(word, start=start, end=max(start, word.end))  # noqa: PLW2901 - the same word
+            before, word = apart(last, word)  # noqa: PLW2901 - the same word
+            yield before
         last = word
     if last is not None:
         yield last
 
 
-def _characters(labels: Sequence[Label], decode: Decode) -> Iterator[_Character]:
+def apart(word: Word, later: Word) -> tuple[Word, Word]:
+    """Two words that follow each other, with times that never decrease."""
+    start = max(later.start, word.start)
+    return replace(word, end=min(word.end, start)), replace(later, start=start, end=max(start, later.end))
+
+
+def _characters(labels: Sequence[Label], decode: Decode) -> Iterator[Character]:
     for text, own in _pieces(labels, decode):
-        start, end = own[0].start, max(label.end for label in own)
-        seen = [0, *accumulate(not character.isspace() for character in text)]
-        places = [start + (end - start) * count / max(1, seen[-1]) for count in seen]
-        for character, (first, last) in zip(text, pairwise(places), strict=True):
-            yield _Character(character, first, last, own)
+        yield from characters_of(text, own)
+
+
+def characters_of(text: str, labels: Sequence[Label]) -> Iterator[Character]:
+    """The characters of a text that some labels spell together, each with its share of their frames."""
+    start, end = labels[0].start, max(label.end for label in labels)
+    seen = [0, *accumulate(not character.isspace() for character in text)]
+    places = [start + (end - start) * count / max(1, seen[-1]) for count in seen]
+    for character, (first, last) in zip(text, pairwise(places), strict=True):
+        yield Character(character, first, last, labels)
 
 
 # -- which labels spell which characters ---------------------------------------------------------------------------
@@ -143,11 +154,16 @@ def _pieces(labels: Sequence[Label], decode: Decode) -> list[_Piece]:
 def _spelled_nearby(ids: Sequence[int], decode: Decode) -> Iterator[tuple[str, bool]]:
     """What each id adds to the text, and whether it begins a character that comes later, as seen from nearby."""
     for at in range(len(ids)):
-        first = max(0, at - LOOKBACK)
-        whole = decode(ids[first : at + 1 + AHEAD])
-        shown = decode(ids[first : at + 1])
-        before, after = _common(decode(ids[first:at]), whole), _common(shown, whole)
-        yield whole[before:after], after < len(shown)
+        yield spelled_by(ids, at, decode)
+
+
+def spelled_by(ids: Sequence[int], at: int, decode: Decode) -> tuple[str, bool]:
+    """The same of one of them, by its place."""
+    first = max(0, at - LOOKBACK)
+    whole = decode(ids[first : at + 1 + AHEAD])
+    shown = decode(ids[first : at + 1])
+    before, after = _common(decode(ids[first:at]), whole), _common(shown, whole)
+    return whole[before:after], after < len(shown)
 
 
 def _spelled(ids: Sequence[int], decode: Decode, whole: str) -> Iterator[tuple[str, bool]]:

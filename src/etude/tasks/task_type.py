@@ -147,6 +147,13 @@ class Questions(Protocol):
     def whole(self) -> str:
         """All of it as one text."""
 
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes as they come, until it ends or who asks ends it."""
+
+    def note(self, text: str) -> None:
+        """Be told something of the input that costs no answer. Unless overridden: nothing is done."""
+        del text
+
     @property
     def path(self) -> Path | None:
         """The file that was named; None where standard input is read."""

@@ -9,7 +9,16 @@ from contextlib import contextmanager
 
 from etude.app.cli.kernels import bound_kernels
 from etude.app.cli.parsing import choose, overview, parse
-from etude.app.cli.streams import CLOSED_PIPE, abandon_stdout, finish_stdout, open_streams, printable, put, say
+from etude.app.cli.streams import (
+    CLOSED_PIPE,
+    INTERRUPTED,
+    abandon_stdout,
+    finish_stdout,
+    open_streams,
+    printable,
+    put,
+    say,
+)
 from etude.app.cli.waiting import settle_waiting
 from etude.base.errors import ConfigError, EtudeError
 from etude.base.signals import REQUEUE
@@ -20,7 +29,6 @@ LINES = 6
 COMPUTING = ("train", "check", "plan", "validate", "test", "predict", "align", "fork")
 """The verbs that start torch's threads."""
 
-INTERRUPTED = 130
 ENDING = {signal.SIGTERM: 143, signal.SIGUSR1: REQUEUE}
 """Signals that end a verb, but for training that has begun, and the exit codes that tell of them."""
 USAGE = 2

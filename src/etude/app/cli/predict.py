@@ -13,7 +13,8 @@ from typing import BinaryIO, TextIO
 from etude.app.cli.lines import Lines
 from etude.app.cli.loading import open_run
 from etude.app.cli.picture import attention_picture, check_attention
-from etude.app.cli.streams import is_terminal, printable, say, writing_stdout
+from etude.app.cli.pieces import Pieces
+from etude.app.cli.streams import INTERRUPTED, is_terminal, printable, say, writing_stdout
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.named_files import check_named, named_file
@@ -50,11 +51,18 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
             say(f"Computed in {predictor.precision}.")
         questions = _questions(stream, name, given, arguments.file)
         if "prompt" not in given and is_terminal(stream):
-            say("Type a line; Ctrl-D ends.")
+            _greet(given)
         with attention_picture(given) as picture, _output(arguments.output) as out:
             asked = replace(asked_by(arguments, given, out), attention=picture)
             write_out(predictor.answers(questions, asked), out)
     return questions.code()
+
+
+def _greet(given: Mapping[str, object]) -> None:
+    """Tell a person at the terminal what is waited for. Raises ConfigError where nobody can type it."""
+    if "stream" in given:
+        raise ConfigError("--stream reads raw samples, which nobody types: pipe them into etude, or name a file.")
+    say("Type a line; Ctrl-D ends.")
 
 
 def write_out(answers: Iterable[str], out: TextIO) -> None:
@@ -101,6 +109,7 @@ class Input(Questions):
         self._stream, self._name, self._unit, self._path = stream, name, unit, path
         self._flaws: dict[int, str] = {}
         self._unanswered = 0
+        self._interrupted = False
 
     @property
     def path(self) -> Path | None:
@@ -148,7 +157,19 @@ class Input(Questions):
         if self._unanswered > 1:
             more = f", of which the first {TOLD} are named above" if self._unanswered > TOLD else ""
             say(f"etude: {self._unanswered:,} {self._unit}s of {self._name} could not be answered{more}.")
+        if self._interrupted:
+            return INTERRUPTED
         return DataError.exit_code if self._unanswered else 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes as they come, until it or Ctrl-C ends them."""
+        reading = Pieces(self._stream, self._name)
+        yield from reading
+        self._interrupted = reading.interrupted
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        say(f"etude: {self._name}: {text}")
 
     def whole(self) -> str:
         """All of it as one text."""

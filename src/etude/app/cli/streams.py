@@ -11,6 +11,8 @@ from etude.base.errors import StorageError
 
 CLOSED_PIPE = 141
 """What a Unix tool ends with whose reader has gone: 128 + SIGPIPE."""
+INTERRUPTED = 130
+"""What one ends with after Ctrl-C: 128 + SIGINT."""
 
 
 def open_streams() -> None:

@@ -141,7 +141,10 @@ VERBS: tuple[Verb, ...] = (
         "A language model completes each line as a prompt, even an empty one: on a terminal\n"
         "token by token, elsewhere one line per completion, in which \\n stands for a line break. With --score it\n"
         "gives, for each line, its log-probability in nats, bits per byte and the line, separated by tabs. With\n"
-        "--json each prompt gives one object with prompt, prediction and predictions.",
+        "--json each prompt gives one object with prompt, prediction and predictions.\n\n"
+        "A speech recogniser transcribes recordings: FILE is one, or lists them, or each line is the path of one.\n"
+        "With --stream it transcribes raw samples of FILE or of standard input as they come, each word once it is\n"
+        "final; with --json each word gives one object.",
         (
             RUN,
             path("file", metavar="FILE", nargs="?", help="lines to translate, in UTF-8 (default: standard input)"),

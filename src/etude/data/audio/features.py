@@ -162,13 +162,18 @@ class StreamExtractor:
         self._extractor = extractor
         self._warp = warp
         self._kept = torch.zeros(0)
+        self._passed = 0
+        """Samples that come before the next frame, of which none has them: its window is shorter than the shift."""
 
     def push(self, samples: Tensor) -> Tensor:
         """Take more samples, [samples]; give the frames that are complete now, float32 [N, F]."""
         _check(samples)
-        self._kept = torch.cat([self._kept, samples.cpu().float()])
+        joined = torch.cat([self._kept, samples.cpu().float()])
+        self._kept, self._passed = joined[self._passed :], max(0, self._passed - len(joined))
         features_NF, (frames,) = self._extractor.extract([self._kept], [self._warp])
-        self._kept = self._kept[frames * self._extractor.shift :].clone()
+        used = frames * self._extractor.shift
+        self._passed += max(0, used - len(self._kept))
+        self._kept = self._kept[used:].clone()
         return features_NF
 
 

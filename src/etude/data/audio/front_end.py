@@ -55,7 +55,11 @@ class FrontEnd:
     ) -> tuple[Tensor, list[int]]:
         """Give normalised features of all recordings' frames [N, F], and how many frames each has."""
         features_NF, lengths = self.extractor.extract(waves, warps)
-        return self._normaliser(features_NF, lengths, speakers or [EVERYBODY] * len(waves)), lengths
+        return self.normalised(features_NF, lengths, speakers), lengths
+
+    def normalised(self, features_NF: Tensor, lengths: Sequence[int], speakers: Sequence[str] = ()) -> Tensor:
+        """Normalise the features of recordings; without speakers as everybody."""
+        return self._normaliser(features_NF, lengths, speakers or [EVERYBODY] * len(lengths))
 
     def finished(self, features_NF: Tensor, lengths: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Append deltas and stack, once nothing else is changed."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.tokens.tokenizers import BOS, EOS, PAD
 from etude.model.exact import exact
@@ -25,6 +26,7 @@ from etude.search import attention, ctc, joint, transducer
 from etude.search.ctc import Label, Transcript
 from etude.search.fusion import Fusion
 from etude.search.hypotheses import Hypothesis
+from etude.search.streaming import CtcStream, LabelStream, TransducerStream
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ class Head(Protocol):
     def search(self, encoded_BTM: Tensor, lengths_B: Tensor, how: Searching) -> list[list[Transcript]]:
         """The best transcripts of each sequence, best first."""
 
+    def stream(self, how: Searching, device: torch.device) -> LabelStream:
+        """Greedy search in frames as they come. Raises ConfigError where it needs all of them."""
+        del how, device
+        raise ConfigError(
+            "Attention looks at a whole recording, so that audio cannot come as a stream: loss.type must be ctc or "
+            "transducer, or one of them the first of loss.heads."
+        )
+
 
 @final
 class CtcHead(nn.Module, Head):
@@ -109,6 +119,11 @@ class CtcHead(nn.Module, Head):
         if how.is_greedy:
             return [[one] for one in ctc.greedy(logs_BTV, lengths_B, blank=self.blank)]
         return ctc.beam(logs_BTV, lengths_B, width=how.width, blank=self.blank, fusion=how.fusion)
+
+    def stream(self, how: Searching, device: torch.device) -> LabelStream:
+        """Greedy search in frames as they come."""
+        del how, device
+        return CtcStream(self.logs, self.blank)
 
 
 @final
@@ -147,6 +162,10 @@ class TransductionHead(nn.Module, Head):
         if how.is_greedy:
             return [[one] for one in transducer.greedy(self.network, encoded_BTM, lengths_B, most=most)]
         return transducer.beam(self.network, encoded_BTM, lengths_B, width=how.width, most=most, fusion=how.fusion)
+
+    def stream(self, how: Searching, device: torch.device) -> LabelStream:
+        """Greedy search in frames as they come."""
+        return TransducerStream(self.network, how.symbols_a_frame, device)
 
 
 @final

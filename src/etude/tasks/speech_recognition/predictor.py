@@ -14,6 +14,7 @@ from etude.search.words import Word
 from etude.tasks.answers import reason
 from etude.tasks.sounds import Asked as Sound
 from etude.tasks.sounds import Ears, is_manifest
+from etude.tasks.speech_recognition.streaming import streamed
 from etude.tasks.speech_recognition.task import Recognised, SpeechTask
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 
@@ -31,7 +32,10 @@ class Recogniser(Predictor):
         self._task, self._ears = task, ears
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
-        """What is written of each recording, in order."""
+        """What is written of each recording, in order; or of one stream of samples, as they come."""
+        if "stream" in asked.flags:
+            yield from streamed(self._task, questions, asked)
+            return
         write = _form(asked)
         alone = questions.path is not None and not is_manifest(questions.path) and _is_text(asked)
         sounds = self._ears.questions(questions)

@@ -1,6 +1,6 @@
 """Speech recognition as a type of task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -14,7 +14,7 @@ from etude.tasks.speech_recognition.aligning import SpeechAligner
 from etude.tasks.speech_recognition.build import build_task
 from etude.tasks.speech_recognition.config import SpeechRun
 from etude.tasks.speech_recognition.data import Speech, prepare
-from etude.tasks.speech_recognition.flags import FLAGS
+from etude.tasks.speech_recognition.flags import FLAGS, check_stream
 from etude.tasks.speech_recognition.predictor import Recogniser
 from etude.tasks.speech_recognition.processor import SpeechProcessor
 from etude.tasks.speech_recognition.task import SpeechTask
@@ -43,6 +43,10 @@ class SpeechRecognitionType(TaskType[SpeechRun, SpeechProcessor]):
     def task(self, config: SpeechRun, processor: SpeechProcessor) -> Task:
         """The task with its model, initialised."""
         return build_task(config, processor)
+
+    def check_flags(self, given: Mapping[str, object]) -> None:
+        """Refuse flags of a stream that contradict each other."""
+        check_stream(given)
 
     def predictor(self, task: Task) -> Predictor:
         """Transcribes recordings."""
