@@ -16,6 +16,7 @@ from etude.data.store.recordings import (
     WAVE,
     Waves,
     Wishes,
+    folder_of,
     prepare_recordings,
     rate_of,
     seconds_of,
@@ -58,12 +59,12 @@ def test_waves_are_the_same_kept_or_read(tmp_path, wishes):
     table = prepared(manifest, tmp_path / "cache", wishes)
 
     order = np.array([3, 0, 1, 1, 2])
-    waves = Waves(table, wishes.listening).of(order)
+    waves = Waves(table, wishes.listening, tmp_path / "in").of(order)
     assert (WAVE in table.columns) == wishes.keep
     assert all(np.array_equal(wave, wave_of(number)) for wave, number in zip(waves, order, strict=True))
     assert table.values(SAMPLES, order).tolist() == [len(wave) for wave in waves]
     assert table.texts(SPEAKER, order) == ["s1", "s0", "s1", "s1", "s0"]
-    assert table.texts(PATH, order[:1]) == [str(tmp_path / "in/3.wav")]
+    assert table.texts(PATH, order[:1]) == ["3.wav"]
 
 
 def test_transcripts_are_tokens_and_may_be_none(tmp_path):
@@ -90,7 +91,7 @@ def test_a_recording_that_changed_is_read_again(tmp_path):
     second = prepared(manifest, tmp_path / "cache")
 
     assert second.fingerprint != first.fingerprint
-    assert np.array_equal(Waves(second, KEPT.listening).of(np.array([1]))[0], wave_of(9))
+    assert np.array_equal(Waves(second, KEPT.listening, tmp_path / "in").of(np.array([1]))[0], wave_of(9))
 
 
 def damage(folder):
@@ -164,7 +165,19 @@ def test_a_file_that_vanishes_later_is_said_to_be_gone(tmp_path):
     (tmp_path / "in/1.wav").unlink()
 
     with pytest.raises(DataError, match=r"cannot be used any more: .* does not exist"):
-        Waves(table, READ.listening).of(np.array([1]))
+        Waves(table, READ.listening, tmp_path / "in").of(np.array([1]))
+
+
+def test_a_corpus_that_was_moved_is_read_where_it_lies_now(tmp_path):
+    table = prepared(manifest_in(tmp_path / "in"), tmp_path / "cache", READ)
+    (tmp_path / "in").rename(tmp_path / "moved")
+
+    moved = open_manifest(tmp_path / "moved/m.jsonl", columns=Columns())
+
+    again = prepared(moved, tmp_path / "cache", READ)
+    [wave] = Waves(again, READ.listening, folder_of(moved)).of(np.array([1]))
+    assert again.fingerprint == table.fingerprint
+    assert np.array_equal(wave, wave_of(1))
 
 
 def test_rate_and_length_of_a_manifest_come_from_headers(tmp_path):

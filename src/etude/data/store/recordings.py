@@ -29,7 +29,7 @@ from etude.data.store.crew import cores
 from etude.data.store.progress import Report, unreported
 from etude.data.store.table import Chunk, Table, Wanted, prepare_table
 
-FORMAT = 1
+FORMAT = 2
 WAVE, SAMPLES, TARGET, SPEAKER = "wave", "samples", "target", "speaker"
 PATH, START, END, GROUP = "path", "start", "end", "group"
 CHUNK = 64
@@ -115,6 +115,7 @@ class _Reader:
 
     def __init__(self, manifest: Manifest, targets: Targets, wishes: Wishes) -> None:
         self._manifest, self._targets, self._wishes = manifest, targets, wishes
+        self._folder = folder_of(manifest)
 
     def chunks(self) -> Generator[Chunk, None, None]:
         """Give all, in order."""
@@ -162,7 +163,7 @@ class _Reader:
             Part(np.array([one.samples for one in good], dtype=np.int64)),
             *targets,
             Part.of_texts([one.speaker for one in recordings]),
-            Part.of_texts([os.fsdecode(one.path) for one in recordings]),
+            Part.of_texts([os.path.relpath(one.path, self._folder) for one in recordings]),
             Part(np.array([one.start for one in recordings], dtype=np.float64)),
             Part(np.array(ends, dtype=np.float64)),
         ]
@@ -178,8 +179,8 @@ def _laid(waves: Sequence[Wave]) -> Part:
 class Waves:
     """The waves of a table's rows: kept in it, or read from their files. Another process maps or reads them anew."""
 
-    def __init__(self, table: Table, listening: Listening) -> None:
-        self.table, self._listening = table, listening
+    def __init__(self, table: Table, listening: Listening, folder: Path) -> None:
+        self.table, self._listening, self._folder = table, listening, folder
         self._kept = WAVE in table.columns
 
     def of(self, rows: NDArray[np.int64]) -> list[Wave]:
@@ -192,12 +193,17 @@ class Waves:
         return [self._read(*one) for one in zip(paths, starts, ends, strict=True)]
 
     def _read(self, path: str, start: float, end: float) -> Wave:
-        place = Path(path)
+        place = self._folder / path
         cut = Cut(start, None if math.isnan(end) else end)
         try:
             return read_wave(place, header_of(place), cut, self._listening)
         except BadAudioError as bad:
             raise DataError(f"{shown(path)} cannot be used any more: {bad}.") from bad
+
+
+def folder_of(manifest: Manifest) -> Path:
+    """Give the folder that the paths of a table are relative to: that of the manifest, which may be moved with them."""
+    return Path(manifest.place(0)[0]).parent
 
 
 # -- what recordings are, together -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from etude.data.feeds.recorded import FrameBatch, RecordedSamples, WithTargets, 
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.manifests import Manifest, Recording
 from etude.data.files.records import Cell
-from etude.data.store.recordings import PATH, Waves, prepare_recordings
+from etude.data.store.recordings import PATH, Waves, folder_of, prepare_recordings
 from etude.data.store.sounds import SoundTargets, cells_of
 from etude.data.store.table import Table
 from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
@@ -79,9 +79,9 @@ class Sounds(TableData[SoundProcessor, SoundSplit]):
         return given
 
     def _samples(self, split: str, *, changed: bool) -> RecordedSamples:
-        data, processor = self.config.data, self.processor
+        data, processor, held = self.config.data, self.processor, self.held(split)
         return RecordedSamples(
-            Waves(self.held(split).table, data.listening(processor.sound.rate)),
+            Waves(held.table, data.listening(processor.sound.rate), folder_of(held.source)),
             processor.front_end,
             WithTargets(processor.targets),
             self.config.run.seed,
@@ -123,7 +123,7 @@ def _learned(config: SoundRun, manifest: Manifest, say: Say) -> SoundProcessor:
     targets = _targets(config, manifest)
     say(targets.told())
     say(f"Features are {Extractor(data.features, rate)}.")
-    waves = Waves(_prepared(config, manifest, targets, rate, say), data.listening(rate))
+    waves = Waves(_prepared(config, manifest, targets, rate, say), data.listening(rate), folder_of(manifest))
     return SoundProcessor(Sound(rate, learned_statistics(data, waves, rate)), targets, data)
 
 

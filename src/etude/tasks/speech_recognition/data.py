@@ -15,7 +15,7 @@ from etude.data.feeds.frame_targets import FrameTargets, WithFrames
 from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed, with_transcripts
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.manifests import Manifest, Recording
-from etude.data.store.recordings import PATH, Waves, prepare_recordings
+from etude.data.store.recordings import PATH, Waves, folder_of, prepare_recordings
 from etude.data.store.table import Table
 from etude.data.store.transcripts import Transcripts, fit_transcripts
 from etude.data.tokens.tokenizers import Tokenizer
@@ -115,9 +115,10 @@ class Speech(TableData[SpeechProcessor, SpeechSplit]):
     def samples(self, split: str, *, changed: bool) -> RecordedSamples:
         """The recordings of a split, perhaps joined; `changed` as training hears them."""
         data, sound, join = self.config.data, self.processor.sound, self.config.data.join
+        held = self._held(split)
         joins = join is not None and split in join.splits
         return RecordedSamples(
-            Waves(self._held(split).table, data.listening(sound.rate)),
+            Waves(held.table, data.listening(sound.rate), folder_of(held.source)),
             sound.front_end(data),
             with_transcripts,
             self.config.run.seed,
@@ -157,7 +158,7 @@ def _learned(config: SpeechRun, manifest: Manifest, say: Say) -> SpeechProcessor
     between = "" if data.join is None else data.join.between
     tokenizer = fit_transcripts(config.tokenizer, manifest, config.cache, data.policy, between=between, notice=say)
     say(f"Features are {Extractor(data.features, rate)}.")
-    waves = Waves(_prepared(config, manifest, tokenizer, rate, say), data.listening(rate))
+    waves = Waves(_prepared(config, manifest, tokenizer, rate, say), data.listening(rate), folder_of(manifest))
     return SpeechProcessor(tokenizer, Sound(rate, learned_statistics(data, waves, rate)))
 
 
