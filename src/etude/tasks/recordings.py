@@ -19,7 +19,7 @@ from etude.base.schedules.values import ScheduledValue
 from etude.data.audio.augment import Augment
 from etude.data.audio.config import AugmentConfig, FeaturesConfig
 from etude.data.audio.features import Extractor
-from etude.data.audio.front_end import BySpeaker, FrontEnd, as_json, from_json, gathered, joined
+from etude.data.audio.front_end import BySpeaker, FrontEnd, add_recordings, as_json, from_json
 from etude.data.audio.reading import Channel, Listening
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.header import Choice
@@ -257,5 +257,5 @@ def learned_statistics(data: RecordingsSection, waves: Waves, rate: int) -> BySp
     for first in range(0, len(waves.table), HEARD):
         rows = np.arange(first, min(first + HEARD, len(waves.table)))
         sounds = [torch.from_numpy(wave) for wave in waves.of(rows)]
-        found = joined(found, gathered(data.features, rate, sounds, waves.table.texts(SPEAKER, rows)))
+        add_recordings(found, data.features, rate, sounds, waves.table.texts(SPEAKER, rows))
     return found

@@ -241,6 +241,11 @@ class TaskType(Protocol[C_contra, P]):
         del config
         return self.config
 
+    def example(self, config: C_contra) -> str:
+        """What `etude predict RUN` is given, for a user to see."""
+        del config
+        return "< lines.txt"
+
     def recognises(self, config: Mapping[str, object]) -> bool:
         """Whether a config, as plain values, whose task is the user's own names data of this kind."""
         del config

@@ -40,7 +40,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     except Interrupted as ending:
         say(told(ending, folder))
         raise
-    say(summary(result, folder))
+    say(summary(result, loaded.config))
     return 0
 
 

@@ -10,6 +10,8 @@ from etude.app.cli.waiting import NOTES
 from etude.app.interrupted import told
 from etude.app.running import computes_with, train_run
 from etude.base.files import json_or_empty
+from etude.tasks.config import Config
+from etude.tasks.own import task_type
 from etude.tasks.task_type import SKIPPED
 from etude.train.fit import Result
 from etude.train.interrupt import Interrupted
@@ -28,12 +30,13 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     except Interrupted as ending:
         say(told(ending, config.folder))
         raise
-    say(summary(result, config.folder))
+    say(summary(result, config))
     return 0
 
 
-def summary(result: Result, folder: Path) -> str:
+def summary(result: Result, config: Config) -> str:
     """How a run ended, what it leaves, and what to do next."""
+    folder, example = config.folder, task_type(config).example(config)
     lines = [f"Done at step {result.progress.step:,} (epoch {result.progress.epochs:.2f}): {result.reason}."]
     lines += [f"Best: {_told(result.best)}", f"Last: {_told(result.last)}"]
     if result.skipped:
@@ -41,7 +44,7 @@ def summary(result: Result, folder: Path) -> str:
     if left_out := _count_lines(folder / SKIPPED):
         lines.append(f"Left out: {left_out:,} bad samples ({shell_word(folder / SKIPPED)} lists them).")
     etude, shown = command(), shell_word(folder)
-    lines += ["Next:", f"  {etude} test {shown}", f"  {etude} predict {shown} < lines.txt"]
+    lines += ["Next:", f"  {etude} test {shown}", f"  {etude} predict {shown} {example}"]
     return "\n".join(lines)
 
 

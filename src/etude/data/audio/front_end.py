@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from etude.data.audio.config import FeaturesConfig
 from etude.data.audio.features import Extractor
-from etude.data.audio.normalise import EVERYBODY, Normaliser, Statistics, finished, stacked_lengths
+from etude.data.audio.normalise import EVERYBODY, Normaliser, Statistics, finished, gather, stacked_lengths
 
 Ints: TypeAlias = NDArray[np.int64]
 BySpeaker: TypeAlias = dict[str, Statistics]
@@ -71,23 +70,13 @@ class FrontEnd:
         return self.finished(*self.features(waves, speakers))
 
 
-def gathered(config: FeaturesConfig, rate: int, waves: Sequence[Tensor], speakers: Sequence[str]) -> BySpeaker:
-    """Give the statistics of some recordings: of everybody and, where it matters, of each speaker."""
-    extractor = Extractor(config, rate)
-    found: BySpeaker = {EVERYBODY: Statistics.empty(config.width)}
-    features_NF, lengths = extractor.extract(waves)
-    for rows, speaker in zip(torch.split(features_NF, lengths), speakers, strict=True):
-        found[EVERYBODY].accumulate(rows)
-        if config.normalise == "speaker":
-            found.setdefault(speaker, Statistics.empty(config.width)).accumulate(rows)
-    return found
-
-
-def joined(one: BySpeaker, other: BySpeaker) -> BySpeaker:
-    """Give the statistics of both."""
-    for name, statistics in other.items():
-        one.setdefault(name, Statistics.empty(len(statistics.mean))).join(statistics)
-    return one
+def add_recordings(
+    known: BySpeaker, config: FeaturesConfig, rate: int, waves: Sequence[Tensor], speakers: Sequence[str]
+) -> None:
+    """Take recordings into the statistics of everybody and, where it matters, of their speakers."""
+    features_NF, lengths = Extractor(config, rate).extract(waves)
+    names = speakers if config.normalise == "speaker" else [EVERYBODY] * len(waves)
+    gather(known, features_NF, lengths, names, config)
 
 
 def as_json(statistics: Mapping[str, Statistics] | None) -> dict[str, Any] | None:

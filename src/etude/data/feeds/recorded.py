@@ -194,10 +194,16 @@ class RecordedSamples(Samples):
         keys = [Key(self.seed, self.epoch, sample) for sample in indices.tolist()]
         changed = [augment.waves(wave, key) for wave, key in zip(waves, keys, strict=True)]
         warps = [augment.warp(key) for key in keys]
-        features, lengths = self.front_end.features(changed, speakers, warps=warps)
-        rows = torch.split(features, lengths)
-        masked = [augment.features(row, key) for row, key in zip(rows, keys, strict=True)]
-        return self.front_end.finished(torch.cat([features[:0], *masked]), lengths)
+        # Recordings of one warp lie together: their filters are then applied at once.
+        order = sorted(range(len(keys)), key=lambda place: warps[place])
+        features, lengths = self.front_end.features(
+            [changed[place] for place in order],
+            [speakers[place] for place in order],
+            warps=[warps[place] for place in order],
+        )
+        rows = dict(zip(order, torch.split(features, lengths), strict=True))
+        masked = [augment.features(rows[place], key) for place, key in enumerate(keys)]
+        return self.front_end.finished(torch.cat([features[:0], *masked]), [len(row) for row in masked])
 
     def _sounds(self, joined: Joined) -> list[Tensor]:
         """Give the wave of each sample, its parts one after the other with silence between."""

@@ -52,20 +52,22 @@ def fit_tokenizer(
     policy: Policy = DEFAULT_POLICY,
     *,
     side: str = SIDES[0],
+    between: str = "",
     notice: Say = unheard,
 ) -> Tokenizer:
     """Make a tokenizer from the texts of one side of `source` alone, or load what `cache` has of it.
 
-    Raises as `fit_tokenizers` does.
+    It learns too what stands `between` two texts that are joined. Raises as `fit_tokenizers` does.
     """
-    return _fitted(config, _Texts(source, unreported, skip=policy.skips), (side,), cache, notice)
+    texts = _Texts(source, unreported, skip=policy.skips, between=between)
+    return _fitted(config, texts, (side,), cache, notice)
 
 
 class _Texts:
     """The texts that a tokenizer learns from."""
 
-    def __init__(self, source: PairSource, report: Report, *, skip: bool) -> None:
-        self.source, self._report, self._skip = source, report, skip
+    def __init__(self, source: PairSource, report: Report, *, skip: bool, between: str = "") -> None:
+        self.source, self._report, self._skip, self.between = source, report, skip, between
 
     def of(self, sides: tuple[str, ...]) -> Iterator[str]:
         """Give the texts of `sides`, pair by pair."""
@@ -75,16 +77,20 @@ class _Texts:
                 self._report(index, len(source))
             match row:
                 case Pair():
-                    yield from (row[place] for place in places)
+                    yield from (self._joined(row[place]) for place in places)
                 case Flaw() if not self._skip:
                     raise BadSampleError(*source.place(index, row.side), row.reason)
         self._report(len(source), len(source))
+
+    def _joined(self, text: str) -> str:
+        return f"{text}{self.between}{text}" if self.between else text
 
 
 def _fitted(config: TokenizerConfig, texts: _Texts, sides: tuple[str, ...], cache: Path, notice: Say) -> Tokenizer:
     if not needs_training(config):
         return train_tokenizer(config, ())
-    path = kept_at(cache, [texts.source.fingerprint(), sides, config.model_dump(mode="json")])
+    parts = [texts.source.fingerprint(), sides, config.model_dump(mode="json")]
+    path = kept_at(cache, [*parts, texts.between] if texts.between else parts)
     return kept(path, notice) or keep(train_tokenizer(config, texts.of(sides)), path)
 
 

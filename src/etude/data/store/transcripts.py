@@ -44,7 +44,16 @@ class Transcripts:
 
 
 def fit_transcripts(
-    config: TokenizerConfig, manifest: Manifest, cache: Path, policy: Policy, *, notice: Say = unheard
+    config: TokenizerConfig,
+    manifest: Manifest,
+    cache: Path,
+    policy: Policy,
+    *,
+    between: str = "",
+    notice: Say = unheard,
 ) -> Tokenizer:
-    """Make a tokenizer from the transcripts of `manifest`, or load what `cache` has."""
-    return fit_tokenizer(config, manifest.source, cache, policy, side=SIDES[1], notice=notice)
+    """Make a tokenizer from the transcripts of `manifest`, or load what `cache` has.
+
+    It also knows what stands `between` transcripts that are joined.
+    """
+    return fit_tokenizer(config, manifest.source, cache, policy, side=SIDES[1], between=between, notice=notice)

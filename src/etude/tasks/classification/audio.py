@@ -27,6 +27,11 @@ class Audio(TaskType[SoundRun, SoundProcessor]):
     config = SoundRun
     flags = FLAGS
 
+    def example(self, config: SoundRun) -> str:
+        """A recording."""
+        del config
+        return "recording.wav"
+
     def processor(self, config: SoundRun, folder: Path) -> SoundProcessor:
         """How a run hears, and what it predicts."""
         return SoundProcessor.stored(folder, config.data)

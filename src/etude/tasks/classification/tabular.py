@@ -26,6 +26,11 @@ class Tabular(TaskType[TabularRun, TabularProcessor]):
     config = TabularRun
     flags = FLAGS
 
+    def example(self, config: TabularRun) -> str:
+        """Rows of a table."""
+        del config
+        return "rows.csv"
+
     def processor(self, config: TabularRun, folder: Path) -> TabularProcessor:
         """The columns that a run has kept."""
         del config

@@ -35,6 +35,10 @@ class ClassificationType(TaskType[Any, Any]):
         """That of the input that `data.type` names; where there is none of that name, reading it says so."""
         return _named(config).config
 
+    def example(self, config: Config) -> str:
+        """That of the input."""
+        return _of(config).example(config)
+
     def recognises(self, config: Mapping[str, object]) -> bool:
         """Whether the data name a kind of input."""
         match config:

@@ -154,7 +154,8 @@ def _learned(config: SpeechRun, manifest: Manifest, say: Say) -> SpeechProcessor
     need_library()
     data = config.data
     rate = chosen_rate(data, manifest, say)
-    tokenizer = fit_transcripts(config.tokenizer, manifest, config.cache, data.policy, notice=say)
+    between = "" if data.join is None else data.join.between
+    tokenizer = fit_transcripts(config.tokenizer, manifest, config.cache, data.policy, between=between, notice=say)
     say(f"Features are {Extractor(data.features, rate)}.")
     waves = Waves(_prepared(config, manifest, tokenizer, rate, say), data.listening(rate))
     return SpeechProcessor(tokenizer, Sound(rate, learned_statistics(data, waves, rate)))

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from etude.base.errors import ConfigError
-from etude.data.tokens.tokenizers import UNK, Tokenizer
+from etude.data.tokens.tokenizers import EOS, Tokenizer
 from etude.search.arpa import read_arpa
 from etude.search.fusion import Fusion, LabelModel, Together
 from etude.search.hot_words import HotWords
@@ -60,10 +60,10 @@ def _network(folder: Path, tokenizer: Tokenizer) -> LabelModel[Any]:
 
 def _texts(tokenizer: Tokenizer) -> dict[int, str]:
     """What each label reads as."""
-    return {label: tokenizer.decode([label]) for label in range(UNK + 1, tokenizer.size)}
+    return {label: tokenizer.decode([label]) for label in range(EOS + 1, tokenizer.size)}
 
 
 def _space(tokenizer: Tokenizer) -> int | None:
     """The label that stands between words, where there is one of its own."""
     found: Sequence[int] = tokenizer.encode(" ")
-    return found[0] if len(found) == 1 and found[0] > UNK else None
+    return found[0] if len(found) == 1 and found[0] > EOS else None

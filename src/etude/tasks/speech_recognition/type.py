@@ -30,6 +30,11 @@ class SpeechRecognitionType(TaskType[SpeechRun, SpeechProcessor]):
     config = SpeechRun
     flags = FLAGS
 
+    def example(self, config: SpeechRun) -> str:
+        """A recording."""
+        del config
+        return "recording.wav"
+
     def processor(self, config: SpeechRun, folder: Path) -> SpeechProcessor:
         """The tokenizer and the audio's facts that a run has kept."""
         del config
