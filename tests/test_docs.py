@@ -22,7 +22,7 @@ BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`([^`\n]+)`")
 KEY = re.compile(r"(?:run|task|data|tokenizer|model|init|loss|optimizer|train|log)(?:\.[a-z_]+)+")
-FILES = (".json", ".md", ".toml", ".py", ".safetensors", ".tsv", ".txt", ".jsonl")
+FILES = (".json", ".md", ".toml", ".py", ".onnx", ".safetensors", ".tsv", ".txt", ".jsonl")
 SEPARATORS = {"|", ";", "&&", "||"}
 REDIRECTIONS = {">", ">>", "<"}
 

@@ -75,9 +75,14 @@ class _Directions(nn.ModuleList):
         """What both give, side by side."""
         parts: list[Tensor] = [self[0](value_BSM, None, None)[0]]
         for layer in self[1:]:
-            hidden_BSH: Tensor = layer(value_BSM.take_along_dim(turned_BS1, 1), None, None)[0]
-            parts.append(hidden_BSH.take_along_dim(turned_BS1, 1))
+            hidden_BSH: Tensor = layer(_taken(value_BSM, turned_BS1), None, None)[0]
+            parts.append(_taken(hidden_BSH, turned_BS1))
         return torch.cat(parts, -1)
+
+
+def _taken(value_BSM: Tensor, places_BS1: Tensor) -> Tensor:
+    """Each place's vector; by `gather`, since `take_along_dim` is exported for one size alone."""
+    return value_BSM.gather(1, places_BS1.expand(-1, -1, value_BSM.size(2)))
 
 
 def turned(lengths_B: Tensor, size: int) -> Tensor:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TOKENIZERS = "tokenizers"
 """The folder of a run that holds what it keeps to be used without its data."""
+ONNX = "onnx"
+"""What that form of an export is called."""
 CACHE = ".cache"
 """The folder beside the runs that holds prepared data."""
 SKIPPED = "skipped.jsonl"
@@ -281,3 +283,11 @@ class TaskType(Protocol[C_contra, P]):
 
     def export(self, task: "Task", kept: Kept, folder: Path) -> str:
         """Write the model into the empty `folder`, as others can load it; say what it is. Raises ConfigError."""
+
+    def onnx(self, task: "Task", kept: Kept, folder: Path) -> str:
+        """Write the model into the empty `folder` as ONNX; say what it is. Raises ConfigError."""
+        del task, folder
+        raise ConfigError(
+            f"A run of task.type = {kept.plain['task']['type']!r} has no ONNX form: speech_recognition and "
+            "classification have one; leave out --format."
+        )

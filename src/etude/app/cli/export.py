@@ -9,6 +9,12 @@ from etude.app.export import export
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Write the folder, whole or not at all."""
     del overrides
-    said = export(arguments.run, arguments.folder, weights=arguments.checkpoint, allow_code=arguments.allow_code)
+    said = export(
+        arguments.run,
+        arguments.folder,
+        weights=arguments.checkpoint,
+        allow_code=arguments.allow_code,
+        form=arguments.format,
+    )
     say(f"{arguments.folder}: {said}")
     return 0

@@ -216,9 +216,16 @@ VERBS: tuple[Verb, ...] = (
         "etude.app.cli.export:run",
         "A language model becomes a GPT-2 or a Llama of the transformers library; a fine-tuned model of that library\n"
         "stays what it was. Both include their tokenizer. Other models are written in Etude's own form, for predict.\n"
-        "If an average was kept, the averaged weights are used. DIR must be new or empty; it appears whole or not\n"
-        "at all.",
-        (RUN, path("folder", metavar="DIR", help="the folder to write"), CHECKPOINT, ALLOW_CODE),
+        "With --format onnx a recogniser or classifier becomes a graph that other programs run, compared with torch\n"
+        "before it is written. If an average was kept, the averaged weights are used. DIR must be new or empty; it\n"
+        "appears whole or not at all.",
+        (
+            RUN,
+            path("folder", metavar="DIR", help="the folder to write"),
+            argument("--format", metavar="FORM", default="auto", help="onnx, or auto (the default): as said above"),
+            CHECKPOINT,
+            ALLOW_CODE,
+        ),
         overrides=False,
     ),
     Verb(

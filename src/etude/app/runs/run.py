@@ -29,7 +29,7 @@ from etude.tasks.attention import Attention
 from etude.tasks.config import Config, load_config
 from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
-from etude.tasks.task_type import TOKENIZERS, Kept, Processor, TaskType
+from etude.tasks.task_type import ONNX, TOKENIZERS, Kept, Processor, TaskType
 from etude.train.components import components
 from etude.train.device import choose_device
 from etude.train.evaluate import evaluate, nothing_counted
@@ -198,14 +198,17 @@ class Run:
         _, predictor = self.predictor(weights, device=device)
         return predictor.attention(text)
 
-    def export(self, folder: Path, place: Path, *, weights: Weights = BEST) -> str:
-        """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is."""
+    def export(self, folder: Path, place: Path, *, weights: Weights = BEST, form: str = "auto") -> str:
+        """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is.
+
+        `form` is "auto" or "onnx".
+        """
         found = self.checkpoint(weights)
         processor = self._processor()
         task = self._task(processor, weights, "cpu")
         kept = Kept(self.loaded.config, self.loaded.data, processor, found / MODEL, place)
         with self._code():
-            return self.kind.export(task, kept, folder)
+            return self.kind.onnx(task, kept, folder) if form == ONNX else self.kind.export(task, kept, folder)
 
     def _told(self, task: Task, predictions: Iterator[Any], *, alone: bool) -> Iterator[Any]:
         """The predictions, with an event before the first and after the last."""

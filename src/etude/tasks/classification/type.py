@@ -8,6 +8,7 @@ from etude.base.says import Say
 from etude.tasks.classification.arrays import ARRAYS
 from etude.tasks.classification.audio import AUDIO
 from etude.tasks.classification.flags import FLAGS
+from etude.tasks.classification.onnx import write_classifier
 from etude.tasks.classification.tabular import TABULAR
 from etude.tasks.classification.texts import TEXTS
 from etude.tasks.config import Config
@@ -69,6 +70,10 @@ class ClassificationType(TaskType[Any, Any]):
     def export(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write Etude's own form."""
         return _of(kept.config).export(task, kept, folder)
+
+    def onnx(self, task: Task, kept: Kept, folder: Path) -> str:
+        """Write the model as ONNX."""
+        return write_classifier(task, kept, folder)
 
 
 def _named(config: Mapping[str, object]) -> Input:

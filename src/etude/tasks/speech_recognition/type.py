@@ -15,6 +15,7 @@ from etude.tasks.speech_recognition.build import build_task
 from etude.tasks.speech_recognition.config import SpeechRun
 from etude.tasks.speech_recognition.data import Speech, prepare
 from etude.tasks.speech_recognition.flags import FLAGS, check_stream
+from etude.tasks.speech_recognition.onnx import write_recogniser
 from etude.tasks.speech_recognition.predictor import Recogniser
 from etude.tasks.speech_recognition.processor import SpeechProcessor
 from etude.tasks.speech_recognition.task import SpeechTask
@@ -71,6 +72,10 @@ class SpeechRecognitionType(TaskType[SpeechRun, SpeechProcessor]):
         """Write Etude's own form."""
         loss = {name: value for name, value in kept.plain["loss"].items() if name not in {"terms", "weights"}}
         return write_own_form(task, kept, folder, {"data": heard(kept.plain["data"]), "loss": loss})
+
+    def onnx(self, task: Task, kept: Kept, folder: Path) -> str:
+        """Write encoder and CTC as ONNX."""
+        return write_recogniser(task, kept, folder)
 
 
 SPEECH_RECOGNITION = SpeechRecognitionType()
