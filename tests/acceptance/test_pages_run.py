@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from etude.__main__ import main
 
@@ -39,6 +40,9 @@ CHAT = (
 )
 SLANG = "[train]\nbatch_size = 4\nstep_freq = 2\nlearning_rate = 0.008\nwarmup = 8\nmax_epochs = 2\n"
 BEFORE = {
+    "alignments.md": ["speech"],
+    "speech.md": ["speech_ctc"],
+    "classification.md": ["text_classification", "tabular"],
     "checkpoints.md": ["numbers"],
     "fork-and-diff.md": ["translation"],
     "hugging-face.md": ["chat"],
@@ -69,7 +73,28 @@ def place(tmp_path, monkeypatch):
     Path("recipes/language_model.toml").write_text(TEXT.replace('"texts"', '"../texts"'))
     Path("data.toml").write_text(TRANSLATION.partition("[train]")[0])
     Path("slang.toml").write_text(SLANG)
+    write_recordings()
+    for name in ("text_classification", "tabular"):
+        Path(f"{name}.toml").write_text((ROOT / "recipes" / f"{name}.toml").read_text().replace("2 epochs", "2 steps"))
+    Path("rows.csv").write_text("age,income,debt,years,employment,purpose,postcode\n40,50,10,5,permanent,car,1010\n")
     return tmp_path
+
+
+def write_recordings():
+    """A tiny corpus of tones with its configs, and recordings under the names that the pages use."""
+    sys.path.insert(0, str(ROOT / "tests" / "app"))
+    from speech_corpora import CONFIG, RATE, spoken, write_corpus
+
+    for name, texts in (("spoken", ["ab", "ba c", "c"] * 4), ("heard", ["ab", "c"])):
+        write_corpus(Path(), name, texts)
+    small = CONFIG.replace('"train.csv"', '"spoken.csv"').replace('"val.csv"', '"heard.csv"')
+    for name in ("speech", "speech_ctc"):
+        Path(f"{name}.toml").write_text(small)
+    Path("recipes/speech_ctc.toml").write_text(small.replace('"spoken', '"../spoken').replace('"heard', '"../heard'))
+    for name in ("recording", "talk"):
+        soundfile.write(f"{name}.wav", spoken("ab"), RATE)
+    for name in ("list", "interviews"):
+        Path(f"{name}.csv").write_text("path,transcript\ntalk.wav,ab\nrecording.wav,ab\n")
 
 
 def blocks(page):
