@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from etude.base.errors import ConfigError
 from etude.data.audio.config import FeaturesConfig
-from etude.data.audio.front_end import FrontEnd, gathered
+from etude.data.audio.front_end import FrontEnd, add_recordings
 from etude.data.audio.front_end_stream import FrontEndStream
 
 RATE = 8000
@@ -26,7 +26,9 @@ KINDS = {
 def front_end(**options):
     config = FeaturesConfig(mel_bins=20, **options)
     waves = [torch.randn(4000, generator=torch.Generator().manual_seed(seed)) * 0.1 for seed in (1, 2)]
-    return FrontEnd(config, RATE, gathered(config, RATE, waves, ["ann", "bob"]))
+    statistics = {}
+    add_recordings(statistics, config, RATE, waves, ["ann", "bob"])
+    return FrontEnd(config, RATE, statistics)
 
 
 def wave_of(samples, seed=5):

@@ -4,7 +4,7 @@ A task names those that it takes. One of another task is refused in a sentence; 
 config is passed on, and the config tells which keys there are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from etude.base.errors import ConfigError
@@ -19,7 +19,7 @@ class Flag:
     help: str
     metavar: str = ""
     """What stands for its value in the help; a flag without one takes no value."""
-    kind: type = str
+    kind: Callable[[str], object] = str
     """Of its value."""
     default: object = None
     repeats: bool = False

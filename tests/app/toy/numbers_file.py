@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from etude.base.errors import DataError
+from etude.data.feeds.table_feed import Samples
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Samples):
     """The rows of a file, which a feed makes batches of."""
 
     values: np.ndarray

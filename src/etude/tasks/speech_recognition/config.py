@@ -37,7 +37,7 @@ class SpeechConfig(TaskSection):
     type: Literal["speech_recognition"] = "speech_recognition"
     beam_size: Annotated[int, means("validation", resumable=True)] = Field(1, ge=1)
     """Width of the beam in test and predict; 1 is greedy search. Validation searches greedily."""
-    symbols_a_frame: Annotated[int, means("validation", resumable=True)] = Field(10, ge=1)
+    symbols_a_frame: Annotated[int, means("validation")] = Field(10, ge=1)
     """Most labels that a transducer says in one frame when it searches."""
     ctc_weight: Annotated[float, means("validation", resumable=True)] = Field(0.3, ge=0, le=1)
     """Share of CTC where attention and CTC search together (Watanabe et al. 2017)."""
@@ -67,7 +67,7 @@ class TransducerLossConfig(LossSection):
     """`type = "transducer"`: of a predictor and a joint network over the frames (Graves 2012)."""
 
     type: Literal["transducer"] = "transducer"
-    joint_megabytes: Annotated[int, means("none", shared="always")] = Field(512, ge=1)
+    joint_megabytes: int = Field(512, ge=1)
     """Logits of the joint network and their gradient are held up to this; of more they are made piece by piece."""
 
 
@@ -85,7 +85,7 @@ class SumConfig(LossSection):
     type: Literal["sum"] = "sum"
     heads: tuple[Summed, ...] = Field(("attention", "ctc"), min_length=2)
     """The heads; the first searches, attention together with CTC."""
-    joint_megabytes: Annotated[int, means("none", shared="always")] = Field(512, ge=1)
+    joint_megabytes: int = Field(512, ge=1)
     """As of `transducer`."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """As of `attention`."""
