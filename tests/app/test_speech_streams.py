@@ -231,6 +231,15 @@ def test_a_reader_that_has_gone_ends_it(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
+@pytest.fixture
+def heard():
+    """Let Ctrl-C be heard, which what runs in a shell's background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_a_second_ctrl_c_interrupts_at_once():
     pieces = Pieces(io.BytesIO(bytes(1 << 20)), "sound")
     reading = iter(pieces)

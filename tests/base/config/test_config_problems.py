@@ -137,10 +137,7 @@ TABLE = [
     ),
     (
         "[data]\naugmentation = 'x'",
-        (
-            "data.augmentation is not a key of [data]; Etude calls this data.augment, later: this version does not "
-            "have it (run.toml, line 2)."
-        ),
+        "data.augmentation is not a key of [data]; Etude calls this data.augment (run.toml, line 2).",
     ),
     (
         "[train]\ngrad_clip = 1",
