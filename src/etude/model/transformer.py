@@ -18,11 +18,12 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.schedules.values import ScheduledValue
-from etude.model.layers.beam_cache import Cache, LayerCache, Memory
+from etude.model.layers.beam_cache import Cache, Memory
 from etude.model.layers.blocks import DecoderLayer, EncoderLayer
+from etude.model.layers.decoding import begun, stepped
 from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, set_dropout
 from etude.model.layers.linear import Linear, ScaledEmbedding
-from etude.model.layers.masks import EVERYWHERE, Mask, causal_mask, padding_mask
+from etude.model.layers.masks import Mask, causal_mask, padding_mask
 from etude.model.layers.norms import EPSILON, final_norm
 from etude.model.layers.positions import Positions, added, check_width, turning
 from etude.model.layers.spec import LayerSpec, Normalisation
@@ -179,20 +180,13 @@ class Transformer(nn.Module):
 
     def start(self, memory: Memory, width: int = 1) -> Cache:
         """An empty cache for `width` beams a sentence; keys and values of the source are computed here, once."""
-        cache = Cache(width, memory.mask)
-        for i, layer in enumerate(self._decoder_layers()):
-            cache.layers.append(LayerCache(cache, i, layer.cross.keys_values(memory.hidden)))
-        return cache
+        return begun(self.decoder, memory, width)
 
     def step(self, tokens_R: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Logits [R, V] of the token after `tokens_R`, which the cache takes in (in place)."""
         hidden_R1M = self._embed(self._target, self.target_positions, tokens_R[:, None], cache.length)
-        source_mask = EVERYWHERE if cache.mask is None else Mask(cache.mask)
-        turn = self.rotary.turn(cache.length, 1, hidden_R1M)
-        for layer, layer_cache in zip(self._decoder_layers(), cache.layers, strict=True):
-            hidden_R1M = layer.step(hidden_R1M, layer_cache, turn, source_mask)
-        cache.length += 1
-        return F.linear(self.decoder_norm(hidden_R1M[:, 0]), self.output_weight), cache
+        hidden_RM = stepped(self.decoder, hidden_R1M, cache, self.rotary)
+        return F.linear(self.decoder_norm(hidden_RM), self.output_weight), cache
 
     def _decoder_layers(self) -> Iterator[DecoderLayer]:
         return cast("Iterator[DecoderLayer]", iter(self.decoder))

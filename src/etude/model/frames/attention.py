@@ -5,9 +5,8 @@ beam).
 """
 
 import sys
-from collections.abc import Iterator
 from functools import partial
-from typing import Literal, Self, cast, final
+from typing import Literal, Self, final
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 
 from etude.base.config.section import Section
 from etude.base.schedules.values import ScheduledValue
-from etude.model.layers.beam_cache import Cache, LayerCache, Memory
+from etude.model.layers.beam_cache import Cache, Memory
 from etude.model.layers.blocks import DecoderLayer
+from etude.model.layers.decoding import begun, stepped
 from etude.model.layers.dropout import Dropout, set_dropout
 from etude.model.layers.linear import Linear, ScaledEmbedding
-from etude.model.layers.masks import EVERYWHERE, Mask, causal_mask, padding_mask
+from etude.model.layers.masks import Mask, causal_mask, padding_mask
 from etude.model.layers.norms import EPSILON, final_norm
 from etude.model.layers.positions import Positions, added, check_width, turning
 from etude.model.layers.spec import LayerSpec, Normalisation
@@ -133,23 +133,13 @@ class AttentionHead(nn.Module):
 
     def start(self, memory: Memory, width: int = 1) -> Cache:
         """An empty cache for `width` beams a sequence; keys and values of the frames are computed here, once."""
-        cache = Cache(width, memory.mask)
-        for i, layer in enumerate(self._layers()):
-            cache.layers.append(LayerCache(cache, i, layer.cross.keys_values(memory.hidden)))
-        return cache
+        return begun(self.layers, memory, width)
 
     def step(self, labels_R: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Logits [R, V] of the label after `labels_R`, which the cache takes in (in place)."""
         hidden_R1M = self._embed(labels_R[:, None], cache.length)
-        source_mask = EVERYWHERE if cache.mask is None else Mask(cache.mask)
-        turn = self.rotary.turn(cache.length, 1, hidden_R1M)
-        for layer, layer_cache in zip(self._layers(), cache.layers, strict=True):
-            hidden_R1M = layer.step(hidden_R1M, layer_cache, turn, source_mask)
-        cache.length += 1
-        return F.linear(self.norm(hidden_R1M[:, 0]), self.output_weight), cache
-
-    def _layers(self) -> Iterator[DecoderLayer]:
-        return cast("Iterator[DecoderLayer]", iter(self.layers))
+        hidden_RM = stepped(self.layers, hidden_R1M, cache, self.rotary)
+        return F.linear(self.norm(hidden_RM), self.output_weight), cache
 
     def _embed(self, labels: Tensor, start: int) -> Tensor:
         return self.dropout(self.positions(self.embedding(labels), start))  # type: ignore[no-any-return]

@@ -192,7 +192,7 @@ class AttendingHead(nn.Module, Head):
         wanted_BL = wanted_BL.masked_fill((lengths_B == 0)[:, None], PAD)
         hidden_BLM = self.network.hidden(encoded_BTM, lengths_B, given_BL)
         loss = self._smoothed if self.training else self._plain
-        return loss.from_hidden(hidden_BLM, self.network.output_weight, wanted_BL, count=int((wanted_BL != PAD).sum()))
+        return loss.from_hidden(hidden_BLM, self.network.output_weight, wanted_BL)
 
     def search(self, encoded_BTM: Tensor, lengths_B: Tensor, how: Searching) -> list[list[Transcript]]:
         """Greedy, or a beam, together with CTC and what is fused."""
