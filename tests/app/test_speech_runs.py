@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from speech_corpora import HELD, RATE, spoken, write_place
+from speech_corpora import CONFIG, HELD, RATE, spoken, write_place
 
 import etude
 from etude.__main__ import main
@@ -180,10 +180,18 @@ def test_workers_change_nothing(place):
     assert column("runs/helped", "train/loss") == column("runs/alone", "train/loss")
 
 
-@pytest.mark.parametrize("model", ["blstm", "conformer"])
+BLSTM = 'type = "blstm"\nd_model = 24\nlayers = 1\n'
+MODELS = {
+    "blstm": BLSTM,
+    "conformer": 'type = "conformer"\nd_model = 24\nheads = 2\nlayers = 1\nfeedforward = 32\n',
+    "cnn": 'type = "cnn"\nd_model = 24\nlayers = 2\n',
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_a_batch_is_judged_as_its_members_are(place, model):
-    kind = ["--model.type", model] if model == "blstm" else ["--model", "{type='conformer', d_model=24, heads=2}"]
-    shell("train", "small.toml", "--train.max_duration", "6 steps", *(kind if model == "blstm" else []))
+    Path("small.toml").write_text(CONFIG.replace(BLSTM, MODELS[model]))
+    shell("train", "small.toml", "--train.max_duration", "6 steps")
 
     alone = etude.Run("runs/small", overrides=["--train.eval_batch_size", "1"]).validate()
     together = etude.Run("runs/small", overrides=["--train.eval_batch_size", "3"]).validate()

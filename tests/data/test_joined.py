@@ -31,7 +31,7 @@ def test_lengths_are_those_of_parts_and_pauses():
 
 
 def test_what_is_drawn_lies_within_its_bounds_and_reaches_them():
-    joined = Joiner(DIGITS, N, seed=3, epoch=1).of(np.arange(N).repeat(1))
+    joined = Joiner(DIGITS, N, seed=3, epoch=1).of(np.arange(N))
 
     assert set(joined.counts.tolist()) == {3, 4, 5, 6, 7}
     assert joined.pauses.min() == 5

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etude.base.paths import user_path
-from etude.data.audio.reading import WHOLE, BadAudioError, Cut, Header, Listening, Wave, header_of, read_wave
+from etude.data.audio.reading import WHOLE, BadAudioError, Cut, Listening, Wave, header_of, read_wave
 from etude.data.files.lines import Flaw, is_blank
 from etude.data.files.manifests import Columns, Manifest, open_manifest
 from etude.tasks.recordings import RecordingsSection
@@ -82,8 +82,8 @@ class Ears:
     def _read(self, name: str, path: Path, cut: Cut) -> Asked:
         listening: Listening = self.data.listening(self.rate)
         try:
-            header: Header = header_of(path)
-            wave = read_wave(path, header, cut, listening)
+            header_of(path)
+            wave = read_wave(path, cut, listening)
         except BadAudioError as bad:
             return Asked(name, Missing(str(bad)), cut)
         return Asked(name, wave, cut, len(wave) / self.rate)

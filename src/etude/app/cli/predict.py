@@ -201,7 +201,7 @@ def _input(file: str | None) -> Iterator[tuple[BinaryIO, str]]:
         try:
             stream = stack.enter_context(Path(file).open("rb"))
         except FileNotFoundError:
-            raise DataError(f"{file} does not exist; give a file of lines, or none to read standard input.") from None
+            raise DataError(f"{file} does not exist; give a file that does, or none to read standard input.") from None
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from None
         yield stream, file

@@ -107,14 +107,15 @@ def resampled_length(samples: int, rate: int, wanted: int) -> int:
     return samples if rate == wanted else (2 * samples * wanted + rate) // (2 * rate)
 
 
-def read_wave(path: Path, header: Header, cut: Cut, how: Listening) -> Wave:
-    """Read the samples of a part of a file, as many as `samples_of` says.
+def read_wave(path: Path, cut: Cut, how: Listening) -> Wave:
+    """Read the samples of a part of a file, as many as `samples_of` says of its header; the file is opened once.
 
     Raises BadAudioError where the file holds fewer than its header says, or what is no number.
     """
+    header, read = _decoded(path, cut, how)
     wanted = samples_of(header, cut, how)
     first, stop = _span(header, cut)
-    wave = _mono(_decoded(path, first, stop), how.channel)
+    wave = _mono(read, how.channel)
     if len(wave) < stop - first:
         raise BadAudioError(
             f"{shown(path)} is truncated: its header promises {header.samples:,} samples, but it has "
@@ -135,20 +136,26 @@ def resampled(wave: Wave, rate: int, wanted: int, samples: int) -> Wave:
     return np.pad(made, (0, samples - len(made)))
 
 
-def _decoded(path: Path, first: int, stop: int) -> Wave:
-    """Read samples of all channels: [samples, channels]; perhaps fewer."""
+def _decoded(path: Path, cut: Cut, how: Listening) -> tuple[Header, Wave]:
+    """Read the samples of a part, of all channels: [samples, channels]; perhaps fewer than the header promises."""
+    need_library()
     import soundfile
 
     try:
         with soundfile.SoundFile(path) as file:
+            header = Header(file.samplerate, file.frames, file.channels)
+            samples_of(header, cut, how)
+            first, stop = _span(header, cut)
             if first:
                 file.seek(first)
             read: Wave = file.read(stop - first, dtype="float32", always_2d=True)
     except OSError as error:
         raise BadAudioError(_unreadable(path, error)) from error
     except (soundfile.LibsndfileError, RuntimeError) as error:
+        if not path.exists():
+            raise BadAudioError(f"{shown(path)} does not exist") from error
         raise BadAudioError(f"{shown(path)} cannot be decoded ({_said(error)})") from error
-    return read
+    return header, read
 
 
 def _mono(wave: Wave, channel: Channel) -> Wave:

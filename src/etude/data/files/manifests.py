@@ -200,7 +200,6 @@ class _Utterance(NamedTuple):
     start: str
     end: str
     speaker: str
-    line: int
 
 
 @final
@@ -222,8 +221,8 @@ class KaldiFolder(NumberedPairs):
         recordings, speakers = self._table(SCRIPT), self._table(SPEAKERS)
         segments = self._table(SEGMENTS)
         self._utterances = [
-            _utterance(name, text, line, recordings, segments if SEGMENTS in self._lines else None, speakers)
-            for line, (name, text) in enumerate(self._entries(TEXT))
+            _utterance(name, text, recordings, segments if SEGMENTS in self._lines else None, speakers)
+            for name, text in self._entries(TEXT)
         ]
 
     def _entries(self, name: str) -> Iterator[tuple[str, str]]:
@@ -268,7 +267,6 @@ class KaldiFolder(NumberedPairs):
 def _utterance(
     name: str,
     text: str,
-    line: int,
     recordings: Mapping[str, str],
     segments: Mapping[str, str] | None,
     speakers: Mapping[str, str],
@@ -286,4 +284,4 @@ def _utterance(
     if path.endswith("|"):
         return Flaw(f'wav.scp has a command for "{shown(recording, 80)}", which is not run: give a file')
     end = "" if end == "-1" else end
-    return _Utterance(path, text, start, end, speakers.get(name, ""), line)
+    return _Utterance(path, text, start, end, speakers.get(name, ""))

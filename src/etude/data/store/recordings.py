@@ -133,7 +133,7 @@ class _Reader:
             header = header_of(row.path)
             samples = samples_of(header, cut, listening)
             self._check_length(samples)
-            wave = read_wave(row.path, header, cut, listening) if self._wishes.keep else None
+            wave = read_wave(row.path, cut, listening) if self._wishes.keep else None
         except BadAudioError as bad:
             return Flaw(str(bad), "source")
         return _Heard(sample, row, samples, wave)
@@ -196,7 +196,7 @@ class Waves:
         place = self._folder / path
         cut = Cut(start, None if math.isnan(end) else end)
         try:
-            return read_wave(place, header_of(place), cut, self._listening)
+            return read_wave(place, cut, self._listening)
         except BadAudioError as bad:
             raise DataError(f"{shown(path)} cannot be used any more: {bad}.") from bad
 

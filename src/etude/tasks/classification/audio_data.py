@@ -1,89 +1,59 @@
 """Recordings for a run that tells what they are: the files of each split, prepared tables, and feeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
 
 from etude.base.says import Say
-from etude.base.schedules.values import ScheduledValue
-from etude.data.audio.augment import Augment
 from etude.data.audio.features import Extractor
 from etude.data.audio.reading import need_library
-from etude.data.feeds.recorded import FrameBatch, RecordedSamples, WithTargets, recorded_feed
-from etude.data.feeds.table_feed import TableFeed
+from etude.data.feeds.recorded import RecordedSamples, WithTargets
 from etude.data.files.manifests import Manifest, Recording
 from etude.data.files.records import Cell
-from etude.data.store.recordings import PATH, Waves, folder_of, prepare_recordings
+from etude.data.store.recordings import Waves, folder_of, prepare_recordings
 from etude.data.store.sounds import SoundTargets, cells_of
 from etude.data.store.table import Table
 from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
 from etude.tasks.classification.audio_config import SoundRun
 from etude.tasks.classification.audio_processor import SoundProcessor
 from etude.tasks.classification.config import ClassificationConfig
+from etude.tasks.recorded_data import RecordedData, RecordedSplit
 from etude.tasks.recordings import (
     Sound,
-    augment_of,
     chosen_rate,
     learned_statistics,
     open_recordings,
-    scheduled_strengths,
     wishes_of,
 )
-from etude.tasks.tables import TableData, TableSplit
 from etude.tasks.task_type import Columns
-
-SoundSplit = TableSplit[Manifest]
-"""One split: its recordings, and what was prepared of them."""
 
 
 @dataclass
-class Sounds(TableData[SoundProcessor, SoundSplit]):
+class Sounds(RecordedData[SoundProcessor]):
     """The recordings of a run."""
 
-    unit = "recordings"
-
     config: SoundRun
-    processor: SoundProcessor
-    splits: dict[str, SoundSplit] = field(default_factory=dict)
-    augment: Augment | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.augment = augment_of(self.config.data, self.processor.sound.rate)
 
     def told(self) -> str:
         """What a run begins with: its splits, their sizes, and the labels."""
         targets = self.processor.targets
         return f"{super().told()} with {len(targets.names):,} {targets.unit}"
 
-    def feed(self, split: str, *, training: bool = False, say: Say) -> TableFeed:
-        """Batches of a split: each recording once or, for training, in the order of the seed, and augmented."""
-        batching = self.batching(split, self.config.data.workers, say, training=training)
-        changed = training and self.config.train.overfit is None
-        return recorded_feed(self._samples(split, changed=changed), batching)
-
-    def scheduled_values(self, feed: TableFeed) -> Sequence[ScheduledValue]:
-        """The size of batches and the strengths of augmentation, where schedules drive them."""
-        return [*super().scheduled_values(feed), *scheduled_strengths(self.augment, feed)]
-
-    def beside(self, split: str, batch: object) -> Columns:
-        """Each sample's number in its files, its path and its label."""
-        if not isinstance(batch, FrameBatch):
-            return {}
-        held, rows = self.held(split), batch.indices.numpy()
-        given: dict[str, Sequence[object]] = {
-            "sample": [held.table.origin(row) for row in rows.tolist()],
-            "path": held.table.texts(PATH, rows),
-        }
+    def true_of(self, split: str, rows: Sequence[int]) -> Columns:
+        """The labels, where there is one each."""
         match self.processor.targets:
             case OneLabel(names=names) as targets:
-                given["target"] = [names[number] for number in targets.of_rows(held.table, rows).tolist()]
-        return given
+                numbers = targets.of_rows(self.held(split).table, np.array(rows, dtype=np.int64))
+                return {"target": [names[number] for number in numbers.tolist()]}
+        return {}
 
-    def _samples(self, split: str, *, changed: bool) -> RecordedSamples:
-        data, processor, held = self.config.data, self.processor, self.held(split)
+    def samples(self, split: str, *, changed: bool) -> RecordedSamples:
+        """The recordings of a split; `changed` as training hears them."""
         return RecordedSamples(
-            Waves(held.table, data.listening(processor.sound.rate), folder_of(held.source)),
-            processor.front_end,
-            WithTargets(processor.targets),
+            self.waves(split),
+            self.front_end,
+            WithTargets(self.processor.targets),
             self.config.run.seed,
             training=changed,
             augment=self.augment if changed else None,
@@ -98,7 +68,7 @@ def prepare(config: SoundRun, splits: Sequence[str], say: Say, processor: SoundP
     sounds = Sounds(config, processor)
     for name, manifest in sources.items():
         table = _prepared(config, manifest, processor.targets, processor.sound.rate, say)
-        sounds.splits[name] = SoundSplit(manifest, table)
+        sounds.splits[name] = RecordedSplit(manifest, table)
     return sounds
 
 

@@ -8,7 +8,7 @@ KEPT = ("type", "label", "labels", "separator", "targets")
 """Keys that say what samples are and what is predicted of them."""
 
 
-def data_of(kept: Kept) -> Mapping[str, Mapping[str, object]]:
+def data_of(kept: Kept) -> Mapping[str, object]:
     """The section `[data]` of an exported model, without its files."""
     data = kept.plain["data"]
-    return {"data": {key: data[key] for key in KEPT if key in data}}
+    return {key: data[key] for key in KEPT if key in data}
