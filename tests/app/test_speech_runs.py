@@ -52,6 +52,9 @@ def test_the_whole_path(place, capsys, monkeypatch):
     assert planned["steps"] == 24
     assert rows("runs/small")[-1]["val/word_error_rate"] == 0
     assert rows("runs/small")[-1]["val/character_error_rate"] == 0
+    kinds = [f"val/word_error_rate/{kind}" for kind in ("substitutions", "deletions", "insertions")]
+    first = next(row for row in rows("runs/small") if kinds[0] in row)
+    assert sum(first[kind] for kind in kinds) == round(first["val/word_error_rate"] * 5)
 
     shell("test", "runs/small")
     assert Path("runs/small/outputs/test.txt").read_text().splitlines() == HELD

@@ -174,3 +174,39 @@ class CharacterErrorRate(_ErrorRate):
 
     def _tokens(self, sequence: str) -> Tokens:
         return sequence.strip()
+
+
+@final
+class CountedErrors:
+    """An error rate under its name, and how many errors there are of each kind.
+
+    >>> metric = CountedErrors("word_error_rate", WordErrorRate())
+    >>> metric.update(["one two too"], ["one two three four"])
+    >>> metric.compute()["word_error_rate"], metric.compute()["word_error_rate/deletions"]
+    (0.5, 1)
+    """
+
+    def __init__(self, name: str, rate: _ErrorRate) -> None:
+        self._name, self._rate = name, rate
+
+    def update(self, hypotheses: Sequence[Any], references: Sequence[Any]) -> None:
+        """Take in hypotheses and, for each, its reference."""
+        self._rate.update(hypotheses, references)
+
+    def merge(self, other: Self) -> None:
+        """Take in what `other` has seen."""
+        self._rate.merge(other._rate)
+
+    def compute(self) -> dict[str, float]:
+        """The rate, and the numbers of substitutions, deletions and insertions as `NAME/insertions`."""
+        edits = self._rate.edits
+        return {
+            self._name: self._rate.compute(),
+            f"{self._name}/substitutions": edits.substitutions,
+            f"{self._name}/deletions": edits.deletions,
+            f"{self._name}/insertions": edits.insertions,
+        }
+
+    def reset(self) -> None:
+        """Forget all that was seen."""
+        self._rate.reset()

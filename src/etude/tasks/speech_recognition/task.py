@@ -16,7 +16,7 @@ from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.feeds.recorded import SpeechBatch
 from etude.data.tokens.tokenizers import Tokenizer
-from etude.metrics.edit_distance import CharacterErrorRate, TokenErrorRate, WordErrorRate
+from etude.metrics.edit_distance import CharacterErrorRate, CountedErrors, TokenErrorRate, WordErrorRate
 from etude.search.ctc import Transcript
 from etude.search.words import Clock, Word, words
 from etude.tasks.parts import Terms
@@ -99,7 +99,7 @@ class SpeechTask(Task):
 
     def configure_metrics(self) -> Mapping[str, Metric]:
         """The error rates that are asked for; anew for each pass."""
-        return {name: METRICS[name]() for name in self.config.metrics}
+        return {name: CountedErrors(name, METRICS[name]()) for name in self.config.metrics}
 
     def training_step(self, batch: SpeechBatch) -> Terms:
         """The loss of each head."""
