@@ -156,12 +156,24 @@ def test_a_run_that_was_cut_ends_in_the_same_bits(place, cut, workers):
     assert weights("runs/cut") == weights("runs/whole")
 
 
+TIGHT = ["--train.batch_size", "12", "--data.join.most", "40", "--data.join.least", "40", "--loss.joint_megabytes", "1"]
 HEADS = [
     "--model.transducer",
     "{d_model = 16, joint = 16}",
     "--model.attention",
     "{d_model = 16, heads = 2, layers = 1}",
 ]
+
+
+def test_the_memory_of_the_joint_network_is_said_before_the_first_step(place, capsys):
+    kind = [*HEADS, "--loss.type", "transducer", "--train.max_duration", "1 step"]
+    shell("train", "small.toml", *kind)
+    small = capsys.readouterr().err
+    shell("train", "small.toml", *kind, "--run.name", "tight", *TIGHT)
+    tight = capsys.readouterr().err
+
+    assert "The joint network's logits and their gradient take up to 1 MiB a batch." in small
+    assert "of more than loss.joint_megabytes = 1 they are made in pieces" in tight
 
 
 @pytest.mark.parametrize("loss", ["transducer", "attention", "sum"])

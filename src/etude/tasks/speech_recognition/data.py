@@ -27,6 +27,7 @@ from etude.tasks.recordings import (
 from etude.tasks.speech_recognition.aligned_data import aligned_fingerprint, frame_targets
 from etude.tasks.speech_recognition.config import SpeechRun
 from etude.tasks.speech_recognition.feasible import say_infeasible
+from etude.tasks.speech_recognition.joint_memory import say_joint
 from etude.tasks.speech_recognition.processor import SpeechProcessor
 from etude.tasks.speech_recognition.task import SpeechTask
 from etude.tasks.task_type import Columns
@@ -109,6 +110,8 @@ def prepare(config: SpeechRun, splits: Sequence[str], say: Say, processor: Speec
         speech.splits[name] = RecordedSplit(manifest, table)
         if config.data.join is None:
             say_infeasible(config, speech.samples(name, changed=False), name, manifest, say)
+    if "train" in sources:
+        say_joint(config, speech.samples("train", changed=False), processor.tokenizer.size, say)
     return speech
 
 
