@@ -34,7 +34,7 @@ Ranking = Literal["auroc", "average_precision"]
 OfLabel = Literal["accuracy", "balanced_accuracy"]
 OfLabels = Literal["subset_accuracy", "hamming_loss"]
 OfNumbers = Literal["mse", "rmse", "mae", "r2", "ccc", "pearson"]
-AnyMetric = OfLabel | OfLabels | Averaged | Ranking | OfNumbers
+AnyMetric = Literal[OfLabel, OfLabels, Averaged, Ranking, OfNumbers]
 SAVED: tuple[Split, ...] = ("val", "test")
 """Splits whose outputs are saved unless the config says otherwise."""
 LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig, **SAMPLE_LOSSES}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from etude.base.says import Say
 from etude.tasks.classification.arrays import ARRAYS
@@ -11,6 +11,7 @@ from etude.tasks.classification.flags import FLAGS
 from etude.tasks.classification.onnx import write_classifier
 from etude.tasks.classification.tabular import TABULAR
 from etude.tasks.classification.texts import TEXTS
+from etude.tasks.classification.texts_config import ClassificationRun, LabelledDataConfig
 from etude.tasks.config import Config
 from etude.tasks.task_type import Data, Kept, Predictor, Processor, TaskType
 from etude.train.task import Task
@@ -18,6 +19,18 @@ from etude.train.task import Task
 Input = TaskType[Any, Any]
 INPUTS: Mapping[str, Input] = {"text": TEXTS, "tabular": TABULAR, "audio": AUDIO, "arrays": ARRAYS}
 """Kinds of input, by the name that `data.type` takes; the first is taken unless the config names one."""
+
+
+class MistypedData(LabelledDataConfig):
+    """What `[data]` is read as that names no input, so that it is said which there are."""
+
+    type: Literal["text", "tabular", "audio", "arrays"] = "text"  # type: ignore[assignment]
+
+
+class MistypedRun(ClassificationRun):
+    """A run over such data, which is never made."""
+
+    data: MistypedData = MistypedData()
 
 
 @final
@@ -32,8 +45,13 @@ class ClassificationType(TaskType[Any, Any]):
         return [found.config for found in INPUTS.values()]
 
     def config_of(self, config: Mapping[str, object]) -> type[Config]:
-        """That of the input that `data.type` names; where there is none of that name, reading it says so."""
-        return _named(config).config
+        """That of the input that `data.type` names; where there is none, reading it says which there are."""
+        match config:
+            case {"data": {"type": str() as name}} if name in INPUTS:
+                return INPUTS[name].config
+            case {"data": {"type": _}}:
+                return MistypedRun
+        return TEXTS.config
 
     def example(self, config: Config) -> str:
         """That of the input."""
@@ -74,14 +92,6 @@ class ClassificationType(TaskType[Any, Any]):
     def onnx(self, task: Task, kept: Kept, folder: Path) -> str:
         """Write the model as ONNX."""
         return write_classifier(task, kept, folder)
-
-
-def _named(config: Mapping[str, object]) -> Input:
-    """The input that a config, as plain values, names."""
-    match config:
-        case {"data": {"type": str() as name}} if name in INPUTS:
-            return INPUTS[name]
-    return next(iter(INPUTS.values()))
 
 
 def _of(config: Config) -> Input:
