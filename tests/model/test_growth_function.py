@@ -30,7 +30,8 @@ def trained(model):
 
 def same(old, new, how, *inputs, tolerance=1e-5):
     """Whether the grown network computes what the old one does, and differs from it where it may."""
-    old, new = trained(old), trained(new)
+    old, new = trained(old).double(), trained(new).double()
+    inputs = [value.double() if value.is_floating_point() else value for value in inputs]
     transfer = plan_transfer(old, new, how)
     transfer.apply(old.state_dict(), new)
 

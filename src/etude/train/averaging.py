@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
+from etude.model.growth import Transfer
 from etude.train.optim.slot import Slot
 
 
@@ -43,6 +44,11 @@ class NoAverage:
 
     def take_over(self, former: "NoAverage | Average") -> None:
         """Go on counting."""
+        self.updates = former.updates
+
+    def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
+        """Go on counting."""
+        del transfer
         self.updates = former.updates
 
 
@@ -158,6 +164,16 @@ class Average:
         for name, value in (former.weights() or {}).items():
             if name in self._averaged and self._averaged[name].shape == value.shape:
                 self._averaged[name].copy_(value)
+        self.updates = former.updates
+
+    def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
+        """Go on with the average of a network that has grown into this one; what is new begins at present weights.
+
+        Call it when the module has the weights that the same transfer gave it.
+        """
+        averaged = former.weights()
+        if averaged is not None:
+            transfer.write(averaged, self._averaged)
         self.updates = former.updates
 
 

@@ -223,12 +223,12 @@ class Slot:
 
     def take_over(self, former: "Slot") -> None:
         """Go on with what `former` knows of parameters that both have, by name and shape, and with its steps."""
-        shared = dict(self._shapes().items() & former._shapes().items())  # noqa: SLF001
+        shared = dict(self.shapes().items() & former.shapes().items())
         old = former.state_dict()
         kept = {name: value for name, value in old["state"].items() if name in shared}
         self.load_state_dict({**self.state_dict(), "steps": former.steps, "state": kept})
 
-    def _shapes(self) -> dict[str, torch.Size]:
+    def shapes(self) -> dict[str, torch.Size]:
         """The shape of each parameter, by name."""
         return {name: p.shape for name, p in zip(self._own_names(), self.parameters, strict=True)}
 
