@@ -42,10 +42,6 @@ class NoAverage:
     def load(self, weights: Mapping[str, Tensor] | None) -> None:
         """Do nothing."""
 
-    def take_over(self, former: "NoAverage | Average") -> None:
-        """Go on counting."""
-        self.updates = former.updates
-
     def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
         """Go on counting."""
         del transfer
@@ -158,13 +154,6 @@ class Average:
         """Go on from stored weights; without them the average begins at the module's present ones."""
         for name, value in (weights or self._module.state_dict()).items():
             self._averaged[name].copy_(value)
-
-    def take_over(self, former: "NoAverage | Average") -> None:
-        """Go on with the average of weights that both have, by name and shape; the others begin at present ones."""
-        for name, value in (former.weights() or {}).items():
-            if name in self._averaged and self._averaged[name].shape == value.shape:
-                self._averaged[name].copy_(value)
-        self.updates = former.updates
 
     def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
         """Go on with the average of a network that has grown into this one; what is new begins at present weights.

@@ -8,27 +8,24 @@ batches as if they were one, the gradient is clipped, and the optimizer steps. W
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
-import torch
 from torch import Tensor
 
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery
-from etude.train.evaluate import evaluate
+from etude.model.growth import plan_transfer
+from etude.train.assembly import Assembly, ready
+from etude.train.evaluate import evaluate, train
+from etude.train.growing import Former, detached
 from etude.train.memory.state import Part
-from etude.train.optim.slot import Slot, SlotState
+from etude.train.optim.slot import SlotState
 from etude.train.rows import step_row
 from etude.train.step.failures import TRAINED, attempted
-from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
-from etude.train.step.pieces import evaluated
-from etude.train.step.precision import Precision
-from etude.train.structure import Change, InForce, Made, Structure
-from etude.train.task import Task
-from etude.train.values import Values
-from etude.train.watch.callback import Events
+from etude.train.step.pieces import evaluated, in_pieces
+from etude.train.structure import Change, InForce, Learns, Structure
+from etude.train.watch.events import Events
 from etude.train.watch.record import Row
-from etude.train.world import World
 
 Group = Sequence[Delivery]
 """The batches of one step."""
@@ -50,49 +47,62 @@ class LearnerState(TypedDict):
 
 
 class Learner:
-    """A task and what trains it; `assemble` makes what depends on its structure, for given optimizers."""
+    """A task and what trains it; `assembly` makes what depends on the structure of the task."""
 
-    def __init__(  # noqa: PLR0913 - what a step is made of, one for one
+    def __init__(
         self,
-        task: Task,
-        slots: Sequence[Slot],
-        assemble: Callable[[Sequence[Slot]], Made],
+        learns: Learns,
+        assembly: Assembly,
         *,
-        values: Values,
         group_size: Callable[[Progress], int],
-        precision: Precision,
-        hiddens: Hiddens | NoHiddens,
         in_time: InTime,
-        device: torch.device,
-        seed: int,
         structure: Structure,
-        world: World,
     ) -> None:
-        self.task = task
-        self.values = values
+        self.task = learns.task
+        """The same object for the whole run, of whatever structure it is."""
         self.group_size = group_size
         """How many batches the next step takes."""
-        self.device = device
-        self.precision = precision
-        self._assemble = assemble
-        self._hiddens = hiddens
+        self.device = assembly.device
+        self.precision = assembly.precision
+        self._assembly = assembly
         self._in_time = in_time
-        self._seed = seed
         self._structure = structure
         self._in_force = InForce()
-        self._world = world
-        self.slots = slots
-        self.update, self.average = assemble(slots)
+        self._take_up(learns)
+
+    def _take_up(self, learns: Learns) -> None:
+        made = self._assembly(learns, self.task)
+        self.slots, self.values, self._hiddens, self.update, self.average = made
+        self.feed = in_pieces(learns.train, self.task, self._in_time.steps)
+        self.judged_by = learns.val
+        self.memory = learns.train.memory
+        if self._in_force.rewarm:
+            for slot in self.slots:
+                slot.rewarm(self._in_force.warmth)
+
+    @property
+    def structure(self) -> str:
+        """The name of the structure that the task has; empty for the first."""
+        return self._in_force.name
+
+    @property
+    def may_change(self) -> bool:
+        """Whether the task comes to have other structures."""
+        return bool(self._structure.names())
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def begin_epoch(self, progress: Progress) -> None:
-        """Take up what an epoch that begins at `progress` is made with; here alone the structure is replaced."""
-        change = self._structure.at(progress)
+    def begin_epoch(self, progress: Progress) -> Change | None:
+        """Take up what an epoch that begins at `progress` is made with; here alone the structure is replaced.
+
+        Gives the change, where there was one.
+        """
+        change = self._structure.at(progress, self._in_force.name)
         if change is not None:
-            self._replace(change)
+            self._grow(change, progress)
         self.values.begin_epoch(progress)
         self._hiddens.forget()
+        return change
 
     def step(self, group: Group, progress: Progress) -> Outcome:
         """Take the step that comes at `progress`."""
@@ -106,7 +116,7 @@ class Learner:
 
     def count(self, outcome: Outcome) -> int:
         """The targets that a step counted, on all ranks together."""
-        return int(self._world.sum(outcome.tokens))
+        return int(self._assembly.world.sum(outcome.tokens))
 
     def follow(self, before: Progress, now: Progress) -> None:
         """Step the torch schedulers that a step from `before` to `now` makes due."""
@@ -117,13 +127,25 @@ class Learner:
         """What a step's log line tells of it."""
         return step_row(outcome, self.update.scalars.read(), self.slots, self.values)
 
-    def _replace(self, change: Change) -> None:
-        """Take up another structure; what the old one has in common with it goes on."""
-        former = self.average
-        self.slots = change.build(self.task, self.slots)
-        self.update, self.average = self._assemble(self.slots)
-        self.average.take_over(former)
-        self._in_force.name = change.name
+    def _grow(self, change: Change, progress: Progress) -> None:
+        """Take up another structure; what the old one has in common with it goes on, and the old one grows into it."""
+        learns, assembly = change.make(), self._assembly
+        transfer = plan_transfer(self.task, learns.task, change.growth, where=change.where)
+        transfer.apply(detached(self.task), learns.task)
+        former = Former.of(self.slots, self.values, self.average)
+        self._in_force.name, self._in_force.since = change.name, progress.step
+        self._become(change, learns)
+        former.go_on_in(self.slots, self.values, self.average, transfer, change.growth, assembly.say)
+        train(self.task, self.slots, assembly.say)
+
+    def _become(self, change: Change, learns: Learns) -> None:
+        """Let the task be that of another structure, which is made anew with all that trains it."""
+        assembly = self._assembly
+        self.task.become(learns.task)
+        ready(self.task, assembly.config, self.device, assembly.say, assembly.elsewhere)
+        rewarm = change.growth.rewarm
+        self._in_force.rewarm = 0.0 if rewarm is None else assembly.horizon.in_steps(rewarm, "growth.rewarm")
+        self._take_up(learns)
 
     # -- a validation --------------------------------------------------------------------------------------------
 
@@ -141,7 +163,7 @@ class Learner:
                 step,
                 prefix="val",
                 device=self.device,
-                seed=self._seed,
+                seed=self._assembly.seed,
                 forward=self.precision.for_evaluation().forward,
                 weigh=self.update.weigh,
                 before=events.validation_batch_start,
@@ -189,7 +211,11 @@ class Learner:
             slot.load_state_dict(state["optimizers"][slot.name])
         self.average.load(state["averaged"])
 
-    def restructure(self, name: str) -> None:
-        """Take up the structure that a checkpoint is of, before its weights are loaded."""
-        if name != self._in_force.name:
-            self._replace(self._structure.named(name))
+    def restructure(self, name: str) -> bool:
+        """Take up the structure that a checkpoint is of, before its weights are loaded; whether it is another."""
+        if name == self._in_force.name:
+            return False
+        change = self._structure.named(name)
+        self._in_force.name = name
+        self._become(change, change.make())
+        return True

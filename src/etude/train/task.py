@@ -185,6 +185,12 @@ class Task(nn.Module, metaclass=_KeepsArguments):
             told = hint(name)
             raise AttributeError(f"{error}; {told}" if told else str(error)) from None
 
+    def become(self, other: "Task") -> None:
+        """Be what `other`, which nobody uses any more, is: of its class, with its parts and attributes."""
+        vars(self).clear()
+        vars(self).update(vars(other))
+        self.__class__ = type(other)
+
     def log(self, name: str, value: float | Tensor, count: float | Tensor = 1, **others: object) -> None:
         """Add a scalar, averaged by `count` over the step (training) or the pass (evaluation), without a sync."""
         if others:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from etude.app.build import build_callbacks
+from etude.app.phases import config_of
 from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
@@ -18,7 +19,6 @@ from etude.app.runs.tested import TestedLines, write_tables
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.imports import code_of
-from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.paths import user_path
@@ -26,7 +26,7 @@ from etude.base.progress import Progress
 from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
 from etude.tasks.attention import Attention
-from etude.tasks.config import Config, load_config
+from etude.tasks.config import LoadedConfig, load_config
 from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import ONNX, TOKENIZERS, Kept, Processor, TaskType
@@ -38,10 +38,12 @@ from etude.train.memory.checkpoint import read_weights
 from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
+from etude.train.memory.portable import structure_of
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import AUTO, Precision
 from etude.train.task import StepOutput, Task
-from etude.train.watch.callback import Events, RunView, ending_by, read_only
+from etude.train.watch.callback import RunView, read_only
+from etude.train.watch.events import Events, ending_by
 from etude.train.watch.record import METRICS, Record, Row, read_rows
 
 Say = Callable[[str], None]
@@ -76,7 +78,7 @@ class Run:
         _ = self.loaded
 
     @cached_property
-    def loaded(self) -> Loaded[Config]:
+    def loaded(self) -> LoadedConfig:
         """The composed config, checked. Raises ConfigError for a run that a Python trainer made, which has no task."""
         if self._from_python:
             raise ConfigError(
@@ -317,7 +319,7 @@ class Run:
     def _task(self, processor: Processor, weights: Weights, device: str) -> Task:
         checkpoint = self.checkpoint(weights)
         with self._code():
-            task = self.kind.task(self.loaded.config, processor)
+            task = self.kind.task(config_of(self.loaded, structure_of(checkpoint)), processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
         return task.to(choose_device(device)).eval()
 

@@ -1,7 +1,7 @@
 """Parameters that are not trained: for good, or as long as a schedule says."""
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -52,21 +52,24 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix("model."), pattern)
 
 
-def found(module: nn.Module, pattern: str, key: str) -> list[nn.Parameter]:
-    """The parameters that `pattern` means. Raises ConfigError where it means none."""
+def found(module: nn.Module, pattern: str, key: str, elsewhere: Collection[str] = ()) -> list[nn.Parameter]:
+    """The parameters that `pattern` means.
+
+    Raises ConfigError where it means none, nor one of `elsewhere`: names that the module has in other epochs.
+    """
     parameters = [p for name, p in module.named_parameters() if matches(name, pattern)]
-    if not parameters:
+    if not parameters and not any(matches(name, pattern) for name in elsewhere):
         raise ConfigError(f"{key} has the pattern {pattern!r}, which matches no parameter.")
     return parameters
 
 
-def freeze(module: nn.Module, patterns: Iterable[str], key: str) -> None:
+def freeze(module: nn.Module, patterns: Iterable[str], key: str, elsewhere: Collection[str] = ()) -> None:
     """Stop the training of the parameters that `patterns` mean.
 
-    Raises ConfigError for a pattern that means none.
+    Raises ConfigError for a pattern that means none, here or `elsewhere`.
     """
     for pattern in patterns:
-        for parameter in found(module, pattern, key):
+        for parameter in found(module, pattern, key, elsewhere):
             parameter.requires_grad_(False)
 
 
@@ -107,14 +110,18 @@ def constant_patterns(frozen: Sequence[str] | Mapping[str, object]) -> list[str]
     return [pattern for pattern, value in frozen.items() if value is True]
 
 
-def thawing(module: nn.Module, scheduled_patterns: Mapping[str, Frozen], key: str) -> list[ScheduledValue]:
+def thawing(
+    module: nn.Module, scheduled_patterns: Mapping[str, Frozen], key: str, elsewhere: Collection[str] = ()
+) -> list[ScheduledValue]:
     """What freezes and thaws by schedule, logged as `freeze/PATTERN` (1 while frozen).
 
-    Raises ConfigError for a pattern that means no parameter.
+    Raises ConfigError for a pattern that means no parameter, here or `elsewhere`.
     """
     thaw = Thaw()
     return [
-        ScheduledValue(f"{key}.{pattern}", spec, thaw.add(pattern, found(module, pattern, key)), f"freeze/{pattern}")
+        ScheduledValue(
+            f"{key}.{pattern}", spec, thaw.add(pattern, found(module, pattern, key, elsewhere)), f"freeze/{pattern}"
+        )
         for pattern, spec in scheduled_patterns.items()
         if isinstance(spec, ScheduleSection)
     ]
