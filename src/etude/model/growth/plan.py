@@ -9,7 +9,7 @@ from etude.base.errors import ConfigError
 from etude.model.growth.axes import Axis, paired, unchanged
 from etude.model.growth.config import Growth
 from etude.model.growth.declared import Declarations, Stored, stored_in, written
-from etude.model.growth.keeping import Keeping, both_directions, two_halves
+from etude.model.growth.keeping import Keeping, both_directions, empty_stacks, other_cells, sideless, two_halves
 from etude.model.growth.naming import Names, matched, moved, source_layer, within
 from etude.model.growth.stream import Stream, quietened
 from etude.model.growth.transfer import Entry, Transfer
@@ -58,10 +58,12 @@ class _Planner:
         self._keeping = Keeping()
         self._keeps = how.new_weights == "net2net"
         self._halves = both_directions(old, new)
+        self._empty = empty_stacks(old)
+        self._cells = old, new
 
     def transfer(self, where: str) -> Transfer:
-        names = matched(list(self._of_old), [name for one in self._news for name in one.names], self._how)
-        self.problems += names.problems
+        names = matched(list(self._of_old), [name for one in self._news for name in one.names], self._how, self._empty)
+        self.problems += [*names.problems, *other_cells(*self._cells, names.of)]
         stream = Stream() if self._how.new_weights == "init" else quietened(self._new, names.layers)
         sources = self._sources(names, stream)
         if self._old and self._news and not sources:
@@ -125,7 +127,8 @@ class _Planner:
         if len(old.shape) != len(new.shape):
             self.problems.append(
                 f"{new.name} has {len(new.shape)} dimensions ({_shape(new)}), but {len(old.shape)} in the old network "
-                f"({_shape(old)}): give the new one another name, or rename the old one"
+                f"({_shape(old)}): growth.rename must call it otherwise, or by "
+                " let it begin anew"
             )
             return ()
         before, now = self._before.dims(old), self._now.dims(new)
@@ -147,6 +150,8 @@ class _Planner:
         layer = self._halves.get((old.shape[index], new.shape[index]))
         if layer is not None and now.side == "takes" and len(now.row.members) == 1 and not self._now.declares(new):
             self.problems.append(two_halves(new, index, layer))
+        if self._how.new_weights != "init" and now.side is None and new.shape[index] > old.shape[index]:
+            self._say(sideless(new, index, self._how.new_weights))
         if self._keeps:
             self._keeping.see(new, index, now, found)
         return found.axis(before, now, self._how)
@@ -157,7 +162,8 @@ class _Planner:
         self.problems.append(
             f"{new.name} changes from {_shape(old)} to {_shape(new)}, but {type(owner).__name__} does not say what its "
             f"dimensions are made up of, and nothing is guessed. It needs, with its own sizes in the place of these "
-            f"and each stretch that grows on its own as a number, {written({local: parts})}"
+            f"and each stretch that grows on its own as a number, {written({local: parts})}; or a module around it the "
+            "same by the dotted name"
         )
 
     def _refuse_shrinking(self, old: Stored, new: Stored) -> None:
