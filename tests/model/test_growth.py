@@ -358,6 +358,13 @@ def test_a_parameter_that_shrinks_is_named():
     )
 
 
+def test_layers_that_fare_alike_are_one_problem():
+    says = refused(nn.ModuleDict({"deep": stack(2, 3, 3, 3)}), nn.ModuleDict({"deep": stack(2, 2, 2, 2)}))
+
+    assert says.splitlines()[0].startswith("model.d_model at epoch 3: deep.layers.1.weight shrinks from 3 x 3 to 2 x 2")
+    assert says.splitlines()[0].endswith("(and 2 more like it, in other layers)")
+
+
 def test_a_parameter_may_shrink_to_its_corner():
     old, new = nn.Linear(3, 3), nn.Linear(2, 2)
 
@@ -369,7 +376,7 @@ def test_a_parameter_may_shrink_to_its_corner():
 def test_heads_that_are_cut_anew_are_refused_although_no_shape_changes():
     old, new = nn.MultiheadAttention(8, 2), nn.MultiheadAttention(8, 4)
 
-    assert "in_proj_weight has parts that shrink" in refused(old, new)
+    assert "in_proj_weight (24 x 8 -> 24 x 8) has parts that shrink" in refused(old, new)
     assert plan_transfer(old, new, Growth(heads="widen")).is_identity
 
 

@@ -215,6 +215,19 @@ def test_a_conformer_with_a_wider_front_and_kernel_computes_the_same(options):
     same(old, new, NET2NET, *FRAMES)
 
 
+def test_twice_the_heads_of_torchs_attention_compute_the_same():
+    class Attending(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(3, width), nn.Linear(width, 2)
+            self.layer = nn.TransformerEncoderLayer(width, width // 4, 3 * width, batch_first=True)
+
+        def forward(self, value):
+            return self.outer(self.layer(self.inner(value)))
+
+    same(Attending(8), Attending(16), NET2NET, torch.randn(2, 5, 3))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [

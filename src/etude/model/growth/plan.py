@@ -1,5 +1,6 @@
 """Planning a transfer, from the shapes of two networks alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, final
 
@@ -15,6 +16,9 @@ from etude.model.growth.stream import Stream, quietened
 from etude.model.growth.transfer import Entry, Transfer
 from etude.model.layers.growing import Dim
 
+LAYER = re.compile(r"\.\d+\.")
+"""The number of a layer within a name."""
+
 
 def plan_transfer(old: nn.Module, new: nn.Module, how: Growth, *, where: str = "") -> Transfer:
     """How the parameters and stored buffers of `old` are carried into `new`, which may both lie on the meta device.
@@ -28,14 +32,23 @@ def plan_transfer(old: nn.Module, new: nn.Module, how: Growth, *, where: str = "
         planner = _Planner(old, new, how)
         transfer = planner.transfer(where)
     except ConfigError as error:
-        raise ConfigError([_said(where, problem) for problem in error.problems]) from error
+        raise ConfigError(_said(where, error.problems)) from error
     if planner.problems:
-        raise ConfigError([_said(where, problem) for problem in planner.problems])
+        raise ConfigError(_said(where, planner.problems))
     return transfer
 
 
-def _said(where: str, problem: str) -> str:
-    return f"{where}: {problem}" if where else problem
+def _said(where: str, problems: Sequence[str]) -> list[str]:
+    """The problems, of layers of a stack one for all."""
+    alike: dict[str, list[str]] = {}
+    for problem in problems:
+        alike.setdefault(LAYER.sub(".*.", problem), []).append(problem)
+    before = f"{where}: " if where else ""
+    return [f"{before}{group[0]}{_more(group)}" for group in alike.values()]
+
+
+def _more(group: Sequence[str]) -> str:
+    return f" (and {len(group) - 1} more like it, in other layers)" if len(group) > 1 else ""
 
 
 class Source(NamedTuple):
@@ -142,6 +155,8 @@ class _Planner:
     def _axis(self, old: Stored, new: Stored, index: int, before: Dim | None, now: Dim | None) -> Axis:
         if before is None or now is None:
             return unchanged(new.shape[index])
+        if before == now:
+            return unchanged(new.shape[index])
         found = paired(before, now, self._how)
         if found.shrinks and not self._how.allow_shrink:
             self._refuse_shrinking(old, new)
@@ -167,10 +182,11 @@ class _Planner:
         )
 
     def _refuse_shrinking(self, old: Stored, new: Stored) -> None:
-        if _shape(old) == _shape(new):
-            says = f'{new.name} has parts that shrink (of heads growth.heads = "widen" makes one part)'
-        else:
+        if any(now < before for before, now in zip(old.shape, new.shape, strict=True)):
             says = f"{new.name} shrinks from {_shape(old)} to {_shape(new)}"
+        else:
+            sizes = f"{_shape(old)} -> {_shape(new)}"
+            says = f'{new.name} ({sizes}) has parts that shrink (of heads growth.heads = "widen" makes one part)'
         self._say(f"{says}: set growth.allow_shrink = true to keep the beginning of each part")
 
     def _refuse_torn(self, old: Stored, new: Stored, index: int) -> None:
