@@ -102,5 +102,6 @@ def two_halves(one: Stored, index: int, layer: str) -> str:
     parts[index] = (half, half)
     return (
         f"{one.name} takes as many as both directions of {layer} give, side by side, but nothing says that they are "
-        f"two halves; the model must have {written({one.name: tuple(parts)})}"
+        f"two halves; the model must have {written({one.name: tuple(parts)})}, or ({one.shape[index]},) where they are "
+        "not"
     )
