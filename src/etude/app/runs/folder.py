@@ -55,11 +55,20 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     for name, content in fingerprints.items():
         if before.get(name, content) != content:
             raise RefusedError(
-                f"The content of data.{name} (or its tokenization) has changed since the run in {folder} began. "
-                f"Restore it, or give --run.name for a new run."
+                f"The content of {content_key(name)} (or its tokenization) has changed since the run in {folder} "
+                f"began. Restore it, or give --run.name for a new run."
             )
     if before != {**before, **fingerprints}:
         write_json(path, {**before, **fingerprints})
+
+
+def content_key(name: str) -> str:
+    """The key of the config that says where content lies: a split's name stands for its own.
+
+    >>> content_key("train"), content_key("init.from[0]")
+    ('data.train', 'init.from[0]')
+    """
+    return name if "." in name else f"data.{name}"
 
 
 def noted(path: Path, folder: Path) -> dict[str, Any]:
