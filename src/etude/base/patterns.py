@@ -18,7 +18,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def renamed(name: str, table: Mapping[str, str]) -> str:
-    """What `name` becomes: the first pattern that means it decides; what its `*` stand for is kept, in their order.
+    """What `name` becomes: the last pattern that means it decides; what its `*` stand for is kept, in their order.
 
     Each `*` stands for as little as it can. A task's leading `model.` may be left out, and stays.
 
@@ -27,7 +27,7 @@ def renamed(name: str, table: Mapping[str, str]) -> str:
     >>> renamed("model.old.bias", {"old.*": "new.*"}), renamed("other", {"old.*": "new.*"})
     ('model.new.bias', 'other')
     """
-    for old, new in table.items():
+    for old, new in reversed(table.items()):
         for prefix in ("", TASKS_MODEL):
             found = _parts(name, prefix + old)
             if found is not None:

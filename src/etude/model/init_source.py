@@ -18,7 +18,7 @@ class InitSource(Section):
     match: str | Annotated[list[str], Field(min_length=1)] = "*"
     """What to load, by name in this model: one pattern, or a list."""
     rename: dict[str, str] = Field(default_factory=dict)
-    """What parameters of the checkpoint are called in this model: "old.*" = "new.*"; the first pattern that means a
+    """What parameters of the checkpoint are called in this model: "old.*" = "new.*"; the last pattern that means a
     name counts, and each `*` stands for the same in both."""
     required: bool = True
     """Whether all that `match` means must be there; else what is not keeps its first values."""
