@@ -155,6 +155,18 @@ def test_a_bad_entry_is_told_before_the_first_step(verb, table, code, said, plac
     assert not list(place.glob("runs/new/checkpoints/step-*"))
 
 
+def test_weights_of_other_tokens_are_said_with_the_tokenizer_to_take(place, capsys):
+    options = {"init.from": [{"checkpoint": "runs/old", "match": "layers.*"}]}
+    train({**options, **NO_STEP, "tokenizer.type": "char"}, "other")
+    other = capsys.readouterr().out
+    tokens = {"tokenizer": {"type": "file", "path": "runs/old/tokenizers/shared.json"}, "init.from": "runs/old"}
+    train({**tokens, **NO_STEP}, "again")
+
+    assert f"{place}/runs/old was trained with other tokens: what is loaded of embeddings" in other
+    assert f"with the path {place}/runs/old/tokenizers/shared.json." in other
+    assert "other tokens" not in capsys.readouterr().out
+
+
 def test_a_damaged_checkpoint_is_named(place):
     path = Path("runs/old/checkpoints/best/model.safetensors").resolve()
     content = bytearray(path.read_bytes())

@@ -27,7 +27,7 @@ def renamed(name: str, table: Mapping[str, str]) -> str:
     >>> renamed("model.old.bias", {"old.*": "new.*"}), renamed("other", {"old.*": "new.*"})
     ('model.new.bias', 'other')
     """
-    for old, new in reversed(table.items()):
+    for old, new in reversed(list(table.items())):
         for prefix in ("", TASKS_MODEL):
             found = _parts(name, prefix + old)
             if found is not None:

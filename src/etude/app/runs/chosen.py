@@ -2,14 +2,14 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from etude.app.fork.kept import Kept
+from etude.app.runs.folder import tokenizer_hashes
 from etude.app.runs.run import Run
 from etude.base.errors import ConfigError, RefusedError
-from etude.base.files import sha256_of
 from etude.base.paths import user_path
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.naming import FOLDER
@@ -113,13 +113,7 @@ def _folder(run: Run, name: str) -> Path:
 def _refuse_other_tokens(run: Run, checkpoint: Path) -> None:
     """Raise RefusedError for a checkpoint of a run with other tokens: its weights are not of the same things."""
     other = checkpoint.parent.parent
-    if checkpoint.parent.name == FOLDER and list(_tokenizers(other)) != list(_tokenizers(run.folder)):
+    if checkpoint.parent.name == FOLDER and tokenizer_hashes(other) != tokenizer_hashes(run.folder):
         raise RefusedError(
             f"{checkpoint} was trained with another {TOKENIZERS} than {run.folder}, so their weights have no mean."
         )
-
-
-def _tokenizers(run: Path) -> Iterator[tuple[str, str]]:
-    """The tokenizers of a run by name, as hashes."""
-    for path in sorted((run / TOKENIZERS).glob("*.json")):
-        yield path.name, sha256_of(path)

@@ -5,10 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from etude.app.runs.folder import has_checkpoint
+from etude.app.runs.folder import has_checkpoint, tokenizer_hashes
 from etude.base.files import json_or_empty, write_json
 from etude.base.says import Say
 from etude.tasks.config import Config
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.preload import Source, as_json, preload, read_source
 from etude.train.task import Task
 
@@ -43,9 +44,23 @@ def load_first_weights(task: Task, sources: Sequence[Source], folder: Path, say:
         return
     transfers = preload(task, sources)
     told = as_json(transfers)
-    for sentence in (*_changed(json_or_empty(path), told), *map(str, transfers)):
+    for sentence in (*_changed(json_or_empty(path), told), *map(str, transfers), *_other_tokens(sources, folder)):
         say(sentence)
     write_json(path, told)
+
+
+def _other_tokens(sources: Sequence[Source], folder: Path) -> Iterator[str]:
+    """A sentence for each source that is a run's with other tokens than those of the run in `folder`."""
+    own = tokenizer_hashes(folder)
+    for source in sources:
+        run = source.place.parent.parent
+        theirs = tokenizer_hashes(run)
+        if theirs and own and theirs != own:
+            files = ", ".join(str(run / TOKENIZERS / name) for name in theirs)
+            yield (
+                f"{run} was trained with other tokens: what is loaded of embeddings and output layers stands for "
+                f'those. To use its tokens give tokenizer.type = "file", with the path {files}.'
+            )
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from etude.base.config.loading import Loaded
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 from etude.tasks.config import Config, load_config
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
 from etude.train.memory.checkpoint.store import Store
 
@@ -74,6 +75,11 @@ def content_key(name: str) -> str:
 def noted(path: Path, folder: Path) -> dict[str, Any]:
     """What a file notes of how the run in `folder` began; nothing of one that has saved nothing yet."""
     return read_json(path) if path.exists() and has_checkpoint(folder) else {}
+
+
+def tokenizer_hashes(run: Path) -> dict[str, str]:
+    """The tokenizers that a run keeps, by file name, as hashes."""
+    return {path.name: sha256_of(path) for path in sorted((run / TOKENIZERS).glob("*.json"))}
 
 
 def copy_code(files: list[Path], folder: Path) -> None:
