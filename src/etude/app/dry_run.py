@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etude.app.running import build_job
+from etude.app.runs.folder import has_checkpoint
 from etude.base.says import Say
 from etude.tasks.config import Config, LoadedConfig
 from etude.train.fit import Job
@@ -42,11 +43,13 @@ def dry_run(loaded: LoadedConfig, purpose: str, say: Say) -> Iterator[DryRun]:
 
 
 def _moved(loaded: LoadedConfig, folder: Path) -> LoadedConfig:
-    """The same run, in another place."""
-    run = loaded.config.run.model_copy(update={"dir": folder})
+    """The same run, in another place; one that goes on needs what it began with no more there than in its own."""
+    sections: dict[str, object] = {"run": loaded.config.run.model_copy(update={"dir": folder})}
+    if has_checkpoint(loaded.config.folder):
+        sections["init"] = loaded.config.init.model_copy(update={"from_": []})
     data = {**loaded.data, "run": {**loaded.data["run"], "dir": str(folder)}}
     later = tuple(_moved(one, folder) for one in loaded.later)
-    return dataclasses.replace(loaded, config=loaded.config.model_copy(update={"run": run}), data=data, later=later)
+    return dataclasses.replace(loaded, config=loaded.config.model_copy(update=sections), data=data, later=later)
 
 
 def _without_places(say: Say) -> Say:

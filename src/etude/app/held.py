@@ -54,10 +54,12 @@ class Phase:
 class Held:
     """The phases of a run's data, and which of them is the run's now."""
 
-    def __init__(self, loaded: LoadedConfig, folder: Path, say: Say) -> None:
+    def __init__(self, loaded: LoadedConfig, folder: Path, say: Say, others: Mapping[str, str]) -> None:
         self._loaded = loaded
         self._folder = folder
         self._say = say
+        self._contents = dict(others)
+        """Hashes of all that the run reads, those of other things than data among them."""
         self.now = self._opened(loaded.config)
         self._phases = {_about(loaded.config): self.now}
         for later in loaded.later:
@@ -100,7 +102,7 @@ class Held:
         kept = folder / TOKENIZERS
         processor = stored_processor(kind, config, kept) if has_checkpoint(folder) and kept.is_dir() else None
         data = kind.open(config, _splits(config), self._say, processor)
-        check_data(folder, data.fingerprints())
+        self._check(data.fingerprints())
         keep_processor(data.processor, kept, made=processor is None)
         data.write_skipped(folder / SKIPPED)
         return Phase(config, kind, data, self._say)
@@ -114,8 +116,13 @@ class Held:
         if data.skipped:
             self._say(f"{data.skipped} bad samples of the data from epoch {config.epoch} on were left out.")
         given = data.fingerprints().items()
-        check_data(self._folder, {f"{name} from epoch {config.epoch} on": content for name, content in given})
+        self._check({f"{name} from epoch {config.epoch} on": content for name, content in given})
         return Phase(config, kind, data, self._say)
+
+    def _check(self, contents: Mapping[str, str]) -> None:
+        """Refuse contents that changed since the run began; a run that has saved nothing notes them all anew."""
+        self._contents |= contents
+        check_data(self._folder, self._contents)
 
     def _refuse_another_kind(self, config: Config) -> None:
         first = self._loaded.config

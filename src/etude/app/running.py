@@ -14,6 +14,7 @@ from etude.app.held import Held, Phase
 from etude.app.interrupted import telling
 from etude.app.layout import batches
 from etude.app.phases import Phases, epochs_of, tell_of_growth
+from etude.app.runs.first_weights import fingerprints, load_first_weights, read_sources
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
 from etude.app.stages.table import stages_of
@@ -70,9 +71,11 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
     """Read the data and make every part of the run."""
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
-    held = Held(loaded, folder, say)
+    sources = read_sources(config, folder)
+    held = Held(loaded, folder, say, fingerprints(sources))
     make = partial(_learns, held, say)
     learns = make(config)
+    load_first_weights(learns.task, sources, folder, say)
     task, phase = learns.task, held.now
     phases = Phases(loaded, lambda config: _planned(make(config), held.now), held.bare)
     say(f"Run folder: {folder}")

@@ -97,9 +97,9 @@ class Task(nn.Module, metaclass=_KeepsArguments):
 
         One that declares `hiddens` gets, with truncated back-propagation, pieces as in training.
         """
-        return self._evaluate_training_step(batch)
+        return self.step_without_learning(batch)
 
-    def _evaluate_training_step(self, batch: object, hiddens: object = None) -> Any:
+    def step_without_learning(self, batch: object, hiddens: object = None) -> Any:
         """The training step outside of training, with what it declares and cannot do without."""
         parameters = inspect.signature(self.training_step).parameters.values()
         known = {"hiddens": hiddens, "optimizer": None, "progress": self.progress}

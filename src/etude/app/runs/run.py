@@ -140,6 +140,10 @@ class Run:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
         return self._task(self._processor(), weights, device)
 
+    def trained(self, weights: Weights = BEST, *, device: str = "auto") -> Task:
+        """The same in the modes of its training."""
+        return self._task(self._processor(), weights, device, train=True)
+
     def predictor(self, weights: Weights = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
         """The task with the weights of a checkpoint, and what answers from them."""
         task = self.load(weights, device=device)
@@ -232,7 +236,7 @@ class Run:
 
     def _evaluate(self, split: str, weights: Weights, device: str) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
-        data = self._open(split)
+        data = self.data(split)
         task = self._task(data.processor, str(checkpoint), device)
         data.attend(task)
         lines = TestedLines(split, self.kind.predictor(task).tested)
@@ -269,7 +273,7 @@ class Run:
             self._say(f"{self.folder} cannot be written: the test leaves no predictions and no row there.")
         return metrics
 
-    def _open(self, split: str) -> AnyData:
+    def data(self, split: str) -> AnyData:
         """The data that a split is evaluated on, under its name; a test without any is on those of validation."""
         config = self.loaded.config.with_cache(self._place.cache)
         held = "train" if config.train.overfit is not None else split
@@ -316,12 +320,13 @@ class Run:
         with self._code():
             return stored_processor(self.kind, self.loaded.config, self.folder / TOKENIZERS)
 
-    def _task(self, processor: Processor, weights: Weights, device: str) -> Task:
+    def _task(self, processor: Processor, weights: Weights, device: str, *, train: bool = False) -> Task:
         checkpoint = self.checkpoint(weights)
         with self._code():
             task = self.kind.task(config_of(self.loaded, structure_of(checkpoint)), processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
-        return task.to(choose_device(device)).eval()
+        task.to(choose_device(device))
+        return task if train else task.eval()
 
 
 def _there(store: Store) -> str:

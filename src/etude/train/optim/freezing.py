@@ -1,6 +1,5 @@
 """Parameters that are not trained: for good, or as long as a schedule says."""
 
-import fnmatch
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -9,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Tag
 from torch import nn
 
 from etude.base.errors import ConfigError
+from etude.base.patterns import matches
 from etude.base.schedules import ScheduleSection, scheduled
 from etude.base.schedules.values import ScheduledValue
 
@@ -41,15 +41,6 @@ else:
         Discriminator(_kind),
     ]
 """Whether parameters are frozen: true, false, or a schedule of them (above a half means frozen)."""
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether `pattern` means the parameter `name`; a task's leading `model.` may be left out.
-
-    >>> matches("model.encoder.layers.0.weight", "encoder.*"), matches("decoder.bias", "encoder.*")
-    (True, False)
-    """
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix("model."), pattern)
 
 
 def found(module: nn.Module, pattern: str, key: str, elsewhere: Collection[str] = ()) -> list[nn.Parameter]:
