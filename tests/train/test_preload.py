@@ -184,7 +184,7 @@ def test_another_shape_is_refused_with_both_and_what_to_do(saved):
 
     assert str(caught.value) == (
         f"load_weights: encoder.0.weight of {saved} has shape (4, 4), but encoder.0.weight of the model has (5, 5); "
-        f"add grow = true to have it in the corner of the wider one, or leave it out of load_weights.match."
+        f"add grow = true to have it in the wider one, or leave it out of load_weights.match."
     )
     assert "has (3, 3); leave it out of load_weights.match." in str(narrower.value)
 
