@@ -190,6 +190,12 @@ def test_turned_heads_keep_their_halves_together():
     assert rows[32:] == [16, 17, None, None, 18, 19, None, None, 20, 21, None, None, 22, 23]  # values
 
 
+def test_heads_that_are_turned_from_now_on_are_the_same_heads():
+    old, new = decoder(positions="none"), decoder(positions="rotary")
+
+    assert plan_transfer(old, new, INIT).is_identity
+
+
 def test_both_directions_of_an_lstm_grow_apart():
     old = nn.LSTM(3, 2, num_layers=2, bidirectional=True)
     new = nn.LSTM(4, 3, num_layers=2, bidirectional=True)
@@ -329,6 +335,13 @@ def test_parameters_are_renamed_by_patterns():
     }
 
 
+def test_what_is_renamed_to_nothing_begins_anew():
+    transfer = plan_transfer(stack(2, 2), stack(2, 2), Growth(rename={"layers.1.*": ""}))
+
+    assert transfer.entries["layers.1.weight"].kind == "new"
+    assert set(transfer.dropped) == {"layers.1.weight", "layers.1.bias"}
+
+
 # -- what is refused -----------------------------------------------------------------------------------------------
 
 
@@ -345,6 +358,13 @@ def test_a_parameter_that_shrinks_is_named():
     )
 
 
+def test_layers_that_fare_alike_are_one_problem():
+    says = refused(nn.ModuleDict({"deep": stack(2, 3, 3, 3)}), nn.ModuleDict({"deep": stack(2, 2, 2, 2)}))
+
+    assert says.splitlines()[0].startswith("model.d_model at epoch 3: deep.layers.1.weight shrinks from 3 x 3 to 2 x 2")
+    assert says.splitlines()[0].endswith("(and 2 more like it, in other layers)")
+
+
 def test_a_parameter_may_shrink_to_its_corner():
     old, new = nn.Linear(3, 3), nn.Linear(2, 2)
 
@@ -356,7 +376,7 @@ def test_a_parameter_may_shrink_to_its_corner():
 def test_heads_that_are_cut_anew_are_refused_although_no_shape_changes():
     old, new = nn.MultiheadAttention(8, 2), nn.MultiheadAttention(8, 4)
 
-    assert "in_proj_weight has parts that shrink" in refused(old, new)
+    assert "in_proj_weight (24 x 8 -> 24 x 8) has parts that shrink" in refused(old, new)
     assert plan_transfer(old, new, Growth(heads="widen")).is_identity
 
 
@@ -418,6 +438,24 @@ def test_halves_that_nobody_declares_are_refused():
     says = refused(model(2), model(3))
 
     assert 'def growth_parts(self): return {"top.weight": (None, (3, 3))}' in says
+
+
+def test_gates_of_other_cells_are_refused():
+    old, new = nn.ModuleDict({"rnn": nn.GRU(2, 2)}), nn.ModuleDict({"rnn": nn.LSTM(2, 2)})
+
+    assert (
+        'rnn was a GRU and is a LSTM, whose gates are others: growth.rename must let it begin anew, by "rnn.*" = ""'
+        in (refused(old, new))
+    )
+
+
+@pytest.mark.parametrize("new_weights", ["zeros_out", "net2net"])
+def test_the_side_of_a_dimension_must_be_known_where_the_function_is_kept(new_weights):
+    old, new = Holder((3, 4), ((3,), (4,))), Holder((3, 5), ((3,), (5,)))
+
+    says = refused(old, new, Growth(new_weights=new_weights))
+
+    assert "must know whether dimension 1 of weight is what its module gives or takes" in says
 
 
 # -- transfers -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from etude.model.recurrent import Recurrent, RecurrentConfig
 from etude.model.transformer import Transformer, TransformerConfig
 
 NET2NET, ZEROS = Growth(new_weights="net2net"), Growth(new_weights="zeros_out")
+BOTH = pytest.mark.parametrize("how", [NET2NET, ZEROS])
 
 
 def trained(model):
@@ -97,6 +98,13 @@ def test_a_deeper_encoder_of_torchs_computes_the_same(first):
     same(encoder(1), encoder(3), ZEROS, torch.randn(2, 5, 8))
 
 
+@BOTH
+def test_a_first_layer_of_a_stack_computes_the_same(how):
+    old, new = transformer(encoder_layers=0), transformer(encoder_layers=2)
+
+    same(old, new, how, tokens(), tokens(length=5))
+
+
 def test_a_layer_that_is_not_residual_cannot_do_nothing():
     old, new = (nn.Sequential(*[nn.Linear(2, 2) for _ in range(depth)]) for depth in (1, 2))
 
@@ -120,7 +128,7 @@ class Mlp(nn.Module):
         return self.outer(self.inner(value).relu())
 
 
-@pytest.mark.parametrize("how", [NET2NET, ZEROS])
+@BOTH
 @pytest.mark.parametrize("width", [6, 8, 17])
 def test_a_wider_mlp_computes_the_same(how, width):
     same(Mlp(5), Mlp(width), how, torch.randn(7, 4))
@@ -146,7 +154,7 @@ def test_classes_that_are_not_declared_are_refused():
         plan_transfer(old, new, NET2NET)
 
 
-@pytest.mark.parametrize("how", [NET2NET, ZEROS])
+@BOTH
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_a_wider_recurrent_network_computes_the_same(how, kind):
     def model(width):
@@ -171,12 +179,12 @@ class Tagger(nn.Module):
         return self.output(self.rnn(value)[0])
 
 
-@pytest.mark.parametrize("how", [NET2NET, ZEROS])
+@BOTH
 def test_a_wider_lstm_of_both_directions_computes_the_same(how):
     same(Tagger(3), Tagger(5), how, torch.randn(2, 6, 4))
 
 
-@pytest.mark.parametrize("how", [NET2NET, ZEROS])
+@BOTH
 @pytest.mark.parametrize("activation", ["gelu", "swiglu"])
 def test_wider_feed_forward_layers_compute_the_same(how, activation):
     old, new = (transformer(feedforward=inner, activation=activation) for inner in (12, 19))
@@ -205,6 +213,19 @@ def test_a_conformer_with_a_wider_front_and_kernel_computes_the_same(options):
     old, new = conformer(**options), conformer(subsample_channels=7, kernel=7, feedforward=20, **options)
 
     same(old, new, NET2NET, *FRAMES)
+
+
+def test_twice_the_heads_of_torchs_attention_compute_the_same():
+    class Attending(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(3, width), nn.Linear(width, 2)
+            self.layer = nn.TransformerEncoderLayer(width, width // 4, 3 * width, batch_first=True)
+
+        def forward(self, value):
+            return self.outer(self.layer(self.inner(value)))
+
+    same(Attending(8), Attending(16), NET2NET, torch.randn(2, 5, 3))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +262,7 @@ def test_norms_of_groups_of_copies_compute_the_same(groups):
     same(model(4, groups[0]), model(8, groups[1]), NET2NET, torch.randn(5, 3))
 
 
-@pytest.mark.parametrize("how", [NET2NET, ZEROS])
+@BOTH
 def test_wider_convolutions_compute_the_same(how):
     def model(channels, kernel):
         return nn.Sequential(

@@ -161,6 +161,44 @@ def test_a_state_that_is_not_understood_is_dropped_which_is_said_once():
     assert said == ["Keeps begins anew with layers.0.weight, layers.0.bias, for it is not known how its state grows."]
 
 
+class OfModes(Keeps):
+    """As schedule-free ones do, it keeps weights."""
+
+    def train(self):
+        pass
+
+    eval = train
+
+
+def test_weights_that_an_optimizer_keeps_are_not_made_zero():
+    said = []
+
+    _, state, _ = grown(OfModes, Net(5, 4), said=said, makes=lambda parameter: {"z": parameter.detach().clone()})
+
+    assert state["state"] == {}
+    assert said[0].startswith("OfModes begins anew with layers.0.weight")
+
+
+def test_memory_of_all_parameters_together_is_dropped_where_one_grows():
+    said = []
+    old, new = Net(layers=2), Net(layers=3)
+    before = slot(old, torch.optim.LBFGS)
+
+    def closure():
+        before.drop_gradients()
+        loss = sum(parameter.square().sum() for parameter in before.parameters)
+        loss.backward()
+        return loss
+
+    before.optimizer.step(closure)
+    after = slot(new, torch.optim.LBFGS)
+
+    state = carried(before.state_dict(), plan_transfer(old, new, Growth()), after, said.append)
+
+    assert state["state"] == {}
+    assert len(said) == 1
+
+
 def test_a_state_that_is_not_understood_is_kept_where_its_parameter_is():
     _, state, _ = grown(Keeps, Net(layers=2), makes=lambda parameter: {"preconditioner": torch.eye(7)})
 

@@ -13,17 +13,16 @@ from torch import Tensor
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery
-from etude.model.growth import plan_transfer
-from etude.train.assembly import Assembly, ready
-from etude.train.evaluate import evaluate, train
-from etude.train.growing import Former, detached
+from etude.train.assembly import Assembly
+from etude.train.evaluate import evaluate
+from etude.train.growing import Shape
 from etude.train.memory.state import Part
 from etude.train.optim.slot import SlotState
 from etude.train.rows import step_row
 from etude.train.step.failures import TRAINED, attempted
 from etude.train.step.outcome import Outcome
 from etude.train.step.pieces import evaluated, in_pieces
-from etude.train.structure import Change, InForce, Learns, Structure
+from etude.train.structure import Change, Learns, Made, Structure
 from etude.train.watch.events import Events
 from etude.train.watch.record import Row
 
@@ -66,29 +65,16 @@ class Learner:
         self.precision = assembly.precision
         self._assembly = assembly
         self._in_time = in_time
-        self._structure = structure
-        self._in_force = InForce()
-        self._take_up(learns)
+        self.shape = Shape(self.task, structure, assembly)
+        """Which structure the task has, and may come to have."""
+        self._take_up(learns, assembly(learns, self.task))
 
-    def _take_up(self, learns: Learns) -> None:
-        made = self._assembly(learns, self.task)
+    def _take_up(self, learns: Learns, made: Made) -> None:
+        self._made = made
         self.slots, self.values, self._hiddens, self.update, self.average = made
         self.feed = in_pieces(learns.train, self.task, self._in_time.steps)
         self.judged_by = learns.val
         self.memory = learns.train.memory
-        if self._in_force.rewarm:
-            for slot in self.slots:
-                slot.rewarm(self._in_force.warmth)
-
-    @property
-    def structure(self) -> str:
-        """The name of the structure that the task has; empty for the first."""
-        return self._in_force.name
-
-    @property
-    def may_change(self) -> bool:
-        """Whether the task comes to have other structures."""
-        return bool(self._structure.names())
 
     # -- a step --------------------------------------------------------------------------------------------------
 
@@ -97,9 +83,9 @@ class Learner:
 
         Gives the change, where there was one.
         """
-        change = self._structure.at(progress, self._in_force.name)
+        change = self.shape.due(progress)
         if change is not None:
-            self._grow(change, progress)
+            self._take_up(*self.shape.grown(change, progress, self._made))
         self.values.begin_epoch(progress)
         self._hiddens.forget()
         return change
@@ -126,26 +112,6 @@ class Learner:
     def row(self, outcome: Outcome) -> Row:
         """What a step's log line tells of it."""
         return step_row(outcome, self.update.scalars.read(), self.slots, self.values)
-
-    def _grow(self, change: Change, progress: Progress) -> None:
-        """Take up another structure; what the old one has in common with it goes on, and the old one grows into it."""
-        learns, assembly = change.make(), self._assembly
-        transfer = plan_transfer(self.task, learns.task, change.growth, where=change.where)
-        transfer.apply(detached(self.task), learns.task)
-        former = Former.of(self.slots, self.values, self.average)
-        self._in_force.name, self._in_force.since = change.name, progress.step
-        self._become(change, learns)
-        former.go_on_in(self.slots, self.values, self.average, transfer, change.growth, assembly.say)
-        train(self.task, self.slots, assembly.say)
-
-    def _become(self, change: Change, learns: Learns) -> None:
-        """Let the task be that of another structure, which is made anew with all that trains it."""
-        assembly = self._assembly
-        self.task.become(learns.task)
-        ready(self.task, assembly.config, self.device, assembly.say, assembly.elsewhere)
-        rewarm = change.growth.rewarm
-        self._in_force.rewarm = 0.0 if rewarm is None else assembly.horizon.in_steps(rewarm, "growth.rewarm")
-        self._take_up(learns)
 
     # -- a validation --------------------------------------------------------------------------------------------
 
@@ -194,7 +160,7 @@ class Learner:
         """What of State this remembers, besides weights and optimizers."""
         parts: dict[str, Part] = {"precision": self.precision, **self._hiddens.parts(), **self.values.parts()}
         parts |= {f"schedule {name}": schedule for name, schedule in self.driven().items()}
-        return parts | {"average": self.average, "structure": self._in_force}
+        return parts | {"average": self.average, "structure": self.shape.in_force}
 
     def state_dict(self) -> LearnerState:
         """Weights, their average, and the optimizers' states by name."""
@@ -213,9 +179,7 @@ class Learner:
 
     def restructure(self, name: str) -> bool:
         """Take up the structure that a checkpoint is of, before its weights are loaded; whether it is another."""
-        if name == self._in_force.name:
+        if name == self.shape.name:
             return False
-        change = self._structure.named(name)
-        self._in_force.name = name
-        self._become(change, change.make())
+        self._take_up(*self.shape.named(name))
         return True

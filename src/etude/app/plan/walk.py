@@ -188,7 +188,7 @@ class _Walk:
         self._look = _Look(run.feed, values.of_epochs)
         run.feed = self._look  # the groups of batches are formed by the run itself, of this feed
         run.through = self._look_at
-        self._varies = bool(values.of_epochs) or "accumulate" in values.row() or run.learner.may_change
+        self._varies = bool(values.of_epochs) or "accumulate" in values.row() or run.learner.shape.may_change
         """Whether schedules decide what an epoch's steps are made of."""
         self._shape: Shape | None = None
         """That of the last epoch that was looked at."""

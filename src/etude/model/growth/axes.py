@@ -130,6 +130,8 @@ class _Walk:
         match old, new:
             case Part(), Part():
                 self._parts(old, new, at_old, at_new)
+            case (Part(), Row(joined=True)) | (Row(joined=True), Part()):
+                self._parts(_one_part(old), _one_part(new), at_old, at_new)
             case _:
                 self._rows(_row(old), _row(new), at_old, at_new)
 
@@ -219,5 +221,5 @@ def _heads(row: Row) -> tuple[int, int]:
     return count, inner.size
 
 
-def _one_part(row: Row) -> Part:
+def _one_part(row: Part | Row) -> Part:
     return Part(row.size, obstacle="its heads are cut anew")

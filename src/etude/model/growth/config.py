@@ -24,7 +24,7 @@ class Growth(Section):
     new heads come behind them; or all heads are one row of numbers, which is cut anew."""
     rename: dict[str, str] = Field(default_factory=dict)
     """What parameters of the old network are called in the new one, by patterns: "old.*" = "new.*". Of several that
-    match the last counts."""
+    match the last counts; "" lets them begin anew."""
     allow_shrink: bool = False
     """Let parameters become smaller, of which the beginning of each part is kept."""
     optimizer_state: Literal["keep", "reset"] = "keep"

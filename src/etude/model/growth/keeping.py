@@ -1,6 +1,6 @@
 """Whether copies of units (`net2net`) leave the function of a network as it is, and why not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -31,11 +31,6 @@ class Keeping:
             self.problems.append(f"{one.name} cannot have copies in dimension {index}: {pairing.obstacles[0]}")
         if pairing.grown and dim.side == "both":
             self.problems.append(f"{one.name} cannot have copies in dimension {index}: {TIED}")
-        if pairing.grown and dim.side is None:
-            self.problems.append(
-                f"it must know whether dimension {index} of {one.name} is what its module gives or takes: write "
-                f"gives(...), takes(...) or classes(...) around its parts ({HOW})"
-            )
         if len(one.shape) > 1 and dim.side is not None:
             known = self._takes if dim.side == "takes" else self._gives
             for pair in pairing.grown:
@@ -54,6 +49,34 @@ class Keeping:
                 yield (
                     f"{name} takes {new} instead of {old}, which nothing in the network gives: if they come from "
                     f"outside, declare them by takes(given({new})) in growth_parts ({HOW})"
+                )
+
+
+def sideless(one: Stored, index: int, new_weights: str) -> str:
+    """What is to be declared of a dimension that grows, of which nobody says what it is."""
+    return (
+        f'growth.new_weights = "{new_weights}" must know whether dimension {index} of {one.name} is what its module '
+        f"gives or takes: growth_parts needs gives(...), takes(...) or classes(...) around its parts ({HOW})"
+    )
+
+
+def empty_stacks(module: nn.Module) -> list[str]:
+    """The paths of lists of modules that have none."""
+    return [path for path, part in module.named_modules() if isinstance(part, nn.ModuleList) and not len(part)]
+
+
+def other_cells(old: nn.Module, new: nn.Module, names: Mapping[str, str]) -> Iterator[str]:
+    """Refuse to make an LSTM of a GRU, whose gates are others; `names` has old names by new ones."""
+    befores, nows = dict(old.named_modules()), dict(new.named_modules())
+    seen = set()
+    for name, source in names.items():
+        path, origin = name.rpartition(".")[0], source.rpartition(".")[0]
+        match befores.get(origin), nows.get(path):
+            case nn.RNNBase() as before, nn.RNNBase() as now if before.mode != now.mode and path not in seen:
+                seen.add(path)
+                yield (
+                    f"{path or 'the model'} was a {before.mode} and is a {now.mode}, whose gates are others: "
+                    f'growth.rename must let it begin anew, by "{origin}.*" = ""'
                 )
 
 
@@ -79,5 +102,6 @@ def two_halves(one: Stored, index: int, layer: str) -> str:
     parts[index] = (half, half)
     return (
         f"{one.name} takes as many as both directions of {layer} give, side by side, but nothing says that they are "
-        f"two halves; the model must have {written({one.name: tuple(parts)})}"
+        f"two halves; the model must have {written({one.name: tuple(parts)})}, or ({one.shape[index]},) where they are "
+        "not"
     )

@@ -37,7 +37,7 @@ def places(name: str) -> Iterator[Place]:
         yield Place(before, found.start(), found.end(), int(found[0]))
 
 
-def stacks_of(names: Iterable[str]) -> Stacks:
+def stacks_of(names: Iterable[str]) -> dict[str, list[int]]:
     """The stacks that parameters of these names lie in."""
     found: dict[str, set[int]] = {}
     for name in names:
@@ -55,7 +55,7 @@ class NewLayer:
     index: int
     below: int | None
     """The nearest layer below it that has an old one."""
-    first: int
+    first: int | None
     """The first that has one."""
     above: int | None
     """The nearest above it that has one."""
@@ -76,11 +76,15 @@ class Names:
     problems: list[str] = field(default_factory=list)
 
 
-def matched(old: Sequence[str], new: Sequence[str], how: Growth) -> Names:
-    """Which old name each new one has, renamed and renumbered; not whether the parameters fit."""
+def matched(old: Sequence[str], new: Sequence[str], how: Growth, empty: Iterable[str] = ()) -> Names:
+    """Which old name each new one has, renamed and renumbered; not whether the parameters fit.
+
+    `empty` are paths of stacks that have no layer in the old network.
+    """
     found = Names()
     renamed = _renamed(old, set(new), how.rename, found.problems)
-    stacks = stacks_of(renamed.values()), stacks_of(new)
+    before: dict[str, list[int]] = {f"{path}.": [] for path in empty}
+    stacks = before | stacks_of(renamed.values()), stacks_of(new)
     here = set(new)
     for name, called in renamed.items():
         target = _renumbered(called, *stacks, how)
@@ -102,15 +106,15 @@ def _renamed(old: Sequence[str], new: set[str], rename: Mapping[str, str], probl
         if target.count("*") > pattern.count("*"):
             problems.append(f"growth.rename.{pattern!r} must have as many * as {target!r} has.")
             continue
+        called |= {hit[0]: fill(hit) for hit in hits}
         if not hits:
             problems.append(
                 f"growth.rename: {pattern!r} matches no parameter of the old network; {_near(pattern, old)}."
             )
-        elif not any(fill(hit) in new for hit in hits):
+        elif target and not any(fill(hit) in new for hit in hits):
             problems.append(
                 f"growth.rename: {target!r} is no parameter of the new network; {_near(target, sorted(new))}."
             )
-        called |= {hit[0]: fill(hit) for hit in hits}
     return called
 
 
@@ -158,19 +162,19 @@ def _image(index: int, old: Sequence[int], new: Sequence[int]) -> int:
 def _new_layers(old: Stacks, new: Stacks, how: Growth) -> Iterator[NewLayer]:
     """The layers of stacks that both have which no old one becomes, from below."""
     for stack, numbers in new.items():
-        before = old.get(stack, ())
-        if not before or len(before) >= len(numbers):
+        before = old.get(stack)
+        if before is None or len(before) >= len(numbers):
             continue
         images = before if how.insert == "top" else [_image(index, before, numbers) for index in before]
         for index in numbers:
             if index not in images:
                 below = max((image for image in images if image < index), default=None)
                 above = min((image for image in images if image > index), default=None)
-                yield NewLayer(stack, index, below, images[0], above)
+                yield NewLayer(stack, index, below, min(images, default=None), above)
 
 
 def source_layer(layer: NewLayer, how: Growth) -> str:
-    """The path of the layer of the new network whose old one a new layer is a copy of."""
+    """The path of the layer of the new network whose old one a new layer is a copy of; of none where there is none."""
     nearby = layer.above if layer.below is None else layer.below
     return f"{layer.stack}{layer.first if how.copy_from == 'first' else nearby}"
 

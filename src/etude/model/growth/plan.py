@@ -1,5 +1,6 @@
 """Planning a transfer, from the shapes of two networks alone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, final
 
@@ -9,11 +10,14 @@ from etude.base.errors import ConfigError
 from etude.model.growth.axes import Axis, paired, unchanged
 from etude.model.growth.config import Growth
 from etude.model.growth.declared import Declarations, Stored, stored_in, written
-from etude.model.growth.keeping import Keeping, both_directions, two_halves
+from etude.model.growth.keeping import Keeping, both_directions, empty_stacks, other_cells, sideless, two_halves
 from etude.model.growth.naming import Names, matched, moved, source_layer, within
 from etude.model.growth.stream import Stream, quietened
 from etude.model.growth.transfer import Entry, Transfer
 from etude.model.layers.growing import Dim
+
+LAYER = re.compile(r"\.\d+\.")
+"""The number of a layer within a name."""
 
 
 def plan_transfer(old: nn.Module, new: nn.Module, how: Growth, *, where: str = "") -> Transfer:
@@ -28,9 +32,9 @@ def plan_transfer(old: nn.Module, new: nn.Module, how: Growth, *, where: str = "
         planner = _Planner(old, new, how)
         transfer = planner.transfer(where)
     except ConfigError as error:
-        raise ConfigError([_said(where, problem) for problem in error.problems]) from error
+        raise ConfigError(_said(where, error.problems)) from error
     if planner.problems:
-        raise ConfigError([_said(where, problem) for problem in planner.problems])
+        raise ConfigError(_said(where, planner.problems))
     return transfer
 
 
@@ -44,12 +48,21 @@ def plan_pairs(
     planner = _Planner(old, new, how)
     found = planner.paired(pairs)
     if planner.problems:
-        raise ConfigError([_said(where, problem) for problem in planner.problems])
+        raise ConfigError(_said(where, planner.problems))
     return found
 
 
-def _said(where: str, problem: str) -> str:
-    return f"{where}: {problem}" if where else problem
+def _said(where: str, problems: Sequence[str]) -> list[str]:
+    """The problems, of layers of a stack one for all."""
+    alike: dict[str, list[str]] = {}
+    for problem in problems:
+        alike.setdefault(LAYER.sub(".*.", problem), []).append(problem)
+    before = f"{where}: " if where else ""
+    return [f"{before}{group[0]}{_more(group)}" for group in alike.values()]
+
+
+def _more(group: Sequence[str]) -> str:
+    return f" (and {len(group) - 1} more like it, in other layers)" if len(group) > 1 else ""
 
 
 class Source(NamedTuple):
@@ -72,10 +85,12 @@ class _Planner:
         self._keeping = Keeping()
         self._keeps = how.new_weights == "net2net"
         self._halves = both_directions(old, new)
+        self._empty = empty_stacks(old)
+        self._cells = old, new
 
     def transfer(self, where: str) -> Transfer:
-        names = matched(list(self._of_old), [name for one in self._news for name in one.names], self._how)
-        self.problems += names.problems
+        names = matched(list(self._of_old), [name for one in self._news for name in one.names], self._how, self._empty)
+        self.problems += [*names.problems, *other_cells(*self._cells, names.of)]
         stream = Stream() if self._how.new_weights == "init" else quietened(self._new, names.layers)
         sources = self._sources(names, stream)
         if self._old and self._news and not sources:
@@ -144,7 +159,8 @@ class _Planner:
         if len(old.shape) != len(new.shape):
             self.problems.append(
                 f"{new.name} has {len(new.shape)} dimensions ({_shape(new)}), but {len(old.shape)} in the old network "
-                f"({_shape(old)}): give the new one another name, or rename the old one"
+                f"({_shape(old)}): growth.rename must call it otherwise, or by "
+                " let it begin anew"
             )
             return ()
         before, now = self._before.dims(old), self._now.dims(new)
@@ -158,6 +174,8 @@ class _Planner:
     def _axis(self, old: Stored, new: Stored, index: int, before: Dim | None, now: Dim | None) -> Axis:
         if before is None or now is None:
             return unchanged(new.shape[index])
+        if before == now:
+            return unchanged(new.shape[index])
         found = paired(before, now, self._how)
         if found.shrinks and not self._how.allow_shrink:
             self._refuse_shrinking(old, new)
@@ -166,6 +184,8 @@ class _Planner:
         layer = self._halves.get((old.shape[index], new.shape[index]))
         if layer is not None and now.side == "takes" and len(now.row.members) == 1 and not self._now.declares(new):
             self.problems.append(two_halves(new, index, layer))
+        if self._how.new_weights != "init" and now.side is None and new.shape[index] > old.shape[index]:
+            self._say(sideless(new, index, self._how.new_weights))
         if self._keeps:
             self._keeping.see(new, index, now, found)
         return found.axis(before, now, self._how)
@@ -176,14 +196,16 @@ class _Planner:
         self.problems.append(
             f"{new.name} changes from {_shape(old)} to {_shape(new)}, but {type(owner).__name__} does not say what its "
             f"dimensions are made up of, and nothing is guessed. It needs, with its own sizes in the place of these "
-            f"and each stretch that grows on its own as a number, {written({local: parts})}"
+            f"and each stretch that grows on its own as a number, {written({local: parts})}; or a module around it the "
+            "same by the dotted name"
         )
 
     def _refuse_shrinking(self, old: Stored, new: Stored) -> None:
-        if _shape(old) == _shape(new):
-            says = f'{new.name} has parts that shrink (of heads growth.heads = "widen" makes one part)'
-        else:
+        if any(now < before for before, now in zip(old.shape, new.shape, strict=True)):
             says = f"{new.name} shrinks from {_shape(old)} to {_shape(new)}"
+        else:
+            sizes = f"{_shape(old)} -> {_shape(new)}"
+            says = f'{new.name} ({sizes}) has parts that shrink (of heads growth.heads = "widen" makes one part)'
         self._say(f"{says}: set growth.allow_shrink = true to keep the beginning of each part")
 
     def _refuse_torn(self, old: Stored, new: Stored, index: int) -> None:

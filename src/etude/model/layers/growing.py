@@ -55,6 +55,8 @@ class Row:
     alike: bool = False
     """Whether more members are more of the same, as heads and channels are, of which a copy may be made."""
     heads: bool = False
+    joined: bool = False
+    """Whether it is one part where the other network has one."""
     before: int = 0
     """How many members lie before the one that stays where it is."""
 
@@ -167,7 +169,7 @@ def heads(count: int, member: Nested) -> Row:
 def head(width: int, *, turned: bool = False) -> Part | Row:
     """The numbers of a head; `turned` by positions, in halves that stay beside each other."""
     if turned and width % 2 == 0:
-        return Row((Part(width // 2, obstacle=WIDER_HEADS),) * 2)
+        return Row((Part(width // 2, obstacle=WIDER_HEADS),) * 2, joined=True)
     return Part(width, obstacle=WIDER_HEADS)
 
 

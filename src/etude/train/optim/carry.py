@@ -43,7 +43,7 @@ def carried(state: SlotState, transfer: Transfer, slot: Slot, say: Say) -> SlotS
         if known is None or entry.is_duplicate:
             continue
         try:
-            kept[name] = _whole(known) if _stays(entry, entries, slot) else _grown(known, entry)
+            kept[name] = _whole(known) if _stays(entry, entries, slot) else _grown(known, entry, slot)
         except _Unknown:
             unknown.append(name)
     if unknown:
@@ -99,7 +99,10 @@ def _own(value: object) -> object:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _grown(known: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
+def _grown(known: Mapping[str, Any], entry: Entry, slot: Slot) -> dict[str, Any]:
+    """It with zeros for new entries. Raises _Unknown."""
+    if slot.has_modes:  # it keeps weights as well as moments, and a weight of zero is no beginning
+        raise _Unknown
     return {key: _part(key, value, entry) for key, value in known.items()}
 
 
