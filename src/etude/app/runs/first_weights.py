@@ -8,6 +8,7 @@ from typing import Any
 
 from etude.app.runs.folder import CONFIG, has_checkpoint, tokenizer_hashes
 from etude.app.runs.run import Run
+from etude.base.errors import RefusedError
 from etude.base.files import json_or_empty, write_json
 from etude.base.says import Say
 from etude.tasks.config import Config
@@ -34,7 +35,13 @@ def _structure(source: Source) -> Task | None:
     run = source.place.parent.parent
     if not (run / CONFIG).is_file():
         return None
-    return Run(run, allow_code=False).load(str(source.place), device="cpu")
+    try:
+        return Run(run, allow_code=False).load(str(source.place), device="cpu")
+    except RefusedError as error:
+        raise RefusedError(
+            f"{source.key}: grow = true builds the model of {run}, whose config names code of its own, and that does "
+            f"not run here."
+        ) from error
 
 
 def fingerprints(sources: Sequence[Source]) -> dict[str, str]:

@@ -169,8 +169,8 @@ class _Matching:
         key, place = self._source.key, self._source.place
         if self._wanted.required and missing:
             yield (
-                f"{key}: {place} has no {listed(missing)}; narrow {key}.match, rename what is called otherwise there, "
-                f"or let {key}.required = false."
+                f"{key}: {place} has no {listed(missing)} (its first names are {listed(list(self._given))}); narrow "
+                f"{key}.match, rename what is called otherwise there, or let {key}.required = false."
             )
         elif wanted and not taken:
             yield f"{key}: {place} has nothing of what match means; its first names are {listed(list(self._given))}."
