@@ -9,19 +9,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from safetensors.torch import load_file
 from speech_corpora import RATE, TRAINED, spoken, write_corpus, write_place
 from torch import nn
 
 import etude
 from etude.__main__ import main
 from etude.base.errors import ConfigError, DataError
+from etude.base.says import unheard
 from etude.data.store import alignment_writer
 from etude.tasks.kept import stored_processor
 from etude.tasks.speech_recognition.aligned_data import counted_labels
+from etude.tasks.speech_recognition.type import SPEECH_RECOGNITION
 from etude.tasks.task_type import TOKENIZERS
 from etude.tasks.translation.type import TRANSLATION
 
 STORE = "runs/small/alignments/train"
+TRANSDUCER = ["--model.transducer.d_model", "24", "--model.transducer.joint", "24"]
 FRAMEWISE = ["--loss.type", "framewise", "--loss.alignments", "runs/small/alignments"]
 
 
@@ -240,6 +244,80 @@ def test_a_network_learns_from_alignments_and_aligns_with_ends(capsys):
     more = ["--loss.alignments", "runs/frames/alignments/train", "--train.monitor", "val/word_error_rate"]
     shell("train", "small.toml", "--run.name", "again", *FRAMEWISE[:2], *more, "--train.max_duration", "3 steps")
     assert "names no alignment of data.val, so it has no loss" in capsys.readouterr().err
+
+
+def test_a_transducer_learns_along_its_paths_with_the_network_of_the_full_sum(capsys):
+    along = [*FRAMEWISE, "--loss.head", "transducer", *TRANSDUCER]
+    shell("train", "small.toml", "--run.name", "path", *along, "--train.max_duration", "150 steps")
+    capsys.readouterr()
+    shell("predict", "runs/path", "train.csv", "--checkpoint", "last")
+
+    # The letters; a space is a pause a little longer than that between any two.
+    assert capsys.readouterr().out.replace(" ", "").splitlines() == [text.replace(" ", "") for text in TRAINED]
+    assert column("runs/path", "train/left_out")[-1] == 0
+    # Nearly all frames are blanks: a loss that counted recordings would be some 40 times as large.
+    assert 0 < column("runs/path", "val/loss")[-1] < 0.5
+
+    full = ["--loss.type", "transducer", *TRANSDUCER]
+    shell("train", "small.toml", "--run.name", "full", *full, "--train.max_duration", "1 step")
+    shapes = [
+        {name: value.shape for name, value in load_file(f"runs/{name}/checkpoints/last/model.safetensors").items()}
+        for name in ("path", "full")
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_frames_of_labels_become_a_path_with_each_label_in_its_first_frame():
+    shell("align", "runs/small", "--topology", "linear", "--name", "even")
+    shell("align", "runs/small", "--topology", "linear", "--name", "even-val", "--split", "val")
+    words = ["--loss.alignments", "runs/small/alignments/even", "--train.monitor", "val/word_error_rate"]
+    run = ["--run.name", "even", *FRAMEWISE[:2], *words, "--loss.head", "transducer", *TRANSDUCER]
+    shell("train", "small.toml", *run, "--train.max_duration", "1 step")
+    config = etude.Run("runs/even").loaded.config
+    processor = stored_processor(SPEECH_RECOGNITION, config, Path("runs/even") / TOKENIZERS)
+    speech = SPEECH_RECOGNITION.open(config, ["train"], unheard, processor)
+
+    batch = speech.finished("train", changed=False, say=unheard).batch(np.arange(len(TRAINED)))
+
+    for classes, text in zip(batch.frame_targets.tolist(), TRAINED, strict=True):
+        frames = [one for one in classes if one >= 0]
+        starts = [-(-len(frames) * place // len(text)) for place in range(len(text))]
+        assert [frame for frame, one in enumerate(frames) if one] == starts
+        assert processor.tokenizer.decode([one for one in frames if one]) == text
+
+
+def test_a_sum_learns_from_an_alignment_beside_ctc():
+    words = ["--loss.type", "sum", "--loss.heads", '["framewise", "ctc"]', "--loss.alignments", "runs/small/alignments"]
+
+    shell("train", "small.toml", "--run.name", "both", *words, "--train.max_duration", "100 steps")
+
+    assert column("runs/both", "val/word_error_rate")[-1] == 0
+    assert column("runs/both", "train/framewise")[-1] < column("runs/both", "train/framewise")[0] / 5
+    assert column("runs/both", "train/ctc")[-1] < column("runs/both", "train/ctc")[0] / 5
+
+
+def test_a_sum_is_checked_as_a_frame_wise_loss_is(capsys):
+    heads = ["--loss.type", "sum", "--loss.heads", '["ctc", "framewise"]']
+    stores = ["--loss.alignments", "runs/small/alignments"]
+
+    said, _ = refused(capsys, *heads, *stores, "--data.augment.speed", "0.1")
+    coarse, _ = refused(capsys, *heads, *stores, "--model.subsampling", "4")
+    beam = [*heads, *stores, "--task.beam_size", "4", "--train.max_duration", "1 step"]
+
+    assert 'data.augment.speed cannot be used with the head "framewise"' in said
+    assert "are not what is needed: subsampling is 2, but must be 4." in coarse
+    shell("train", "small.toml", "--run.name", "beam", *beam)
+
+
+def test_an_alignment_of_other_words_leads_no_transducer(place, capsys):
+    lines = Path("train.csv").read_text().replace("ab c", "ba c")
+    Path("other.csv").write_text(lines)
+
+    said, code = refused(capsys, *FRAMEWISE, "--loss.head", "transducer", *TRANSDUCER, "--data.train", "other.csv")
+
+    assert 'The alignment of "train/0.wav" in ' in said
+    assert said.endswith("is not of its transcript: align again.")
+    assert code == DataError.exit_code
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
