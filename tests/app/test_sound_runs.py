@@ -12,7 +12,7 @@ from speech_corpora import RATE, spoken
 
 import etude
 from etude.__main__ import main
-from etude.base.errors import DataError
+from etude.base.errors import ConfigError, DataError
 
 CONFIG = """
 [task]
@@ -157,6 +157,36 @@ def test_a_run_that_was_cut_ends_in_the_same_bits(place, workers):
     shell("train", "small.toml", *more)
 
     assert weights("runs/cut") == weights("runs/whole")
+
+
+MIXED = ["--data.augment.mix", '{schedule = "linear", from = 0.0, to = 1.0, over = "3 epochs"}']
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_mixes_more_and_more_ends_in_the_same_bits_when_it_is_cut(place, workers):
+    shell("train", "small.toml", *MIXED, "--run.name", "whole")
+    shell("train", "small.toml", "--run.name", "plain")
+
+    more = [*MIXED, "--run.name", "cut", "--data.workers", workers]
+    shell("train", "small.toml", *more, "--train.max_duration", "7 steps")
+    shell("train", "small.toml", *more)
+
+    assert weights("runs/cut") == weights("runs/whole") != weights("runs/plain")
+    losses = [
+        [json.loads(line)["train/loss"] for line in Path(run, "metrics.jsonl").read_text().splitlines()[:3]]
+        for run in ("runs/whole", "runs/plain")
+    ]
+    assert losses[0] == losses[1]  # nothing is mixed in the first epoch
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--data.targets", "loudness"], ["--loss.type", "focal"], ["--loss.z_loss", "0.1"]],
+)
+def test_what_cannot_be_mixed_is_refused(place, capsys, words):
+    shell("train", "small.toml", *words, "--data.augment.mix", "0.5", code=ConfigError.exit_code)
+
+    assert "data.augment.mix needs labels to mix" in capsys.readouterr().err
 
 
 def test_numbers_of_recordings_are_predicted(place):

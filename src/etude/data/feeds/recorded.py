@@ -5,6 +5,7 @@ Shapes: B samples, T frames of the longest, F features of a frame, L labels of t
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Protocol, Self, final
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etude.data.audio.augment import Augment, Key
+from etude.data.audio import perturb
+from etude.data.audio.augment import Augment, Key, Mix
 from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.feeds.batching import Batching
@@ -77,7 +79,7 @@ class SoundBatch(FrameBatch):
     """Recordings and what each is."""
 
     targets: Tensor
-    """[B] int64 of one label, else [B, K] float32."""
+    """[B] int64 of one label, else [B, K] float32; shares of labels [B, K] where recordings are mixed."""
     groups: tuple[str, ...] = ()
     """What metrics are by, of each sample; empty where they are of all."""
 
@@ -160,6 +162,8 @@ class RecordedSamples(Samples):
         """Make a batch of samples."""
         joined = self.joined(indices)
         waves = self._sounds(joined)
+        if self.mix is not None:
+            waves = self._mixed(waves, self.mix(indices))
         speakers = self._speakers(joined)
         frames = framed(*self._features(waves, speakers, indices), indices)
         return self.finish(frames, self, joined)
@@ -171,6 +175,13 @@ class RecordedSamples(Samples):
     def expected(self, samples: int) -> float | None:
         """Estimate the targets of so many samples."""
         return float(samples)
+
+    @property
+    def mix(self) -> Callable[[Ints], Mix] | None:
+        """What tells which recordings others are mixed into; None where none are."""
+        if self.augment is None or not self.augment.mixes():
+            return None
+        return partial(self.augment.partners, self.seed, self.epoch, size=len(self))
 
     @property
     def _joiner(self) -> Joiner:
@@ -211,6 +222,14 @@ class RecordedSamples(Samples):
         if self.joining is None:
             return [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
         return list(map(torch.from_numpy, _laid_out(waves, joined)))
+
+    def _mixed(self, waves: list[Tensor], mix: Mix) -> list[Tensor]:
+        """Mix waves with others, at their own levels."""
+        found, places = list(waves), np.flatnonzero(mix.shares < 1)
+        for place, other in zip(places.tolist(), self.waves.of(mix.others[places]), strict=True):
+            levelled = perturb.levelled(torch.from_numpy(np.ascontiguousarray(other)), waves[place])
+            found[place] = perturb.mixed(waves[place], levelled, float(mix.shares[place]))
+        return found
 
     def _speakers(self, joined: Joined) -> list[str]:
         """Give who speaks first in each sample."""
@@ -263,9 +282,21 @@ class WithTargets:
         """Give the batch."""
         del joined
         rows = frames.indices.numpy()
-        targets = torch.from_numpy(np.ascontiguousarray(self.kinds.of_rows(samples.table, rows)))
+        values = self.kinds.of_rows(samples.table, rows)
+        if samples.mix is not None:
+            others, shares = samples.mix(rows)
+            values = _shared(values, self.kinds.of_rows(samples.table, others), shares, len(self.kinds.names))
+        targets = torch.from_numpy(np.ascontiguousarray(values))
         groups = tuple(samples.table.texts(GROUP, rows)) if GROUP in samples.table.columns else ()
         return SoundBatch(frames.features, frames.lengths, frames.indices, targets, groups)
+
+
+def _shared(values: NDArray[Any], others: NDArray[Any], shares: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+    """Give the share of each label [B, K] where those of two recordings are mixed; NaN where one of them is."""
+    if values.ndim == 1:
+        values, others = np.eye(width)[values], np.eye(width)[others]
+    own = shares[:, None]
+    return np.where(own < 1, own * values + (1 - own) * others, values).astype(np.float32)
 
 
 def _spans(counts: Ints) -> list[tuple[int, int]]:

@@ -234,6 +234,12 @@ class SpeechRun(Config):
         return self
 
     @model_validator(mode="after")
+    def _speaks_one_at_a_time(self) -> Self:
+        if self.data.augment.mix != 0:
+            raise ValueError("data.augment.mix is for classification: two transcripts at once cannot be learned")
+        return self
+
+    @model_validator(mode="after")
     def _frames_are_as_aligned(self) -> Self:
         told = 'loss.type "framewise"' if isinstance(self.loss, FramewiseConfig) else 'the head "framewise"'
         if aligned_loss(self.loss) is not None:
