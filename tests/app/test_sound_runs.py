@@ -13,6 +13,7 @@ from speech_corpora import RATE, spoken
 import etude
 from etude.__main__ import main
 from etude.base.errors import ConfigError, DataError
+from etude.data.store import features
 
 CONFIG = """
 [task]
@@ -187,6 +188,50 @@ def test_what_cannot_be_mixed_is_refused(place, capsys, words):
     shell("train", "small.toml", *words, "--data.augment.mix", "0.5", code=ConfigError.exit_code)
 
     assert "data.augment.mix needs labels to mix" in capsys.readouterr().err
+
+
+KEPT = ["--data.keep_features", "true"]
+MASKED = ["--data.augment.masks", "adaptive", "--data.features.deltas", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "workers"), [([], "2"), (MASKED, "0"), ([*MASKED, "--data.keep_waves", "false"], "0")]
+)
+def test_features_that_are_kept_train_to_the_same_bits(place, words, workers):
+    shell("train", "small.toml", *words, "--run.name", "computed")
+    shell("train", "small.toml", *words, *KEPT, "--run.name", "kept", "--data.workers", workers)
+
+    assert weights("runs/kept") == weights("runs/computed")
+    assert last("runs/kept")["val/loss"] == last("runs/computed")["val/loss"]
+    assert len(list(Path("runs").glob("*/features"))) == 1
+
+
+def test_features_are_kept_once_and_made_anew_of_another_file(place, monkeypatch):
+    made = []
+    compute = features._computed
+    monkeypatch.setattr(features, "_computed", lambda *given: made.append(given) or compute(*given))
+    words = ["train", "small.toml", *KEPT, "--data.keep_waves", "false", "--train.max_duration", "3 steps"]
+
+    shell(*words, "--run.name", "first")
+    first = len(made)
+    shell(*words, "--run.name", "second")
+    second = len(made)
+    wave, _ = soundfile.read("train/0.wav", dtype="float32")
+    soundfile.write("train/0.wav", wave[::-1].copy(), RATE)  # another content of the same size
+    shell(*words, "--run.name", "third")
+
+    assert (first, second, len(made)) == (2, 2, 3)
+    assert weights("runs/first") == weights("runs/second") != weights("runs/third")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--data.augment.speed", "0.1"], "augment.speed"), (["--data.join", "{most = 2}"], "join")],
+)
+def test_features_of_what_is_changed_are_not_kept(place, capsys, words, told):
+    shell("train", "small.toml", *KEPT, *words, code=ConfigError.exit_code)
+
+    assert f"keep_features is of recordings as they are, but {told} makes others of them" in capsys.readouterr().err
 
 
 def test_numbers_of_recordings_are_predicted(place):

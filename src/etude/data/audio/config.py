@@ -166,8 +166,12 @@ class AugmentConfig(Section):
     @property
     def changes(self) -> bool:
         """Whether anything is changed at all, at any time."""
-        idle = (self.speed, self.tempo, self.warp, self.shift, self.reverberation, self.gain, self.noise, self.mix)
-        return self.masks is not None or any(value != 0 for value in idle)
+        return self.masks is not None or self.changes_sound is not None
+
+    @property
+    def changes_sound(self) -> str | None:
+        """The first that changes what features are computed of, or how; None where only masks are laid over them."""
+        return next((name for name in SOUNDING if getattr(self, name) != 0), None)
 
     def strengths(self) -> Iterator[tuple[str, float | ScheduleSection]]:
         """Give the names and values of what may follow a schedule."""
@@ -175,6 +179,8 @@ class AugmentConfig(Section):
             yield name, getattr(self, name)
 
 
+SOUNDING = ("speed", "tempo", "warp", "shift", "reverberation", "gain", "noise", "mix")
+"""What of `[data.augment]` changes features before they are normalised."""
 STRENGTHS = (
     "speed",
     "tempo",

@@ -21,6 +21,7 @@ from etude.data.feeds.batching import Batching
 from etude.data.feeds.table_feed import Samples, TableFeed
 from etude.data.order.joined import Joined, Joiner, Joining
 from etude.data.order.plan import Ints
+from etude.data.store.features import FEATURES
 from etude.data.store.recordings import GROUP, SAMPLES, SPEAKER, TARGET, Waves
 from etude.data.store.table import Table
 from etude.data.store.targets import Targets
@@ -115,6 +116,8 @@ class RecordedSamples(Samples):
     """Whether recordings are changed, and what is joined is drawn anew for each epoch."""
     augment: Augment | None = None
     """What is changed of recordings in training."""
+    kept: Table | None = None
+    """The features of all rows, where they are prepared; then nothing may change waves or join them."""
     joining: Joining | None = None
     between: tuple[int, ...] = ()
     """Labels that stand between those of joined recordings."""
@@ -161,12 +164,8 @@ class RecordedSamples(Samples):
     def batch(self, indices: Ints) -> FrameBatch:
         """Make a batch of samples."""
         joined = self.joined(indices)
-        waves = self._sounds(joined)
-        if self.mix is not None:
-            waves = self._mixed(waves, self.mix(indices))
-        speakers = self._speakers(joined)
-        frames = framed(*self._features(waves, speakers, indices), indices)
-        return self.finish(frames, self, joined)
+        features, lengths = self._heard(joined, indices) if self.kept is None else self._kept(self.kept, indices)
+        return self.finish(framed(features, lengths, indices), self, joined)
 
     def targets(self, indices: Ints) -> int:
         """Count the targets of samples: each is one, or not known where some cannot be learned."""
@@ -197,6 +196,23 @@ class RecordedSamples(Samples):
         total = np.bincount(owners, weights=lengths, minlength=len(indices)).astype(np.int64)
         return total + len(self.between) * (joined.counts - 1)
 
+    def _kept(self, kept: Table, indices: Ints) -> tuple[Tensor, list[int]]:
+        """Give the features of all frames that were prepared, in training masked, and how many each sample has."""
+        values, counts = kept.gather(FEATURES, indices)
+        features = torch.from_numpy(values)
+        if self.augment is not None:
+            keys = [Key(self.seed, self.epoch, sample) for sample in indices.tolist()]
+            rows = zip(torch.split(features, counts.tolist()), keys, strict=True)
+            features = torch.cat([features[:0], *(self.augment.features(row, key) for row, key in rows)])
+        return self.front_end.finished(features, counts.tolist())
+
+    def _heard(self, joined: Joined, indices: Ints) -> tuple[Tensor, list[int]]:
+        """Give the features of all frames that are computed now, and how many each sample has."""
+        waves = self._sounds(joined)
+        if self.mix is not None:
+            waves = self._mixed(waves, self.mix(indices))
+        return self._features(waves, self._speakers(joined), indices)
+
     def _features(self, waves: list[Tensor], speakers: list[str], indices: Ints) -> tuple[Tensor, list[int]]:
         """Give the features of all frames, and how many each sample has; in training of what became of the samples."""
         augment = self.augment
@@ -218,16 +234,15 @@ class RecordedSamples(Samples):
 
     def _sounds(self, joined: Joined) -> list[Tensor]:
         """Give the wave of each sample, its parts one after the other with silence between."""
-        waves = self.waves.of(joined.parts)
         if self.joining is None:
-            return [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
-        return list(map(torch.from_numpy, _laid_out(waves, joined)))
+            return self.waves.tensors(joined.parts)
+        return list(map(torch.from_numpy, _laid_out(self.waves.of(joined.parts), joined)))
 
     def _mixed(self, waves: list[Tensor], mix: Mix) -> list[Tensor]:
         """Mix waves with others, at their own levels."""
         found, places = list(waves), np.flatnonzero(mix.shares < 1)
-        for place, other in zip(places.tolist(), self.waves.of(mix.others[places]), strict=True):
-            levelled = perturb.levelled(torch.from_numpy(np.ascontiguousarray(other)), waves[place])
+        for place, other in zip(places.tolist(), self.waves.tensors(mix.others[places]), strict=True):
+            levelled = perturb.levelled(other, waves[place])
             found[place] = perturb.mixed(waves[place], levelled, float(mix.shares[place]))
         return found
 
