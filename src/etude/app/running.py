@@ -92,6 +92,7 @@ def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
         optimizers=build_slots(config, say),
         folder=folder,
         seed=config.run.seed,
+        stage=config.run.stage or "",
         requeue=config.run.requeue_signals,
         values=[*task.scheduled_values(), *terms.scheduled, *feeds.planned()],
         extra_terms=terms.extra,

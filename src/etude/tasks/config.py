@@ -1,5 +1,6 @@
 """What the configs of all tasks share, and how a config is loaded: as the class that its task has for it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, reduce
 from operator import or_
@@ -19,6 +20,7 @@ from etude.base.config.section import Section
 from etude.base.config.structure import annotated, component_of
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
+from etude.base.randomness import seed_of
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
@@ -32,8 +34,10 @@ from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
 LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
-CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json")
+CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json", "pipeline.json")
 """What the config of a run is called in its folder, and what lies beside it."""
+STAGES = "stage"
+"""The list of tables, in a config, of the stages that it is made of."""
 OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
 DECLARED = (*OWN_SECTIONS, "loss")
@@ -51,6 +55,13 @@ class RunConfig(Section):
     """Seed from which everything random is computed."""
     requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
     """Signals after which the run saves and exits with 75, which asks a cluster to run the same command again."""
+    stage: Annotated[str | None, means(shared="never", why="another stage draws otherwise")] = None
+    """The stage of a pipeline that the run is, which its randomness depends on beside the seed; a pipeline sets it."""
+
+    @property
+    def drawn_from(self) -> int:
+        """The seed of what is drawn without the stage's name: the run's own, or one of its stage."""
+        return self.seed if self.stage is None else seed_of(self.seed, "stage", self.stage)
 
     @field_validator("name")
     @classmethod
@@ -205,6 +216,13 @@ def config_class(path: Path | None, overrides: Overrides) -> type[Config]:
         data = compose(Config, path, parse(overrides)).data
     except ConfigError:
         return named(next(iter(built_in()))).config  # what is wrong is said when it is loaded
+    if STAGES in data:
+        raise ConfigError(f"{path} has stages: train, plan, check and show take it; name one of its stages elsewhere.")
+    return class_of(data)
+
+
+def class_of(data: Mapping[str, object]) -> type[Config]:
+    """What a composed config, as plain values, is read as."""
     found = type_of(data)
     return _misnamed() if found is None else found.config_of(data)
 
@@ -255,9 +273,13 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     user's own is imported, since it may have a config of its own. The config of a run folder describes the run that
     lies there, wherever it has been moved or copied to. Raises ConfigError with every problem at once.
     """
-    overrides = [*_home(path), *parse(overrides)]
+    overrides = [*home_of(path), *parse(overrides)]
     loaded = load(config_class(None if path is None else user_path(path), overrides), path, overrides)
-    loaded = loaded if loaded.config.run.name else _named(loaded, path)
+    return as_run(loaded if loaded.config.run.name else _named(loaded, path))
+
+
+def as_run(loaded: Loaded[Config]) -> LoadedConfig:
+    """The config of a run that has a name, without the splits of a recipe that another `data.train` has replaced."""
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
     notes = tuple(
         f"data.{split} is ignored: the recipe's generated corpus does not match your data.train; set --data.{split}."
@@ -267,7 +289,7 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
 
 
-def _home(path: Path | str | None) -> list[Override]:
+def home_of(path: Path | str | None) -> list[Override]:
     """Where the run of a config lies, where that is the config of a run folder."""
     file = None if path is None else absolute(str(path))
     if file is None or not is_of_run(file):

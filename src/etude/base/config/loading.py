@@ -111,7 +111,11 @@ def load(root: type[Root], path: Path | str | None, overrides: Overrides = ()) -
     Raises ConfigError with every problem at once, each one sentence that names file and line.
     """
     file = None if path is None else user_path(path)
-    layer = compose(root, file, parse(overrides))
+    return checked(root, compose(root, file, parse(overrides)), file)
+
+
+def checked(root: type[Root], layer: Layer, file: Path | None) -> Loaded[Root]:
+    """Validate a composed config, which `file` was read for. Raises ConfigError with every problem at once."""
     if layer.problems:
         _refuse(root, layer, file)
     try:
