@@ -124,7 +124,8 @@ def test_some_stages_can_be_run_alone_or_begun_at_or_forced(place, done):
     said = []
     change = ["--stage.small.optimizer.learning_rate", "0.5"]
     assert again(place, done, *change, choice=Choice(begin="large"), said=said) == []
-    assert "Stage small is used as it is, although its config has changed." in said
+    why = "its config has changed (optimizer.learning_rate was 0.01 and is 0.5)"
+    assert f"Stage small is used as it is, although {why}." in said
     shutil.rmtree(folder / "large")
     with pytest.raises(RefusedError, match='The stage "large" must be done before, but is missing'):
         again(place, done, choice=Choice(only="measured"))

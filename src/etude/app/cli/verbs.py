@@ -108,10 +108,12 @@ VERBS: tuple[Verb, ...] = (
         "etude plan recipes/translation.toml --output plan.svg",
         "etude.app.cli.plan:run",
         "Reads the data and builds the run as training does, then walks through the steps without training. Each row\n"
-        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.",
+        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.\n\n"
+        "If CONFIG has stages, their graph is printed and drawn, and which of them are done; --stage NAME plans one.",
         (
             CONFIG,
             argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
+            argument("--stage", metavar="NAME", help="of a config with stages, the plan of one"),
             path("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),
             path("--csv", metavar="FILE", help="write the values of the steps as a table"),
             argument("--json", action="store_true", help="print the whole plan as one JSON object"),

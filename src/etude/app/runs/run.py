@@ -11,6 +11,7 @@ from etude.app.build import build_callbacks
 from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.pipelines import run_in
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
@@ -50,7 +51,7 @@ Weights = str | int | Path
 
 
 class Run:
-    """A run folder.
+    """A run folder; of a pipeline's, the last stage that has trained.
 
     >>> Run("nowhere")
     Traceback (most recent call last):
@@ -61,8 +62,8 @@ class Run:
     def __init__(
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
-        self.folder = user_path(folder)
         self._say = surely(say)
+        self.folder = run_in(user_path(folder), self._say)
         self._overrides = overrides
         self._allow_code = allow_code
         self._told_of_last = False

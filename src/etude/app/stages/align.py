@@ -70,13 +70,15 @@ class Align:
 
     def inputs(self) -> Sequence[str]:
         """The stage that it takes weights from, and those that its config names."""
-        found = [] if self.weights is None or self.weights.reference is None else [self.weights.reference.stage]
-        more = () if self.composed is None else self.composed.references.values()
-        return tuple(dict.fromkeys([*found, *(one.stage for one in more)]))
+        if self.composed is not None:
+            return tuple(dict.fromkeys(one.stage for one in self.composed.references.values()))
+        assert self.weights is not None
+        return self.weights.takes()
 
     def identity(self, inputs: Artifacts) -> str:
         """A hash of its keys, and of what it takes."""
-        told: dict[str, Any] = self.keys.model_dump(exclude=set(NO_NUMBERS))
+        told: dict[str, Any] = self.keys.model_dump(exclude={OF[0], *NO_NUMBERS})
+        told["model"] = None if self.weights is None else self.weights.told()
         told["changes"] = [(one.key, one.value) for one in self.changes]
         if self.composed is not None:
             told["config"] = numbers_of(self.composed.loaded, self.composed.named())
@@ -129,7 +131,8 @@ def align(told: Told) -> Made:
             )
         composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
         _refuse_others(told, task_type(composed.loaded.config))
-        return Made(Align(told.name, keys, None, (), composed), composed.dotted(), composed, written)
+        stage = Align(told.name, keys, None, (), composed)
+        return Made(stage, composed.dotted(), composed, written, tuple(AlignKeys.model_fields))
     if keys.model is None:
         raise ConfigError(
             told.entry.said(

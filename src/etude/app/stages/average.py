@@ -40,11 +40,12 @@ class Average:
 
     def inputs(self) -> Sequence[str]:
         """The stage whose checkpoints they are."""
-        return () if self.weights.reference is None else (self.weights.reference.stage,)
+        return self.weights.takes()
 
     def identity(self, inputs: Artifacts) -> str:
         """A hash of its keys, and of what it takes."""
         told: dict[str, Any] = self.keys.model_dump(exclude=set(OF))
+        told["model"] = self.weights.told()
         return hashed("average", told, inputs)
 
     def run(self, folder: Path, inputs: Artifacts, say: Say) -> Artifact:

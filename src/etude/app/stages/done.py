@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.build import imported_files
+from etude.app.runs.changes import changes_between
+from etude.app.runs.pipelines import BEGUN, DONE
 from etude.app.stages.names import ALIGN
 from etude.app.stages.node import Node
 from etude.app.stages.stage import Artifact, Artifacts
 from etude.app.stages.tables import TRAIN
+from etude.base.config.reading import read
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of, storage
 from etude.base.hashes import Facts, first_damaged, sealed_or_empty, write_sealed
+from etude.tasks.config import CONFIG
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.lock import is_locked
 from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL
 from etude.train.memory.checkpoint.naming import FOLDER
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 
-DONE, BEGUN, CHECKED = "done.json", "stage.json", ".checked"
+CHECKED = ".checked"
 FORMAT = 1
 FINISHED, RUNNING, INTERRUPTED, MISSING = "done", "running", "interrupted", "missing"
 STALE, DAMAGED = "changed", "damaged"
@@ -75,16 +79,28 @@ def _files(node: Node) -> dict[str, str]:
     return {split: sha256_of(path) for split, path in found.items() if isinstance(path, Path) and path.is_file()}
 
 
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def changed(node: Node, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between what a stage was made of and what it is made of now, as a clause; empty for nothing."""
     if before.get("config") != now["config"]:
-        return "its config has changed"
+        return f"its config has changed{_changed_keys(node)}"
     for part, told in (("code", "code"), ("files", "data file"), ("inputs", "input")):
         was, is_now = before.get(part, {}), now[part]
         differing = [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
         if differing:
             return f"its {told} {differing[0]} has changed"
     return ""
+
+
+def _changed_keys(node: Node) -> str:
+    """Which key of a training has changed, as the end of a clause, where its folder tells."""
+    composed = node.made.composed
+    path = node.folder / CONFIG
+    if composed is None or not path.is_file():
+        return ""
+    before, root = read(path).data, type(composed.loaded.config)
+    changes = changes_between(before, composed.loaded.data, root)
+    found = [change for change in changes if change.meaning.identity != "none"]
+    return f" ({found[0]}{', and more' if len(found) > 1 else ''})" if found else ""
 
 
 # -- what a stage has left -----------------------------------------------------------------------------------------
@@ -208,10 +224,10 @@ def standing(node: Node, made: Mapping[str, Any]) -> Standing:
     found = left_by(node)
     match found.state:
         case "done":
-            why = changed((found.record or {})["made_of"], made)
+            why = changed(node, (found.record or {})["made_of"], made)
             return Standing(STALE, why, found.artifact, found.record) if why else found
         case "interrupted":
-            why = changed(sealed_or_empty(node.folder / BEGUN).get("made_of", {}), made)
+            why = changed(node, sealed_or_empty(node.folder / BEGUN).get("made_of", {}), made)
             return Standing(STALE, why) if why else found
     return found
 

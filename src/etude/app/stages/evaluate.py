@@ -42,11 +42,12 @@ class Evaluate:
 
     def inputs(self) -> Sequence[str]:
         """The stage whose weights they are."""
-        return () if self.weights.reference is None else (self.weights.reference.stage,)
+        return self.weights.takes()
 
     def identity(self, inputs: Artifacts) -> str:
         """A hash of its keys, and of what it takes."""
         told: dict[str, Any] = self.keys.model_dump(exclude={OF[0], "batch_size"})
+        told["model"] = self.weights.told()
         told["changes"] = [(one.key, one.value) for one in self.changes]
         return hashed("evaluate", told, inputs)
 

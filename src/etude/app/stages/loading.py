@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from etude.app.fork.way import Build
+from etude.app.stages.fits import check_fit
 from etude.app.stages.graph import ordered
 from etude.app.stages.names import Names
 from etude.app.stages.node import Node
@@ -12,10 +15,22 @@ from etude.app.stages.own import own
 from etude.app.stages.pipeline import Pipeline
 from etude.app.stages.rounds import written_out
 from etude.app.stages.table import Kind, kind_of
-from etude.app.stages.tables import DO, TRAIN, Entry, entries_of, for_stages, has_stages, only, repeats_of
+from etude.app.stages.tables import (
+    CONFIG_KEY,
+    DO,
+    NAME,
+    TRAIN,
+    Entry,
+    entries_of,
+    for_stages,
+    has_stages,
+    only,
+    repeats_of,
+)
 from etude.app.stages.told import Told
 from etude.base.config.command import Overrides, parse
-from etude.base.config.composing import Layer, command_layer, file_layers, merged
+from etude.base.config.composing import Layer, Origin, command_layer, file_layers, merged
+from etude.base.config.lines import Key
 from etude.base.config.loading import checked
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
@@ -28,7 +43,7 @@ RUN = "run"
 class _Run(Section):
     """The shared config, as far as it says where the pipeline lies."""
 
-    run: RunConfig = RunConfig()
+    run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
 
 
 def is_pipeline(path: Path | str | None) -> bool:
@@ -70,6 +85,7 @@ def made(entries: Sequence[Entry], run: RunConfig, path: Path | None, build: Bui
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     in_order = ordered(nodes)
+    check_fit(in_order)
     notes = {note for node in nodes if node.made.composed for note in node.made.composed.loaded.notes}
     return Pipeline(folder, in_order, composed(run, in_order), path, run.requeue_signals, sorted(notes))
 
@@ -105,8 +121,25 @@ def _own(node: Node, whole: Mapping[str, Any], shared: Mapping[str, Any]) -> dic
     """What the table of a stage holds beside its name."""
     written = dict(node.made.written)
     if node.made.composed is not None:
-        return written | {name: part for name, part in whole.items() if shared.get(name) != part}
+        own = {name: part for name, part in whole.items() if shared.get(name) != part}
+        taken = {name: own.pop(name) for name in node.made.own if name in own}
+        return {**written, **own, **({CONFIG_KEY: taken} if taken else {})}
     if node.do == TRAIN:
         return written
     changes = merged(Config, [Layer({**dict(layer.data)}) for layer in node.told.entry.layers]).data
     return {**{key: part for key, part in changes.items() if key not in written}, **written}
+
+
+def origins_of(pipeline: Pipeline) -> dict[Key, Origin]:
+    """Where each value of the composed config of a pipeline was given."""
+    found: dict[Key, Origin] = {}
+    for number, node in enumerate(pipeline.nodes):
+        place: Key = (STAGES, number)
+        found |= dict.fromkeys((place, (*place, NAME), (*place, DO)), node.told.entry.origin)
+        for layer in node.told.entry.layers:
+            found |= {(*place, *key): origin for key, origin in layer.origins.items() if key}
+        composed = node.made.composed
+        for key, origin in ({} if composed is None else composed.loaded.origins).items():
+            found.setdefault(key, origin)
+            found[(*place, *key)] = origin
+    return found

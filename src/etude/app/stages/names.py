@@ -11,10 +11,12 @@ from etude.base.config.fields import absolute
 from etude.base.config.lines import Key
 from etude.base.config.path_places import paths_of
 from etude.base.errors import ConfigError
+from etude.base.files import sha256_of
 from etude.base.near import nearest
 from etude.tasks.config import CONFIG, Config
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.naming import FOLDER, step_name
-from etude.train.memory.checkpoint.store import BEST, LAST
+from etude.train.memory.checkpoint.store import BEST, LAST, Store
 
 AVERAGE, ALIGN, EVALUATE = "average", "align", "evaluate"
 AVERAGED = "average"
@@ -50,6 +52,19 @@ class Weights:
     """The stage that leaves them; None for those of a run of elsewhere."""
     owner: Entry | None
     """The stage that trains them."""
+
+    def told(self) -> object:
+        """What tells them from others: the name of the stage or, of a run of elsewhere, hashes."""
+        if self.reference is not None:
+            return str(self.reference)
+        store = Store(self.run / FOLDER)
+        found = store.link(self.which) or store.link(LAST) or Path(self.which)
+        files = sorted(found.glob("*.safetensors")) + sorted((self.run / TOKENIZERS).glob("*"))
+        return {path.name: sha256_of(path) for path in files if path.is_file()}
+
+    def takes(self) -> tuple[str, ...]:
+        """The stage that they come from."""
+        return () if self.reference is None else (self.reference.stage,)
 
 
 @final

@@ -22,6 +22,8 @@ class Made:
     """The config of a stage that has one of its own."""
     written: Mapping[str, object] = field(default_factory=dict)
     """Its other keys, as a composed config writes them."""
+    own: Sequence[str] = ()
+    """The keys that this kind of stage has of its own."""
     code: Sequence[Path] = ()
     """Files of code that it runs, beside those that its config names."""
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from etude.app.runs.pipelines import DONE, PIPELINE
 from etude.app.stages.done import (
     DAMAGED,
-    DONE,
     FINISHED,
     INTERRUPTED,
     STALE,
@@ -36,8 +36,6 @@ from etude.tasks.config import CONFIG
 from etude.train.interrupt import requeued
 from etude.train.lock import claimed
 
-PIPELINE = "pipeline.json"
-"""The file of a folder that says that it is a pipeline's, and the order of its stages."""
 Around = Callable[[Path], AbstractContextManager[None]]
 """Stands around a stage in its folder, to tell of an interruption."""
 
@@ -148,9 +146,7 @@ class Pipeline:
 
     def _describe(self) -> None:
         """Write the composed config, and what the folder is."""
-        texts = {PIPELINE: {"stages": [node.name for node in self.nodes]}}
-        for name, value in texts.items():
-            write_json(self.folder / name, value)
+        write_json(self.folder / PIPELINE, {"stages": {node.name: node.do for node in self.nodes}})
         write_text(self.folder / CONFIG, toml(self.config))
 
 

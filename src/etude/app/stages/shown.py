@@ -55,10 +55,26 @@ def _waiting(node: Node, missing: Sequence[str]) -> Standing:
     return Standing(found.state if found.record is None else WAITING, f"after {' and '.join(missing)}")
 
 
-def graph(pipeline: Pipeline) -> Iterator[str]:
+def graph(stands: Sequence[tuple[Node, Standing]]) -> Iterator[str]:
     """The stages in order: what each takes, and how it stands."""
     rows = [("stage", "do", "takes", "state", "")]
-    for node, found in standings(pipeline):
+    for node, found in stands:
         takes = ", ".join(dict.fromkeys(map(str, node.made.references.values())))
         rows.append((node.name, node.do, takes or "-", found.state, found.why or _measured(found.artifact)))
     yield from columns(rows)
+
+
+def as_json(stands: Sequence[tuple[Node, Standing]]) -> list[dict[str, object]]:
+    """The same as JSON holds it."""
+    return [
+        {
+            "name": node.name,
+            "do": node.do,
+            "inputs": list(node.stage.inputs()),
+            "state": found.state,
+            "why": found.why,
+            "metrics": {} if found.artifact is None else dict(found.artifact.metrics),
+            "folder": str(node.folder),
+        }
+        for node, found in stands
+    ]

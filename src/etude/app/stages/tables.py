@@ -18,6 +18,8 @@ from etude.tasks.config import STAGES
 
 REPEATS = "repeat"
 NAME, DO, AGAIN = "name", "do", "again"
+CONFIG_KEY = "config"
+"""The key of a stage for changes of sections whose name the stage needs for itself, as `config.model`."""
 TRAIN = "train"
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 SET_ASIDE = re.compile(r".*\.old-\d+")
@@ -88,6 +90,12 @@ def below(layer: Layer, place: Key, value: object) -> Layer:
     length = len(place)
     origins = {key[length:]: origin for key, origin in layer.origins.items() if key[:length] == place}
     return Layer(dict(value) if isinstance(value, Mapping) else {}, origins, command=layer.command)
+
+
+def changing(layer: Layer, own: Sequence[str]) -> list[Layer]:
+    """What a layer of a stage changes in the config, but for keys that are the stage's own."""
+    inside = [below(layer, (CONFIG_KEY,), layer.data[CONFIG_KEY])] if CONFIG_KEY in layer.data else []
+    return [without(layer, [*own, CONFIG_KEY]), *inside]
 
 
 def has_stages(layers: Sequence[Layer]) -> bool:

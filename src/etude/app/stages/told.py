@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from etude.app.fork.way import Build
 from etude.app.stages.names import Names, Reference
 from etude.app.stages.rounds import at_round
-from etude.app.stages.tables import Entry, only, without
+from etude.app.stages.tables import CONFIG_KEY, Entry, changing, only, without
 from etude.base.config.command import Override
 from etude.base.config.composing import Layer, Origin, command_layer, dotted, merged
 from etude.base.config.lines import Key
@@ -69,7 +70,7 @@ class Told:
         """Its own keys. Raises ConfigError for others that are, unless `configs`, sections of the config."""
         known = fields_of(section)
         others = [key for layer in self.entry.layers for key in layer.data if key not in known]
-        allowed = fields_of(Config) if configs else {}
+        allowed = {CONFIG_KEY, *fields_of(Config)} if configs else set()
         problems = [self._unknown(key, [*known, *allowed]) for key in dict.fromkeys(others) if key not in allowed]
         if problems:
             raise ConfigError(problems)
@@ -88,8 +89,8 @@ class Told:
 
     def changes(self, own: type[Section]) -> list[Override]:
         """What it changes in the config of the run that it takes: its keys that are not its own."""
-        layers = [without(layer, [*fields_of(own)]) for layer in self.entry.layers]
-        layer = at_round(merged(Config, layers), self.entry.round)
+        layers = [changing(layer, [*fields_of(own)]) for layer in self.entry.layers]
+        layer = at_round(merged(Config, [*chain(*layers)]), self.entry.round)
         return [
             Override(tuple(map(str, place)), value, str(layer.origin_of(place)))
             for place, value in leaves(layer.data)
@@ -108,10 +109,11 @@ class Told:
         """
         entry = self.entry
         self._refuse_place()
-        changes, *flags = (without(layer, own) for layer in entry.layers)
+        changes, *flags = (changing(layer, own) for layer in entry.layers)
         place = {("run", "dir"): str(self.names.folder), ("run", "name"): entry.name, ("run", "stage"): entry.name}
         placed = command_layer([Override(key, value, "the pipeline's folder") for key, value in place.items()])
-        layers = [without(layer, left_out) for layer in (*entry.base, changes, *entry.above, *flags, placed)]
+        layers = [*entry.base, *changes, *entry.above, *chain(*flags), placed]
+        layers = [without(layer, left_out) for layer in layers]
         with self.saying():
             root = class_of(merged(Config, layers).data)
             layer = at_round(merged(root, layers), entry.round)
