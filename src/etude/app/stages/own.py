@@ -40,7 +40,7 @@ class Own:
 
     def identity(self, inputs: Artifacts) -> str:
         """A hash of its arguments, and of what it takes."""
-        return hashed("own", self.keys, inputs)
+        return hashed("own", {**self.keys, "source": source_of(self.function)}, inputs)
 
     def run(self, folder: Path, inputs: Artifacts, say: Say) -> Artifact:
         """Call it. Raises ConfigError where it gives what can be no artifact."""
@@ -60,6 +60,14 @@ class Own:
         raise ConfigError(
             f'stage "{self.name}": its function must give a path, a table or nothing, but gave a {type(left).__name__}.'
         )
+
+
+def source_of(function: Callable[..., object]) -> str:
+    """The source of a function, by which a change of it is noticed; its name where that is not known."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def takes(function: Callable[..., object], name: str) -> bool:
