@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from etude.app.runs.folder import has_checkpoint
 from etude.base.errors import StorageError
 from etude.base.files import json_or_empty
 from etude.base.says import Say, unheard
@@ -21,6 +20,11 @@ def stages_in(folder: Path) -> dict[str, str]:
     return {str(name): str(do) for name, do in stages.items()} if isinstance(stages, Mapping) else {}
 
 
+def _has_saved(run: Path) -> bool:
+    # As `folder.has_checkpoint`, which cannot be had without torch.
+    return any((run / "checkpoints").glob("step-*"))
+
+
 def run_in(folder: Path, say: Say = unheard) -> Path:
     """The run that a folder stands for: it itself or, of a pipeline, the last stage that has trained, which is said.
 
@@ -29,7 +33,7 @@ def run_in(folder: Path, say: Say = unheard) -> Path:
     stages = stages_in(folder)
     if not stages:
         return folder
-    trained = [name for name, do in stages.items() if do == TRAIN and has_checkpoint(folder / name)]
+    trained = [name for name, do in stages.items() if do == TRAIN and _has_saved(folder / name)]
     if not trained:
         raise StorageError(f"{folder} is a pipeline of which no stage has trained yet; it has {', '.join(stages)}.")
     others = f" ({folder} has {', '.join(stages)})" if len(trained) > 1 else ""
