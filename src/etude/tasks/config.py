@@ -28,6 +28,7 @@ from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
+from etude.tasks.pipelines import tables
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
 from etude.train.config import TrainConfig
@@ -206,7 +207,7 @@ def any_config() -> type[Config]:
     configs = [config for task_type in built_in().values() for config in task_type.configs()]
     merged = {name: _either([one.model_fields[name] for one in configs]) for name in DECLARED}
     about = "A run. What its data and models may be depends on the task."
-    made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
+    made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged, **tables())  # type: ignore[call-overload]
     return made
 
 

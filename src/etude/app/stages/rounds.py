@@ -6,19 +6,20 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from etude.app.stages.tables import AGAIN, TRAIN, Entry, RepeatConfig, below, without
+from etude.app.stages.tables import AGAIN, TRAIN, Entry, below, without
 from etude.base.config.composing import Layer, Origin, merged
 from etude.base.config.lines import Key
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
 from etude.tasks.config import Config
+from etude.tasks.pipelines import RepeatTable
 
 MODEL, TOPOLOGY = "model", "topology"
 STAIRS = "stairs"
 _ROUNDS = re.compile(r"\s*(\d+)\s*rounds?\s*")
 
 
-def written_out(entries: Sequence[Entry], repeats: Sequence[tuple[RepeatConfig, Origin]]) -> list[Entry]:
+def written_out(entries: Sequence[Entry], repeats: Sequence[tuple[RepeatTable, Origin]]) -> list[Entry]:
     """The stages with every round of those that are repeated: those of round 2 are called `NAME-2`.
 
     By the name of a stage that is repeated, one of the same round means that of its own round where it comes before,
@@ -44,11 +45,11 @@ def written_out(entries: Sequence[Entry], repeats: Sequence[tuple[RepeatConfig, 
     return found
 
 
-def _start(block: tuple[range, RepeatConfig]) -> int:
+def _start(block: tuple[range, RepeatTable]) -> int:
     return block[0].start
 
 
-def _block(entries: Sequence[Entry], repeat: RepeatConfig, origin: Origin) -> tuple[range, RepeatConfig]:
+def _block(entries: Sequence[Entry], repeat: RepeatTable, origin: Origin) -> tuple[range, RepeatTable]:
     """The positions of the stages that are repeated, and the repeat."""
     names = [entry.name for entry in entries]
     for key, name in (("from", repeat.from_), ("to", repeat.to)):

@@ -6,15 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from etude.base.config.composing import Layer, Origin
 from etude.base.config.lines import Key
 from etude.base.config.loading import checked
-from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
 from etude.tasks.config import STAGES
+from etude.tasks.pipelines import RepeatTable
 
 REPEATS = "repeat"
 NAME, DO, AGAIN = "name", "do", "again"
@@ -23,17 +21,6 @@ CONFIG_KEY = "config"
 TRAIN = "train"
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 SET_ASIDE = re.compile(r".*\.old-\d+")
-
-
-class RepeatConfig(Section):
-    """`[[repeat]]`: stages that are run several times, one round after the other."""
-
-    from_: str = Field(alias="from")
-    """The first stage of a round."""
-    to: str
-    """The last, in the order of the file."""
-    times: int = Field(ge=1)
-    """How many rounds there are; the stages of round 2 are called `NAME-2`."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +140,7 @@ def _same_names(entries: Sequence[Entry]) -> Iterator[str]:
         seen.setdefault(entry.name, entry)
 
 
-def repeats_of(files: Sequence[Layer], path: Path) -> list[tuple[RepeatConfig, Origin]]:
+def repeats_of(files: Sequence[Layer], path: Path) -> list[tuple[RepeatTable, Origin]]:
     """The repeats of a config. Raises ConfigError."""
     holder = next((layer for layer in reversed(files) if REPEATS in layer.data), None)
     if holder is None:
@@ -164,7 +151,7 @@ def repeats_of(files: Sequence[Layer], path: Path) -> list[tuple[RepeatConfig, O
     found = []
     for number, table in enumerate(tables):
         place = (REPEATS, number)
-        read = checked(RepeatConfig, below(holder, place, table), path)
+        read = checked(RepeatTable, below(holder, place, table), path)
         found.append((read.config, holder.origin_of(place) or Origin()))
     return found
 
