@@ -125,10 +125,16 @@ class Pipeline:
         if stage.inputs:
             layer.data[INPUTS] = list(stage.inputs)
         base = [] if file is None or stage.function is not None else _files(file)
-        origin = Origin(flag=f'Stage("{stage.name}")')
-        do = TRAIN if stage.function is None else _named(stage.function)
-        made_of = {"layers": [layer], "base": base, "above": [without(above, (RUN,))], "origin": origin}
-        return Entry(stage.name, stage.do if stage.function is None else do, file, made=stage.function, **made_of)
+        return Entry(
+            stage.name,
+            stage.do if stage.function is None else _named(stage.function),
+            path=file,
+            layers=[layer],
+            base=base,
+            above=[without(above, (RUN,))],
+            origin=Origin(flag=f'Stage("{stage.name}")'),
+            made=stage.function,
+        )
 
 
 def _files(path: Path) -> list[Layer]:
