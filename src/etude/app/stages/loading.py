@@ -31,7 +31,7 @@ from etude.app.stages.told import Told
 from etude.base.config.command import Overrides, parse
 from etude.base.config.composing import Layer, Origin, command_layer, file_layers, merged
 from etude.base.config.lines import Key
-from etude.base.config.loading import checked
+from etude.base.config.loading import validated
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
@@ -66,7 +66,7 @@ def load_pipeline(path: Path | str, overrides: Overrides, build: Build) -> Pipel
 
 def run_of(path: Path | None, layers: Sequence[Layer]) -> RunConfig:
     """What the shared config says of the run; it is called after its file unless it has a name."""
-    run = checked(_Run, merged(_Run, [only(layer, [RUN]) for layer in layers]), path).config.run
+    run = validated(_Run, merged(_Run, [only(layer, [RUN]) for layer in layers]), path).config.run
     name = run.name or ("pipeline" if path is None else path.stem)
     return run.model_copy(update={"name": name})
 

@@ -150,16 +150,33 @@ class Names:
         return found
 
 
+FROM: Key = ("init", "from")
+CHECKPOINT = "checkpoint"
+
+
 def _is_artifact(place: Key) -> bool:
     """Whether something that another run has made stands at a place."""
-    return place == ("loss", "alignments") or (place[:2] == ("init", "from") and place[-1] == "checkpoint")
+    return place in {("loss", "alignments"), FROM} or (place[:2] == FROM and place[-1] == CHECKPOINT)
+
+
+def as_written(place: Key) -> Key:
+    """Where the checkpoint of a lone table of `init.from` stands once the config is read, which makes a list of it."""
+    return (*FROM, 0, CHECKPOINT) if place in {FROM, (*FROM, CHECKPOINT)} else place
 
 
 def _checkpoints(data: Mapping[str, object]) -> Iterator[tuple[Key, str]]:
-    """What `init.from` names."""
+    """What `init.from` names: a path alone, a table, or several."""
     match data:
+        case {"init": {"from": str() as text}}:
+            yield FROM, text
+        case {"init": {"from": {"checkpoint": str() as text}}}:
+            yield (*FROM, CHECKPOINT), text
         case {"init": {"from": list() as tables}}:
-            for number, table in enumerate(tables):
-                match table:
-                    case {"checkpoint": str() as text}:
-                        yield ("init", "from", number, "checkpoint"), text
+            yield from _of_tables(tables)
+
+
+def _of_tables(tables: Sequence[object]) -> Iterator[tuple[Key, str]]:
+    for number, table in enumerate(tables):
+        match table:
+            case {"checkpoint": str() as text}:
+                yield (*FROM, number, CHECKPOINT), text

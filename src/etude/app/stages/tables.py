@@ -8,7 +8,7 @@ from typing import Any
 
 from etude.base.config.composing import Layer, Origin
 from etude.base.config.lines import Key
-from etude.base.config.loading import checked
+from etude.base.config.loading import validated
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
 from etude.tasks.config import STAGES
@@ -151,7 +151,7 @@ def repeats_of(files: Sequence[Layer], path: Path) -> list[tuple[RepeatTable, Or
     found = []
     for number, table in enumerate(tables):
         place = (REPEATS, number)
-        read = checked(RepeatTable, below(holder, place, table), path)
+        read = validated(RepeatTable, below(holder, place, table), path)
         found.append((read.config, holder.origin_of(place) or Origin()))
     return found
 

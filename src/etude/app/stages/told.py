@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from etude.app.fork.way import Build
-from etude.app.stages.names import Names, Reference
+from etude.app.stages.names import Names, Reference, as_written
 from etude.app.stages.rounds import at_round
 from etude.app.stages.tables import CONFIG_KEY, Entry, changing, only, without
 from etude.base.config.command import Override
 from etude.base.config.composing import Layer, Origin, command_layer, dotted, merged
 from etude.base.config.lines import Key
-from etude.base.config.loading import checked
+from etude.base.config.loading import validated
 from etude.base.config.nest import leaves
 from etude.base.config.path_places import with_values
 from etude.base.config.section import Section
 from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
-from etude.tasks.config import Config, LoadedConfig, as_run, class_of
+from etude.base.schedules.structural import begun
+from etude.tasks.config import Config, LoadedConfig, class_of, of_layer
 
 S = TypeVar("S", bound=Section)
 PLACED = ("name", "dir", "stage")
@@ -75,7 +76,7 @@ class Told:
         if problems:
             raise ConfigError(problems)
         with self.saying():
-            return checked(section, self.own([*known]), self.entry.path).config
+            return validated(section, self.own([*known]), self.entry.path).config
 
     def _unknown(self, key: str, known: Sequence[str]) -> str:
         near = nearest(key, known)
@@ -115,15 +116,15 @@ class Told:
         layers = [*entry.base, *changes, *entry.above, *chain(*flags), placed]
         layers = [without(layer, left_out) for layer in layers]
         with self.saying():
-            root = class_of(merged(Config, layers).data)
+            root = class_of(begun(at_round(merged(Config, layers), entry.round).data))
             layer = at_round(merged(root, layers), entry.round)
         references = self.names.in_config(entry, root, layer)
         paths: dict[Key, object] = {key: str(self.names.path(one)) for key, one in references.items()}
         data = with_values(layer.data, paths)
         assert isinstance(data, dict)
         with self.saying():
-            loaded = as_run(checked(root, replace(layer, data=data), entry.path))
-        return Composed(loaded, references)
+            loaded = of_layer(root, replace(layer, data=data), entry.path)
+        return Composed(loaded, {as_written(place): one for place, one in references.items()})
 
     def _refuse_place(self) -> None:
         """Refuse keys that say where a run lies."""
