@@ -4,9 +4,12 @@ import json
 import shutil
 
 import pytest
+import torch
 from forks import KilledError, killed
 from pipeline_runs import STAGES, left, loaded, ran, rows, weights, write
+from safetensors.torch import load_file
 
+import etude
 from etude.app.stages.pipeline import Choice
 from etude.base.errors import ConfigError, RefusedError
 from etude.train.run import Run
@@ -163,6 +166,7 @@ def test_the_composed_config_runs_as_it_is(done, tmp_path):
             f'[[stage]]\nname = "t"\n{MEASURED}[[stage]]\nname = "f"\ndo = "evaluate"\nmodel = "e"\n',
             'stage "f": model is "e", but that stage leaves no weights',
         ),
+        ('[[stage]]\nname = "a"\ndo = "average"\nof = "a"\n', 'stage "a": one of last, best and checkpoints must'),
         ('[[stage]]\nname = "a"\ndo = "align"\ntopology = "linear"\n', "is for a task that can align"),
         ('[[repeat]]\nfrom = "b"\nto = "b"\ntimes = 2\n[[stage]]\nname = "a"\n', 'repeat.from is "b", which is not a'),
     ],
@@ -191,3 +195,40 @@ def test_a_config_without_stages_knows_no_stage(tmp_path):
 
     assert [node.name for node in loaded(path).nodes] == list(NAMES)
     assert [node.made.composed is None for node in loaded(path).nodes] == [False, False, True]
+
+
+def test_an_average_is_a_model_for_others_and_is_made_of_what_it_names(tmp_path):
+    stages = """
+[[stage]]
+name = "trained"
+train.max_duration = "8 steps"
+train.keep_last = 3
+[[stage]]
+name = "mean"
+do = "average"
+of = "trained"
+last = 2
+[[stage]]
+name = "score"
+do = "evaluate"
+model = "mean"
+split = "val"
+batch_size = 3
+"""
+    path = write(tmp_path, stages)
+    assert ran(path) == ["trained", "mean", "score"]
+
+    folder = tmp_path / "runs" / "pipe"
+    tensors = [load_file(folder / name / "model.safetensors") for name in ("mean/average", *_last_two(folder))]
+    for name, mean in tensors[0].items():
+        torch.testing.assert_close(mean, (tensors[1][name] + tensors[2][name]) / 2)
+    run = etude.Run(folder / "trained")
+    measured = json.loads((folder / "score" / "val.json").read_text())
+    assert measured["val/loss"] == pytest.approx(run.validate(weights=folder / "mean" / "average")["val/loss"])
+    assert ran(path, "--stage.score.batch_size", "2") == []
+    assert ran(path, "--stage.mean.last", "3") == ["mean", "score"]
+
+
+def _last_two(folder):
+    steps = sorted((folder / "trained" / "checkpoints").glob("step-*"))
+    return [f"trained/checkpoints/{path.name}" for path in steps[-2:]]

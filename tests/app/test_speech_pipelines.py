@@ -77,6 +77,7 @@ def test_rounds_align_and_train_with_a_larger_network_each_time():
     assert [report.ran for report in configs[0].run(print)[1]] == [False] * 6
     facts = [json.loads((folder / name / "train" / "manifest.json").read_text())["facts"] for name in names[::2][:2]]
     assert [one["topology"] for one in facts] == ["hmm", "hmm"]
+    assert ran(ROUNDS + REPEAT, "--stage.frames-2.optimizer.learning_rate", "0.5") == ["frames-2", "aligned-2", "score"]
     shapes = [len(weights(folder / name)[0]) for name in ("frames", "frames-2")]
     assert shapes[1] > shapes[0]
     assert json.loads((folder / "score" / "done.json").read_text())["made_of"]["inputs"].keys() == {"frames-2"}
@@ -128,6 +129,28 @@ times = 2
     kept = {node.name: node for node in loaded(stays).nodes}
     assert str(kept["align-2"].stage.weights.reference) == "ctc"
     assert kept["align-2"].stage.keys.topology == "ctc"
+
+
+@pytest.mark.parametrize("given", ['"ctc/last"', '{ checkpoint = "ctc/last" }', '[{ checkpoint = "ctc/last" }]'])
+def test_a_stage_begins_with_the_weights_of_another_however_it_names_them(given):
+    stages = f"""
+[[stage]]
+name = "next"
+init.from = {given}
+train.max_duration = "1 step"
+optimizer.learning_rate = 0.0
+optimizer.weight_decay = 0.0
+[[stage]]
+name = "ctc"
+train.max_duration = "2 steps"
+"""
+    assert ran(stages) == ["ctc", "next"]
+    assert weights(Path("runs/p/next"))[0] == weights(Path("runs/p/ctc"))[0]
+
+    again = load_pipeline("runs/p/config.toml", [], build_job)
+    assert [str(one) for one in again.nodes[1].made.references.values()] == ["ctc/last"]
+    assert [report.ran for report in again.run(print)[1]] == [False, False]
+    assert ran(stages, "--stage.ctc.optimizer.learning_rate", "0.5") == ["ctc", "next"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from etude.tasks.own import task_type
 from etude.tasks.task_type import TaskType
 
 LINEAR = "linear"
+OF_ALIGNMENTS = ("task", "data", "tokenizer", "model")
+"""Sections that a linear alignment depends on."""
 LEFT_OUT = ("loss", "init", "callbacks")
 """Sections that a linear alignment has no use for."""
 NO_NUMBERS = ("batch_size", "shard_size")
@@ -81,7 +83,8 @@ class Align:
         told["model"] = None if self.weights is None else self.weights.told()
         told["changes"] = [(one.key, one.value) for one in self.changes]
         if self.composed is not None:
-            told["config"] = numbers_of(self.composed.loaded, self.composed.named())
+            numbers = numbers_of(self.composed.loaded, self.composed.named())
+            told["config"] = {key: value for key, value in numbers.items() if key.partition(".")[0] in OF_ALIGNMENTS}
         return hashed("align", told, inputs)
 
     def run(self, folder: Path, inputs: Artifacts, say: Say) -> Artifact:

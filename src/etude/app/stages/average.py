@@ -26,6 +26,8 @@ class AverageKeys(Section):
     """The same as `model`."""
     last: int | None = Field(None, ge=1)
     """The newest of its checkpoints; `train.keep_last` says how many a run keeps."""
+    best: int | None = Field(None, ge=1)
+    """The best N by the monitored metric; `train.keep_best` says how many a run keeps."""
     checkpoints: list[str] = Field(default_factory=list)
     """Some of them: steps, best, last."""
 
@@ -52,8 +54,10 @@ class Average:
         """Write the mean, unless it is there."""
         place = folder / AVERAGED
         if not place.exists():
-            last, names = self.keys.last, self.keys.checkpoints
-            _, said = write_average(self.weights.run, last=last, checkpoints=names, output=place)
+            keys = self.keys
+            _, said = write_average(
+                self.weights.run, last=keys.last, best=keys.best, checkpoints=keys.checkpoints, output=place, say=say
+            )
             say(f"Written: {said}")
         return Artifact(self.name, place, self.identity(inputs))
 
@@ -64,8 +68,8 @@ def average(told: Told) -> Made:
     given = [key for key in OF if getattr(keys, key) is not None]
     if len(given) != 1:
         raise ConfigError(told.entry.said(f"one of model and of must name whose checkpoints ({told.entry.origin})."))
-    if (keys.last is None) == (not keys.checkpoints):
-        raise ConfigError(told.entry.said(f"one of last and checkpoints must say which ({told.entry.origin})."))
+    if len(list(filter(None, (keys.last, keys.best, keys.checkpoints)))) != 1:
+        raise ConfigError(told.entry.said(f"one of last, best and checkpoints must say which ({told.entry.origin})."))
     key = given[0]
     weights = told.names.weights(told.entry, key, str(getattr(keys, key)), told.where(key))
     references = {} if weights.reference is None else {key: weights.reference}

@@ -71,7 +71,9 @@ class Train:
             say(note)
         describe(loaded, folder, now)
         result = fit(job)
-        return Trained(self.name, folder, self.identity(inputs), result, metrics=_measured(result))
+        return Trained(
+            self.name, folder, self.identity(inputs), result, metrics=_measured(result, loaded.config.train.monitor)
+        )
 
 
 def numbers_of(loaded: LoadedConfig, named: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -81,7 +83,8 @@ def numbers_of(loaded: LoadedConfig, named: Mapping[str, object] | None = None) 
     return {key: value for key, value in told.items() if meaning_of(root, key).identity != "none"}
 
 
-def _measured(result: Result) -> dict[str, float]:
-    """What validation has measured at the best checkpoint; of a run without one, at its end."""
+def _measured(result: Result, monitor: str) -> dict[str, float]:
+    """What validation has measured at the best checkpoint, or else at the end; what it is judged by stands first."""
     found = {} if result.best is None else json_or_empty(result.best / MANIFEST).get("metrics")
-    return {**result.metrics, **(found or {})}
+    measured = {**result.metrics, **(found or {})}
+    return {name: measured[name] for name in [monitor, *measured] if name in measured}
