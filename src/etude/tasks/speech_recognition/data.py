@@ -81,7 +81,7 @@ class Speech(RecordedData[SpeechProcessor]):
             self.waves(split),
             self.front_end,
             with_transcripts,
-            self.config.run.seed,
+            self.config.run.drawn_from if changed else self.config.run.seed,
             training=changed,
             augment=self.augment if changed else None,
             kept=self.kept(split),

@@ -96,6 +96,10 @@ class PathHead(nn.Module, Head):
         self._smoothing = label_smoothing
         self._loss = Framewise(initial(label_smoothing))
 
+    def growth_inputs(self) -> list[str]:
+        """What takes frames."""
+        return ["network.joint.frame.weight"]
+
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rate of dropout and the label smoothing, where they are schedules."""
         return [*self.network.scheduled_values(), *_scheduled(self._smoothing, self._loss)]
