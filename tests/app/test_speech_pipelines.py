@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pipeline_runs import weights
 from speech_corpora import CONFIG, write_place
@@ -197,3 +198,41 @@ def test_an_alignment_that_was_cut_goes_on_by_shard_and_a_damaged_one_is_mended(
     assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == before
     now = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
     assert [name for name in now if now[name] != times[name]] == ["shard-00001.parquet"]
+
+
+def rows_of(folder):
+    return {row["id"]: row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()}
+
+
+def test_of_two_rounds_each_recording_keeps_its_better_alignment():
+    stages = """
+[[stage]]
+name = "even"
+do = "align"
+topology = "linear"
+[[stage]]
+name = "frames"
+loss = { type = "framewise", alignments = "even" }
+train.max_duration = "12 steps"
+again.train.max_duration = "9 steps"
+[[stage]]
+name = "aligned"
+do = "align"
+model = "frames/last"
+keep_better = true
+shard_size = 5
+splits = ["train"]
+[[repeat]]
+from = "frames"
+to = "aligned"
+times = 2
+"""
+    assert ran(stages) == ["even", "frames", "aligned", "frames-2", "aligned-2"]
+
+    old, new, kept = (
+        rows_of(Path("runs/p", name)) for name in ("aligned/train", "aligned-2/new/train", "aligned-2/train")
+    )
+    better = {name: max(old[name], new[name], key=lambda row: row["score"]) for name in new}
+    assert kept == better
+    assert {kept[name] == old[name] for name in new} == {True, False}
+    assert [report.ran for report in load_pipeline("runs/p/config.toml", [], build_job).run(print)[1]] == [False] * 5

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from etude.app.runs.aligned import align_into
 from etude.app.runs.run import Run
-from etude.app.stages.names import OF, Weights
+from etude.app.stages.better import write_better
+from etude.app.stages.names import OF, Reference, Weights
 from etude.app.stages.node import Made
 from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.app.stages.told import Composed, Told
@@ -27,6 +28,8 @@ OF_ALIGNMENTS = ("task", "data", "tokenizer", "model")
 """Sections that a linear alignment depends on."""
 LEFT_OUT = ("loss", "init", "callbacks")
 """Sections that a linear alignment has no use for."""
+KEEP, NEW = "keep_better", "new"
+"""A key, and the folder of alignments that are compared with those of before."""
 NO_NUMBERS = ("batch_size", "shard_size")
 NAMED = 5
 
@@ -44,6 +47,9 @@ class AlignKeys(Section):
         list[Literal["train", "val", "test"]], Field(min_length=1, default_factory=lambda: ["train", "val"])
     ]
     """The splits that are aligned, each into a folder of its name."""
+    keep_better: bool | str = False
+    """Keeps, of each recording, the alignment of before if its path has a higher score: that of the round before, or of
+    the stage that is named."""
     max_missing: int = Field(0, ge=0)
     """Most recordings of a split that may have no alignment."""
     batch_size: int | None = Field(None, ge=1)
@@ -69,17 +75,23 @@ class Align:
     """What it changes in the config of that run."""
     composed: Composed | None = None
     """The config of an alignment without a network."""
+    before: Reference | None = None
+    """The stage whose alignments are kept where they are better."""
+    old: Path | None = None
+    """Where these lie."""
 
     def inputs(self) -> Sequence[str]:
         """The stage that it takes weights from, and those that its config names."""
+        kept = () if self.before is None else (self.before.stage,)
         if self.composed is not None:
             return tuple(dict.fromkeys(one.stage for one in self.composed.references.values()))
         assert self.weights is not None
-        return self.weights.takes()
+        return (*self.weights.takes(), *kept)
 
     def identity(self, inputs: Artifacts) -> str:
         """A hash of its keys, and of what it takes."""
-        told: dict[str, Any] = self.keys.model_dump(exclude={OF[0], *NO_NUMBERS})
+        told: dict[str, Any] = self.keys.model_dump(exclude={OF[0], KEEP, *NO_NUMBERS})
+        told[KEEP] = None if self.before is None else str(self.before)
         told["model"] = None if self.weights is None else self.weights.told()
         told["changes"] = [(one.key, one.value) for one in self.changes]
         if self.composed is not None:
@@ -91,11 +103,13 @@ class Align:
         """Align what is not aligned yet. Raises DataError where more than `max_missing` have no alignment."""
         metrics: dict[str, float] = {}
         for split in self.keys.splits:
-            stored = self._aligned(folder / split, split, say)
+            stored = self._aligned(folder / split if self.old is None else folder / NEW / split, split, say)
             missing = len(stored.missing)
             say(f"{split}: {stored.aligned:,} of {stored.aligned + missing:,} are aligned.")
             if missing > self.keys.max_missing:
                 raise DataError(_too_many(self.name, split, stored.missing, self.keys.max_missing))
+            if self.old is not None:
+                write_better(folder / split, folder / NEW / split, self.old / split, self.keys.shard_size, say)
             metrics |= {f"{split}/aligned": stored.aligned, f"{split}/missing": missing}
         return Artifact(self.name, folder, self.identity(inputs), metrics=metrics)
 
@@ -145,9 +159,27 @@ def align(told: Told) -> Made:
     where = told.where(OF[0])
     weights = told.names.weights(told.entry, OF[0], keys.model, where)
     changes = told.changes(AlignKeys)
-    references = {} if weights.reference is None else {OF[0]: weights.reference}
-    written |= {} if weights.reference is None else {OF[0]: str(weights.reference)}
-    return Made(Align(told.name, keys, weights, changes), references, None, written)
+    before = _before(told, keys)
+    given = {OF[0]: weights.reference, KEEP: before}
+    references = {key: one for key, one in given.items() if one is not None}
+    written |= {KEEP: False} | {key: str(one) for key, one in references.items()}
+    old = None if before is None else told.names.path(before)
+    return Made(Align(told.name, keys, weights, changes, before=before, old=old), references, None, written)
+
+
+def _before(told: Told, keys: AlignKeys) -> Reference | None:
+    """The stage whose alignments are kept where they are better. Raises ConfigError where that leaves none."""
+    entry = told.entry
+    match keys.keep_better:
+        case str() as text:
+            found = told.names.find(entry, text)
+            if found is None or told.names.entry(found).do != "align":
+                raise ConfigError(told.names.unknown(entry, KEEP, text, "one that aligns", told.where(KEEP)))
+            told.names.refuse_itself(entry, KEEP, found, told.where(KEEP))
+            return found
+        case True if entry.round:
+            return Reference(entry.first if entry.round == 1 else f"{entry.first}-{entry.round}", "")
+    return None
 
 
 def _refuse_others(told: Told, kind: TaskType[Any, Any]) -> None:
