@@ -40,7 +40,20 @@ ABOUT_WORDS = (
     "names Etude's key. Keys marked *later* belong to parts that this version does not have; "
     "[reference.md](reference.md) lists those that it has."
 )
-FIRST = ("run", "task", "data", "tokenizer", "model", "init", "loss", "optimizer", "train", "callbacks", "log")
+FIRST = (
+    "run",
+    "task",
+    "data",
+    "tokenizer",
+    "model",
+    "init",
+    "growth",
+    "loss",
+    "optimizer",
+    "train",
+    "callbacks",
+    "log",
+)
 
 Table = Mapping[str, Any]
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from etude.callbacks.early_stopping import EarlyStopping
     from etude.model.loss import Loss
     from etude.train.fit import Result
+    from etude.train.memory.preload import load_weights
     from etude.train.optim.configured import Scheduled
     from etude.train.splitting import split_in_time
     from etude.train.task import StepOutput, Task
@@ -39,6 +40,7 @@ _HOMES = {
     "Task": "etude.train.task",
     "Trainer": "etude.app.python.trainer",
     "fit": "etude.app.python.trainer",
+    "load_weights": "etude.train.memory.preload",
     "split_in_time": "etude.train.splitting",
 }
 _MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.errors"}
@@ -59,6 +61,7 @@ __all__ = [
     "Trainer",
     "errors",
     "fit",
+    "load_weights",
     "losses",
     "split_in_time",
     "train",

@@ -46,6 +46,7 @@ BEFORE = {
     "checkpoints.md": ["numbers"],
     "fork-and-diff.md": ["translation"],
     "hugging-face.md": ["chat"],
+    "pretraining.md": ["numbers"],
     "README.md": [],
     "translation.md": ["numbers"],
 }

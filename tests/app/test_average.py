@@ -1,16 +1,22 @@
 """`etude average`: the mean of checkpoints, as a folder that everything takes which takes a checkpoint."""
 
 import json
+from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 from python_face import Line, line, trainer
 from safetensors.torch import load_file, save_file
+from texts_of_runs import CONFIG, folder, train
+from torch.optim.swa_utils import update_bn
 
 import etude
 from etude.__main__ import main
 from etude.app.average import average
+from etude.app.running import build_job
 from etude.base.errors import RefusedError, StorageError
+from etude.tasks.config import load_config
 from etude.train.memory.mean import mean_of
 
 
@@ -70,14 +76,17 @@ def test_a_task_is_loaded_from_the_mean_and_its_shared_weights_stay_shared(run, 
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [
-        ((), 2, "Give --last N, or --checkpoints"),
+        ((), 2, "Give one of --last N, --best N, --steps FROM:TO, or --checkpoints"),
         (
             ("--last", "9"),
             2,
             "--last asks for 9 checkpoints, but {run} has 4; train.keep_last says how many a run keeps",
         ),
         (("--last", "0"), 2, "--last must be at least 1, but is 0"),
-        (("--last", "2", "--checkpoints", "1"), 2, "leave one of them out"),
+        (("--last", "2", "--checkpoints", "1"), 2, "Give one of --last N, --best N"),
+        (("--best", "1"), 2, "--best asks for 1 checkpoints, but of those that {run} has, 0 were validated"),
+        (("--steps", "9:"), 2, "--steps 9: has no checkpoint of {run} in it: there are 1, 2, 3, 4."),
+        (("--steps", "1-3"), 2, '--steps must be two steps, such as "1000:5000" or "1000:", but is "1-3"'),
         (("--checkpoints", "4", "last"), 2, "names step-00000004 twice (4)"),
         (("--checkpoints", "1", "77"), 5, "has no checkpoint '77'"),
         (("--last", "2", "--output", "{run}"), 2, "is not empty: give a new folder"),
@@ -88,6 +97,105 @@ def test_what_cannot_be_averaged_is_a_sentence_and_leaves_nothing(flags, code, s
 
     assert said.format(run=run) in capsys.readouterr().err
     assert not list(run.glob("averages/*"))
+
+
+@pytest.mark.parametrize(
+    ("span", "steps"), [("2:3", (2, 3)), (":2", (1, 2)), ("3:", (3, 4)), ("1:99", (1, 2, 3, 4)), ("4:4", (4,))]
+)
+def test_a_span_of_steps_holds_both_its_ends(span, steps, run, tmp_path):
+    place, _ = average(run, steps=span, output=tmp_path / "mean")
+
+    listed = json.loads((place / "average.json").read_text())["checkpoints"]
+    assert [int(path.rpartition("-")[2]) for path in listed] == list(steps)
+
+
+def test_the_best_are_those_of_the_best_validations_and_not_the_newest(tmp_path):
+    made = trainer(
+        run_dir=tmp_path / "run",
+        max_duration="8 steps",
+        save_every="1 step",
+        eval_every="1 step",
+        keep_last=8,
+        batch_size=4,
+        learning_rate={"schedule": "stairs", "values": [0.05, 3.0], "every": "5 steps"},
+    )
+    result = made.fit(Line(), line(), line(8))
+
+    place, said = average(tmp_path / "run", best=3)
+
+    losses = {row["step"]: row["val/loss"] for row in result.history if "val/loss" in row}
+    best = sorted(sorted(losses, key=losses.__getitem__)[:3])
+    assert best != sorted(losses)[-3:]
+    assert ", ".join(f"step-{step:08d}" for step in best) in said
+    wanted = torch.stack([weights(tmp_path / "run", step)["net.0.weight"].double() for step in best]).mean(0)
+    assert torch.equal(load_file(place / "model.safetensors")["net.0.weight"], wanted.float())
+
+
+def test_checkpoints_of_several_runs_of_one_model_have_a_mean(tmp_path):
+    for seed in (1, 2):
+        made = trainer(run_dir=tmp_path / f"run{seed}", max_duration="2 steps", seed=seed)
+        made.fit(Line(), line(seed=seed), line(8))
+
+    place, said = average(tmp_path / "run1", checkpoints=["last", str(tmp_path / "run2" / "last")])
+
+    held = [weights(tmp_path / f"run{seed}", 2)["net.0.weight"].double() for seed in (1, 2)]
+    assert torch.equal(load_file(place / "model.safetensors")["net.0.weight"], (sum(held) / 2).float())
+    assert f"step-00000002, {tmp_path / 'run2'}" in said
+
+
+def test_of_a_run_that_keeps_a_moving_average_that_is_averaged_and_said(tmp_path):
+    made = trainer(run_dir=tmp_path / "run", max_duration="3 steps", save_every="1 step", keep_last=3, ema_decay=0.5)
+    made.fit(Line(), line())
+
+    place, said = average(tmp_path / "run", last=2)
+
+    held = [load_file(tmp_path / "run" / "checkpoints" / f"step-0000000{n}" / "ema.safetensors") for n in (2, 3)]
+    wanted = torch.stack([one["net.0.weight"].double() for one in held]).mean(0).float()
+    assert torch.equal(load_file(place / "model.safetensors")["net.0.weight"], wanted)
+    assert "(of the moving average that each keeps)" in said
+
+
+NORMED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, vocabulary, width=8):
+        super().__init__()
+        self.table = nn.Embedding(vocabulary, width)
+        self.norm = nn.BatchNorm1d(width)
+        self.out = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens):
+        return self.out(self.norm(self.table(tokens).transpose(1, 2)).transpose(1, 2))
+"""
+
+
+@pytest.mark.parametrize("most", [None, 3])
+def test_statistics_of_batch_normalisation_equal_those_that_torch_computes(most, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "texts", files=4)
+    Path("net.py").write_text(NORMED)
+    Path("lm.toml").write_text(CONFIG)
+    train({"model": {"type": "net.py:Net"}, "train.save_every": "1 step", "train.keep_last": 3})
+
+    command = ["average", "runs/lm", "--allow-code", "--last", "3", "--output"]
+    assert main([*command, "stale"]) == 0
+    assert "statistics of batch normalisation are means, too" in capsys.readouterr().err
+    assert main([*command, "fresh", "--recompute-statistics", *([str(most)] if most else [])]) == 0
+    assert "The running statistics of batch normalisation are of" in capsys.readouterr().err
+
+    loaded = load_config("lm.toml", {"model": {"type": "net.py:Net"}, "run.name": "other"})
+    loaded.config.folder.mkdir()
+    job = build_job(loaded, loaded.config.folder, lambda _: None)
+    stale, fresh = (load_file(Path(name, "model.safetensors")) for name in ("stale", "fresh"))
+    job.task.load_state_dict(stale)
+    batches = [(delivery.batch.inputs,) for delivery in islice(job.train.epoch(0), most)]
+    update_bn(batches, job.task.model)
+    wanted = job.task.state_dict()
+    assert len(batches) > 1
+    assert all(torch.equal(fresh[name], stale[name]) for name in fresh if ".norm." not in name)
+    assert all(torch.equal(fresh[name], wanted[name]) for name in fresh if ".norm." in name)
+    assert not torch.equal(fresh["model.norm.running_mean"], stale["model.norm.running_mean"])
 
 
 def folder_of(path, **tensors):

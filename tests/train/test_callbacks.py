@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import etude
 from etude.base.errors import ConfigError
-from etude.train.watch.callback import EVENTS, GIVEN, Events
+from etude.train.watch.callback import EVENTS, GIVEN
+from etude.train.watch.events import Events
 
 QUIET = {"device": "cpu", "precision": "float32", "say": lambda _: None, "progress": False}
 

@@ -9,7 +9,8 @@ from etude.data.feeds.adopt import adopt
 from etude.train.config import TrainConfig
 from etude.train.passes import Passes
 from etude.train.step.precision import Precision
-from etude.train.watch.callback import EVENTS, Events
+from etude.train.watch.callback import EVENTS
+from etude.train.watch.events import Events
 
 CPU = torch.device("cpu")
 BATCH = {

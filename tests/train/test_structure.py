@@ -11,15 +11,15 @@ from torch import nn
 import etude
 from etude.app.python import trainer as face
 from etude.base.errors import StorageError
-from etude.train.optim.slot import Slot
-from etude.train.structure import Change
+from etude.train.structure import Change, Structured
 
 
 class Growing(etude.Task):
-    def __init__(self):
+    def __init__(self, *, deep=False):
         super().__init__()
         torch.manual_seed(3)
-        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 1)
+        self.first = nn.Linear(4, 4)
+        self.last = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)) if deep else nn.Linear(4, 1)
 
     def training_step(self, batch):
         hidden = self.first(batch[0])
@@ -30,39 +30,45 @@ class Growing(etude.Task):
 
 
 class Grows:
-    """Widens the last layer to two and changes the rate when epoch 2 begins."""
+    """Makes the last layer two when epoch 2 begins."""
 
-    def __init__(self):
+    def __init__(self, job, **options):
+        self.job = job
+        self.options = options
         self.asked = []
 
-    def at(self, progress):
+    def at(self, progress, name):
         self.asked.append(progress.epoch)
-        return self.named("deep") if progress.epoch == 2 and progress.epoch_done == 0 else None
+        return self.named("deep") if progress.epoch >= 2 and name != "deep" else None
+
+    def names(self):
+        return ()
 
     def named(self, name):
-        return Change({"deep": name}[name], self.build)
+        return Change({"deep": name}[name], self.make, **self.options)
 
-    def build(self, task, slots):
-        torch.manual_seed(4)
-        task.last = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-        names = {p: name for name, p in task.named_parameters()}
-        slot = Slot("0", torch.optim.Adam(task.parameters(), lr=0.002), names=names)
-        slot.take_over(slots[0])
-        return [slot]
+    def make(self):
+        return Structured(Growing(deep=True), self.job.train, self.job.val, self.job.optimizers)
 
 
 @pytest.fixture
 def structure(monkeypatch):
     """Every run of a trainer grows."""
-    run_job, made = face.run_job, []
+    run_job, made = face.run_job, Made()
 
     def fit(job):
-        made.append(Grows())
+        made.append(Grows(job, **made.options))
         job.structure = made[-1]
         return run_job(job)
 
     monkeypatch.setattr(face, "run_job", fit)
     return made
+
+
+class Made(list):
+    """The structures of the runs so far, and the options of those to come."""
+
+    options = {}  # noqa: RUF012 - replaced whole
 
 
 def fit(folder, *callbacks, **options):
@@ -102,7 +108,7 @@ def test_what_both_structures_have_goes_on(structure, tmp_path):
 
     assert structure[0].asked == [0, 1, 2, 3]
     kept = json.loads((tmp_path / "checkpoints/last/state.json").read_text())
-    assert kept["part structure"] == {"name": "deep"}
+    assert kept["part structure"] == {"name": "deep", "since": 6}
     moments = kept["optimizers"]["0"]["state"]
     assert set(moments) == {name for name, _ in fit(tmp_path / "again").named_parameters()}
     assert kept["optimizers"]["0"]["steps"] == 12

@@ -23,7 +23,7 @@ from etude.train.optim.build import build_imported, build_optimizer
 from etude.train.optim.slot import Slot
 from etude.train.step.regularisers import OfParameters, Regulariser, chosen
 from etude.train.task import Task
-from etude.train.watch.callback import check_callback
+from etude.train.watch.events import check_callback
 
 Say = Callable[[str], None]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from etude.app.dry_run import dry_run
 from etude.app.layout import batches
+from etude.app.phases import Phases, told
 from etude.app.runs.folder import CONFIG, compare
 from etude.base.config.loading import Loaded
 from etude.base.errors import StorageError
@@ -81,6 +82,8 @@ def _facts(job: Job) -> Iterator[Fact]:
     run = prepare_run(job, Interrupts())
     device = run.learner.device
     yield Fact("model", _model(run.learner.task))
+    if isinstance(job.structure, Phases):
+        yield from (Fact("growth", told(one)) for one in job.structure.changes)
     yield Fact("device", f"{device}, {Precision(job.config.precision, device).name}")
     begun = perf_counter()
     run.begin()
@@ -89,7 +92,7 @@ def _facts(job: Job) -> Iterator[Fact]:
     yield Fact("batch", f"the first: {taken.shapes}; loss {taken.loss:.4g} after {len(taken.seconds)} steps")
     yield Fact("step", f"{taken.seconds_a_step:.3g} s, {paced(run.state.progress, taken.tokens_a_second)}")
     yield Fact("memory", memory(run))
-    horizon = horizon_of(as_durations(job.config.max_duration), job.train, job.config.accumulate)
+    horizon = job.horizon or horizon_of(as_durations(job.config.max_duration), job.train, job.config.accumulate)
     yield from _lengths(horizon, taken.seconds_a_step)
 
 

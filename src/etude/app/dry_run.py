@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from etude.app.running import build_job
-from etude.base.config.loading import Loaded
+from etude.app.runs.folder import has_checkpoint
 from etude.base.says import Say
-from etude.tasks.config import Config
+from etude.tasks.config import Config, LoadedConfig
 from etude.train.fit import Job
 
 
@@ -24,7 +24,7 @@ class DryRun(NamedTuple):
 
 
 @contextmanager
-def dry_run(loaded: Loaded[Config], purpose: str, say: Say) -> Iterator[DryRun]:
+def dry_run(loaded: LoadedConfig, purpose: str, say: Say) -> Iterator[DryRun]:
     """Read the data and make the parts of a run in a temporary folder, which is named after the purpose.
 
     The folder is removed and the feeds are closed with the block; an error in it tells where its key was given.
@@ -42,11 +42,14 @@ def dry_run(loaded: Loaded[Config], purpose: str, say: Say) -> Iterator[DryRun]:
                 _close(job)
 
 
-def _moved(loaded: Loaded[Config], folder: Path) -> Loaded[Config]:
-    """The same run, in another place."""
-    run = loaded.config.run.model_copy(update={"dir": folder})
+def _moved(loaded: LoadedConfig, folder: Path) -> LoadedConfig:
+    """The same run, in another place; one that goes on needs what it began with no more there than in its own."""
+    sections: dict[str, object] = {"run": loaded.config.run.model_copy(update={"dir": folder})}
+    if has_checkpoint(loaded.config.folder):
+        sections["init"] = loaded.config.init.model_copy(update={"from_": []})
     data = {**loaded.data, "run": {**loaded.data["run"], "dir": str(folder)}}
-    return dataclasses.replace(loaded, config=loaded.config.model_copy(update={"run": run}), data=data)
+    later = tuple(_moved(one, folder) for one in loaded.later)
+    return dataclasses.replace(loaded, config=loaded.config.model_copy(update=sections), data=data, later=later)
 
 
 def _without_places(say: Say) -> Say:

@@ -1,6 +1,7 @@
 """Training a run from its config: what `etude train` and `etude.train` do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,28 +10,25 @@ from etude.app.build import (
     build_slots,
     build_terms,
 )
+from etude.app.held import Held, Phase
 from etude.app.interrupted import telling
 from etude.app.layout import batches
-from etude.app.runs.folder import check_data, has_checkpoint
+from etude.app.phases import Phases, epochs_of, tell_of_growth
+from etude.app.runs.first_weights import fingerprints, load_first_weights, read_sources
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
 from etude.app.stages.table import stages_of
-from etude.base.config.loading import Loaded
 from etude.base.says import Say, surely
-from etude.base.schedules.values import ScheduledValue
 from etude.callbacks.config import build_loggers, build_progress
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig, load_config
-from etude.tasks.kept import keep_processor, stored_processor
-from etude.tasks.own import task_type
-from etude.tasks.task_type import SKIPPED, TOKENIZERS, Data, Processor, TaskType
 from etude.train.config import TrainConfig
 from etude.train.device import choose_device
-from etude.train.fit import Job, Result, as_durations
+from etude.train.fit import Job, Result
 from etude.train.interrupt import requeued
-from etude.train.length import expect
 from etude.train.lock import claimed
 from etude.train.step.precision import Precision
+from etude.train.structure import Structured
 
 
 def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> Result:
@@ -69,79 +67,69 @@ def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
         return run_stage(training, folder, artifacts, say).result
 
 
-def build_job(loaded: Loaded[Config], folder: Path, say: Say) -> Job:
+def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
     """Read the data and make every part of the run."""
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
-    kind = task_type(config)
-    data = _opened(kind, config, folder, say)
-    task = kind.task(config, data.processor)
-    data.attend(task)
-    feeds = _Feeds(config, data, say)
+    sources = read_sources(config, folder)
+    held = Held(loaded, folder, say, fingerprints(sources))
+    make = partial(_learns, held, say)
+    learns = make(config)
+    load_first_weights(learns.task, sources, folder, say)
+    task, phase = learns.task, held.now
+    phases = Phases(loaded, lambda config: _planned(make(config), held.now), held.bare)
     say(f"Run folder: {folder}")
-    say(f"Data: {data.told()}; {task.parameters_told()}; {batches(feeds.train.batches or 0)} per epoch.")
-    say(_tokens_told(config.train, feeds.train))
-    if data.skipped:
-        say(f"{data.skipped} bad samples were left out; skipped.jsonl lists them.")
-    terms = build_terms(config, task)
+    say(f"Data: {phase.data.told()}; {task.parameters_told()}; {batches(phase.train.batches or 0)} per epoch.")
+    say(_tokens_told(config.train, phase.train))
+    if phase.data.skipped:
+        say(f"{phase.data.skipped} bad samples were left out; skipped.jsonl lists them.")
+    epochs = epochs_of(config.train, phase.train)
+    tell_of_growth(phases, epochs, folder, say)
     job = Job(
         task=task,
-        train=feeds.train,
-        val=feeds.val,
+        train=phase.train,
+        val=phase.val,
         config=config.train,
-        optimizers=build_slots(config, say),
+        optimizers=learns.optimizers,
         folder=folder,
         seed=config.run.seed,
         requeue=config.run.requeue_signals,
-        values=[*task.scheduled_values(), *terms.scheduled, *feeds.planned()],
-        extra_terms=terms.extra,
-        term_weights=terms.weights,
-        callbacks=[*callbacks, *build_outputs(config.train, folder, say, data), *build_progress(config.log)],
+        values=_planned(learns, phase).values,
+        extra_terms=learns.extra_terms,
+        term_weights=learns.term_weights,
+        structure=phases,
+        horizon=held.horizon(epochs),
+        callbacks=[*callbacks, *build_outputs(config.train, folder, say, held), *build_progress(config.log)],
         callback_names=list(config.callbacks) if isinstance(config.callbacks, Mapping) else (),
-        components=data.sources(),
+        components=held.sources(),
         loggers=loggers,
         say=say,
         about=loaded.data,
     )
-    job.after = lambda result: save_rest(job, result, feeds.again(), data)
+    job.after = lambda result: save_rest(job, result, held.now.again(), held.now.data)
     return job
 
 
-def _opened(kind: TaskType[Config, Processor], config: Config, folder: Path, say: Say) -> Data[Processor]:
-    """The splits of a run: what it keeps of them is in its folder, and is what it has begun with."""
-    kept = folder / TOKENIZERS
-    processor = stored_processor(kind, config, kept) if has_checkpoint(folder) and kept.is_dir() else None
-    data = kind.open(config, ["train", "val"] if config.has_val else ["train"], say, processor)
-    check_data(folder, data.fingerprints())
-    keep_processor(data.processor, kept, made=processor is None)
-    data.write_skipped(folder / SKIPPED)
-    return data
+def _learns(held: Held, say: Say, config: Config) -> Structured:
+    """The task of a config, and what trains it; the data are the run's from then on."""
+    phase = held.take_up(config)
+    task = phase.kind.task(config, phase.data.processor)
+    phase.data.attend(task)
+    terms = build_terms(config, task)
+    return Structured(
+        task=task,
+        train=phase.train,
+        val=phase.val,
+        optimizers=build_slots(config, say),
+        values=[*task.scheduled_values(), *terms.scheduled],
+        extra_terms=terms.extra,
+        term_weights=terms.weights,
+    )
 
 
-class _Feeds:
-    """The batches of a run; with `train.overfit` it is judged on what it is trained on."""
-
-    def __init__(self, config: Config, data: Data[Processor], say: Say) -> None:
-        self._config, self._data, self._say = config, data, say
-        self._judged = "val" if config.train.overfit is None else "train"
-        self.train = data.feed("train", training=True, say=say)
-        self.val = data.feed(self._judged, say=say) if self._judged in data.splits else None
-
-    def planned(self) -> Sequence[ScheduledValue]:
-        """What the batches of an epoch are planned by; that epochs differ by it is said."""
-        values, feed, train = self._data.scheduled_values(self.train), self.train, self._config.train
-        if values:
-            expect(feed, values, as_durations(train.max_duration), train.accumulate)
-            self._say(
-                f"Epochs differ with {' and '.join(value.key for value in values)}: on average {feed.batches:,} "
-                f"batches and {feed.samples:,} samples. Schedules to the end of the run use this estimate."
-            )
-        return values
-
-    def again(self) -> dict[str, Callable[[], Feed]]:
-        """What makes, for each split of the run, the batches of one more pass."""
-        held = {"train": "train"} if self.val is None else {"train": "train", "val": self._judged}
-        return {name: partial(self._data.feed, split, say=self._say) for name, split in held.items()}
+def _planned(learns: Structured, phase: Phase) -> Structured:
+    """With what the batches of an epoch are planned by."""
+    return replace(learns, values=[*learns.values, *phase.planned])
 
 
 def _tokens_told(train: TrainConfig, feed: Feed) -> str:

@@ -1,7 +1,7 @@
 """Names that are near a misspelt one."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NEAR = 0.75
 """How alike two names must be for one to be taken for a slip of the other, as difflib counts."""
@@ -15,3 +15,9 @@ def nearest(name: str, names: Iterable[object]) -> str:
     """
     spelled = {str(known).lower(): str(known) for known in names}
     return spelled.get(next(iter(difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=NEAR)), ""), "")
+
+
+def near_names(pattern: str, names: Sequence[str]) -> str:
+    """A clause that tells which names a pattern that means none may have been for."""
+    near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
+    return f"near names are {', '.join(near)}" if near else f"the first are {', '.join(names[:3])}"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from etude.base.schedules.values import ScheduledValue
 from etude.model.encoder import EmbeddingConfig, EncoderConfig, TokenEncoder, TokenVectors
 from etude.model.layers.dropout import Dropout, scheduled_rates
+from etude.model.layers.growing import GrowthParts, classes, of_linear, takes
 from etude.model.layers.linear import Linear
 from etude.model.layers.pooling import masked_mean
 from etude.model.rates import initial
@@ -29,6 +30,11 @@ class TextClassifier(nn.Module):
         self.encoder = _encoder(config, vocabulary, pad)
         self.dropout = Dropout(initial(config.dropout))
         self.output = Linear(config.d_model, classes)
+
+    def growth_parts(self) -> GrowthParts:
+        """Classes, and what the encoder gives."""
+        inputs = takes(*self.encoder.growth_outputs())
+        return of_linear("output", self.output, classes(self.output.out_features), inputs)
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout that the config gives as schedules."""

@@ -16,6 +16,7 @@ from etude.model.decoder_config import DecoderConfig
 from etude.model.initialisers import InitConfig, WidthScaling
 from etude.model.layers.blocks import CausalLayer
 from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.growing import SINUSOIDS, GrowthParts, classes, embedded, of_linear
 from etude.model.layers.linear import Linear, Normal, TokenEmbedding
 from etude.model.layers.masks import Mask, causal_mask, document_mask, window_mask
 from etude.model.layers.norms import final_norm
@@ -72,6 +73,18 @@ class Decoder(nn.Module):
     def output_weight(self) -> Tensor:
         """The matrix [V or more, M] whose product with `hidden` gives the logits; its first V rows are tokens."""
         return self.embedding.weight if self.config.tie_output else self.output.weight
+
+    def growth_parts(self) -> GrowthParts:
+        """What embedding and output are."""
+        config, rows = self.config, self.embedding.num_embeddings
+        obstacle = SINUSOIDS if config.positions == "sinusoidal" else ""
+        if self.scaling != WidthScaling():
+            obstacle = "mup divides by the width"
+        width = embedded(config.d_model, is_output=config.tie_output, obstacle=obstacle)
+        parts = {"embedding.weight": (classes(rows), width)}
+        if config.tie_output:
+            return parts
+        return {**parts, **of_linear("output", self.output, classes(rows), None)}
 
     def rate_multipliers(self) -> dict[str, float]:
         """Factors of the learning rate by parameter name, where they are not 1: those of mup."""
@@ -208,6 +221,7 @@ def _spec(config: DecoderConfig, scaling: WidthScaling) -> LayerSpec:
         normalisation=config.normalisation,
         epsilon=EPSILON,
         norm_first=config.norm == "pre",
+        turned=config.positions == "rotary",
         bias=config.bias,
         qk_norm=config.qk_norm,
         score_scale=scaling.scores,

@@ -3,6 +3,7 @@
 Legend: B batch, S time, M width of the model.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self, final
 
 from pydantic import Field, model_validator
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from etude.base.config.section import Section
 from etude.model.layers.blocks import EncoderLayer
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import SINUSOIDS, GrowthParts, Nested, embedded
 from etude.model.layers.linear import ScaledEmbedding
 from etude.model.layers.masks import padding_mask
 from etude.model.layers.norms import EPSILON, final_norm
@@ -69,7 +71,8 @@ class TokenEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, vocabulary: int, pad: int = 0) -> None:
         super().__init__()
-        self.pad = pad
+        self.pad, self.width = pad, config.d_model
+        self._obstacle = SINUSOIDS if config.positions == "sinusoidal" else ""
         spec = _spec(config)
         self.embedding = ScaledEmbedding(vocabulary, config.d_model)
         self.positions = added(config.positions, config.d_model, config.max_positions)
@@ -77,6 +80,15 @@ class TokenEncoder(nn.Module):
         self.dropout = Dropout(spec.dropout)
         self.layers = nn.ModuleList(EncoderLayer(spec) for _ in range(config.layers))
         self.norm = final_norm(spec)
+
+    def growth_parts(self) -> GrowthParts:
+        """What the vectors of tokens are."""
+        width = embedded(self.width, obstacle=self._obstacle, gain=self.embedding.scale)
+        return {"embedding.weight": (None, width)}
+
+    def growth_outputs(self) -> Sequence[Nested]:
+        """The width."""
+        return (self.width,)
 
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """[B, S] to [B, S, M]; what stands where padding does means nothing."""
@@ -97,8 +109,17 @@ class TokenVectors(nn.Module):
 
     def __init__(self, config: EmbeddingConfig, vocabulary: int) -> None:
         super().__init__()
+        self.width = config.d_model
         self.embedding = ScaledEmbedding(vocabulary, config.d_model)
         self.dropout = Dropout(initial(config.dropout))
+
+    def growth_parts(self) -> GrowthParts:
+        """What the vectors of tokens are."""
+        return {"embedding.weight": (None, embedded(self.width, gain=self.embedding.scale))}
+
+    def growth_outputs(self) -> Sequence[Nested]:
+        """The width."""
+        return (self.width,)
 
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """[B, S] to [B, S, M]."""
@@ -115,6 +136,7 @@ def _spec(config: EncoderConfig) -> LayerSpec:
         normalisation="layer",
         epsilon=EPSILON,
         norm_first=config.norm == "pre",
+        turned=config.positions == "rotary",
         bias=True,
         dropout=initial(config.dropout),
         attention_dropout=initial(config.attention_dropout),

@@ -2,10 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Literal, Self
 
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from etude.base.config.imports import resolve_import
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
-from etude.base.near import nearest
+from etude.base.near import near_names, nearest
 from etude.base.randomness import seed_of
+from etude.model.init_source import InitSources
 from etude.model.layers.blocks import AddsToStream
 
 Scheme = Literal["default", "depth_scaled", "mup"]
@@ -38,6 +38,9 @@ class InitConfig(Section):
     """Of mup: the width of a head at which attention is scaled as without it."""
     weights: dict[str, str | float] = Field(default_factory=dict)
     """Initialisers by name pattern, such as "encoder.*.weight" = "normal(0.02)"; of several that match, the last."""
+    from_: InitSources = Field(default_factory=list, alias="from")
+    """Weights of other models, loaded before the first step: a table `[[init.from]]` for each, of which later ones win,
+    or the path of one checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,9 @@ def _matched(module: nn.Module, rules: Mapping[str, str | float]) -> dict[str, I
     for pattern, spec in rules.items():
         matched = [name for name in names if fnmatchcase(name, pattern)]
         if not matched:
-            problems.append(f"init.weights: {pattern!r} matches no parameter of the model; {_near(pattern, names)}.")
+            problems.append(
+                f"init.weights: {pattern!r} matches no parameter of the model; {near_names(pattern, names)}."
+            )
         try:
             fill = initialiser(spec, f'init.weights."{pattern}"')
         except ConfigError as error:
@@ -236,11 +241,6 @@ def _matched(module: nn.Module, rules: Mapping[str, str | float]) -> dict[str, I
     if problems:
         raise ConfigError(problems)
     return chosen
-
-
-def _near(pattern: str, names: Sequence[str]) -> str:
-    near = get_close_matches(pattern, names, n=3, cutoff=0.4)
-    return f"near names are {', '.join(near)}" if near else f"the first are {', '.join(names[:3])}"
 
 
 def _fill(fill: Initialiser, parameter: Tensor, name: str) -> None:

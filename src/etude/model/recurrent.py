@@ -19,6 +19,7 @@ from etude.base.errors import DataError
 from etude.base.schedules.values import ScheduledValue
 from etude.model.layers.dropout import Dropout, LockedDropout, dropout_of, scheduled_rates, set_dropout
 from etude.model.layers.exported_lstm import run_exported
+from etude.model.layers.growing import GrowthParts, classes, embedded, of_linear
 from etude.model.layers.linear import Linear, Normal, TokenEmbedding
 from etude.model.rates import Rate, initial
 
@@ -162,6 +163,15 @@ class Recurrent(nn.Module):
     def output_weight(self) -> Tensor:
         """The matrix [V, E or M] whose product with `hidden` gives the logits."""
         return self.embedding.weight if self.config.tie_output else self.output.weight
+
+    def growth_parts(self) -> GrowthParts:
+        """What embedding and output are."""
+        config = self.config
+        width = embedded(config.embedding_width, is_output=config.tie_output)
+        parts = {"embedding.weight": (classes(self.vocabulary), width)}
+        if config.tie_output:
+            return parts
+        return {**parts, **of_linear("output", self.output, classes(self.vocabulary), None)}
 
     def set_dropout(self, kind: str, rate: float) -> int:
         """Set the rate that the config calls `kind`, such as "dropout"; returns on how many places it works."""

@@ -3,6 +3,7 @@
 Legend: B batch, S time, M width of the model, H width of a direction.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self, final
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from etude.base.config.section import Section
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import GrowthParts, Nested, takes
 from etude.model.layers.linear import TokenEmbedding
 from etude.model.rates import Rate, initial
 from etude.model.recurrent import DEVIATION, RecurrentLayer
@@ -51,12 +53,26 @@ class RecurrentEncoder(nn.Module):
         self.pad = pad
         directions = 1 + config.bidirectional
         width = config.d_model // directions
+        self._outputs = (width,) * directions
         self.embedding = TokenEmbedding(vocabulary, config.d_model, deviation=DEVIATION)
         self.dropout = Dropout(initial(config.dropout))
         self.layers = nn.ModuleList(
             _Directions(RecurrentLayer(config.type, config.d_model, width, 0.0) for _ in range(directions))
             for _ in range(config.layers)
         )
+
+    def growth_parts(self) -> GrowthParts:
+        """Both directions of the layer below, which every layer but the first takes."""
+        inputs = takes(*self._outputs)
+        return {
+            f"layers.{index}.{direction}.cell.weight_ih_l0": (None, inputs)
+            for index in range(1, len(self.layers))
+            for direction in range(len(self._outputs))
+        }
+
+    def growth_outputs(self) -> Sequence[Nested]:
+        """Both directions, side by side."""
+        return self._outputs
 
     def forward(self, tokens_BS: Tensor) -> Tensor:
         """[B, S] to [B, S, M]; what stands where padding does means nothing."""

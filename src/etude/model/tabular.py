@@ -4,9 +4,9 @@ Legend: B batch, N columns of numbers, C columns of categories, I inputs of the 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, cast, final
 
 import torch
 from pydantic import Field
@@ -17,6 +17,7 @@ from etude.base.config.section import Section
 from etude.base.schedules.values import ScheduledValue
 from etude.model.exact import exact
 from etude.model.layers.dropout import Dropout, scheduled_rates
+from etude.model.layers.growing import GrowthParts, classes, given, of_linear, takes
 from etude.model.layers.linear import Linear, TokenEmbedding
 from etude.model.rates import Rate, initial
 
@@ -52,6 +53,8 @@ class TabularNet(nn.Module):
     def __init__(self, config: TabularConfig, indicated: Sequence[bool], sizes: Sequence[int], outputs: int) -> None:
         super().__init__()
         self.config = config
+        self.numbers = len(indicated)
+        """Columns of numbers."""
         self.indicated = [place for place, is_indicated in enumerate(indicated) if is_indicated]
         widths = [config.embedding_width or usual_width(size) for size in sizes]
         self.embeddings = nn.ModuleList(
@@ -62,6 +65,16 @@ class TabularNet(nn.Module):
         self.embedding_dropout = Dropout(initial(config.dropout))
         self.hidden = nn.ModuleList(_Hidden(config, *sides) for sides in pairwise([inputs, *config.hidden]))
         self.output = Linear([inputs, *config.hidden][-1], outputs)
+
+    def growth_parts(self) -> GrowthParts:
+        """Columns, side by side, and outputs."""
+        vectors = [embedding.embedding_dim for embedding in self._embeddings()]
+        columns = takes(given(self.numbers), given(len(self.indicated)), vectors)
+        parts = of_linear("output", self.output, classes(self.output.out_features), None if self.hidden else columns)
+        return {**parts, "hidden.0.linear.weight": (None, columns)} if self.hidden else parts
+
+    def _embeddings(self) -> Iterator[TokenEmbedding]:
+        return cast("Iterator[TokenEmbedding]", iter(self.embeddings))
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout that the config gives as schedules."""

@@ -22,6 +22,7 @@ from etude.model.layers.beam_cache import Cache, Memory
 from etude.model.layers.blocks import DecoderLayer, EncoderLayer
 from etude.model.layers.decoding import begun, stepped
 from etude.model.layers.dropout import LayerDrop, dropout_of, scheduled_rates, set_dropout
+from etude.model.layers.growing import SINUSOIDS, GrowthParts, classes, embedded, of_linear
 from etude.model.layers.linear import Linear, ScaledEmbedding
 from etude.model.layers.masks import Mask, causal_mask, padding_mask
 from etude.model.layers.norms import EPSILON, final_norm
@@ -130,6 +131,18 @@ class Transformer(nn.Module):
     def _target(self) -> ScaledEmbedding:
         return self.source_embedding if self.config.share_embeddings else self.target_embedding
 
+    def growth_parts(self) -> GrowthParts:
+        """What embeddings and output are."""
+        config, scale = self.config, self.source_embedding.scale
+        obstacle = SINUSOIDS if config.positions == "sinusoidal" else ""
+        parts = {"source_embedding.weight": (None, embedded(config.d_model, obstacle=obstacle, gain=scale))}
+        target = "source_embedding" if config.share_embeddings else "target_embedding"
+        width = embedded(config.d_model, is_output=config.tie_output, obstacle=obstacle, gain=scale)
+        parts[f"{target}.weight"] = (None, width)
+        if config.tie_output:
+            return parts
+        return {**parts, **of_linear("output", self.output, classes(self.output.out_features), None)}
+
     def set_dropout(self, kind: str, rate: float) -> int:
         """Set the rate that the config calls `kind`, such as "dropout"; returns on how many places it works."""
         return set_dropout(self, kind, rate)
@@ -205,6 +218,7 @@ def _spec(config: TransformerConfig) -> LayerSpec:
         normalisation=config.normalisation,
         epsilon=EPSILON,
         norm_first=config.norm == "pre",
+        turned=config.positions == "rotary",
         bias=config.bias,
         dropout=initial(config.dropout),
         attention_dropout=initial(config.attention_dropout),

@@ -1,7 +1,9 @@
 """What the configs of all tasks share, and how a config is loaded: as the class that its task has for it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
+from math import ceil
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
@@ -11,17 +13,21 @@ from pydantic.fields import FieldInfo
 
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
-from etude.base.config.composing import compose
+from etude.base.config.composing import Layer, compose
 from etude.base.config.fields import PathField, RequeueSignals, absolute
-from etude.base.config.loading import Loaded, load
+from etude.base.config.lines import Key
+from etude.base.config.loading import Loaded, validated
 from etude.base.config.meaning import Mark, means
+from etude.base.config.nest import value_at
 from etude.base.config.section import Section
 from etude.base.config.structure import annotated, component_of
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
+from etude.base.schedules.structural import Structural, begun, in_epoch, put, shaping, turns
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
+from etude.model.growth import Growth
 from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
@@ -104,6 +110,7 @@ class Config(Section):
     kind: ClassVar[str] = ""
     """The task's name in the table; empty for one of the user's own."""
     _cache: Path | None = PrivateAttr(default=None)
+    _epoch: int = PrivateAttr(default=0)
 
     run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
     task: Annotated[TaskSection | Imported, means(governs=("weights",), of_type=OTHER_TASK)]
@@ -115,6 +122,7 @@ class Config(Section):
     init: Annotated[InitConfig, means(shared="never", why="weights are initialised only before the first step")] = (
         InitConfig()
     )
+    growth: Growth = Growth()
     loss: Annotated[
         LossSection,
         component(LOSSES, "cross_entropy", ImportedLoss),
@@ -164,6 +172,17 @@ class Config(Section):
         return made
 
     @property
+    def epoch(self) -> int:
+        """The epoch, counted from 0, at whose begin the run takes this config up, where it is one of several."""
+        return self._epoch
+
+    def in_epoch(self, epoch: int) -> Self:
+        """The same, taken up at the begin of an epoch."""
+        made = self.model_copy()
+        made._epoch = epoch  # noqa: SLF001 - a copy of its own
+        return made
+
+    @property
     def has_val(self) -> bool:
         """Whether there is a validation split."""
         return self.data.val is not None
@@ -199,14 +218,24 @@ def any_config() -> type[Config]:
     return made
 
 
-def config_class(path: Path | None, overrides: Overrides) -> type[Config]:
-    """What a config is read as: by its task or, for a task of the user's own, by what that says or its data."""
-    try:
-        data = compose(Config, path, parse(overrides)).data
-    except ConfigError:
-        return named(next(iter(built_in()))).config  # what is wrong is said when it is loaded
+def _class_of(data: Mapping[str, object]) -> type[Config]:
+    """What composed plain values are read as: by their task or, for one of the user's own, by what that says."""
     found = type_of(data)
     return _misnamed() if found is None else found.config_of(data)
+
+
+def _composed(path: Path | None, overrides: Sequence[Override]) -> tuple[type[Config], Layer]:
+    """What is composed, and what it is read as where the run begins.
+
+    Which keys a layer may change hangs on the class, so it is composed for any class first.
+    """
+    try:
+        data = begun(compose(Config, path, overrides).data)
+    except ConfigError:
+        root = named(next(iter(built_in()))).config  # what is wrong is said below
+    else:
+        root = _class_of(data)
+    return root, compose(root, path, overrides)
 
 
 @cache
@@ -246,6 +275,13 @@ class LoadedConfig(Loaded[Config]):
     """A run's config, and what should be said about how it was composed."""
 
     notes: tuple[str, ...] = ()
+    later: tuple["LoadedConfig", ...] = ()
+    """The configs that take its place at the begin of later epochs, where a schedule shapes the run."""
+
+    def at(self, epoch: int) -> "LoadedConfig":
+        """The config in force in an epoch."""
+        begun = [one for one in self.later if one.config.epoch <= epoch]
+        return begun[-1] if begun else self
 
 
 def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedConfig:
@@ -253,10 +289,50 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
 
     Data of one's own on the command line takes the place of a recipe's generated corpus in every split. A task of the
     user's own is imported, since it may have a config of its own. The config of a run folder describes the run that
-    lies there, wherever it has been moved or copied to. Raises ConfigError with every problem at once.
+    lies there, wherever it has been moved or copied to. Where schedules shape the run, it is checked as it is in each
+    epoch. Raises ConfigError with every problem at once.
     """
-    overrides = [*_home(path), *parse(overrides)]
-    loaded = load(config_class(None if path is None else user_path(path), overrides), path, overrides)
+    file = None if path is None else user_path(path)
+    root, layer = _composed(file, [*_home(path), *parse(overrides)])
+    found = shaping(root, layer.data)
+    first = _finished(validated(root, replace(layer, data=in_epoch(layer.data, found, 0)), file), path)
+    if not found:
+        return first
+    later = [_in_epoch(layer, found, epoch, file, path) for epoch in turns(found, _epochs(first.config.train))]
+    return replace(first, data=_with_schedules(first, later, found), later=tuple(later))
+
+
+def _epochs(train: TrainConfig) -> int | None:
+    """How many epochs a run has at most, where that is said."""
+    lengths = train.max_duration if isinstance(train.max_duration, list) else [train.max_duration]
+    return min((ceil(one.amount) for one in lengths if one.unit == "epochs"), default=None)
+
+
+def _in_epoch(
+    layer: Layer, found: Mapping[Key, Structural], epoch: int, file: Path | None, path: Path | str | None
+) -> LoadedConfig:
+    """The config that is taken up at the begin of an epoch. Raises ConfigError, which names the epoch."""
+    data = in_epoch(layer.data, found, epoch)
+    try:
+        loaded = _finished(validated(_class_of(data), replace(layer, data=data), file), path)
+    except ConfigError as error:
+        raise ConfigError([f"From epoch {epoch} on: {problem}" for problem in error.problems]) from None
+    return replace(loaded, config=loaded.config.in_epoch(epoch))
+
+
+def _with_schedules(
+    first: LoadedConfig, later: Sequence[LoadedConfig], found: Mapping[Key, Structural]
+) -> dict[str, Any]:
+    """The composed config as it is written, with its schedules, whose values are written as they are read."""
+    whole = in_epoch(first.data, {}, 0)
+    plain = {one.config.epoch: one.data for one in (first, *later)}
+    for place, schedule in found.items():
+        put(whole, place, schedule.written(lambda epoch, place=place: value_at(plain[epoch], place)))  # type: ignore[misc]
+    return whole
+
+
+def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
+    """The config with a name, and without generated data of a recipe where other data took its place."""
     loaded = loaded if loaded.config.run.name else _named(loaded, path)
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
     notes = tuple(

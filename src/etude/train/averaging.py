@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
+from etude.model.growth import Transfer
 from etude.train.optim.slot import Slot
 
 
@@ -41,8 +42,9 @@ class NoAverage:
     def load(self, weights: Mapping[str, Tensor] | None) -> None:
         """Do nothing."""
 
-    def take_over(self, former: "NoAverage | Average") -> None:
+    def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
         """Go on counting."""
+        del transfer
         self.updates = former.updates
 
 
@@ -153,11 +155,14 @@ class Average:
         for name, value in (weights or self._module.state_dict()).items():
             self._averaged[name].copy_(value)
 
-    def take_over(self, former: "NoAverage | Average") -> None:
-        """Go on with the average of weights that both have, by name and shape; the others begin at present ones."""
-        for name, value in (former.weights() or {}).items():
-            if name in self._averaged and self._averaged[name].shape == value.shape:
-                self._averaged[name].copy_(value)
+    def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
+        """Go on with the average of a network that has grown into this one; what is new begins at present weights.
+
+        Call it when the module has the weights that the same transfer gave it.
+        """
+        averaged = former.weights()
+        if averaged is not None:
+            transfer.write(averaged, self._averaged)
         self.updates = former.updates
 
 

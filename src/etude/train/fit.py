@@ -13,8 +13,10 @@ from etude.base.progress import Progress
 from etude.train.end import End, Kind
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, Resume, as_durations
+from etude.train.learner import Learner
 from etude.train.loop import train
 from etude.train.memory.checkpoint import read_weights
+from etude.train.memory.portable import structure_of
 from etude.train.memory.state import seed_generators
 from etude.train.prepare import prepare
 from etude.train.resume import go_on, load_weights
@@ -49,6 +51,8 @@ class Result:
     """Steps whose loss or gradient was not finite."""
     best_step: int | None = None
     """The step of the best validation; None where there was none."""
+    learner: Learner | None = field(default=None, repr=False, compare=False)
+    """What learned, whose task may have come to be of another structure than at its best."""
 
     @property
     def reason(self) -> str:
@@ -63,6 +67,8 @@ class Result:
         weights = self.best_weights if self.best is None else read_weights(self.best, averaged=True)
         if weights is None:
             raise StorageError("This run kept no weights: it ended before its first save.")
+        if self.learner is not None and task is self.learner.task and self.best is not None:
+            self.learner.restructure(structure_of(self.best))
         task.load_state_dict(dict(weights) if isinstance(task, Task) else _without_loss(weights, task.state_dict()))
         return task
 
@@ -121,6 +127,7 @@ def _result(run: Run, end: End) -> Result:
         best_weights=weights,
         skipped=run.state.skipped,
         best_step=run.validation.stopping.best_step,
+        learner=run.learner,
     )
 
 

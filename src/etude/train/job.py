@@ -37,6 +37,8 @@ class Job:
     """What follows a schedule beside the optimizers' rates, in the order in which it is set and logged."""
     structure: Structure = field(default_factory=Fixed)
     """Where, by epoch, the structure of the task is replaced."""
+    horizon: Horizon | None = None
+    """How long the run is, where the batches of `train` are not those of all its epochs."""
     extra_terms: Sequence[ExtraTerm] = ()
     """Terms of the loss that depend on the parameters alone, beside what the task returns."""
     term_weights: Mapping[str, float] = field(default_factory=dict)

@@ -8,27 +8,23 @@ batches as if they were one, the gradient is clipped, and the optimizer steps. W
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
-import torch
 from torch import Tensor
 
 from etude.base.progress import Progress
 from etude.base.schedules import Driven
 from etude.data.feeds.feed import Delivery
+from etude.train.assembly import Assembly
 from etude.train.evaluate import evaluate
+from etude.train.growing import Shape
 from etude.train.memory.state import Part
-from etude.train.optim.slot import Slot, SlotState
+from etude.train.optim.slot import SlotState
 from etude.train.rows import step_row
 from etude.train.step.failures import TRAINED, attempted
-from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
-from etude.train.step.pieces import evaluated
-from etude.train.step.precision import Precision
-from etude.train.structure import Change, InForce, Made, Structure
-from etude.train.task import Task
-from etude.train.values import Values
-from etude.train.watch.callback import Events
+from etude.train.step.pieces import evaluated, in_pieces
+from etude.train.structure import Change, Learns, Made, Structure
+from etude.train.watch.events import Events
 from etude.train.watch.record import Row
-from etude.train.world import World
 
 Group = Sequence[Delivery]
 """The batches of one step."""
@@ -50,49 +46,49 @@ class LearnerState(TypedDict):
 
 
 class Learner:
-    """A task and what trains it; `assemble` makes what depends on its structure, for given optimizers."""
+    """A task and what trains it; `assembly` makes what depends on the structure of the task."""
 
-    def __init__(  # noqa: PLR0913 - what a step is made of, one for one
+    def __init__(
         self,
-        task: Task,
-        slots: Sequence[Slot],
-        assemble: Callable[[Sequence[Slot]], Made],
+        learns: Learns,
+        assembly: Assembly,
         *,
-        values: Values,
         group_size: Callable[[Progress], int],
-        precision: Precision,
-        hiddens: Hiddens | NoHiddens,
         in_time: InTime,
-        device: torch.device,
-        seed: int,
         structure: Structure,
-        world: World,
     ) -> None:
-        self.task = task
-        self.values = values
+        self.task = learns.task
+        """The same object for the whole run, of whatever structure it is."""
         self.group_size = group_size
         """How many batches the next step takes."""
-        self.device = device
-        self.precision = precision
-        self._assemble = assemble
-        self._hiddens = hiddens
+        self.device = assembly.device
+        self.precision = assembly.precision
+        self._assembly = assembly
         self._in_time = in_time
-        self._seed = seed
-        self._structure = structure
-        self._in_force = InForce()
-        self._world = world
-        self.slots = slots
-        self.update, self.average = assemble(slots)
+        self.shape = Shape(self.task, structure, assembly)
+        """Which structure the task has, and may come to have."""
+        self._take_up(learns, assembly(learns, self.task))
+
+    def _take_up(self, learns: Learns, made: Made) -> None:
+        self._made = made
+        self.slots, self.values, self._hiddens, self.update, self.average = made
+        self.feed = in_pieces(learns.train, self.task, self._in_time.steps)
+        self.judged_by = learns.val
+        self.memory = learns.train.memory
 
     # -- a step --------------------------------------------------------------------------------------------------
 
-    def begin_epoch(self, progress: Progress) -> None:
-        """Take up what an epoch that begins at `progress` is made with; here alone the structure is replaced."""
-        change = self._structure.at(progress)
+    def begin_epoch(self, progress: Progress) -> Change | None:
+        """Take up what an epoch that begins at `progress` is made with; here alone the structure is replaced.
+
+        Gives the change, where there was one.
+        """
+        change = self.shape.due(progress)
         if change is not None:
-            self._replace(change)
+            self._take_up(*self.shape.grown(change, progress, self._made))
         self.values.begin_epoch(progress)
         self._hiddens.forget()
+        return change
 
     def step(self, group: Group, progress: Progress) -> Outcome:
         """Take the step that comes at `progress`."""
@@ -106,7 +102,7 @@ class Learner:
 
     def count(self, outcome: Outcome) -> int:
         """The targets that a step counted, on all ranks together."""
-        return int(self._world.sum(outcome.tokens))
+        return int(self._assembly.world.sum(outcome.tokens))
 
     def follow(self, before: Progress, now: Progress) -> None:
         """Step the torch schedulers that a step from `before` to `now` makes due."""
@@ -116,14 +112,6 @@ class Learner:
     def row(self, outcome: Outcome) -> Row:
         """What a step's log line tells of it."""
         return step_row(outcome, self.update.scalars.read(), self.slots, self.values)
-
-    def _replace(self, change: Change) -> None:
-        """Take up another structure; what the old one has in common with it goes on."""
-        former = self.average
-        self.slots = change.build(self.task, self.slots)
-        self.update, self.average = self._assemble(self.slots)
-        self.average.take_over(former)
-        self._in_force.name = change.name
 
     # -- a validation --------------------------------------------------------------------------------------------
 
@@ -141,7 +129,7 @@ class Learner:
                 step,
                 prefix="val",
                 device=self.device,
-                seed=self._seed,
+                seed=self._assembly.seed,
                 forward=self.precision.for_evaluation().forward,
                 weigh=self.update.weigh,
                 before=events.validation_batch_start,
@@ -172,7 +160,7 @@ class Learner:
         """What of State this remembers, besides weights and optimizers."""
         parts: dict[str, Part] = {"precision": self.precision, **self._hiddens.parts(), **self.values.parts()}
         parts |= {f"schedule {name}": schedule for name, schedule in self.driven().items()}
-        return parts | {"average": self.average, "structure": self._in_force}
+        return parts | {"average": self.average, "structure": self.shape.in_force}
 
     def state_dict(self) -> LearnerState:
         """Weights, their average, and the optimizers' states by name."""
@@ -189,7 +177,9 @@ class Learner:
             slot.load_state_dict(state["optimizers"][slot.name])
         self.average.load(state["averaged"])
 
-    def restructure(self, name: str) -> None:
-        """Take up the structure that a checkpoint is of, before its weights are loaded."""
-        if name != self._in_force.name:
-            self._replace(self._structure.named(name))
+    def restructure(self, name: str) -> bool:
+        """Take up the structure that a checkpoint is of, before its weights are loaded; whether it is another."""
+        if name == self.shape.name:
+            return False
+        self._take_up(*self.shape.named(name))
+        return True

@@ -52,6 +52,33 @@ def horizon(until: Sequence[Duration], feed: Feed, accumulate: float | ScheduleS
     )
 
 
+def mean_horizon(
+    parts: Sequence[tuple[int, Feed]], until: Sequence[Duration], accumulate: float | ScheduleSection
+) -> Horizon:
+    """The horizon of a run whose epochs have other feeds: so many epochs of each, in their order.
+
+    What a step has of samples and tokens is the mean over these epochs.
+    """
+    epoch = [Duration(1, "epochs")]
+    measured = [(epochs, horizon(epoch, feed, accumulate)) for epochs, feed in parts]
+    if any(one.steps is None for _, one in measured):
+        return Horizon(exact=False)
+    steps = sum(epochs * (one.steps or 0) for epochs, one in measured)
+
+    def mean(part: Callable[[Horizon], float | None]) -> float | None:
+        return sum(epochs * (one.steps or 0) * (part(one) or 0) for epochs, one in measured) / steps or None
+
+    bare = Horizon(
+        steps_per_epoch=steps / sum(epochs for epochs, _ in parts),
+        samples_per_step=mean(lambda one: one.samples_per_step),
+        tokens_per_step=mean(lambda one: one.tokens_per_step),
+        batches_per_step=mean(lambda one: one.batches_per_step) or 1.0,
+        exact=False,
+    )
+    lengths = [found for duration in until if (found := _steps(bare, duration)) is not None]
+    return replace(bare, steps=float(math.ceil(min(lengths))) if lengths else None)
+
+
 def expect(
     feed: Feed, values: Sequence[ScheduledValue], until: Sequence[Duration], accumulate: float | ScheduleSection
 ) -> None:

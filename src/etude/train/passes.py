@@ -16,7 +16,7 @@ from etude.train.step.failures import attempted
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import Precision
 from etude.train.task import Task
-from etude.train.watch.callback import Events, ending_by
+from etude.train.watch.events import Events, ending_by
 
 Seen = Callable[[object, object], None]
 """Takes a batch and what the step gave as `outputs`."""

@@ -1,24 +1,20 @@
 """From a job to a run that can begin: its parts made and bound to its length."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from fractions import Fraction
-from functools import partial
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError, DataError
 from etude.base.horizon import Horizon
-from etude.base.schedules import ScheduleSection, bind_whole
-from etude.base.schedules.values import ScheduledValue
+from etude.base.schedules import bind_whole
 from etude.data.feeds.feed import Feed
-from etude.train.averaging import evaluated_weights
-from etude.train.compiling import compile_task
-from etude.train.components import components
+from etude.train.assembly import Assembly, Seen, ready
 from etude.train.device import choose_device
 from etude.train.driver import Moments
 from etude.train.interrupt import Interrupts
@@ -28,23 +24,15 @@ from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
 from etude.train.memory.state import EpochLoss, Generators, Part, State
-from etude.train.optim.build import model_width
-from etude.train.optim.freezing import constant_patterns, freeze, thawing
-from etude.train.optim.slot import Slot
 from etude.train.run import Run
 from etude.train.saving import Saves
-from etude.train.step.hiddens import hiddens_of
-from etude.train.step.noise import NoNoise, ParameterNoise, noise_of
 from etude.train.step.pieces import in_pieces
 from etude.train.step.precision import Precision
-from etude.train.step.update import Update
 from etude.train.stopping import Stopping
-from etude.train.structure import Made
-from etude.train.task import Task
 from etude.train.validating import Validation
-from etude.train.values import Values
 from etude.train.warming import long_warm_ups
-from etude.train.watch.callback import Events, RunView, read_only
+from etude.train.watch.callback import RunView, read_only
+from etude.train.watch.events import Events
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
 from etude.train.world import ALONE, World
@@ -77,33 +65,24 @@ class Length(NamedTuple):
         return duration.of(self.until[0])
 
 
-class Seen(NamedTuple):
-    """What callbacks see of a run that stays as it is."""
-
-    config: Mapping[str, Any]
-    data: Mapping[str, Any]
-
-
 def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     """Everything the run is made of, before its first step and before any checkpoint is read."""
     until = _until(job)
     device = _ready(job)
     feed = in_pieces(job.train, job.task, job.config.tbptt_steps)
     _refuse_empty(feed)
-    length = Length(until, feed, horizon_of(until, feed, job.config.accumulate))
+    length = Length(until, feed, job.horizon or horizon_of(until, feed, job.config.accumulate))
     moments, stopping = _moments(job, length), _stopping(job, length)
-    slots = job.optimizers(job.task, length.horizon)
-    for slot in slots:
-        slot.drop_gradients()  # what a script computed before is no part of the run
-    noise, noisy = noise_of(job.task, job.config.parameter_noise, seed=job.seed, stage=job.stage)
-    values = _values(job, slots, noisy, length.horizon)
+    _tell_of_warm_ups(job, length)
     seen = Seen(read_only(job.about), read_only({"train": job.train, "val": job.val, **job.data}))
 
     def view() -> RunView:  # taken when something happens, and nothing does before the run is there
         return run.view()
 
-    events = Events(job.callbacks, _listeners(job, slots, values, seen), view, seed=job.seed, say=job.say)
-    learner = _learner(job, slots, values, noise, device, events, length, world)
+    events = Events(job.callbacks, (), view, seed=job.seed, say=job.say)
+    learner = _learner(job, events, device, length, seen, world)
+    if job.val is None and learner.driven():
+        job.say("A schedule follows validations, but there is no validation data: its value will not change.")
     folder = job.folder if world.is_first else None
     record = Record(folder, job.loggers if world.is_first else (), job.say)
     validation = Validation(
@@ -113,7 +92,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     own: dict[str, Part] = {"stopping": stopping, "generators": Generators(), "stop": events, "epoch loss": epoch_loss}
     run = Run(
         learner=learner,
-        feed=feed,
+        feed=learner.feed,
         moments=moments,
         state=State(
             until=tuple(map(str, moments.until)),
@@ -173,15 +152,11 @@ def _tell_of_clock(durations: Sequence[Duration], say: Callable[[str], None]) ->
 
 
 def _ready(job: Job) -> torch.device:
-    """Bring the task to its device, frozen and compiled as the config says."""
-    config, task = job.config, job.task
-    if not task.can_learn:
-        raise ConfigError(f"{type(task).__name__} needs a training_step(batch), which returns the loss.")
-    device = choose_device(config.device)
-    task.to(device)
-    freeze(task, constant_patterns(config.freeze), "train.freeze")
-    if config.compile:
-        compile_task(task, job.say)
+    """Bring the task to its device; which that is."""
+    if not job.task.can_learn:
+        raise ConfigError(f"{type(job.task).__name__} needs a training_step(batch), which returns the loss.")
+    device = choose_device(job.config.device)
+    ready(job.task, job.config, device, job.say, job.structure.names())
     return device
 
 
@@ -208,81 +183,36 @@ def _stopping(job: Job, length: Length) -> Stopping:
     return Stopping(config.monitor, patience=patience, min_delta=config.min_delta, mode=config.mode)
 
 
-def _values(job: Job, slots: Sequence[Slot], noisy: Sequence[ScheduledValue], horizon: Horizon) -> Values:
-    """All scheduled values of the run; that it ends before a warm-up does, or has no validations to follow, is said."""
-    for told in long_warm_ups(job.about, horizon):
+def _tell_of_warm_ups(job: Job, length: Length) -> None:
+    """Say that the run ends before a warm-up does."""
+    for told in long_warm_ups(job.about, length.horizon):
         job.say(told)
-    scheduled = [*job.values, *noisy, *_thawing(job.task, job.config.freeze, slots)]
-    values = Values([*scheduled, *_accumulation(job.config.accumulate)], horizon, model_width(job.task))
-    if job.val is None and (values.driven or any(slot.driven() for slot in slots)):
-        job.say("A schedule follows validations, but there is no validation data: its value will not change.")
-    return values
 
 
-def _thawing(task: Task, frozen: object, slots: Sequence[Slot]) -> list[ScheduledValue]:
-    """What freezes and thaws parameters by schedule."""
-    values = thawing(task, frozen, "train.freeze") if isinstance(frozen, Mapping) else []
-    for slot in slots:
-        values += thawing(task, slot.freezes, "optimizer.groups")
-    return values
-
-
-def _accumulation(spec: int | ScheduleSection) -> list[ScheduledValue]:
-    """The batches of a step, where a schedule gives their number: taken as a group is formed, and logged."""
-    return [ScheduledValue("train.accumulate", spec, lambda _: None, whole=True)] if not isinstance(spec, int) else []
-
-
-def _listeners(job: Job, slots: Sequence[Slot], values: Values, seen: Seen) -> list[Any]:
-    """The parts of the run that may have events of their own."""
-    schedules = [value.schedule for value in values.all]
-    others = [*job.components, *job.loggers]
-    return list(components(job.task, seen.data, slots=slots, schedules=schedules, others=others))
-
-
-def _learner(
-    job: Job,
-    slots: Sequence[Slot],
-    values: Values,
-    noise: ParameterNoise | NoNoise,
-    device: torch.device,
-    events: Events,
-    length: Length,
-    world: World,
-) -> Learner:
+def _learner(job: Job, events: Events, device: torch.device, length: Length, seen: Seen, world: World) -> Learner:
     """What learns."""
-    config, task = job.config, job.task
+    config = job.config
     precision = Precision(config.precision, device)
-    in_time = InTime(config.tbptt_steps, config.carry_hiddens)
-    hiddens = hiddens_of(task, tbptt=in_time.steps is not None, carry=in_time.carry, device=device)
-    update = partial(
-        Update,
-        task,
+    assembly = Assembly(
+        config=config,
+        horizon=length.horizon,
         device=device,
         precision=precision,
-        clip_grad=config.clip_grad,
+        events=events,
+        seen=seen,
+        others=[*job.components, *job.loggers],
+        elsewhere=job.structure.names(),
+        world=world,
         seed=job.seed,
         stage=job.stage,
         say=job.say,
-        hiddens=hiddens,
-        noise=noise,
-        extra_terms=job.extra_terms,
-        term_weights=job.term_weights,
-        events=events,
-        world=world,
     )
     return Learner(
-        task,
-        slots,
-        lambda slots: Made(update(slots), evaluated_weights(task, config.ema_decay, slots)),
-        values=values,
+        job,
+        assembly,
         group_size=bind_whole(config.accumulate, length.horizon, key="train.accumulate"),
-        precision=precision,
-        hiddens=hiddens,
-        in_time=in_time,
-        device=device,
-        seed=job.seed,
+        in_time=InTime(config.tbptt_steps, config.carry_hiddens),
         structure=job.structure,
-        world=world,
     )
 
 

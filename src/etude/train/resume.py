@@ -59,7 +59,8 @@ def _load(found: Path, run: Run, say: Callable[[str], None]) -> None:
     stored, weights, averaged = read(found)
     with _fitting(found):
         state = completed(stored)
-        run.learner.restructure(state["part structure"]["name"])
+        if run.learner.restructure(state["part structure"]["name"]):
+            run.take_up_data()
     check_weights(run.learner.task, weights, found)
     with _fitting(found):
         run.learner.load_state_dict({"model": weights, "averaged": averaged, "optimizers": state["optimizers"]})

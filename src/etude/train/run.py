@@ -22,7 +22,8 @@ from etude.train.rows import head
 from etude.train.saving import Saves
 from etude.train.step.outcome import Outcome
 from etude.train.validating import Validation
-from etude.train.watch.callback import Events, RunView
+from etude.train.watch.callback import RunView
+from etude.train.watch.events import Events
 from etude.train.watch.heap import Tidy, of_this_process
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
@@ -51,6 +52,8 @@ class Run:
     data: Mapping[str, Any] = field(default_factory=dict)
     max_skipped: int = 5
     pause: Duration | None = None
+    through: Callable[[Feed], Feed] = lambda feed: feed
+    """What the batches of another structure are looked at through."""
     finished: End | None = None
     """What had ended the run when it was loaded, where nothing was left to do."""
 
@@ -135,7 +138,7 @@ class Run:
         """The batches of each step, from the position in State to the end of the epoch."""
         state = self.state
         if state.position is None:
-            self.learner.begin_epoch(state.progress)
+            self._begin_epoch()
             self.events.epoch_start()
         found = False
         with closing(self.feed.epoch(state.progress.epoch, state.position)) as batches:  # type: ignore[type-var]
@@ -151,6 +154,22 @@ class Run:
                     return
         if not found and state.position is None:
             raise DataError("The training data holds no batch.")
+
+    def _begin_epoch(self) -> None:
+        """Let the learner take up what the epoch is made with; of another structure its data are taken up as well."""
+        progress = self.state.progress
+        change = self.learner.begin_epoch(progress)
+        if change is None:
+            return
+        self.take_up_data()
+        if change.anew:
+            self.validation.stopping.begin_anew(progress)
+            self.say("The loss is another from here on, so the best validation is looked for anew.")
+
+    def take_up_data(self) -> None:
+        """Let the batches be those of the structure that the task has."""
+        self.feed, self.validation.feed = self.through(self.learner.feed), self.learner.judged_by
+        self.state.own["data"] = self.learner.memory
 
     def step(self, group: Group) -> tuple[Progress, Progress]:
         """Take one step; return the progress before and after it."""

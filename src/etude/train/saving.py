@@ -133,7 +133,7 @@ def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, f
         state.progress.step,
         **learner.state_dict(),
         state=state.state_dict(),
-        extra={TASK_FILE: describe_task(learner.task)},
+        extra={TASK_FILE: describe_task(learner.task, learner.shape.name)},
         about={
             "config": origin,
             "versions": {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__},

@@ -126,6 +126,11 @@ class Stopping:
         passed = Progress(*[after - before for before, after in pairs])  # type: ignore[arg-type]  # whole numbers stay whole
         return self._bad > 0 and patience.reached(passed._replace(epoch_total=self._judged.epoch_total))
 
+    def begin_anew(self, progress: Progress) -> None:
+        """Compare with no validation before: what is measured from now on is something else."""
+        self.best, self.best_step, self.ranking = None, None, {}
+        self._reference, self._bad, self._since = None, 0, progress
+
     def forget(self, kept: set[int]) -> None:
         """Rank only steps whose checkpoints are kept."""
         self.ranking = {step: merit for step, merit in self.ranking.items() if step in kept}

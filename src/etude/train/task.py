@@ -97,9 +97,9 @@ class Task(nn.Module, metaclass=_KeepsArguments):
 
         One that declares `hiddens` gets, with truncated back-propagation, pieces as in training.
         """
-        return self._evaluate_training_step(batch)
+        return self.step_without_learning(batch)
 
-    def _evaluate_training_step(self, batch: object, hiddens: object = None) -> Any:
+    def step_without_learning(self, batch: object, hiddens: object = None) -> Any:
         """The training step outside of training, with what it declares and cannot do without."""
         parameters = inspect.signature(self.training_step).parameters.values()
         known = {"hiddens": hiddens, "optimizer": None, "progress": self.progress}
@@ -184,6 +184,12 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         except AttributeError as error:
             told = hint(name)
             raise AttributeError(f"{error}; {told}" if told else str(error)) from None
+
+    def become(self, other: "Task") -> None:
+        """Be what `other`, which nobody uses any more, is: of its class, with its parts and attributes."""
+        vars(self).clear()
+        vars(self).update(vars(other))
+        self.__class__ = type(other)
 
     def log(self, name: str, value: float | Tensor, count: float | Tensor = 1, **others: object) -> None:
         """Add a scalar, averaged by `count` over the step (training) or the pass (evaluation), without a sync."""

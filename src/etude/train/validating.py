@@ -14,7 +14,7 @@ from etude.train.learner import Learner
 from etude.train.memory.state import State
 from etude.train.rows import head
 from etude.train.stopping import Stopping
-from etude.train.watch.callback import Events
+from etude.train.watch.events import Events
 from etude.train.watch.record import Record
 
 

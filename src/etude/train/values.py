@@ -35,6 +35,14 @@ class Value:
             self.now = value
             self._apply(value)
 
+    def take_over(self, former: "Value") -> None:
+        """Go on where `former`, of the same name, stands."""
+        match self.schedule, former.schedule:
+            case Driven() as own, Driven() as old if type(own) is type(old):
+                own.load_state_dict(old.state_dict())
+        if self.when == "epoch":
+            self.load_state_dict(former.state_dict())
+
     def state_dict(self) -> Kept:
         """The value in force: an epoch that is continued goes on with the one it began with."""
         return {"now": None if math.isnan(self.now) else self.now}
@@ -93,6 +101,13 @@ class Values:
     def row(self) -> dict[str, float]:
         """The values in force, by the names under which they are logged."""
         return {value.name: value.now for value in self.all}
+
+    def take_over(self, former: "Values") -> None:
+        """Go on with what validations, and the batches of an epoch, have made of values that both have."""
+        told = {value.name: value for value in former.all}
+        for value in self.all:
+            if value.name in told:
+                value.take_over(told[value.name])
 
     def parts(self) -> dict[str, Value]:
         """What of them is remembered: the values that an epoch holds."""

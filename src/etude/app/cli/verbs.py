@@ -266,11 +266,27 @@ VERBS: tuple[Verb, ...] = (
         "etude average runs/translation --last 5",
         "etude.app.cli.average:run",
         "Writes a folder that test, validate, predict and export take as --checkpoint DIR. If a run keeps a moving\n"
-        "average, the mean is of the averaged weights. train.keep_last says how many checkpoints a run keeps.",
+        "average, the mean is of the averaged weights. train.keep_last and train.keep_best say how many checkpoints a\n"
+        "run keeps. Statistics of batch normalisation are averaged with the weights, unless they are computed anew.",
         (
             RUN,
             argument("--last", metavar="N", type=int, help="the newest N checkpoints"),
-            argument("--checkpoints", metavar="WHICH", nargs="+", help="steps, best, last, or folders of checkpoints"),
+            argument("--best", metavar="N", type=int, help="the best N, by the metric that the run monitors"),
+            argument("--steps", metavar="FROM:TO", help='those of these steps, both included; "1000:" has no end'),
+            argument(
+                "--checkpoints",
+                metavar="WHICH",
+                nargs="+",
+                help="steps, best, last, or folders of checkpoints or runs, which may be others than RUN",
+            ),
+            argument(
+                "--recompute-statistics",
+                metavar="BATCHES",
+                nargs="?",
+                type=int,
+                const=0,
+                help="statistics of batch normalisation over so many batches of training data (0, or none: an epoch)",
+            ),
             path("--output", metavar="DIR", help="the folder to write (default: one in the run's averages/)"),
             ALLOW_CODE,
         ),

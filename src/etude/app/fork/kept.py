@@ -61,6 +61,12 @@ class Kept:
         stopping: Mapping[str, int | None] = self.state.get("part stopping") or {}
         return stopping.get("best_step")
 
+    @property
+    def merits(self) -> dict[int, float]:
+        """By step: the monitored metric of its validation where that was finite, the smaller the better."""
+        stopping: Mapping[str, list[tuple[int, Any]]] = self.state.get("part stopping") or {}
+        return {step: merit for step, merit in stopping.get("ranking", []) if isinstance(merit, int | float)}
+
     def has_come_to(self, until: Duration) -> bool:
         """Whether it is the moment `until` or later."""
         return until.reached(self.progress)

@@ -10,16 +10,15 @@ from etude.app.fork.plan import changed
 from etude.app.fork.start import SHARED
 from etude.app.runs.changes import Change, governing
 from etude.app.runs.folder import CONFIG, DATA, has_checkpoint
-from etude.base.config.loading import Loaded
 from etude.base.durations import Duration
 from etude.base.errors import StorageError
 from etude.base.files import read_json
 from etude.base.says import Say
-from etude.tasks.config import Config, LoadedConfig, load_config
+from etude.tasks.config import LoadedConfig, load_config
 from etude.train.job import Job
 from etude.train.memory.checkpoint.store import Store
 
-Build = Callable[[Loaded[Config], Path, Say], Job]
+Build = Callable[[LoadedConfig, Path, Say], Job]
 """Makes the job of a config in a folder."""
 
 
@@ -37,7 +36,7 @@ def is_underway(folder: Path) -> bool:
 class Way:
     """A fork on its way."""
 
-    loaded: Loaded[Config]
+    loaded: LoadedConfig
     """The fork's config."""
     before: LoadedConfig
     """Its parent's."""
@@ -60,7 +59,7 @@ class Way:
         """The newest sound checkpoint of the shared steps."""
         return Store(self.shared / "checkpoints").newest_sound(say)
 
-    def job(self, loaded: Loaded[Config], say: Say = lambda _: None) -> Job:
+    def job(self, loaded: LoadedConfig, say: Say = lambda _: None) -> Job:
         """The job of a config in the folder of the shared steps, whatever data were there before."""
         (self.shared / DATA).unlink(missing_ok=True)
         return self.build(loaded, self.shared, say)
@@ -77,7 +76,7 @@ class Way:
             judge_weights(before, after, self.changes)
 
 
-def find_way(loaded: Loaded[Config], folder: Path, build: Build) -> Way:
+def find_way(loaded: LoadedConfig, folder: Path, build: Build) -> Way:
     """The way of the fork in `folder`. Raises StorageError where there is none."""
     about = read_about(folder)
     if not (folder / SHARED / CONFIG).is_file():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from etude.app.phases import Phases, told
 from etude.app.runs.folder import CONFIG, compare
 from etude.base.durations import Duration
 from etude.base.errors import RefusedError
@@ -11,6 +12,7 @@ from etude.train.driver import Moments
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import LAST, Store
 from etude.train.run import Run
+from etude.train.structure import Structure
 
 
 def standing(loaded: LoadedConfig) -> Iterator[str]:
@@ -28,6 +30,18 @@ def standing(loaded: LoadedConfig) -> Iterator[str]:
         yield from compare(loaded, folder)
     except RefusedError as error:
         yield f"It cannot resume with this config: {error}"
+
+
+def growth(structure: Structure) -> list[str]:
+    """What becomes of the model in the course of the run: a line for each change, and what it does to its tensors."""
+    if not isinstance(structure, Phases):
+        return []
+    return [line for one in structure.changes for line in (told(one), *_beyond_copies(one.transfer.text()[1:]))]
+
+
+def _beyond_copies(lines: Sequence[str]) -> list[str]:
+    """The lines that tell of more than that a tensor stays what it was."""
+    return [line for line in lines if not line.startswith("copied")]
 
 
 def notes_of(run: Run, train: TrainConfig, most: int | None) -> Iterator[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from etude.app.dry_run import dry_run
-from etude.app.plan.notes import notes_of, standing
+from etude.app.plan.notes import growth, notes_of, standing
 from etude.app.plan.turns import DENSE, grid, thinned, turns
 from etude.app.plan.walk import Course, walk
 from etude.base.durations import Duration
@@ -25,7 +25,7 @@ from etude.train.optim.slot import Slot
 from etude.train.rows import head
 from etude.train.run import Run
 from etude.train.step.outcome import Outcome
-from etude.train.watch.callback import Events
+from etude.train.watch.events import Events
 
 MOST = 1_000_000
 """Steps that are listed of one kind of moment."""
@@ -95,10 +95,11 @@ def plan(loaded: LoadedConfig, *, steps: int | None = None, say: Say = unheard) 
         raise ConfigError(f"--steps must be at least 1, but is {steps}.")
     notes = list(standing(loaded))
     with dry_run(_bare(loaded), "plan", say) as (job, _):
+        notes += growth(job.structure)
         run = prepare_run(job, Interrupts())
         run.events = Events(())  # no epoch begins, whoever may listen
         until = as_durations(job.config.max_duration)
-        horizon = horizon_of(until, run.feed, job.config.accumulate)
+        horizon = job.horizon or horizon_of(until, run.feed, job.config.accumulate)
         course = walk(run, most=steps, epochs=_epochs(until) if steps is None else None)
         return _Writer(loaded.config, run, course, horizon, steps).plan(notes)
 

@@ -187,11 +187,17 @@ class _Walk:
         self._run = run
         self._look = _Look(run.feed, values.of_epochs)
         run.feed = self._look  # the groups of batches are formed by the run itself, of this feed
-        self._varies = bool(values.of_epochs) or "accumulate" in values.row()
+        run.through = self._look_at
+        self._varies = bool(values.of_epochs) or "accumulate" in values.row() or run.learner.shape.may_change
         """Whether schedules decide what an epoch's steps are made of."""
         self._shape: Shape | None = None
         """That of the last epoch that was looked at."""
         self.course = Course(counted=self._look.counts)
+
+    def _look_at(self, feed: Feed) -> Feed:
+        """Look at the batches of another structure from here on, in the place of those before."""
+        self._look = _Look(feed, self._run.learner.values.of_epochs)
+        return self._look
 
     def go(self, steps: int, epochs: int) -> None:
         """Walk until the run ends or so many steps or epochs are reached."""

@@ -18,7 +18,7 @@ from etude.base.near import nearest
 from etude.base.signals import BEFORE_THE_END
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
-from etude.train.watch.callback import check_callback
+from etude.train.watch.events import check_callback
 
 OWN = (
     "optimizer",

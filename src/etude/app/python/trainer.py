@@ -40,7 +40,8 @@ from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.passes import Passes
 from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
-from etude.train.watch.callback import Events, RunView, read_only
+from etude.train.watch.callback import RunView, read_only
+from etude.train.watch.events import Events
 
 
 def _say(sentence: str) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.runs.apart import Both, Weights
-from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT, code_names
+from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT, code_names, tokenizer_hashes
 from etude.base.config.loading import difference
 from etude.base.config.meaning import meaning_of
 from etude.base.config.reading import read
 from etude.base.errors import StorageError
-from etude.base.files import json_or_empty, sha256_of
+from etude.base.files import json_or_empty
 from etude.tasks.config import any_config
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.lock import refuse_links_out
@@ -119,7 +119,7 @@ def _data(folder: Path) -> Mapping[str, Any]:
 
 
 def _tokenizers(folder: Path) -> Mapping[str, Any]:
-    return {f"{TOKENIZERS}/{path.name}": sha256_of(path) for path in sorted((folder / TOKENIZERS).glob("*.json"))}
+    return {f"{TOKENIZERS}/{name}": digest for name, digest in tokenizer_hashes(folder).items()}
 
 
 def _code(folder: Path) -> Mapping[str, Any]:

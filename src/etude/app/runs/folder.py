@@ -11,6 +11,7 @@ from etude.base.config.loading import Loaded
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, read_json, sha256_of, storage, write_bytes, write_json, write_text
 from etude.tasks.config import Config, load_config
+from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
 from etude.train.memory.checkpoint.store import Store
 
@@ -55,16 +56,30 @@ def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:
     for name, content in fingerprints.items():
         if before.get(name, content) != content:
             raise RefusedError(
-                f"The content of data.{name} (or its tokenization) has changed since the run in {folder} began. "
-                f"Restore it, or give --run.name for a new run."
+                f"The content of {content_key(name)} (or its tokenization) has changed since the run in {folder} "
+                f"began. Restore it, or give --run.name for a new run."
             )
     if before != {**before, **fingerprints}:
         write_json(path, {**before, **fingerprints})
 
 
+def content_key(name: str) -> str:
+    """The key of the config that says where content lies: a split's name stands for its own.
+
+    >>> content_key("train"), content_key("init.from[0]")
+    ('data.train', 'init.from[0]')
+    """
+    return name if "." in name else f"data.{name}"
+
+
 def noted(path: Path, folder: Path) -> dict[str, Any]:
     """What a file notes of how the run in `folder` began; nothing of one that has saved nothing yet."""
     return read_json(path) if path.exists() and has_checkpoint(folder) else {}
+
+
+def tokenizer_hashes(run: Path) -> dict[str, str]:
+    """The tokenizers that a run keeps, by file name, as hashes."""
+    return {path.name: sha256_of(path) for path in sorted((run / TOKENIZERS).glob("*.json"))}
 
 
 def copy_code(files: list[Path], folder: Path) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from etude.app.build import build_callbacks
+from etude.app.phases import config_of
 from etude.app.runs.aligned import align, asked_of
 from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
@@ -19,7 +20,6 @@ from etude.app.runs.tested import TestedLines, write_tables
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.imports import code_of
-from etude.base.config.loading import Loaded
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.paths import user_path
@@ -28,7 +28,7 @@ from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
 from etude.tasks.aligners import Stored
 from etude.tasks.attention import Attention
-from etude.tasks.config import Config, load_config
+from etude.tasks.config import LoadedConfig, load_config
 from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
 from etude.tasks.task_type import ONNX, TOKENIZERS, Kept, Processor, TaskType
@@ -40,10 +40,12 @@ from etude.train.memory.checkpoint import read_weights
 from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
+from etude.train.memory.portable import structure_of
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
-from etude.train.watch.callback import Events, RunView, ending_by, read_only
+from etude.train.watch.callback import RunView, read_only
+from etude.train.watch.events import Events, ending_by
 from etude.train.watch.record import METRICS, Record, Row, read_rows
 
 Say = Callable[[str], None]
@@ -78,7 +80,7 @@ class Run:
         _ = self.loaded
 
     @cached_property
-    def loaded(self) -> Loaded[Config]:
+    def loaded(self) -> LoadedConfig:
         """The composed config, checked. Raises ConfigError for a run that a Python trainer made, which has no task."""
         if self._from_python:
             raise ConfigError(
@@ -139,6 +141,10 @@ class Run:
     def load(self, weights: Weights = BEST, *, device: str = "auto") -> Task:
         """The task with the weights of a checkpoint (averaged ones, where an average was kept), ready to evaluate."""
         return self._task(self._processor(), weights, device)
+
+    def trained(self, weights: Weights = BEST, *, device: str = "auto") -> Task:
+        """The same in the modes of its training."""
+        return self._task(self._processor(), weights, device, train=True)
 
     def predictor(self, weights: Weights = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
         """The task with the weights of a checkpoint, and what answers from them."""
@@ -247,7 +253,7 @@ class Run:
 
     def _evaluate(self, split: str, weights: Weights, device: str) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
-        data = self._open(split)
+        data = self.data(split)
         task = self._task(data.processor, str(checkpoint), device)
         data.attend(task)
         lines = TestedLines(split, self.kind.predictor(task))
@@ -284,7 +290,7 @@ class Run:
             self._say(f"{self.folder} cannot be written: the test leaves no predictions and no row there.")
         return metrics
 
-    def _open(self, split: str) -> AnyData:
+    def data(self, split: str) -> AnyData:
         """The data that a split is evaluated on, under its name; a test without any is on those of validation."""
         config = self.loaded.config.with_cache(self._place.cache)
         held = "train" if config.train.overfit is not None else split
@@ -331,12 +337,13 @@ class Run:
         with self._code():
             return stored_processor(self.kind, self.loaded.config, self.folder / TOKENIZERS)
 
-    def _task(self, processor: Processor, weights: Weights, device: str) -> Task:
+    def _task(self, processor: Processor, weights: Weights, device: str, *, train: bool = False) -> Task:
         checkpoint = self.checkpoint(weights)
         with self._code():
-            task = self.kind.task(self.loaded.config, processor)
+            task = self.kind.task(config_of(self.loaded, structure_of(checkpoint)), processor)
         load_weights(task, read_weights(checkpoint, averaged=True), checkpoint)
-        return task.to(choose_device(device)).eval()
+        task.to(choose_device(device))
+        return task if train else task.eval()
 
 
 def _there(store: Store) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from etude.base.errors import ConfigError
 from etude.callbacks.outputs import Beside, SavedOutputs, complete
@@ -22,8 +22,15 @@ Feeds = Mapping[str, Callable[[], Feed]]
 AnyData: TypeAlias = Data[Any]
 
 
+class HasBeside(Protocol):
+    """What knows what stands beside a batch."""
+
+    def beside(self, split: str, batch: Any) -> Mapping[str, Any]:
+        """By name."""
+
+
 def build_outputs(
-    config: TrainConfig, folder: Path | None, say: Say, data: AnyData | None = None
+    config: TrainConfig, folder: Path | None, say: Say, data: "HasBeside | None" = None
 ) -> list[SavedOutputs]:
     """What writes the outputs that `train.save_outputs` asks for: one, or none.
 

@@ -10,7 +10,7 @@ from etude.app.fork.kept import Kept
 from etude.app.fork.start import PARENTS_ROWS, SHARED
 from etude.app.fork.way import Build, Way, find_way
 from etude.app.runs.diff import by_step, first_difference
-from etude.app.runs.folder import has_checkpoint, remove_tree
+from etude.app.runs.folder import content_key, has_checkpoint, remove_tree
 from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.base.errors import RefusedError
 from etude.base.files import sha256_of
@@ -88,8 +88,8 @@ def _refuse_other_data(way: Way) -> None:
     for name, content in way.fingerprints().items():
         if way.about.data.get(name, content) != content:
             raise RefusedError(
-                f"The content of data.{name} (or how it is tokenised) has changed since {way.about.parent} was trained "
-                f"on it, so its steps cannot be recomputed; restore it, or give --at a step of which it has a "
+                f"The content of {content_key(name)} (or how it is tokenised) has changed since {way.about.parent} was "
+                f"trained on it, so its steps cannot be recomputed; restore it, or give --at a step of which it has a "
                 f"checkpoint."
             )
 

@@ -111,7 +111,11 @@ def load(root: type[Root], path: Path | str | None, overrides: Overrides = ()) -
     Raises ConfigError with every problem at once, each one sentence that names file and line.
     """
     file = None if path is None else user_path(path)
-    layer = compose(root, file, parse(overrides))
+    return validated(root, compose(root, file, parse(overrides)), file)
+
+
+def validated(root: type[Root], layer: Layer, file: Path | None) -> Loaded[Root]:
+    """Validate what was composed of a file. Raises ConfigError with every problem at once, those of composing too."""
     if layer.problems:
         _refuse(root, layer, file)
     try:
@@ -206,4 +210,4 @@ def _(value: float) -> float:
     return value
 
 
-__all__ = ["Loaded", "Origin", "Override", "difference", "load", "plain_data"]
+__all__ = ["Loaded", "Origin", "Override", "difference", "load", "plain_data", "validated"]

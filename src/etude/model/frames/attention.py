@@ -19,6 +19,7 @@ from etude.model.layers.beam_cache import Cache, Memory
 from etude.model.layers.blocks import DecoderLayer
 from etude.model.layers.decoding import begun, stepped
 from etude.model.layers.dropout import Dropout, set_dropout
+from etude.model.layers.growing import SINUSOIDS, GrowthParts, classes, embedded, of_linear
 from etude.model.layers.linear import Linear, ScaledEmbedding
 from etude.model.layers.masks import Mask, causal_mask, padding_mask
 from etude.model.layers.norms import EPSILON, final_norm
@@ -100,6 +101,23 @@ class AttentionHead(nn.Module):
         """The matrix [V, M] whose product with `hidden` gives the logits."""
         return self.embedding.weight if self.config.tie_output else self.output.weight
 
+    def growth_parts(self) -> GrowthParts:
+        """What embedding and output are."""
+        config = self.config
+        obstacle = SINUSOIDS if config.positions == "sinusoidal" else ""
+        scale = self.embedding.scale
+        width = embedded(config.d_model, is_output=config.tie_output, obstacle=obstacle, gain=scale)
+        parts = {"embedding.weight": (None, width)}
+        if config.tie_output:
+            return parts
+        return {**parts, **of_linear("output", self.output, classes(self.output.out_features), None)}
+
+    def growth_inputs(self) -> list[str]:
+        """What takes frames: the layer that brings them to the decoder's width, or else every attention to them."""
+        if isinstance(self.frames, Linear):
+            return ["frames.weight"]
+        return [f"layers.{index}.cross.projection.weight" for index in range(len(self.layers))]
+
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout that the config gives as schedules."""
         given = dict(self.config)
@@ -155,6 +173,7 @@ def _spec(config: AttentionConfig) -> LayerSpec:
         normalisation=config.normalisation,
         epsilon=EPSILON,
         norm_first=config.norm == "pre",
+        turned=config.positions == "rotary",
         bias=config.bias,
         dropout=initial(config.dropout),
         attention_dropout=initial(config.attention_dropout),

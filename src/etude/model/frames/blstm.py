@@ -3,7 +3,9 @@
 Legend: B batch, T time, M width.
 """
 
-from typing import Literal, final
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal, cast, final
 
 import torch
 from pydantic import Field
@@ -13,6 +15,7 @@ from etude.base.config.fields import Switch
 from etude.model.frames.extent import BodyState, zeroed
 from etude.model.frames.subsampling import SubsamplingConfig
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import Dim, GrowthParts, Nested, of_linear, takes
 from etude.model.layers.linear import Linear
 from etude.model.rates import Rate, initial
 from etude.model.recurrent import RecurrentLayer
@@ -67,6 +70,22 @@ class BlstmLayer(nn.Module):
             self.width = config.projection
         self.dropout = Dropout(initial(config.dropout))
 
+    def growth_parts(self) -> GrowthParts:
+        """Both directions, which the projection takes."""
+        return of_linear("projection", self.projection, None, takes(*self._directions()))
+
+    def growth_outputs(self) -> Sequence[Nested]:
+        """The projection's width, or both directions."""
+        return (self.width,) if isinstance(self.projection, Linear) else self._directions()
+
+    def weights(self) -> list[str]:
+        """The matrices that its inputs are multiplied by."""
+        directions = ("ahead", "back") if self.bidirectional else ("ahead",)
+        return [f"{direction}.cell.weight_ih_l0" for direction in directions]
+
+    def _directions(self) -> Sequence[Nested]:
+        return (self.ahead.cell.hidden_size,) * (1 + self.bidirectional)
+
     def forward(self, hidden_BTM: Tensor, places_BT: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M']; `places_BT` reverses sequences within their own length."""
         outputs, _ = self.ahead(hidden_BTM, None, None)
@@ -98,6 +117,21 @@ class Blstm(nn.Module):
             layers.append(BlstmLayer(config, self.width))
             self.width = layers[-1].width
         self.layers = nn.ModuleList(layers)
+
+    def growth_parts(self) -> GrowthParts:
+        """What each layer takes of the one below it."""
+        parts: dict[str, Sequence[Dim | None]] = {}
+        for index, (below, layer) in enumerate(pairwise(self._layers()), start=1):
+            inputs = takes(*below.growth_outputs())
+            parts |= {f"layers.{index}.{name}": (None, inputs) for name in layer.weights()}
+        return parts
+
+    def growth_outputs(self) -> Sequence[Nested]:
+        """What the last layer gives."""
+        return list(self._layers())[-1].growth_outputs()
+
+    def _layers(self) -> Iterator[BlstmLayer]:
+        return cast("Iterator[BlstmLayer]", iter(self.layers))
 
     def forward(self, hidden_BTM: Tensor, real_BT: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M']; what stands where padding does means nothing."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from etude.base.schedules.values import ScheduledValue
 from etude.model.frames.encoders import FrameEncoder
-from etude.model.frames.pooling import PoolingKind, build_pooling
+from etude.model.frames.pooling import AttentivePooling, PoolingKind, build_pooling
+from etude.model.layers.growing import GrowthParts, classes, of_linear, row_of, takes
 from etude.model.layers.linear import Linear
 
 
@@ -33,6 +34,15 @@ class FrameClassifier(nn.Module):
         self.pooling = build_pooling(pooling, encoder.width)
         self.output = Linear(self.pooling.width, outputs)
         self._windows = windows
+
+    def growth_parts(self) -> GrowthParts:
+        """Classes, and what is pooled of the frames: once, or means and deviations."""
+        frames = row_of(self.encoder.growth_outputs())
+        pooled = [frames] * (self.pooling.width // frames.size)
+        parts = of_linear("output", self.output, classes(self.output.out_features), takes(*pooled))
+        if isinstance(self.pooling, AttentivePooling):
+            return {**parts, "pooling.inner.weight": (None, takes(frames))}
+        return parts
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """What the encoder follows schedules by."""

@@ -17,6 +17,7 @@ from etude.model.frames.relative import RelativeAttention, relations
 from etude.model.frames.subsampling import SubsamplingConfig
 from etude.model.layers.dropout import Dropout, LayerDrop
 from etude.model.layers.feedforward import FeedForward
+from etude.model.layers.growing import GrowthParts, gives, of_linear
 from etude.model.layers.linear import Linear
 from etude.model.layers.norms import EPSILON, make_norm
 from etude.model.layers.positions import check_width
@@ -84,6 +85,11 @@ class ConvolutionModule(nn.Module):
         self.over_time = config.norm == "group"
         self.norm = FramesGroupNorm(config.groups, spec.width, EPSILON) if self.over_time else make_norm(spec)
         self.outer = Linear(spec.width, spec.width)
+
+    def growth_parts(self) -> GrowthParts:
+        """Value and gate."""
+        width = self.outer.in_features
+        return of_linear("inner", self.inner, gives(width, width), None)
 
     def forward(self, hidden_BTM: Tensor, real_BT: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M]."""
@@ -158,6 +164,10 @@ class ConformerLayer(nn.Module):
             self.convolution.outer.weight,
             self.second.outer.weight,
         ]
+
+    def ending_norms(self) -> list[nn.Module]:
+        """The one that it ends with."""
+        return [self.norm]
 
     def _around(
         self, hidden: Tensor, attention: Callable[[Tensor], Tensor], convolution: Callable[[Tensor], Tensor]

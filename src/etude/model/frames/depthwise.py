@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from etude.model.exact import exact
 from etude.model.frames.extent import zeroed
+from etude.model.layers.growing import GrowthParts, Part, gives, taps
 
 
 @final
@@ -24,6 +25,10 @@ class Depthwise(nn.Module):
         self.around = 0 if causal else (kernel - 1) // 2
         """Frames of zeros on either side."""
         self.convolution = nn.Conv1d(width, width, kernel, groups=width)
+
+    def growth_parts(self) -> GrowthParts:
+        """The frames that are looked at, which a wider kernel has more of before, and, not causal, behind."""
+        return {"convolution.weight": (None, None, taps(self.kernel, self.before + self.around))}
 
     def forward(self, hidden_BTM: Tensor, real_BT: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M]; padding is never seen."""
@@ -61,6 +66,11 @@ class FramesGroupNorm(nn.Module):
         """Neither scale nor shift."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
+
+    def growth_parts(self) -> GrowthParts:
+        """Channels, normalised in groups."""
+        width = self.weight.size(0)
+        return dict.fromkeys(("weight", "bias"), (gives(Part(width, group=width // self.groups)),))
 
     def forward(self, hidden_BTM: Tensor, real_BT: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M], computed in float32 or better."""

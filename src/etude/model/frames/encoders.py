@@ -5,6 +5,7 @@ A sequence in a batch gives what it gives alone, but for rounding: no layer ever
 Legend: B batch, T time, F features, M width of the encoder.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias, assert_never, final
 
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from etude.model.frames.subsampling import (
     subsampled,
 )
 from etude.model.layers.dropout import scheduled_rates
+from etude.model.layers.growing import Nested
 
 FrameEncoderConfig: TypeAlias = BlstmConfig | ConformerConfig | CnnConfig | MlpConfig
 """The sections that `build_encoder` takes."""
@@ -89,6 +91,10 @@ class FrameEncoder(nn.Module):
     def subsampling(self) -> int:
         """How many frames become one."""
         return self.config.subsampling if isinstance(self.config, SubsamplingConfig) else 1
+
+    def growth_outputs(self) -> Sequence[Nested]:
+        """What its frames are made up of."""
+        return self.body.growth_outputs() if isinstance(self.body, Blstm) else (self.width,)
 
     def lengths(self, lengths_B: Tensor) -> Tensor:
         """How many frames it makes of sequences of these lengths: `frames_after`."""

@@ -14,6 +14,7 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.model.frames.extent import BodyState
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import GrowthParts, given, takes
 from etude.model.layers.linear import Linear
 from etude.model.layers.norms import EPSILON
 from etude.model.rates import Rate, initial
@@ -66,9 +67,13 @@ class Mlp(nn.Module):
 
     def __init__(self, config: MlpConfig, features: int) -> None:
         super().__init__()
-        self.width = config.widths[-1]
+        self.width, self.features = config.widths[-1], features
         sizes = zip((features, *config.widths), config.widths, strict=False)
         self.layers = nn.ModuleList(MlpLayer(config, inputs, width) for inputs, width in sizes)
+
+    def growth_parts(self) -> GrowthParts:
+        """What the first layer takes comes from outside."""
+        return {"layers.0.linear.weight": (None, takes(given(self.features)))}
 
     def forward(self, value: Tensor, real_BT: Tensor | None = None) -> Tensor:
         """Vectors [B, F] to [B, M], or frames [B, T, F] to [B, T, M], each alone: which are real does not matter."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from etude.model.layers.attention import attend
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import SINUSOIDS, GrowthParts, Part, gives, head, heads, of_linear, takes
 from etude.model.layers.linear import Linear
 from etude.model.layers.masks import HIDDEN, Mask
 from etude.model.layers.positions import sinusoids
@@ -55,6 +56,19 @@ class RelativeAttention(nn.Module):
         """Let every query begin with no preference of its own."""
         nn.init.zeros_(self.content_bias)
         nn.init.zeros_(self.distance_bias)
+
+    def growth_parts(self) -> GrowthParts:
+        """Queries, keys and values by heads; sines and cosines of distances."""
+        width = self.relation.in_features
+        of_heads = heads(self.heads, head(width // self.heads))
+        waves = Part(width // 2, "given", obstacle=SINUSOIDS)
+        return {
+            **of_linear("projection", self.projection, gives(of_heads, of_heads, of_heads), None),
+            **of_linear("relation", self.relation, gives(of_heads), takes(waves, waves)),
+            **of_linear("output", self.output, None, takes(of_heads)),
+            "content_bias": (gives(of_heads),),
+            "distance_bias": (gives(of_heads),),
+        }
 
     def forward(self, hidden_BTM: Tensor, relations_PM: Tensor, unseen: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M]; `unseen`, broadcast to [B, H, T, S], is true where a query may not look."""

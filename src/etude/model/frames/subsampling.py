@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from etude.base.config.section import Section
 from etude.model.frames.extent import real_frames, zeroed
+from etude.model.layers.growing import GrowthParts, alike, given, of_linear, takes
 from etude.model.layers.linear import Linear
 
 Lengths = TypeVar("Lengths", int, Tensor, npt.NDArray[np.int64])
@@ -124,6 +125,11 @@ class StridedFront(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.output = Linear(self.channels[-1] * self.bins[-1], width)
 
+    def growth_parts(self) -> GrowthParts:
+        """Channels, of each of which the bins stand side by side."""
+        bins = alike(self.channels[-1], given(self.bins[-1]))
+        return of_linear("output", self.output, None, takes(bins))
+
     def forward(self, features_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """[B, T, F] to [B, ceil(T / s), M]; what stands where padding does means nothing."""
         hidden_BCTF = features_BTF[:, None]
@@ -162,6 +168,10 @@ class StackedFront(nn.Module):
         super().__init__()
         self.count, self.features = config.subsampling, features
         self.output = Linear(self.count * features, width)
+
+    def growth_parts(self) -> GrowthParts:
+        """Frames, of each of which the features stand side by side."""
+        return of_linear("output", self.output, None, takes(*[given(self.features)] * self.count))
 
     def forward(self, features_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         """[B, T, F] to [B, ceil(T / s), M]; what stands where padding does means nothing."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from etude.base.config.section import Section
 from etude.base.schedules.values import ScheduledValue
 from etude.model.layers.dropout import Dropout, set_dropout
+from etude.model.layers.growing import GrowthParts, Part, Row, classes, of_linear, takes
 from etude.model.layers.linear import Linear, TokenEmbedding
 from etude.model.rates import Rate, initial, is_constant
 from etude.model.recurrent import RecurrentLayer
@@ -78,6 +79,11 @@ class StatelessPredictor(nn.Module):
         self.embedding = TokenEmbedding(vocabulary, config.d_model, deviation=DEVIATION)
         self.dropout = Dropout(initial(config.dropout), DROPOUT)
         self.output = Linear(config.context * config.d_model, config.d_model)
+
+    def growth_parts(self) -> GrowthParts:
+        """The labels that are looked back on, of which the last stays the last."""
+        labels = Row((Part(self.width),) * self.context, before=self.context - 1)
+        return of_linear("output", self.output, None, takes(labels))
 
     def forward(self, targets_BL: Tensor) -> Tensor:
         """[B, L] to [B, U, E]."""
@@ -152,6 +158,10 @@ class JointNetwork(nn.Module):
         self.frame = Linear(encoder_width, width)
         self.said = Linear(predictor_width, width, bias=False)
         self.output = Linear(width, vocabulary)
+
+    def growth_parts(self) -> GrowthParts:
+        """What comes out are classes."""
+        return of_linear("output", self.output, classes(self.output.out_features), None)
 
     def forward(self, encoded_BCE: Tensor, said_BUE: Tensor) -> Tensor:
         """[B, C, E] and [B, U, E] to [B, C, U, V]: a `Joint` of `etude.model.losses.transducer`."""

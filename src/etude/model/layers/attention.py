@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from etude.model.layers.beam_cache import LayerCache
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import GrowthParts, gives, head, heads, of_linear, takes
 from etude.model.layers.linear import Linear
 from etude.model.layers.masks import Mask
 from etude.model.layers.norms import make_norm
@@ -108,6 +109,7 @@ class SelfAttention(nn.Module):
         outputs = (spec.heads + 2 * spec.kv_heads) * spec.head_width
         self.projection = Linear(spec.width, outputs, spec.matrix, bias=spec.bias, parts=3)
         self.output = Linear(spec.width, spec.width, spec.residual_matrix, bias=spec.bias)
+        self.turned = spec.turned
         self.qk_norm = spec.qk_norm
         if spec.qk_norm:
             self.query_norm = make_norm(spec, spec.head_width)
@@ -139,6 +141,16 @@ class SelfAttention(nn.Module):
         mixed = attend(grouped, keys_RKSD, values_RKSD, past.mask, self.dropout)
         return self._joined(mixed.reshape(query.shape))
 
+    def growth_parts(self) -> GrowthParts:
+        """Queries, keys and values by heads; heads of queries by the head of keys that they share."""
+        turned, plain = head(self.head_width, turned=self.turned), head(self.head_width)
+        grouped = [heads(self.kv_heads, heads(self.group, one)) for one in (turned, plain)]
+        fused = gives(grouped[0], heads(self.kv_heads, turned), heads(self.kv_heads, plain))
+        return {
+            **of_linear("projection", self.projection, fused, None),
+            **of_linear("output", self.output, None, takes(grouped[1])),
+        }
+
     def _split(self, hidden_BTM: Tensor, turn: Turn | None) -> tuple[Tensor, Tensor, Tensor]:
         """Query [B, H, T, D], key and value [B, K, T, D], turned and scaled."""
         joint = self.projection(hidden_BTM).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
@@ -169,6 +181,15 @@ class CrossAttention(nn.Module):
         self.projection = Linear(spec.width, 2 * spec.width, spec.matrix, bias=spec.bias, parts=2)
         self.output = Linear(spec.width, spec.width, spec.residual_matrix, bias=spec.bias)
         self.dropout = Dropout(spec.attention_dropout, "attention_dropout")
+
+    def growth_parts(self) -> GrowthParts:
+        """Queries, keys and values by heads."""
+        of_heads = heads(self.heads, head(self.query.out_features // self.heads))
+        return {
+            **of_linear("query", self.query, gives(of_heads), None),
+            **of_linear("projection", self.projection, gives(of_heads, of_heads), None),
+            **of_linear("output", self.output, None, takes(of_heads)),
+        }
 
     def keys_values(self, memory_BSM: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [B, H, S, D] of the encoded source."""

@@ -27,6 +27,15 @@ class AddsToStream(Protocol):
         ...
 
 
+@runtime_checkable
+class EndsNormalised(Protocol):
+    """A layer that tells which norms lie on its residual stream itself, not on what a sublayer takes of it."""
+
+    def ending_norms(self) -> list[nn.Module]:
+        """These norms, in order; the last is the last that happens. None where norms stand before sublayers."""
+        ...
+
+
 def around(
     hidden: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module, dropout: nn.Module, *, norm_first: bool
 ) -> Tensor:
@@ -51,6 +60,10 @@ class Residual(nn.Module):
         return around(hidden_BTM, sublayer, self.norm, self.dropout, norm_first=self.norm_first)
 
 
+def _ending(*residuals: Residual) -> list[nn.Module]:
+    return [residual.norm for residual in residuals if not residual.norm_first]
+
+
 @final
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward."""
@@ -70,6 +83,10 @@ class EncoderLayer(nn.Module):
     def residual_weights(self) -> list[Tensor]:
         """Those of attention and feed-forward."""
         return [self.attention.output.weight, self.feedforward.outer.weight]
+
+    def ending_norms(self) -> list[nn.Module]:
+        """Those of post-norm sublayers."""
+        return _ending(self.attention_residual, self.feedforward_residual)
 
 
 @final
@@ -102,6 +119,10 @@ class DecoderLayer(nn.Module):
     def residual_weights(self) -> list[Tensor]:
         """Those of both attentions and the feed-forward."""
         return [self.attention.output.weight, self.feedforward.outer.weight, self.cross.output.weight]
+
+    def ending_norms(self) -> list[nn.Module]:
+        """Those of post-norm sublayers."""
+        return _ending(self.attention_residual, self.cross_residual, self.feedforward_residual)
 
 
 @final
@@ -137,3 +158,7 @@ class CausalLayer(nn.Module):
         first = self.norm_first
         hidden = around(hidden, attention, self.attention_norm, self.dropout, norm_first=first)
         return around(hidden, self.feedforward, self.feedforward_norm, self.dropout, norm_first=first)
+
+    def ending_norms(self) -> list[nn.Module]:
+        """Those of post-norm sublayers."""
+        return [] if self.norm_first else [self.attention_norm, self.feedforward_norm]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from etude.model.layers.dropout import Dropout
+from etude.model.layers.growing import GrowthParts, gives, of_linear
 from etude.model.layers.linear import Linear
 from etude.model.layers.spec import Activation, LayerSpec
 
@@ -37,6 +38,11 @@ class FeedForward(nn.Module):
         self.outer = Linear(spec.feedforward, spec.width, spec.residual_matrix, bias=spec.bias)
         self.activation = ACTIVATIONS[spec.activation]
         self.dropout = Dropout(spec.activation_dropout, "activation_dropout")
+
+    def growth_parts(self) -> GrowthParts:
+        """Gate and value, where it is gated."""
+        parts = [self.outer.in_features] * (2 if self.gated else 1)
+        return of_linear("inner", self.inner, gives(*parts), None)
 
     def forward(self, hidden_BTM: Tensor) -> Tensor:
         """[B, T, M] to [B, T, M]."""

@@ -8,6 +8,8 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
+from etude.model.layers.growing import GrowthParts, classes
+
 Fill: TypeAlias = Callable[[Tensor, int], object]
 """Draws a matrix anew, in place; the number is of how many products, fused into one, it is made."""
 
@@ -81,6 +83,10 @@ class ScaledEmbedding(nn.Module):
     def reset_parameters(self) -> None:
         """Normal with deviation width^-0.5, so that scaled vectors and logits both begin at unit size."""
         nn.init.normal_(self.weight, std=1.0 / self.scale)
+
+    def growth_parts(self) -> GrowthParts:
+        """Tokens; of their vectors the model knows whether they are the output layer too."""
+        return {"weight": (classes(self.weight.size(0)), None)}
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Integers of any shape to that shape and the width behind it."""

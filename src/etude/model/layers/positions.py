@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from etude.base.errors import DataError
 from etude.model.exact import exact, exact_dtype
+from etude.model.layers.growing import GrowthParts, classes, gives
 
 Positions = Literal["learned", "sinusoidal", "rotary"]
 """The kinds that an encoder may have, and an encoder with a decoder."""
@@ -82,6 +83,10 @@ class Learned(nn.Module):
     def reset_parameters(self) -> None:
         """Unit normal: the size that scaled token embeddings have."""
         nn.init.normal_(self.weight)
+
+    def growth_parts(self) -> GrowthParts:
+        """Positions, and their vectors."""
+        return {"weight": (classes(self.limit), gives(self.weight.size(1)))}
 
     def forward(self, embedded_BTM: Tensor, start: int = 0) -> Tensor:
         """[B, T, M]; DataError where a position lies beyond the limit."""

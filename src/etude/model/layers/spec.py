@@ -28,6 +28,8 @@ class LayerSpec:
     norm_first: bool
     """Whether a sublayer's input is normalised (pre-norm), or the sum behind it (post-norm)."""
     bias: bool
+    turned: bool = False
+    """Whether queries and keys are turned by positions, in halves."""
     qk_norm: bool = False
     """Whether queries and keys are normalised."""
     score_scale: float = 1.0

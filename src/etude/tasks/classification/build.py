@@ -30,7 +30,7 @@ def build_model(config: SampleRun, processor: SampleProcessor) -> nn.Module:
     width = len(processor.targets.names)
     match config.model:
         case Imported() as given:
-            offered = {**_offered(processor), "outputs": width}
+            offered = {**_offered(processor), "outputs": width, "epoch": config.epoch}
             made = made_model(config, lambda: imported(given, offered, "model"), "The model's sizes")
         case _:
             made = made_model(config, lambda: processor.model(config, width), processor.sizes(config))

@@ -41,7 +41,7 @@ def _maker(config: TextRun, vocabulary: int) -> Callable[[], object]:
         case RecurrentConfig() as recurrent:
             return lambda: Recurrent(recurrent, vocabulary)
         case own:
-            return lambda: imported(own, {"vocabulary": vocabulary, "pad": PAD}, "model")
+            return lambda: imported(own, {"vocabulary": vocabulary, "pad": PAD, "epoch": config.epoch}, "model")
 
 
 def _decoder(given: DecoderConfig, config: TextRun, vocabulary: int) -> Decoder:

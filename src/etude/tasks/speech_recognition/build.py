@@ -79,7 +79,7 @@ def build_model(config: SpeechRun, processor: SpeechProcessor) -> SpeechModel:
     """The network, initialised. Raises ConfigError for one that cannot be made."""
     given, classes, features = config.model, processor.tokenizer.size, config.data.features.output_width
     if isinstance(given, Imported):
-        offered = {"features": features, "classes": classes, "blank": BLANK}
+        offered = {"features": features, "classes": classes, "blank": BLANK, "epoch": config.epoch}
         own = made_model(config, lambda: imported(given, offered, "model"), "The model's sizes")
         return SpeechModel(initialised(config, own), {"ctc": CtcHead(None, classes, BLANK)})
 

@@ -13,6 +13,7 @@ from etude.base.schedules.values import ScheduledValue
 from etude.model.alignment import NOWHERE
 from etude.model.exact import exact
 from etude.model.frames.transducer import TransducerConfig, TransducerHead
+from etude.model.layers.growing import GrowthParts, classes, of_linear
 from etude.model.layers.linear import Linear
 from etude.model.loss import Loss
 from etude.model.losses.framewise import Framewise
@@ -37,6 +38,14 @@ class FramewiseHead(nn.Module, Head):
         self.output = Linear(width, classes)
         self._smoothing = label_smoothing
         self._loss = Framewise(initial(label_smoothing))
+
+    def growth_parts(self) -> GrowthParts:
+        """What comes out are classes."""
+        return of_linear("output", self.output, classes(self.output.out_features), None)
+
+    def growth_inputs(self) -> list[str]:
+        """The one matrix."""
+        return ["output.weight"]
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The label smoothing, where the config gives it as a schedule."""
@@ -86,6 +95,10 @@ class PathHead(nn.Module, Head):
         self.network = TransducerHead(config, width, classes, blank)
         self._smoothing = label_smoothing
         self._loss = Framewise(initial(label_smoothing))
+
+    def growth_inputs(self) -> list[str]:
+        """What takes frames."""
+        return ["network.joint.frame.weight"]
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rate of dropout and the label smoothing, where they are schedules."""

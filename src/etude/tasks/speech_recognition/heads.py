@@ -17,6 +17,7 @@ from etude.data.tokens.tokenizers import BOS, EOS, PAD
 from etude.model.exact import exact
 from etude.model.frames.attention import AttentionConfig, AttentionHead
 from etude.model.frames.transducer import TransducerConfig, TransducerHead
+from etude.model.layers.growing import GrowthParts, classes, of_linear
 from etude.model.layers.linear import Linear
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy
@@ -101,6 +102,15 @@ class CtcHead(nn.Module, Head):
         self.output: nn.Module = nn.Identity() if width is None else Linear(width, classes)
         self._loss = Ctc(blank)
 
+    def growth_parts(self) -> GrowthParts:
+        """What comes out are classes."""
+        rows = classes(self.output.out_features) if isinstance(self.output, Linear) else None
+        return of_linear("output", self.output, rows, None)
+
+    def growth_inputs(self) -> list[str]:
+        """The one matrix, where there is one."""
+        return ["output.weight"] if isinstance(self.output, Linear) else []
+
     def loss(self, encoded_BTM: Tensor, lengths_B: Tensor, labels: Labels) -> Loss:
         """The negative log-probability of the labels; those that do not fit contribute nothing."""
         return self._loss(self.output(encoded_BTM), lengths_B, labels.targets, labels.target_lengths)
@@ -135,6 +145,10 @@ class TransductionHead(nn.Module, Head):
         self.network = TransducerHead(config, width, classes, blank)
         self._classes, self._most = classes, most_bytes
         self._loss = Transducer(blank)
+
+    def growth_inputs(self) -> list[str]:
+        """What takes frames."""
+        return ["network.joint.frame.weight"]
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rate of dropout, where it is a schedule."""
@@ -181,6 +195,10 @@ class AttendingHead(nn.Module, Head):
         """The head of CTC, where there is one; a list, so that it is no part of this module."""
         self._smoothed = CrossEntropy(ignore_index=PAD, label_smoothing=label_smoothing)
         self._plain = CrossEntropy(ignore_index=PAD)
+
+    def growth_inputs(self) -> list[str]:
+        """What takes frames."""
+        return [f"network.{name}" for name in self.network.growth_inputs()]
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """The rates of dropout, where they are schedules."""

@@ -9,6 +9,7 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from etude.base.schedules.values import ScheduledValue
+from etude.model.layers.growing import GrowthParts, TakesFrames, TellsOutputs, takes
 from etude.train.task import Tells
 
 
@@ -25,6 +26,14 @@ class SpeechModel(nn.Module):
         """What the encoder and the heads follow schedules by."""
         parts = [part for part in (self.encoder, *self.heads.values()) if isinstance(part, Tells)]
         return [value for part in parts for value in part.scheduled_values()]
+
+    def growth_parts(self) -> GrowthParts:
+        """What the encoder gives, where the heads take it."""
+        if not isinstance(self.encoder, TellsOutputs):
+            return {}
+        frames = takes(*self.encoder.growth_outputs())
+        heads = [(name, head) for name, head in self.heads.items() if isinstance(head, TakesFrames)]
+        return {f"heads.{name}.{weight}": (None, frames) for name, head in heads for weight in head.growth_inputs()}
 
     def forward(self, features_BTF: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded frames and their lengths."""

@@ -27,7 +27,7 @@ def build_model(config: TranslationRun, processor: PairProcessor) -> nn.Module:
     """The network, initialised. Raises ConfigError for one that cannot be made."""
     given, source, target = config.model, processor.source.size, processor.target.size
     if isinstance(given, Imported):
-        offered = {"source_vocabulary": source, "target_vocabulary": target, "pad": PAD}
+        offered = {"source_vocabulary": source, "target_vocabulary": target, "pad": PAD, "epoch": config.epoch}
         made = made_model(config, lambda: imported(given, offered, "model"), "The model's sizes")
     else:
         if given.share_embeddings and not processor.shared:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from torch import nn
 
 from etude.base.errors import ConfigError, StorageError
-from etude.base.files import read_json, write_json
+from etude.base.files import json_or_empty, read_json, write_json
 
 TASK_FILE = "task.json"
 _PLAIN = {str, int, float, bool, type(None)}
@@ -103,14 +103,24 @@ class Recorded(Protocol):
     hparams: dict[str, Any]
 
 
-def describe_task(task: Recorded) -> dict[str, Any]:
-    """What `task.json` holds: the class (as information only) and its arguments that are plain data."""
+def describe_task(task: Recorded, structure: str = "") -> dict[str, Any]:
+    """What `task.json` holds: the class (as information only) and its arguments that are plain data.
+
+    Of a task that was not of this structure from its run's beginning, also what the structure is called.
+    """
     plain = {name: _packed(value) for name, value in task.hparams.items() if is_plain(value)}
     return {
         "class": f"{type(task).__module__}:{type(task).__qualname__}",
         "arguments": plain,
         "passed_again": sorted(_passed_again(task, but=plain)),
+        **({"structure": structure} if structure else {}),
     }
+
+
+def structure_of(folder: Path) -> str:
+    """What the structure of the task is called whose weights lie in `folder`; empty for that of a run's beginning."""
+    path = folder / TASK_FILE
+    return str(json_or_empty(path).get("structure", "")) if path.is_file() else ""
 
 
 def _passed_again(task: Recorded, but: Container[str]) -> Iterator[str]:

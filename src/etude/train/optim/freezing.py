@@ -1,7 +1,6 @@
 """Parameters that are not trained: for good, or as long as a schedule says."""
 
-import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -9,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Tag
 from torch import nn
 
 from etude.base.errors import ConfigError
+from etude.base.patterns import matches
 from etude.base.schedules import ScheduleSection, scheduled
 from etude.base.schedules.values import ScheduledValue
 
@@ -43,30 +43,24 @@ else:
 """Whether parameters are frozen: true, false, or a schedule of them (above a half means frozen)."""
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether `pattern` means the parameter `name`; a task's leading `model.` may be left out.
+def found(module: nn.Module, pattern: str, key: str, elsewhere: Collection[str] = ()) -> list[nn.Parameter]:
+    """The parameters that `pattern` means.
 
-    >>> matches("model.encoder.layers.0.weight", "encoder.*"), matches("decoder.bias", "encoder.*")
-    (True, False)
+    Raises ConfigError where it means none, nor one of `elsewhere`: names that the module has in other epochs.
     """
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix("model."), pattern)
-
-
-def found(module: nn.Module, pattern: str, key: str) -> list[nn.Parameter]:
-    """The parameters that `pattern` means. Raises ConfigError where it means none."""
     parameters = [p for name, p in module.named_parameters() if matches(name, pattern)]
-    if not parameters:
+    if not parameters and not any(matches(name, pattern) for name in elsewhere):
         raise ConfigError(f"{key} has the pattern {pattern!r}, which matches no parameter.")
     return parameters
 
 
-def freeze(module: nn.Module, patterns: Iterable[str], key: str) -> None:
+def freeze(module: nn.Module, patterns: Iterable[str], key: str, elsewhere: Collection[str] = ()) -> None:
     """Stop the training of the parameters that `patterns` mean.
 
-    Raises ConfigError for a pattern that means none.
+    Raises ConfigError for a pattern that means none, here or `elsewhere`.
     """
     for pattern in patterns:
-        for parameter in found(module, pattern, key):
+        for parameter in found(module, pattern, key, elsewhere):
             parameter.requires_grad_(False)
 
 
@@ -107,14 +101,18 @@ def constant_patterns(frozen: Sequence[str] | Mapping[str, object]) -> list[str]
     return [pattern for pattern, value in frozen.items() if value is True]
 
 
-def thawing(module: nn.Module, scheduled_patterns: Mapping[str, Frozen], key: str) -> list[ScheduledValue]:
+def thawing(
+    module: nn.Module, scheduled_patterns: Mapping[str, Frozen], key: str, elsewhere: Collection[str] = ()
+) -> list[ScheduledValue]:
     """What freezes and thaws by schedule, logged as `freeze/PATTERN` (1 while frozen).
 
-    Raises ConfigError for a pattern that means no parameter.
+    Raises ConfigError for a pattern that means no parameter, here or `elsewhere`.
     """
     thaw = Thaw()
     return [
-        ScheduledValue(f"{key}.{pattern}", spec, thaw.add(pattern, found(module, pattern, key)), f"freeze/{pattern}")
+        ScheduledValue(
+            f"{key}.{pattern}", spec, thaw.add(pattern, found(module, pattern, key, elsewhere)), f"freeze/{pattern}"
+        )
         for pattern, spec in scheduled_patterns.items()
         if isinstance(spec, ScheduleSection)
     ]

@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from torch import nn
 
 from etude.base.errors import ConfigError
+from etude.base.patterns import matches
 from etude.train.optim.config import GroupConfig, OptimizerConfig
-from etude.train.optim.freezing import constant_patterns, matches
+from etude.train.optim.freezing import constant_patterns
 from etude.train.optim.muon import is_hidden_matrix
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - torch has no public base of its batch and instance norms

@@ -56,6 +56,7 @@ class Slot:
         self.optimizer = optimizer
         self.freezes = freezes
         """By name pattern: whether, or by what schedule, parameters are frozen."""
+        self._warmth: Callable[[int], float] = lambda _: 1.0
         self.steps = 0
         """Steps this optimizer has taken; its schedules count these."""
         self.parameters: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
@@ -87,6 +88,7 @@ class Slot:
 
     def set_rates(self, progress: Progress) -> None:
         """Set every scheduled value for the step to come."""
+        warmth = self._warmth(progress.step)
         if progress.step != self.steps:
             progress = progress._replace(step=self.steps)
         groups = self.optimizer.param_groups
@@ -94,6 +96,21 @@ class Slot:
             groups[index][key] = schedule(progress)
         for index, factor in self._factors.items():
             groups[index]["lr"] *= factor
+        if warmth != 1.0:
+            for index in {index for index, key, _ in self._rates if key == "lr"}:
+                groups[index]["lr"] *= warmth
+
+    def rewarm(self, warmth: Callable[[int], float]) -> None:
+        """Let learning rates be multiplied by `warmth`, a function of the steps that the run has taken.
+
+        What a torch scheduler sets is left to it.
+        """
+        self._warmth = warmth
+        followed = {index for index, key, _ in self._rates if key == "lr"}
+        if self._scheduler is None:
+            for index in range(len(self.optimizer.param_groups)):
+                if index not in followed:
+                    self._rates.append((index, "lr", _constant(self._rate(index))))
 
     def follow(self, before: Progress, now: Progress) -> None:
         """Step a torch scheduler when its time has come."""
@@ -221,14 +238,15 @@ class Slot:
             )
             self._notice = None
 
-    def take_over(self, former: "Slot") -> None:
-        """Go on with what `former` knows of parameters that both have, by name and shape, and with its steps."""
-        shared = dict(self._shapes().items() & former._shapes().items())  # noqa: SLF001
-        old = former.state_dict()
-        kept = {name: value for name, value in old["state"].items() if name in shared}
-        self.load_state_dict({**self.state_dict(), "steps": former.steps, "state": kept})
+    def go_on(self, former: "Slot", state: SlotState) -> None:
+        """Go on with the schedules of `former` that follow validations, and with what has become of its state."""
+        self.load_state_dict(state)
+        followed = former.driven()
+        for name, schedule in self.driven().items():
+            if type(schedule) is type(followed.get(name)):
+                schedule.load_state_dict(followed[name].state_dict())
 
-    def _shapes(self) -> dict[str, torch.Size]:
+    def shapes(self) -> dict[str, torch.Size]:
         """The shape of each parameter, by name."""
         return {name: p.shape for name, p in zip(self._own_names(), self.parameters, strict=True)}
 
@@ -281,6 +299,10 @@ class Slot:
         if functions:
             state = {LAMBDAS: [None] * len(functions)} | state
         self._scheduler.load_state_dict(state)
+
+
+def _constant(value: float) -> Callable[[Progress], float]:
+    return lambda _: value
 
 
 def _usual_beat(plateau: ReduceLROnPlateau | None) -> Duration | None:

@@ -17,7 +17,7 @@ from etude.train.step.outcome import Outcome
 from etude.train.step.precision import Precision
 from etude.train.step.terms import Term, Weigher, inverse, read_terms, weighted
 from etude.train.task import Task, accepts
-from etude.train.watch.callback import Events
+from etude.train.watch.events import Events
 
 
 class Batches(NamedTuple):

@@ -10,7 +10,7 @@ from etude.train.step.gradient import Batches
 from etude.train.step.outcome import Outcome
 from etude.train.step.precision import Precision
 from etude.train.task import Task, accepts
-from etude.train.watch.callback import Events
+from etude.train.watch.events import Events
 from etude.train.watch.metrics import ScalarLog
 
 

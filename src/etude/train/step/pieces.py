@@ -139,5 +139,5 @@ def _step_with_hiddens(task: Task, step: Callable[..., object]) -> Callable[...,
     if step == task.test_step and kind.test_step is Task.test_step:
         step = task.validation_step
     if step == task.validation_step and kind.validation_step is Task.validation_step:
-        return task._evaluate_training_step if accepts(task.training_step, "hiddens") else None  # noqa: SLF001 - the loop is the task's other half
+        return task.step_without_learning if accepts(task.training_step, "hiddens") else None
     return step if accepts(step, "hiddens") else None

@@ -19,7 +19,7 @@ from etude.train.step.precision import Precision
 from etude.train.step.statistics import Running
 from etude.train.step.terms import ExtraTerm, NameCheck, Term, Weigher
 from etude.train.task import Task
-from etude.train.watch.callback import Events
+from etude.train.watch.events import Events
 from etude.train.watch.metrics import ScalarLog
 from etude.train.world import ALONE, World
 

@@ -1,0 +1,107 @@
+"""Whether copies of units (`net2net`) leave the function of a network as it is, and why not."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+from torch import nn
+
+from etude.model.growth.axes import Pairing
+from etude.model.growth.declared import Stored, written
+from etude.model.layers.growing import TIED, Dim
+
+Pair = tuple[int, int]
+HOW = "import them from etude.model.layers.growing"
+
+
+@final
+@dataclass
+class Keeping:
+    """What was found of parameters that grow, one after another."""
+
+    problems: list[str] = field(default_factory=list)
+    _gives: dict[Pair, str] = field(default_factory=dict)
+    _takes: dict[Pair, str] = field(default_factory=dict)
+
+    def see(self, one: Stored, index: int, dim: Dim, pairing: Pairing) -> None:
+        """Note a dimension that is paired."""
+        if pairing.shrinks:
+            self.problems.append(f"{one.name} would shrink, which changes it")
+        if pairing.obstacles:
+            self.problems.append(f"{one.name} cannot have copies in dimension {index}: {pairing.obstacles[0]}")
+        if pairing.grown and dim.side == "both":
+            self.problems.append(f"{one.name} cannot have copies in dimension {index}: {TIED}")
+        if len(one.shape) > 1 and dim.side is not None:
+            known = self._takes if dim.side == "takes" else self._gives
+            for pair in pairing.grown:
+                known.setdefault(pair, one.name)
+
+    def unbalanced(self) -> Iterator[str]:
+        """Say which units come from nowhere or go nowhere."""
+        for (old, new), name in self._gives.items():
+            if (old, new) not in self._takes:
+                yield (
+                    f"{name} gives {new} instead of {old}, which nothing in the network takes: if they are classes or "
+                    f"tokens, declare them by classes({new}) in growth_parts ({HOW})"
+                )
+        for (old, new), name in self._takes.items():
+            if (old, new) not in self._gives:
+                yield (
+                    f"{name} takes {new} instead of {old}, which nothing in the network gives: if they come from "
+                    f"outside, declare them by takes(given({new})) in growth_parts ({HOW})"
+                )
+
+
+def sideless(one: Stored, index: int, new_weights: str) -> str:
+    """What is to be declared of a dimension that grows, of which nobody says what it is."""
+    return (
+        f'growth.new_weights = "{new_weights}" must know whether dimension {index} of {one.name} is what its module '
+        f"gives or takes: growth_parts needs gives(...), takes(...) or classes(...) around its parts ({HOW})"
+    )
+
+
+def empty_stacks(module: nn.Module) -> list[str]:
+    """The paths of lists of modules that have none."""
+    return [path for path, part in module.named_modules() if isinstance(part, nn.ModuleList) and not len(part)]
+
+
+def other_cells(old: nn.Module, new: nn.Module, names: Mapping[str, str]) -> Iterator[str]:
+    """Refuse to make an LSTM of a GRU, whose gates are others; `names` has old names by new ones."""
+    befores, nows = dict(old.named_modules()), dict(new.named_modules())
+    seen = set()
+    for name, source in names.items():
+        path, origin = name.rpartition(".")[0], source.rpartition(".")[0]
+        match befores.get(origin), nows.get(path):
+            case nn.RNNBase() as before, nn.RNNBase() as now if before.mode != now.mode and path not in seen:
+                seen.add(path)
+                yield (
+                    f"{path or 'the model'} was a {before.mode} and is a {now.mode}, whose gates are others: "
+                    f'growth.rename must let it begin anew, by "{origin}.*" = ""'
+                )
+
+
+def both_directions(old: nn.Module, new: nn.Module) -> dict[Pair, str]:
+    """What torch's layers of two directions give, old and new widths of both together, and such a layer's name."""
+    found = {}
+    after = dict(new.named_modules())
+    for path, before in old.named_modules():
+        match before, after.get(path):
+            case nn.RNNBase(bidirectional=True), nn.RNNBase(bidirectional=True) as now:
+                found[2 * _width(before), 2 * _width(now)] = path
+    return found
+
+
+def _width(layer: nn.RNNBase) -> int:
+    return layer.proj_size or layer.hidden_size
+
+
+def two_halves(one: Stored, index: int, layer: str) -> str:
+    """What is to be declared of a dimension that may be both directions of a recurrent layer."""
+    half = one.shape[index] // 2
+    parts: list[Sequence[int] | None] = [None] * len(one.shape)
+    parts[index] = (half, half)
+    return (
+        f"{one.name} takes as many as both directions of {layer} give, side by side, but nothing says that they are "
+        f"two halves; the model must have {written({one.name: tuple(parts)})}, or ({one.shape[index]},) where they are "
+        "not"
+    )
