@@ -27,6 +27,6 @@ def paired_scores(
 
     systems: Any = [("first", list(map(one_line, first))), ("second", list(map(one_line, second)))]
     test = PairedTest(systems, measures, [list(map(one_line, references))], test_type="bs", n_samples=resamples)
-    scores: dict[str, list[Any]] = test()[1]  # type: ignore[assignment]  # names of the systems aside, all are results
+    scores: dict[str, list[Any]] = test()[1]
     baseline, system = next(results for name, results in scores.items() if name != "System")
     return PairedScores(float(baseline.score), float(system.score), float(system.p_value))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etude.app.cli.streams import printable, put, say
-from etude.app.results.found import half_removed, runs_in
+from etude.app.results.found import half_removed
 from etude.app.results.groups import Group, grouped
 from etude.app.results.listing import as_csv, keys_of, row_of, rows_of, table, table_of_groups
+from etude.app.results.stages import summaries
 from etude.app.results.values import Values, chosen, in_order, refuse_unknown
 from etude.app.results.where import Where
 from etude.base.errors import ConfigError, StorageError
@@ -23,7 +24,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     conditions = [Where.read(text) for text in arguments.where]
     keys = keys_of(arguments.columns)
     _refuse_both(arguments)
-    found = [Values.of(name, path) for name, path in runs_in(folder)]
+    found = [Values(one) for one in summaries(folder)]
     refuse_unknown(keys or (), found, "--columns")
     kept = chosen(found, conditions)
     if arguments.group:
@@ -41,8 +42,16 @@ def _refuse_both(arguments: Namespace) -> None:
 
 def _sorted(runs: Sequence[Values], arguments: Namespace) -> list[Values]:
     """The runs in the order asked for, else the one that changed last first."""
-    ordered = in_order(runs, arguments.sort or "changed")
+    ordered = in_order(runs, arguments.sort) if arguments.sort else _by_change(runs)
     return ordered[::-1] if arguments.reverse else ordered
+
+
+def _by_change(runs: Sequence[Values]) -> list[Values]:
+    """Runs, the one that changed last first; stages stay behind their pipeline."""
+    changed = {run.summary.name: run.summary.changed_seconds for run in runs}
+    own = [run.summary.pipeline or run.summary.name for run in runs]
+    order = sorted(range(len(runs)), key=lambda at: (changed.get(own[at], 0.0), own[at]))
+    return [runs[at] for at in order]
 
 
 def _in_order_of_groups(runs: Sequence[Values], arguments: Namespace) -> list[Group]:

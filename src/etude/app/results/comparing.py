@@ -11,6 +11,7 @@ from etude.app.results.found import runs_in
 from etude.app.results.groups import SEED, Group, fingerprint, telling_keys
 from etude.app.results.values import Values
 from etude.app.results.where import MISSING
+from etude.app.runs.pipelines import run_in
 from etude.base.errors import ConfigError, StorageError
 from etude.base.modes import mode_of
 from etude.metrics.paired_text import paired_scores
@@ -72,6 +73,7 @@ def group_of(place: Path, *, with_seeds: bool) -> Group:
     """
     if not place.is_dir():
         raise StorageError(f"{place} is not a folder; give run folders, or folders of the runs of one config.")
+    place = run_in(place)
     found = [Values.of(name, path) for name, path in runs_in(place)]
     own = next((run for run in found if run.folder == place), None)
     if own is not None:

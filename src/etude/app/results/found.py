@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from etude.app.results.summary import CONFIG
+from etude.app.runs.pipelines import stages_in
 from etude.base.files import storage
 from etude.train.lock import OF_LOGGERS, OWN
 
@@ -20,13 +21,15 @@ _NO_RUNS = frozenset((*OWN, *OF_LOGGERS, "averages", "alignments"))
 def runs_in(folder: Path) -> Iterator[tuple[str, Path]]:
     """The runs that lie in `folder`, or the one that it is, each with its name: the way to it from there.
 
+    The stages of a pipeline are parts of it, and no runs of their own.
+
     A link to a run counts where it lies in `folder` itself; below that no link is followed.
     """
     with storage("list", folder):
         inside = sorted(folder.iterdir())
     if _is_run(folder):
         yield folder.resolve().name, folder
-    for path in inside:
+    for path in () if stages_in(folder) else inside:
         yield from _found(path, path.name, DEEPEST)
 
 
@@ -34,7 +37,7 @@ def _found(path: Path, name: str, levels: int) -> Iterator[tuple[str, Path]]:
     """A run, and those inside; of what is no folder none."""
     if _is_run(path) and not name.startswith(DOOMED):
         yield name, path
-    if levels and _may_hold_runs(path):
+    if levels and _may_hold_runs(path) and not stages_in(path):
         for inside in _listed(path):
             yield from _found(inside, f"{name}/{inside.name}", levels - 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.app.layout import columns
 from etude.app.results.groups import Group, telling_keys
-from etude.app.results.summary import Summary
+from etude.app.results.summary import WAITING, Summary
 from etude.app.results.values import Values
 from etude.app.results.where import MISSING
 from etude.base.config.writing import inline
@@ -130,14 +130,19 @@ def _cell_of_run(run: Values, key: str) -> str:
 
 
 def _best(one: Summary) -> str:
-    return "" if one.best is None else f"{one.monitor} {one.best:.4g} at step {one.best_step:,}"
+    at = "" if one.best_step is None else f" at step {one.best_step:,}"
+    return "" if one.best is None else f"{one.monitor} {one.best:.4g}{at}"
+
+
+def _changed(one: Summary) -> str:
+    return "" if one.state == WAITING else age(one.changed_seconds)
 
 
 _SPECIAL: Mapping[str, Callable[[Summary], str]] = {
     "best": _best,
     "step": lambda one: f"{one.step:,}",
     "epoch": lambda one: f"{one.epoch:.2f}",
-    "changed": lambda one: age(one.changed_seconds),
+    "changed": _changed,
 }
 
 

@@ -19,6 +19,7 @@ from etude.app.results.summary import (
 )
 from etude.app.results.values import Values
 from etude.app.results.where import MISSING
+from etude.app.runs.pipelines import stages_in
 from etude.base.errors import RefusedError, StorageError
 from etude.base.files import json_or_empty, storage, write_json
 from etude.base.regular import reading
@@ -86,7 +87,8 @@ def _why(place: Path) -> str:
 
 def _refuse_in_use(folder: Path) -> None:
     """Raise RefusedError where a process has a run, or one inside it."""
-    for _, path in runs_in(folder):
+    stages = [folder / name for name in stages_in(folder)]
+    for path in [*stages, *(path for _, path in runs_in(folder))]:
         if is_locked(path):
             raise RefusedError(f"{path} is running, so {folder} is not removed; stop it first.")
 

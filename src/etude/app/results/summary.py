@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from etude.app.runs.pipelines import BEGUN, DONE
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import json_or_empty
@@ -27,6 +28,8 @@ RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "
 FORKED = "forked"
 """A fork that was made, and has taken no step of its own."""
 UNREADABLE = "unreadable"
+WAITING = "waiting"
+"""A stage that has not begun."""
 LARGEST_NUMBER = 1e300
 
 
@@ -46,6 +49,8 @@ class Summary:
     changed_seconds: float
     """How long ago it last wrote something."""
     folder: str
+    pipeline: str = ""
+    """The pipeline that it is a stage of."""
 
 
 def summary(folder: Path, name: str = "") -> Summary:
@@ -54,7 +59,7 @@ def summary(folder: Path, name: str = "") -> Summary:
     row = last_row(folder / METRICS)
     readable, monitor = _monitor(folder)
     metrics = best.get("metrics")
-    step, epoch = max(_place(row), (_number(last, "step") or 0.0, _epochs(folder)))
+    step, epoch = max(_place(row), (number_in(last, "step") or 0.0, _epochs(folder)))
     return Summary(
         name=name or folder.resolve().name,
         state=state(folder) if readable and not _leads_out(folder) else UNREADABLE,
@@ -62,21 +67,21 @@ def summary(folder: Path, name: str = "") -> Summary:
         epoch=epoch,
         best_step=_step(best),
         monitor=monitor,
-        best=_number(metrics, monitor),
-        changed_seconds=max(0.0, time.time() - _changed(folder)),
+        best=number_in(metrics, monitor),
+        changed_seconds=max(0.0, time.time() - changed_at(folder)),
         folder=str(folder),
     )
 
 
 def _place(row: Mapping[str, object]) -> tuple[float, float]:
     """The step and the epoch of a row."""
-    return _number(row, "step") or 0.0, _number(row, "epoch") or 0.0
+    return number_in(row, "step") or 0.0, number_in(row, "epoch") or 0.0
 
 
 def _epochs(folder: Path) -> float:
     """How far the last checkpoint is, in epochs, which the last row may be behind."""
     progress = _saved(folder).get("progress")
-    whole, done, total = (_number(progress, key) or 0.0 for key in ("epoch", "epoch_done", "epoch_total"))
+    whole, done, total = (number_in(progress, key) or 0.0 for key in ("epoch", "epoch_done", "epoch_total"))
     return whole + (done / total if total else 0.0)
 
 
@@ -127,7 +132,7 @@ def _last_of(prefix: str, folder: Path) -> dict[str, float]:
 def _numbers(table: object) -> dict[str, float]:
     """The finite numbers of a table."""
     names = table if isinstance(table, Mapping) else ()
-    told = {name: _number(table, name) for name in names}
+    told = {name: number_in(table, name) for name in names}
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -140,7 +145,7 @@ def _leads_out(folder: Path) -> bool:
     return False
 
 
-def _number(table: object, key: str) -> float | None:
+def number_in(table: object, key: str) -> float | None:
     """A finite number that stands in a table; None for anything else."""
     value = table.get(key) if isinstance(table, Mapping) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -149,7 +154,7 @@ def _number(table: object, key: str) -> float | None:
 
 
 def _step(manifest: Mapping[str, object]) -> int | None:
-    step = _number(manifest, "step")
+    step = number_in(manifest, "step")
     return None if step is None else int(step)
 
 
@@ -168,8 +173,8 @@ def state(folder: Path) -> str:
 
 def _is_untrained_fork(folder: Path) -> bool:
     """Whether a run is a fork that has taken no step of its own."""
-    left = _number(json_or_empty(folder / FORK), "step")
-    return left is not None and (_number(last_row(folder / METRICS), "step") or 0.0) <= left
+    left = number_in(json_or_empty(folder / FORK), "step")
+    return left is not None and (number_in(last_row(folder / METRICS), "step") or 0.0) <= left
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -218,9 +223,10 @@ def _monitor(folder: Path) -> tuple[bool, str]:
     return readable, str(train.get("monitor", MONITOR)) if isinstance(train, Mapping) else MONITOR
 
 
-def _changed(folder: Path) -> float:
+def changed_at(folder: Path) -> float:
+    """When a run last wrote something, in seconds since the epoch."""
     times = []
-    for name in (METRICS, CONFIG, f"{CHECKPOINTS}/last/manifest.json"):
+    for name in (METRICS, CONFIG, DONE, BEGUN, f"{CHECKPOINTS}/last/manifest.json"):
         with suppress(OSError):
             times.append((folder / name).stat().st_mtime)
     return max(times, default=0.0)
