@@ -64,6 +64,11 @@ class RunConfig(Section):
     stage: Annotated[str | None, means(shared="never", why="another stage draws otherwise")] = None
     """The stage of a pipeline that the run is, which its randomness depends on beside the seed; a pipeline sets it."""
 
+    continue_training: Annotated[bool, means("none")] = False
+    """Begin a new folder where the longest run beside it stands that is the same but for its length."""
+    remove_continued: Annotated[bool, means("none")] = False
+    """Remove that run once this one has gone further."""
+
     @property
     def drawn_from(self) -> int:
         """The seed of what is drawn without the stage's name: the run's own, or one of its stage."""
