@@ -334,7 +334,7 @@ def _with_schedules(
 
 
 def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
-    """The config with a name, without a sweep, and without a recipe's generated data where other data took its place."""
+    """The config with a name, without a sweep, and without a recipe's generated data where other data replaced it."""
     loaded = without_sweep(loaded if loaded.config.run.name else _named(loaded, path))
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
     notes = tuple(

@@ -10,8 +10,8 @@ from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import printable, put, say
 from etude.app.interrupted import told as interrupted
 from etude.app.sweep.begin import STATE, begin, opener
+from etude.app.sweep.methods import pruning_of, search_of
 from etude.app.sweep.plan import Plan, read_plan
-from etude.app.sweep.search import AllKnown
 from etude.app.sweep.state.state import Stand, Trial, counted
 from etude.app.sweep.told import as_row, failures, ranked, summary, table
 from etude.app.sweep.worker import Jobs, Worker, best_of
@@ -27,6 +27,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     if arguments.status:
         return _status(plan, as_json=arguments.json)
     jobs = _jobs(arguments.jobs, arguments.threads)
+    search, pruning = search_of(plan), pruning_of(plan)
     open_state = opener(plan)
     begin(plan, open_state, say)
     state = open_state()
@@ -35,7 +36,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     left = counted(state.trials())
     say(f"Sweep: {plan.folder}, {summary(left)}; {jobs}.")
     try:
-        Worker(plan, open_state, AllKnown(), jobs=jobs, say=say).run()
+        Worker(plan, open_state, search, pruning, jobs=jobs, say=say).run()
     except Interrupted as ending:
         say(interrupted(ending, plan.folder))
         raise

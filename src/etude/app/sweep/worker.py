@@ -13,7 +13,7 @@ from typing import final
 from etude.app.runs.folder import CONFIG, has_checkpoint
 from etude.app.sweep.child import SAVED, Child, command
 from etude.app.sweep.plan import Plan
-from etude.app.sweep.search import Search
+from etude.app.sweep.search import Pruning, Search
 from etude.app.sweep.state.state import Ending, Stand, State, Trial, counted
 from etude.base.errors import ConfigError, EtudeError
 from etude.base.files import make_folder, replace_link, write_text
@@ -58,12 +58,14 @@ class Worker:
         plan: Plan,
         open_state: Callable[[], State],
         search: Search,
+        pruning: Pruning,
         *,
         jobs: Jobs,
         say: Say,
         starts: Callable[[Path], Sequence[str]] = command,
     ) -> None:
-        self._plan, self._open_state, self._search = plan, open_state, search
+        self._plan, self._open_state = plan, open_state
+        self._search, self._pruning = search, pruning
         self._jobs, self._say, self._starts = jobs, say, starts
         self._state = open_state()
         self._claimed: list[Trial] = []
@@ -163,7 +165,7 @@ class Worker:
     def _judge(self, child: Child) -> None:
         """Keep what a trial has measured, and prune it where it does worse than others did."""
         self._state.report(child.trial.name, child.measured.values)
-        if not child.trial.kept and not child.stopping and self._search.prunes(self._state, child.trial.name):
+        if not child.trial.kept and not child.stopping and self._pruning.prunes(self._state, child.trial.name):
             child.stop(PRUNED)
 
     def _refuse_metric(self, child: Child) -> None:
@@ -248,7 +250,7 @@ class Worker:
         elsewhere = [trial for trial in trials if trial.state is Stand.RUNNING]
         for owner in {str(trial.owner) for trial in elsewhere}:
             self._tell_once(f"Waiting for the runs of {owner}; Ctrl-C leaves them to it.")
-        return not elsewhere and not counted(trials)[Stand.WAITING] and self._search.is_over(trials)
+        return not elsewhere and not counted(trials)[Stand.WAITING] and len(trials) >= (self._search.wanted or 0)
 
     def _tell_once(self, sentence: str) -> None:
         if sentence not in self._told:
