@@ -26,7 +26,14 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     words = overrides if arguments.data is None else [*overrides, f"--data.{GIVEN}", arguments.data]
     opened = open_run(arguments, words)
     split = arguments.split if arguments.data is None else GIVEN
-    asked = AlignmentAsked(arguments.topology, arguments.prior_scale, arguments.batch_size, arguments.shard_size)
+    asked = AlignmentAsked(
+        arguments.topology,
+        arguments.prior_scale,
+        arguments.priors,
+        None if arguments.better_of is None else user_path(arguments.better_of),
+        arguments.batch_size,
+        arguments.shard_size,
+    )
     name = arguments.name or (split if arguments.data is None else Path(arguments.data).stem)
     folder, stored = align(
         opened, split, asked, name=name, weights=arguments.checkpoint, device=arguments.device, say=say

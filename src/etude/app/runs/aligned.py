@@ -29,10 +29,25 @@ def align(
     What a call before it has stored of the same is kept, so that one that was interrupted goes on. Raises ConfigError
     where the run's task has nothing to align.
     """
-    folder, place = run.folder / ALIGNMENTS / (name or split), Place(run.folder)
+    folder = run.folder / ALIGNMENTS / (name or split)
+    return folder, align_into(folder, run, split, asked, weights=weights, device=device, say=say)
+
+
+def align_into(
+    folder: Path,
+    run: Run,
+    split: str,
+    asked: AlignmentAsked,
+    *,
+    weights: Weights = BEST,
+    device: str = "auto",
+    say: Say = unheard,
+) -> Stored:
+    """Align a split by a run's weights, and store that in `folder`, as `align` does."""
+    place = Place(run.folder)
     config = run.loaded.config.with_cache(place.cache)
     processor = stored_processor(run.kind, config, run.folder / TOKENIZERS)
     aligner = run.kind.aligner(run.load(weights, device=device), config, processor)
     aligner.check(asked)
     with run.precision(device).forward():
-        return folder, aligner.align(split, folder, asked, say)
+        return aligner.align(split, folder, asked, say)

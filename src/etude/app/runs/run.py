@@ -12,6 +12,7 @@ from etude.app.phases import config_of
 from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.pipelines import run_in
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
@@ -52,7 +53,7 @@ Weights = str | int | Path
 
 
 class Run:
-    """A run folder.
+    """A run folder; of a pipeline's, the last stage that has trained.
 
     >>> Run("nowhere")
     Traceback (most recent call last):
@@ -63,8 +64,8 @@ class Run:
     def __init__(
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
-        self.folder = user_path(folder)
         self._say = surely(say)
+        self.folder = run_in(user_path(folder), self._say)
         self._overrides = overrides
         self._allow_code = allow_code
         self._told_of_last = False
@@ -234,13 +235,18 @@ class Run:
         with self._code():
             return self._evaluate("test", weights, device)
 
-    def _evaluate(self, split: str, weights: Weights, device: str) -> dict[str, float]:
+    def measure(self, split: str, place: Path, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
+        """The metrics of a split; its predictions are written into the folder `place`, and nothing into the run's."""
+        with self._code():
+            return self._evaluate(split, weights, device, place)
+
+    def _evaluate(self, split: str, weights: Weights, device: str, place: Path | None = None) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
         data = self.data(split)
         task = self._task(data.processor, str(checkpoint), device)
         data.attend(task)
         lines = TestedLines(split, self.kind.predictor(task).tested)
-        events, loop = self._events(task, data, checkpoint), self.loaded.config.train
+        events, loop = self._events(task, data, checkpoint, place), self.loaded.config.train
         judged = split == "val"
         tell = _Telling.of(events, judged=judged)
         step: Callable[[Any], Any] = task.validation_step if judged else task.test_step
@@ -265,7 +271,10 @@ class Run:
             tell.end(MappingProxyType(metrics))
         if judged:
             return metrics
-        if self._place.is_writable:
+        if place is not None:
+            lines.write(place)
+            write_tables(task.metrics, place, split)
+        elif self._place.is_writable:
             lines.write(self.folder / "outputs")
             write_tables(task.metrics, self.folder / "outputs", split)
             self._record(checkpoint, metrics)
@@ -288,7 +297,9 @@ class Run:
         data.only(split, held)
         return data
 
-    def _events(self, task: Task, data: AnyData | None = None, checkpoint: Path | None = None) -> Events:
+    def _events(
+        self, task: Task, data: AnyData | None = None, checkpoint: Path | None = None, place: Path | None = None
+    ) -> Events:
         """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts."""
         config, splits = self.loaded.config, {} if data is None else dict(data.splits)
         step = _step(checkpoint)
@@ -301,8 +312,8 @@ class Run:
             weights_step=step,
         )
         callbacks = build_callbacks(config) if self._allow_code else []
-        saves = "test" in splits and self._place.is_writable
-        saved = build_outputs(config.train, self.folder, self._say, data) if saves else []
+        saves = "test" in splits and (place is not None or self._place.is_writable)
+        saved = build_outputs(config.train, place or self.folder, self._say, data) if saves else []
         return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed, say=self._say)
 
     def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:

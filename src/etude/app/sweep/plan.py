@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from etude.app.sweep.conditions import looking, read_condition
 from etude.app.sweep.draws import PLACES, draw
@@ -38,7 +38,7 @@ class _Asked(Section):
 
     model_config = ConfigDict(extra="ignore")
 
-    run: RunConfig = RunConfig()
+    run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
     sweep: SweepConfig = SweepConfig()
 
 
