@@ -91,7 +91,7 @@ def summaries(folder: Path) -> Iterator[Summary]:
     with storage("list", folder):
         inside = sorted(folder.iterdir())
     found = [] if stages_in(folder) else inside
-    for one in filter(_is_run, [folder, *found]):
+    for one in filter(_is_run, [folder, *(one for one in found if not _is_named_twice(one))]):
         stages = stages_in(one)
         yield of_pipeline(one, stages) if stages else summary(one)
         yield from (of_stage(one, name, do) for name, do in stages.items())
@@ -143,6 +143,11 @@ def _unknown(folder: Path) -> Summary:
     """What is told of a folder of which nothing is known but when it has changed."""
     seconds = max(0.0, time.time() - _changed(folder))
     return Summary(folder.resolve().name, WAITING, 0, 0.0, None, MONITOR, None, seconds, str(folder))
+
+
+def _is_named_twice(path: Path) -> bool:
+    """Whether a path is but another name of what lies beside it, as the best run of a sweep has one."""
+    return path.is_symlink() and path.resolve().parent == path.parent.resolve()
 
 
 def _is_run(folder: Path) -> bool:

@@ -84,9 +84,15 @@ class Child:
     """The process of a trial."""
 
     def __init__(
-        self, trial: Trial, folder: Path, metric: str, command: Sequence[str], environment: Mapping[str, str]
+        self,
+        trial: Trial,
+        folder: Path,
+        metric: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        place: int = 0,
     ) -> None:
-        self.trial, self.folder = trial, folder
+        self.trial, self.folder, self.place = trial, folder, place
         self.measured = Measured(metric)
         self.stopping = ""
         """Why it was asked to end: empty, as long as it was not."""
