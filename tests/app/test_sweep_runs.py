@@ -40,7 +40,7 @@ def test_every_combination_is_run_and_judged_by_its_best_validation(place):
     values = {(t.values["optimizer.learning_rate"], t.values["model.d_model"]): t.value for t in found}
     assert values == pytest.approx(LOSS)
     assert [trial.step for trial in found] == [5] * 4
-    assert os.readlink("runs/small/best") == "learning_rate=0.001,d_model=8"
+    assert str(Path("runs/small/best").readlink()) == "learning_rate=0.001,d_model=8"
     assert "[4/4] learning_rate=0.001,d_model=32: val/loss 0.52 at step 5" in said[-1]
 
 

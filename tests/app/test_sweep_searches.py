@@ -118,7 +118,7 @@ def test_a_search_without_its_library_says_what_to_install(place, monkeypatch):
 @pytest.mark.parametrize("prune", ["median", "hyperband"])
 def test_a_pruner_ends_what_does_worse_than_the_others_and_leaves_the_best(place, monkeypatch, prune):
     pytest.importorskip("optuna", reason="needs etude[sweep]")
-    rates = ",".join(["1e-3", *(f"{number}e-7" for number in range(1, 9))])
+    rates = ",".join(["1e-3", *(f"{number}e-7" for number in range(9, 0, -1))])
     words = "--optimizer.learning_rate", rates, "--sweep.prune", prune, "--sweep.prune_after", "1"
     config = written(place)
     monkeypatch.setenv("PAUSE", "0.1")

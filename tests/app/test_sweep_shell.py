@@ -1,7 +1,6 @@
 """`etude sweep` in the shell: its table, its rows, its exit codes, and real runs of it."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -97,4 +96,11 @@ def test_a_run_of_a_sweep_is_to_the_bit_the_single_run_of_its_config(place, monk
     swept = Path("runs/swept/seed=2")
     assert without_clock(swept) == without_clock(alone.config.folder)
     assert bits(swept) == bits(alone.config.folder)
-    assert sorted(os.listdir("runs/swept")) == [".cache", "best", "seed=1", "seed=2", "sweep.sqlite", "sweep.toml"]
+    assert sorted(path.name for path in Path("runs/swept").iterdir()) == [
+        ".cache",
+        "best",
+        "seed=1",
+        "seed=2",
+        "sweep.sqlite",
+        "sweep.toml",
+    ]

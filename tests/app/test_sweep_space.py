@@ -145,11 +145,11 @@ def test_a_condition_that_is_none_is_refused_and_never_run(place, where, says):
     ],
 )
 def test_what_contradicts_itself_is_refused_before_anything_is_written(place, words, says):
-    before = sorted(os.listdir(Path(written(place)).parent))
+    before = sorted(Path(written(place)).parent.iterdir())
 
     assert says in refused(str(place / "small.toml"), *words)
 
-    assert sorted(os.listdir(place)) == before
+    assert sorted(place.iterdir()) == before
 
 
 def test_the_folder_of_a_run_is_no_place_for_a_sweep(place):

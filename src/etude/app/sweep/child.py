@@ -166,4 +166,4 @@ class Child:
 
 def command(config: Path) -> list[str]:
     """What trains the run of a config."""
-    return [sys.executable, "-m", "etude.app.sweep.trial", str(os.getpid()), str(config)]
+    return [sys.executable, "-m", "etude.app.cli.trial", str(os.getpid()), str(config)]
