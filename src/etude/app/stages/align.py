@@ -38,10 +38,12 @@ class AlignKeys(Section):
 
     model: str | None = None
     """Whose network aligns: a stage (`ctc`, `ctc/best`, `ctc/last`), or the folder of a run; `linear` needs none."""
-    topology: Literal["ctc", "hmm", "linear"] | None = None
+    topology: Literal["ctc", "hmm", "transducer", "linear"] | None = None
     """How labels follow each other in frames; that of the network unless given."""
     prior_scale: float = 0.0
     """Takes this much of the log-priors of labels off."""
+    priors: Literal["counted", "averaged"] | None = None
+    """Whether these are counted in alignments, or averaged over what the network says; unset, as is usual of it."""
     splits: Annotated[
         list[Literal["train", "val", "test"]], Field(min_length=1, default_factory=lambda: ["train", "val"])
     ]
@@ -62,6 +64,7 @@ class AlignKeys(Section):
         return AlignmentAsked(
             topology=self.topology,
             prior_scale=self.prior_scale,
+            priors=self.priors,
             batch_size=self.batch_size,
             shard_size=self.shard_size,
         )
