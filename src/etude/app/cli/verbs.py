@@ -179,10 +179,12 @@ VERBS: tuple[Verb, ...] = (
             path("data", metavar="DATA", nargs="?", help="a manifest with transcripts, in the place of a split"),
             argument("--split", choices=SPLITS, default="train", help="train (the default), val or test"),
             argument("--name", metavar="NAME", help="the folder in alignments/ (default: the split, or DATA's name)"),
-            argument("--topology", metavar="HOW", help="ctc, hmm or linear (default: that of the run's loss)"),
+            argument("--topology", metavar="HOW", help="ctc, hmm, transducer or linear (default: of the loss)"),
             argument(
                 "--prior-scale", metavar="X", type=float, default=0.0, help="take X of the log-priors of labels off"
             ),
+            argument("--priors", metavar="HOW", help="these: counted in an alignment, or averaged over frames"),
+            path("--better-of", metavar="DIR", help="keep each path of this alignment that scores more"),
             argument("--format", dest="form", metavar="FORM", help="write files as well: textgrid, ctm or json"),
             path("--output", metavar="DIR", help="the folder of these files"),
             path("--picture", metavar="DIR", help="draw the first recordings into SVG files in this folder"),

@@ -1,13 +1,12 @@
 """The stage that aligns: where in its recordings the labels of a run lie, stored for those that are trained on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from etude.app.runs.aligned import align_into
 from etude.app.runs.run import Run
 from etude.app.stages.better import write_better
 from etude.app.stages.names import OF, Reference, Weights
@@ -60,7 +59,12 @@ class AlignKeys(Section):
     @property
     def asked(self) -> AlignmentAsked:
         """The same, as the task is asked for it."""
-        return AlignmentAsked(self.topology, self.prior_scale, self.batch_size, self.shard_size)
+        return AlignmentAsked(
+            topology=self.topology,
+            prior_scale=self.prior_scale,
+            batch_size=self.batch_size,
+            shard_size=self.shard_size,
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class Align:
         assert self.weights is not None
         run = Run(self.weights.run, overrides=self.changes, say=say)
         device = run.loaded.config.train.device
-        return align_into(folder, run, split, self.keys.asked, weights=self.weights.which, device=device, say=say)
+        asked = asdict(self.keys.asked)
+        return run.align(split, folder=folder, weights=self.weights.which, device=device, **asked)
 
     def _evenly(self, composed: Composed, folder: Path, split: str, say: Say) -> Stored:
         """Align without a network: the task is made for its labels alone."""

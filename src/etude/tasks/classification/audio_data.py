@@ -57,6 +57,7 @@ class Sounds(RecordedData[SoundProcessor]):
             self.config.run.drawn_from if changed else self.config.run.seed,
             training=changed,
             augment=self.augment if changed else None,
+            kept=self.kept(split),
         )
 
 
