@@ -38,7 +38,7 @@ class AlignKeys(Section):
 
     model: str | None = None
     """Whose network aligns: a stage (`ctc`, `ctc/best`, `ctc/last`), or the folder of a run; `linear` needs none."""
-    topology: Literal["ctc", "hmm", "linear"] | None = None
+    topology: Literal["ctc", "hmm", "transducer", "linear"] | None = None
     """How labels follow each other in frames; that of the network unless given."""
     prior_scale: float = 0.0
     """Takes this much of the log-priors of labels off."""
