@@ -157,7 +157,7 @@ def align(told: Told) -> Made:
         composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
         _refuse_others(told, task_type(composed.loaded.config))
         stage = Align(told.name, keys, None, (), composed)
-        return Made(stage, composed.dotted(), composed, written, tuple(AlignKeys.model_fields))
+        return Made(stage, composed.dotted(), composed, written=written, own=tuple(AlignKeys.model_fields))
     if keys.model is None:
         raise ConfigError(
             told.entry.said(
@@ -172,7 +172,12 @@ def align(told: Told) -> Made:
     references = {key: one for key, one in given.items() if one is not None}
     written |= {KEEP: False} | {key: str(one) for key, one in references.items()}
     old = None if before is None else told.names.path(before)
-    return Made(Align(told.name, keys, weights, changes, before=before, old=old), references, None, written)
+    return Made(
+        Align(told.name, keys, weights, changes, before=before, old=old),
+        references,
+        used=told.of_model(weights, AlignKeys),
+        written=written,
+    )
 
 
 def _before(told: Told, keys: AlignKeys) -> Reference | None:
