@@ -152,7 +152,10 @@ def test_a_file_without_tensors_is_no_state_dict(tmp_path):
         ({"match": "encodr.*"}, r"match: 'encodr\.\*' matches no tensor of the model; near names are encoder"),
         ({"rename": {"old.*": "new.*"}}, r"rename: 'old\.\*' matches no tensor of .*one\.safetensors"),
         ({"rename": {"head.*": "other.*"}, "match": "head.*"}, r"match: 'head\.\*' matches no tensor of .*one\.safe"),
-        ({"rename": {"head.*": "other.*"}}, r"has no head\.weight, head\.bias; narrow load_weights\.match"),
+        (
+            {"rename": {"head.*": "other.*"}},
+            r"has no head\.weight, head\.bias \(its first names are encoder.*\); narrow load_weights\.match",
+        ),
         ({"rename": {"head.*": "head"}}, r'"head\.\*" = "head" must have as many \* on both sides'),
         ({"rename": {"encoder.0.*": "encoder.1.*"}}, r"both encoder\.0\.weight and encoder\.1\.weight of .* become"),
     ],
@@ -184,7 +187,7 @@ def test_another_shape_is_refused_with_both_and_what_to_do(saved):
 
     assert str(caught.value) == (
         f"load_weights: encoder.0.weight of {saved} has shape (4, 4), but encoder.0.weight of the model has (5, 5); "
-        f"add grow = true to have it in the corner of the wider one, or leave it out of load_weights.match."
+        f"add grow = true to have it in the wider one, or leave it out of load_weights.match."
     )
     assert "has (3, 3); leave it out of load_weights.match." in str(narrower.value)
 
