@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "new")
+LATER = ("report", "replay", "new")
 """Verbs of the design that this version does not have."""
 
 
@@ -237,6 +237,24 @@ VERBS: tuple[Verb, ...] = (
             ALLOW_CODE,
         ),
         overrides=False,
+    ),
+    Verb(
+        "sweep",
+        "runs of a config with other values of some keys: grids, draws, searches",
+        "etude sweep recipes/translation.toml --optimizer.learning_rate 1e-3,3e-4 --run.seed 1,2,3",
+        "etude.app.cli.sweep:run",
+        "Trains a run for every combination of the values that flags and [sweep] give, each in a folder of its own in\n"
+        "that of the sweep. The same command again, on any number of machines, runs what is left.\n"
+        "Commas part values: --model.d_model 128,256. A list is one value: --key '[1, 2]'. A draw needs\n"
+        "--sweep.method and --sweep.trials, and takes ranges: --optimizer.learning_rate '{ min = 1e-5, max = 1e-2 }'.",
+        (
+            CONFIG,
+            argument("--jobs", metavar="N", type=int, default=1, help="runs at once (default: 1)"),
+            argument("--threads", metavar="N", type=int, help="threads of each run (default: the cores divided)"),
+            argument("--retry", choices=("failed", "pruned", "all"), help="run those again, from where they ended"),
+            argument("--status", action="store_true", help="show how the sweep stands, and run nothing"),
+            JSON,
+        ),
     ),
     Verb(
         "fork",
