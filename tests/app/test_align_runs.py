@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 from safetensors.torch import load_file
 from speech_corpora import RATE, TRAINED, spoken, write_corpus, write_place
 from torch import nn
@@ -309,13 +310,12 @@ def test_a_transducer_learns_along_its_paths_with_the_network_of_the_full_sum(ca
     # Nearly all frames are blanks: a loss that counted recordings would be some 40 times as large.
     assert 0 < column("runs/path", "val/loss")[-1] < 0.5
 
-    full = ["--loss.type", "transducer", *TRANSDUCER]
+    begun = ["--init.from", "[{checkpoint = 'runs/path/checkpoints/last'}]", "--optimizer.learning_rate", "0"]
+    full = ["--loss.type", "transducer", *TRANSDUCER, *begun]
     shell("train", "small.toml", "--run.name", "full", *full, "--train.max_duration", "1 step")
-    shapes = [
-        {name: value.shape for name, value in load_file(f"runs/{name}/checkpoints/last/model.safetensors").items()}
-        for name in ("path", "full")
-    ]
-    assert shapes[0] == shapes[1]
+    learned, loaded = (load_file(f"runs/{name}/checkpoints/last/model.safetensors") for name in ("path", "full"))
+    assert learned.keys() == loaded.keys()
+    assert all(torch.equal(value, loaded[name]) for name, value in learned.items())
 
     for run in ("path", "full"):
         shell("align", f"runs/{run}")
@@ -535,3 +535,24 @@ def test_without_pyarrow_a_sentence_says_what_to_install(monkeypatch, capsys):
 def test_other_tasks_have_nothing_to_align():
     with pytest.raises(ConfigError, match="etude align is for speech_recognition, but this run's task is a Linear"):
         TRANSLATION.aligner(nn.Linear(1, 1), None, None)
+
+
+def test_python_aligns_as_the_shell_does(capsys):
+    found = etude.Run("runs/small").align("val", name="from-python", prior_scale=0.5, batch_size=1)
+    shell("align", "runs/small", "--split", "val", "--name", "from-shell", "--prior-scale", "0.5", "--batch-size", "1")
+
+    assert found.folder == Path("runs/small/alignments/from-python")
+    assert (found.aligned, dict(found.missing)) == (3, {})
+    assert stored(found.folder) == stored("runs/small/alignments/from-shell")
+    with pytest.raises(ConfigError, match="prior_skale is no option of an alignment; did you mean prior_scale"):
+        etude.Run("runs/small").align(prior_skale=1)
+
+
+def test_what_is_wrong_with_data_is_said_of_data(place, capsys):
+    shell("align", "runs/small", "gone.csv", code=DataError.exit_code)
+    gone = capsys.readouterr().err.splitlines()[-1]
+    Path("other-columns.csv").write_text("path,said\na.wav,ab\n")
+    shell("align", "runs/small", "other-columns.csv", code=DataError.exit_code)
+
+    assert gone == f"etude: DATA names {place}/gone.csv, which does not exist."
+    assert "data.test" not in capsys.readouterr().err

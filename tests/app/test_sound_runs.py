@@ -236,14 +236,19 @@ def test_features_of_what_is_changed_are_not_kept(place, capsys, words, told):
 
 def test_numbers_of_recordings_are_predicted(place):
     shell("train", "small.toml", "--data.targets", "loudness", "--task.by", "off", "--data.features.normalise", "off")
-
     assert {"val/mse", "val/mae", "val/r2"} <= set(last("runs/small"))
+    shell("test", "runs/small")
+
+    assert Path("runs/small/outputs/test.reference.txt").read_text() == "0.2\n0.3\n0.4\n"
+    assert len(Path("runs/small/outputs/test.txt").read_text().splitlines()) == 3
 
 
 def test_several_labels_of_recordings_are_predicted(place):
     shell("train", "small.toml", "--data.labels", "low;high", "--task.by", "off")
-
     assert {"val/subset_accuracy", "val/f1_micro"} <= set(last("runs/small"))
+    shell("test", "runs/small")
+
+    assert Path("runs/small/outputs/test.reference.txt").read_text() == "\nlow\n\n"
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
@@ -255,3 +260,13 @@ def test_a_batch_is_judged_as_its_members_are(place, pooling):
     together = etude.Run("runs/small", overrides=["--train.eval_batch_size", "3"]).validate()
 
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_recording_that_no_batch_can_hold_is_told_in_frames(place, capsys):
+    shell("train", "small.toml", "--train.batch_size", "off", "--train.batch_tokens", "10", code=DataError.exit_code)
+
+    said = capsys.readouterr().err
+    assert (
+        "frames, and no batch of at most 10 frames can hold it; raise train.batch_tokens, which counts frames" in said
+    )
+    assert "tokens on one side" not in said

@@ -33,6 +33,8 @@ class AlignmentAsked:
 class Stored(Protocol):
     """The alignment of a split, as it is stored."""
 
+    folder: Path
+    """Where it is stored, as `loss.alignments` names it."""
     missing: Mapping[str, str]
     """Why a sample has none, by its place in its file."""
 

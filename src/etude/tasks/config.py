@@ -149,7 +149,7 @@ class Config(Section):
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()
-    sweep: Annotated[SweepConfig | None, means("none")] = None
+    sweep: Annotated[SweepConfig, means("none")] = SweepConfig()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:

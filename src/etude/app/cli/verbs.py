@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("report", "replay", "rm", "new")
+LATER = ("report", "replay", "new")
 """Verbs of the design that this version does not have."""
 
 
@@ -320,13 +320,65 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "runs",
-        "list runs: state, steps, best metric, age",
-        "etude runs runs/",
+        "list runs: state, steps, best metric, age; filtered, sorted, grouped over seeds",
+        'etude runs runs/ --where "optimizer.learning_rate < 1e-3 and val/loss < 2" --sort best',
         "etude.app.cli.runs:run",
         "A run is running, finished, interrupted (it saved, and resumes when trained again), forked (made by\n"
         "etude fork --no-train, and not trained since), failed (it ended\n"
-        "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).",
-        (path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
+        "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).\n"
+        "Runs in folders inside are listed too, as sweeps leave them.\n\n"
+        "KEY is a key of the config, a metric (val/loss: that of the best weights), or one of name, state, step,\n"
+        "epoch, best, best_step, monitor, changed (seconds ago) and folder. A condition compares keys with numbers,\n"
+        "texts in quotes and lists, by < <= > >= == != in, joined by and, or, not; a key with other signs stands in\n"
+        "backticks. "
+        "No run is chosen or sorted by a metric of the test split.",
+        (
+            path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"),
+            argument("--where", metavar="CONDITION", action="append", default=[], help="only runs that meet it"),
+            argument("--columns", metavar="KEY,KEY", help="what is shown of each run"),
+            argument("--sort", metavar="KEY", help="by what, the smallest first (default: changed)"),
+            argument("--reverse", action="store_true", help="the other way round"),
+            argument("--group", action="store_true", help="runs that differ in their seed alone, as one: their mean"),
+            JSON,
+            argument("--csv", action="store_true", help="comma-separated values"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "compare",
+        "configs and metrics of runs side by side, and how sure it is which is better",
+        "etude compare runs/small runs/large",
+        "etude.app.cli.compare:run",
+        "Compares each run with the first: keys that differ, metrics of the best weights, and a sentence that says\n"
+        "how sure the difference is. If both saved the outputs of the split (train.save_outputs), it comes from a\n"
+        "paired bootstrap over the samples, for BLEU and chrF that of sacreBLEU. A may also be a folder of runs that\n"
+        "differ in their seed alone; with --group, a run stands for all such runs beside it. The interval over seeds\n"
+        "is Welch's. etude diff finds the first step at which two runs part.",
+        (
+            path("runs", metavar="A", nargs="+", help="two or more run folders, or folders of runs"),
+            argument("--group", action="store_true", help="take all seeds of each run together"),
+            argument("--split", choices=SPLITS, default="val", help="whose saved outputs: val (default), test, train"),
+            argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap: 1,000 or more"),
+            argument("--seed", metavar="N", type=int, default=1, help="of the bootstrap (sacreBLEU has its own)"),
+            argument("--json", action="store_true", help="one JSON object"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "rm",
+        "remove runs, failed runs, or checkpoints of runs that lost; lists them and asks first",
+        "etude rm --failed runs/",
+        "etude.app.cli.rm:run",
+        "RUN is a run folder. --failed takes the runs in DIR that ended without a final save; --states the\n"
+        "checkpoints of the finished runs in DIR that another one beats by the same metric on the same data: their\n"
+        "configs, metrics and outputs stay, and etude runs goes on listing them. The best run keeps its own, and a\n"
+        "run that is running is never touched. No link is followed.",
+        (
+            path("runs", metavar="RUN", nargs="*", help="run folders to remove whole"),
+            path("--failed", metavar="DIR", help="remove the failed runs in this folder"),
+            path("--states", metavar="DIR", help="remove the checkpoints of runs in this folder that lost"),
+            argument("--yes", action="store_true", help="do not ask"),
+        ),
         overrides=False,
     ),
     Verb(

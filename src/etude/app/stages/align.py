@@ -1,13 +1,12 @@
 """The stage that aligns: where in its recordings the labels of a run lie, stored for those that are trained on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from etude.app.runs.aligned import align_into
 from etude.app.runs.run import Run
 from etude.app.stages.better import write_better
 from etude.app.stages.names import OF, Reference, Weights
@@ -39,10 +38,12 @@ class AlignKeys(Section):
 
     model: str | None = None
     """Whose network aligns: a stage (`ctc`, `ctc/best`, `ctc/last`), or the folder of a run; `linear` needs none."""
-    topology: Literal["ctc", "hmm", "linear"] | None = None
+    topology: Literal["ctc", "hmm", "transducer", "linear"] | None = None
     """How labels follow each other in frames; that of the network unless given."""
     prior_scale: float = 0.0
     """Takes this much of the log-priors of labels off."""
+    priors: Literal["counted", "averaged"] | None = None
+    """Whether these are counted in alignments, or averaged over what the network says; unset, as is usual of it."""
     splits: Annotated[
         list[Literal["train", "val", "test"]], Field(min_length=1, default_factory=lambda: ["train", "val"])
     ]
@@ -60,7 +61,13 @@ class AlignKeys(Section):
     @property
     def asked(self) -> AlignmentAsked:
         """The same, as the task is asked for it."""
-        return AlignmentAsked(self.topology, self.prior_scale, self.batch_size, self.shard_size)
+        return AlignmentAsked(
+            topology=self.topology,
+            prior_scale=self.prior_scale,
+            priors=self.priors,
+            batch_size=self.batch_size,
+            shard_size=self.shard_size,
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,8 @@ class Align:
         assert self.weights is not None
         run = Run(self.weights.run, overrides=self.changes, say=say)
         device = run.loaded.config.train.device
-        return align_into(folder, run, split, self.keys.asked, weights=self.weights.which, device=device, say=say)
+        asked = asdict(self.keys.asked)
+        return run.align(split, folder=folder, weights=self.weights.which, device=device, **asked)
 
     def _evenly(self, composed: Composed, folder: Path, split: str, say: Say) -> Stored:
         """Align without a network: the task is made for its labels alone."""
@@ -149,7 +157,7 @@ def align(told: Told) -> Made:
         composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
         _refuse_others(told, task_type(composed.loaded.config))
         stage = Align(told.name, keys, None, (), composed)
-        return Made(stage, composed.dotted(), composed, written, tuple(AlignKeys.model_fields))
+        return Made(stage, composed.dotted(), composed, written=written, own=tuple(AlignKeys.model_fields))
     if keys.model is None:
         raise ConfigError(
             told.entry.said(
@@ -164,7 +172,12 @@ def align(told: Told) -> Made:
     references = {key: one for key, one in given.items() if one is not None}
     written |= {KEEP: False} | {key: str(one) for key, one in references.items()}
     old = None if before is None else told.names.path(before)
-    return Made(Align(told.name, keys, weights, changes, before=before, old=old), references, None, written)
+    return Made(
+        Align(told.name, keys, weights, changes, before=before, old=old),
+        references,
+        used=told.of_model(weights, AlignKeys),
+        written=written,
+    )
 
 
 def _before(told: Told, keys: AlignKeys) -> Reference | None:

@@ -129,7 +129,7 @@ def _override(key: str, value: object) -> Override:
     return Override(split_key(key), value, f"{key} = {inline(value)} of the sweep")
 
 
-def read_plan(config: str, words: Sequence[str], *, runs: bool = True) -> Plan:
+def read_plan(config: str | Path, words: Sequence[str], *, runs: bool = True) -> Plan:
     """The sweep that a config file and a command line ask for; one that is not run need not say what is swept.
 
     Raises ConfigError, RefusedError.

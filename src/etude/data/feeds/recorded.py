@@ -132,6 +132,11 @@ class RecordedSamples(Samples):
         return len(self.table)
 
     @property
+    def unit(self) -> str:
+        """Recordings are as long as their frames."""
+        return "frames"
+
+    @property
     def drawn(self) -> bool:
         """Whether epochs change what a sample is."""
         return self.training and (self.joining is not None or self.augment is not None)

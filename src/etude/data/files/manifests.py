@@ -14,6 +14,7 @@ from typing import NamedTuple, final
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
+from etude.data.files.json_lines import as_cell
 from etude.data.files.lhotse import LhotseCuts, is_cuts
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.names import TRANSCRIBED, ColumnName, Roles, Split, listed
@@ -142,7 +143,7 @@ def _seconds(name: str, value: object) -> float | Flaw | None:
 
 
 def _told(value: object) -> str:
-    return "" if isinstance(value, Flaw) or value is None else str(value).strip()
+    return "" if isinstance(value, Flaw) or value is None else as_cell(value) or str(value).strip()
 
 
 def open_manifest(

@@ -89,7 +89,7 @@ class SpeechAligner(Aligner):
         if asked.better_of is not None:
             facts, each = _better(asked.better_of, folder, facts, each)
         write_alignments(folder, facts, shards, each, say=say)
-        return AlignedSpeech(folder.name, sequences, open_alignments(folder, facts), facts)
+        return AlignedSpeech(folder, sequences, open_alignments(folder, facts), facts)
 
     def _way(self, sequences: Sequences, asked: AlignmentAsked, say: Say) -> tuple[AlignmentFacts, Align]:
         """How recordings are aligned, and what their alignments are of."""
