@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "rm", "new")
+LATER = ("sweep", "report", "replay", "rm")
 """Verbs of the design that this version does not have."""
 
 
@@ -299,6 +299,20 @@ VERBS: tuple[Verb, ...] = (
         "etude fork --no-train, and not trained since), failed (it ended\n"
         "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).",
         (path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
+        overrides=False,
+    ),
+    Verb(
+        "new",
+        "a folder to begin with: a commented config, a small sample of data, what to do next",
+        "etude new translation first",
+        "etude.app.cli.new:run",
+        "TASK is translation, language_model, hf, classification or speech_recognition. DIR must be new or empty; it\n"
+        "appears whole or not at all.",
+        (
+            argument("task", metavar="TASK", help="a task by name"),
+            path("folder", metavar="DIR", help="the folder to write"),
+            argument("--data", metavar="KIND", help="of classification: text (the default), tabular, audio or arrays"),
+        ),
         overrides=False,
     ),
     Verb(
