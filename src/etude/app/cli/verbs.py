@@ -113,6 +113,30 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "find",
+        "a learning rate by a range test, or a batch size by memory and the noise of gradients",
+        "etude find learning_rate recipes/translation.toml --picture range.svg",
+        "etude.app.cli.find:run",
+        "learning_rate: the rate grows from step to step until the loss diverges; a tenth of the rate at the lowest\n"
+        "loss is suggested as a peak. batch_size: the size is doubled until memory, time or data end it; then the\n"
+        "critical batch size is measured, with its interval. Leaves nothing behind.",
+        (
+            argument(
+                "what", metavar="WHAT", choices=("learning_rate", "batch_size"), help="learning_rate or batch_size"
+            ),
+            CONFIG,
+            argument("--from", dest="begin", metavar="X", type=float, default=1e-7, help="first rate (default: 1e-7)"),
+            argument("--to", dest="end", metavar="X", type=float, default=10.0, help="last rate (default: 10)"),
+            argument("--steps", metavar="N", type=int, default=100, help="steps of the range test (default: 100)"),
+            path("--picture", metavar="FILE", help="draw the range test into a file that ends in .svg"),
+            argument(
+                "--batches", metavar="N", type=int, default=64, help="batches measured for the noise (default: 64)"
+            ),
+            argument("--after", metavar="N", type=int, default=50, help="steps trained before that (default: 50)"),
+            argument("--json", action="store_true", help="print one JSON object"),
+        ),
+    ),
+    Verb(
         "validate",
         "metrics of a run's best weights on its validation split",
         "etude validate runs/translation",
