@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "rm")
+LATER = ("sweep", "replay", "rm")
 """Verbs of the design that this version does not have."""
 
 
@@ -323,6 +323,23 @@ VERBS: tuple[Verb, ...] = (
         "etude fork --no-train, and not trained since), failed (it ended\n"
         "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).",
         (path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
+        overrides=False,
+    ),
+    Verb(
+        "report",
+        "runs or a sweep as one page of HTML that needs no network",
+        "etude report runs/translation",
+        "etude.app.cli.report:run",
+        "Curves, scheduled values, throughput, configs, metrics, samples, what was skipped: of one run, several\n"
+        "compared, or a sweep, which is a folder of runs. The page is report.html in the folder that is named, or\n"
+        "here if there are several. With --watch nothing is written: the page follows its runs at an address of\n"
+        "this machine.",
+        (
+            path("runs", metavar="RUN", nargs="+", help="run folders, or folders of runs"),
+            path("--output", metavar="FILE", help="the page, which ends in .html"),
+            argument("--watch", action="store_true", help="serve the page on this machine, and follow the runs"),
+            argument("--port", metavar="N", type=int, default=0, help="with --watch: the port (default: any free one)"),
+        ),
         overrides=False,
     ),
     Verb(
