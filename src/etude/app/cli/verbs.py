@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "new")
+LATER = ("replay",)
 """Verbs of the design that this version does not have."""
 
 
@@ -118,6 +118,30 @@ VERBS: tuple[Verb, ...] = (
             path("--csv", metavar="FILE", help="write the values of the steps as a table"),
             argument("--json", action="store_true", help="print the whole plan as one JSON object"),
             argument("--ascii", action="store_true", help="draw the charts without Unicode"),
+        ),
+    ),
+    Verb(
+        "find",
+        "a learning rate by a range test, or a batch size by memory and the noise of gradients",
+        "etude find learning_rate recipes/translation.toml --picture range.svg",
+        "etude.app.cli.find:run",
+        "learning_rate: the rate grows from step to step until the loss diverges; a tenth of the rate at the lowest\n"
+        "loss is suggested as a peak. batch_size: the size is doubled until memory, time or data end it; then the\n"
+        "critical batch size is measured, with its interval. Leaves nothing behind.",
+        (
+            argument(
+                "what", metavar="WHAT", choices=("learning_rate", "batch_size"), help="learning_rate or batch_size"
+            ),
+            CONFIG,
+            argument("--from", dest="begin", metavar="X", type=float, default=1e-7, help="first rate (default: 1e-7)"),
+            argument("--to", dest="end", metavar="X", type=float, default=10.0, help="last rate (default: 10)"),
+            argument("--steps", metavar="N", type=int, default=100, help="steps of the range test (default: 100)"),
+            path("--picture", metavar="FILE", help="draw the range test into a file that ends in .svg"),
+            argument(
+                "--batches", metavar="N", type=int, default=64, help="batches measured for the noise (default: 64)"
+            ),
+            argument("--after", metavar="N", type=int, default=50, help="steps trained before that (default: 50)"),
+            argument("--json", action="store_true", help="print one JSON object"),
         ),
     ),
     Verb(
@@ -237,6 +261,24 @@ VERBS: tuple[Verb, ...] = (
             ALLOW_CODE,
         ),
         overrides=False,
+    ),
+    Verb(
+        "sweep",
+        "runs of a config with other values of some keys: grids, draws, searches",
+        "etude sweep recipes/translation.toml --optimizer.learning_rate 1e-3,3e-4 --run.seed 1,2,3",
+        "etude.app.cli.sweep:run",
+        "Trains a run for every combination of the values that flags and [sweep] give, each in a folder of its own in\n"
+        "that of the sweep. The same command again, on any number of machines, runs what is left.\n"
+        "Commas part values: --model.d_model 128,256. A list is one value: --key '[1, 2]'. A draw needs\n"
+        "--sweep.method and --sweep.trials, and takes ranges: --optimizer.learning_rate '{ min = 1e-5, max = 1e-2 }'.",
+        (
+            CONFIG,
+            argument("--jobs", metavar="N", type=int, default=1, help="runs at once (default: 1)"),
+            argument("--threads", metavar="N", type=int, help="threads of each run (default: the cores divided)"),
+            argument("--retry", choices=("failed", "pruned", "all"), help="run those again, from where they ended"),
+            argument("--status", action="store_true", help="show how the sweep stands, and run nothing"),
+            JSON,
+        ),
     ),
     Verb(
         "fork",
@@ -360,6 +402,37 @@ VERBS: tuple[Verb, ...] = (
             path("--failed", metavar="DIR", help="remove the failed runs in this folder"),
             path("--states", metavar="DIR", help="remove the checkpoints of runs in this folder that lost"),
             argument("--yes", action="store_true", help="do not ask"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "report",
+        "runs or a sweep as one page of HTML that needs no network",
+        "etude report runs/translation",
+        "etude.app.cli.report:run",
+        "Curves, scheduled values, throughput, configs, metrics, samples, what was skipped: of one run, several\n"
+        "compared, or a sweep, which is a folder of runs. The page is report.html in the folder that is named, or\n"
+        "here if there are several. With --watch nothing is written: the page follows its runs at an address of\n"
+        "this machine.",
+        (
+            path("runs", metavar="RUN", nargs="+", help="run folders, or folders of runs"),
+            path("--output", metavar="FILE", help="the page, which ends in .html"),
+            argument("--watch", action="store_true", help="serve the page on this machine, and follow the runs"),
+            argument("--port", metavar="N", type=int, default=0, help="with --watch: the port (default: any free one)"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "new",
+        "a folder to begin with: a commented config, a small sample of data, what to do next",
+        "etude new translation first",
+        "etude.app.cli.new:run",
+        "TASK is translation, language_model, hf, classification or speech_recognition. DIR must be new or empty; it\n"
+        "appears whole or not at all.",
+        (
+            argument("task", metavar="TASK", help="a task by name"),
+            path("folder", metavar="DIR", help="the folder to write"),
+            argument("--data", metavar="KIND", help="of classification: text (the default), tabular, audio or arrays"),
         ),
         overrides=False,
     ),

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from etude.app.build import build_callbacks
 from etude.app.phases import config_of
@@ -17,6 +17,7 @@ from etude.app.runs.pipelines import run_in
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
+from etude.app.runs.telling import Telling
 from etude.app.runs.tested import TestedLines, write_tables
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
@@ -275,7 +276,7 @@ class Run:
         lines = TestedLines(split, self.kind.predictor(task))
         events, loop = self._events(task, data, checkpoint, place), self.loaded.config.train
         judged = split == "val"
-        tell = _Telling.of(events, judged=judged)
+        tell = Telling.of(events, judged=judged)
         step: Callable[[Any], Any] = task.validation_step if judged else task.test_step
         deliveries: Iterable[Delivery]
         step, deliveries = evaluated(
@@ -372,27 +373,6 @@ def _there(store: Store) -> str:
     names = ", ".join(filter(store.link, (BEST, LAST)))
     steps = ", ".join(map(str, store.steps()))
     return f"it has {names} and the steps: {steps}" if steps else "it has none yet"
-
-
-class _Telling(NamedTuple):
-    """The events of a pass."""
-
-    start: Callable[[], object]
-    before: Callable[[Any], None]
-    after: Callable[[Any, Any], None]
-    end: Callable[[Mapping[str, float]], object]
-
-    @classmethod
-    def of(cls, events: Events, *, judged: bool) -> "_Telling":
-        """Those of a validation, or of a test."""
-        if judged:
-            return cls(
-                events.validation_start,
-                events.validation_batch_start,
-                events.validation_batch_end,
-                events.validation_end,
-            )
-        return cls(events.test_start, events.test_batch_start, events.test_batch_end, events.test_end)
 
 
 def _several(texts: Iterable[str]) -> Iterable[str]:
