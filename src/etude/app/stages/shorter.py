@@ -35,20 +35,26 @@ def answered(result: Result, loaded: LoadedConfig, folder: Path, say: Say) -> Re
     that a shorter one would have been another, that is said, and the result is that of the longer run.
     """
     until = as_durations(loaded.config.train.max_duration)
-    store = Store(folder / "checkpoints")
     if result.end.kind is not Kind.LENGTH or result.last is None or _ends_there(Kept.at(result.last), until):
         return result
-    found = next((path for path in map(store.path, store.steps()) if _is_sound_end(path, until)), None)
-    step = None if found is None else Kept.at(found).progress.step
     asked = " or ".join(map(str, until))
     if follows_its_length(loaded.config):
         say(f"The run has gone on past {asked}, and schedules follow its length: its end is not that of a shorter run.")
         return result
-    if found is None or not any(row.get("step") == step for row in result.history):
+    store = Store(folder / "checkpoints")
+    found = _end(result, store, until)
+    if found is None:
         say(f"The run has gone on past {asked}, and keeps no checkpoint of that moment: the result is that of its end.")
         return result
     say(f"The run has gone on past {asked}; its checkpoint of that moment, {found.name}, is the result.")
     return _at(result, found, store)
+
+
+def _end(result: Result, store: Store, until: Sequence[Duration]) -> Path | None:
+    """The checkpoint of the moment at which a run of this length ends, where it and its row are there."""
+    logged = {row.get("step") for row in result.history}
+    there = (store.path(step) for step in store.steps() if step in logged)
+    return next((path for path in there if _is_sound_end(path, until)), None)
 
 
 def _at(result: Result, checkpoint: Path, store: Store) -> Result:
