@@ -155,6 +155,45 @@ def test_a_bad_entry_is_told_before_the_first_step(verb, table, code, said, plac
     assert not list(place.glob("runs/new/checkpoints/step-*"))
 
 
+WIDE = {"model.d_model": 24, "model.feedforward": 80, "model.layers": 2}
+
+
+def test_a_wider_model_holds_a_narrower_ones_weights_where_growth_has_them(place):
+    plain = first("a", **WIDE)
+    grown = first("b", **WIDE, **{"init.from": [{"checkpoint": "runs/old", "grow": True, "required": False}]})
+
+    best = held("old", "best")
+    embedding, projection = "model.embedding.weight", "model.layers.0.attention.projection.weight"
+    assert torch.equal(grown[embedding][:, :16], best[embedding])
+    assert torch.equal(grown[embedding][:, 16:], plain[embedding][:, 16:])
+    # Queries, keys and values, each of two heads; of queries and keys, halves are turned together.
+    old, now, drawn = (state[projection].unflatten(0, (3, 2, -1)) for state in (best, grown, plain))
+    halves = now[:2].unflatten(2, (2, 6))
+    assert torch.equal(halves[..., :4, :16], old[:2].unflatten(2, (2, 4)))
+    assert torch.equal(halves[..., 4:, :], drawn[:2].unflatten(2, (2, 6))[..., 4:, :])
+    assert torch.equal(now[2, :, :8, :16], old[2])
+    assert torch.equal(now[2, :, 8:], drawn[2, :, 8:])
+    assert torch.equal(grown["model.layers.1.attention.output.weight"], plain["model.layers.1.attention.output.weight"])
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "said"),
+    [
+        ({"checkpoint": "runs/old", "required": False}, WIDE, "add grow = true to have it in the wider one"),
+        ({"checkpoint": "plain.safetensors", "grow": True, "required": False}, WIDE, "grow = true needs a run"),
+        ({"checkpoint": "runs/old", "grow": True}, WIDE, "has no model.layers.1."),
+        ({"checkpoint": "runs/old", "grow": True}, {"model.d_model": 8}, "leave it out of init.from[0].match"),
+    ],
+)
+def test_what_cannot_be_in_a_wider_model_is_said(table, changes, said, place):
+    save_file(held("old"), "plain.safetensors")
+
+    with pytest.raises(ConfigError) as caught:
+        first("b", **changes, **{"init.from": [table]})
+
+    assert said in str(caught.value)
+
+
 def test_weights_of_other_tokens_are_said_with_the_tokenizer_to_take(place, capsys):
     options = {"init.from": [{"checkpoint": "runs/old", "match": "layers.*"}]}
     train({**options, **NO_STEP, "tokenizer.type": "char"}, "other")

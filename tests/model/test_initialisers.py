@@ -5,7 +5,11 @@ import torch
 from torch import nn
 
 from etude.base.errors import ConfigError
+from etude.model.decoder import Decoder
+from etude.model.decoder_config import DecoderConfig
+from etude.model.frames.conformer import Conformer, ConformerConfig
 from etude.model.initialisers import NAMED, initialise, initialiser
+from etude.model.recurrent import Recurrent, RecurrentConfig
 from etude.model.transformer import Transformer, TransformerConfig
 
 
@@ -26,6 +30,39 @@ def test_adding_layers_changes_no_other_parameter():
     deeper = weights(deep)
     assert [name for name, value in weights(shallow).items() if not torch.equal(value, deeper[name])] == []
     assert not torch.equal(deeper["encoder.1.attention.output.weight"], deeper["encoder.2.attention.output.weight"])
+
+
+def conformer(layers):
+    return Conformer(ConformerConfig(d_model=8, heads=2, layers=layers, feedforward=12))
+
+
+def decoder(layers):
+    return Decoder(DecoderConfig(d_model=8, heads=2, layers=layers), 11)
+
+
+def lstm(layers):
+    return Recurrent(RecurrentConfig(d_model=8, layers=layers), 11)
+
+
+def bidirectional(layers):
+    return nn.LSTM(4, 3, layers, bidirectional=True)
+
+
+@pytest.mark.parametrize("stage", ["", "second"])
+@pytest.mark.parametrize("make", [conformer, decoder, lstm, bidirectional])
+def test_a_layer_more_changes_no_initial_value_of_the_others_in_any_stage(make, stage):
+    shallow, deep = make(1), make(3)
+    initialise(shallow, 1, stage=stage)
+    initialise(deep, 1, stage=stage)
+
+    deeper, differing = weights(deep), []
+    for name, value in weights(shallow).items():
+        # What a decoder adds to its residual stream begins smaller the more layers add to it, as in GPT-2.
+        added = make is decoder and name.endswith(("attention.output.weight", "feedforward.outer.weight"))
+        factor = 3**-0.5 if added else 1.0
+        if not torch.allclose(value * factor, deeper[name], rtol=1e-6 if added else 0, atol=0):
+            differing.append(name)
+    assert differing == []
 
 
 def test_seed_and_stage_and_nothing_else_decide():

@@ -152,7 +152,10 @@ def test_a_file_without_tensors_is_no_state_dict(tmp_path):
         ({"match": "encodr.*"}, r"match: 'encodr\.\*' matches no tensor of the model; near names are encoder"),
         ({"rename": {"old.*": "new.*"}}, r"rename: 'old\.\*' matches no tensor of .*one\.safetensors"),
         ({"rename": {"head.*": "other.*"}, "match": "head.*"}, r"match: 'head\.\*' matches no tensor of .*one\.safe"),
-        ({"rename": {"head.*": "other.*"}}, r"has no head\.weight, head\.bias; narrow load_weights\.match"),
+        (
+            {"rename": {"head.*": "other.*"}},
+            r"has no head\.weight, head\.bias \(its first names are encoder.*\); narrow load_weights\.match",
+        ),
         ({"rename": {"head.*": "head"}}, r'"head\.\*" = "head" must have as many \* on both sides'),
         ({"rename": {"encoder.0.*": "encoder.1.*"}}, r"both encoder\.0\.weight and encoder\.1\.weight of .* become"),
     ],
@@ -178,13 +181,13 @@ def test_what_is_not_there_keeps_its_values_only_where_it_is_not_required(saved)
 
 def test_another_shape_is_refused_with_both_and_what_to_do(saved):
     with pytest.raises(ConfigError) as caught:
-        etude.load_weights(network(2, width=5), saved, match=["encoder.0.weight", "head.bias"])
+        etude.load_weights(network(2, width=5), saved, match=["encoder.0.*", "head.bias"])
     with pytest.raises(ConfigError) as narrower:
         etude.load_weights(network(2, width=3), saved, match="encoder.0.weight")
 
     assert str(caught.value) == (
-        f"load_weights: encoder.0.weight of {saved} has shape (4, 4), but encoder.0.weight of the model has (5, 5); "
-        f"add grow = true to have it in the corner of the wider one, or leave it out of load_weights.match."
+        f"load_weights: encoder.0.weight of {saved} has shape (4, 4), but encoder.0.weight of the model has (5, 5) "
+        f"(and 1 more differ); add grow = true to have it in the wider one, or leave it out of load_weights.match."
     )
     assert "has (3, 3); leave it out of load_weights.match." in str(narrower.value)
 

@@ -23,7 +23,7 @@ class InitSource(Section):
     required: bool = True
     """Whether all that `match` means must be there; else what is not keeps its first values."""
     grow: bool = False
-    """Whether a tensor may be wider than the one that is loaded into it, which it then holds in its corner."""
+    """Whether tensors may be wider than those of the checkpoint, a run's, whose values come where growth has them."""
 
     @field_validator("rename")
     @classmethod

@@ -5,14 +5,15 @@ import os
 import stat
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from etude.app.cli.streams import printable, put, say
 from etude.app.layout import columns
+from etude.app.runs.pipelines import BEGUN, DONE, TRAIN, stages_in
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import json_or_empty, storage
@@ -27,6 +28,8 @@ RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "
 FORKED = "forked"
 """A fork that was made, and has taken no step of its own."""
 UNREADABLE = "unreadable"
+WAITING = "waiting"
+"""A stage that has not begun."""
 LARGEST_NUMBER = 1e300
 COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
 NUMBERS = [COLUMNS.index(name) for name in ("step", "epoch", "changed")]
@@ -49,6 +52,8 @@ class Summary:
     changed_seconds: float
     """How long ago it last wrote something."""
     folder: str
+    pipeline: str = ""
+    """The pipeline that it is a stage of."""
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
@@ -57,7 +62,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise StorageError(f"{folder} is not a folder; etude runs DIR lists the runs in DIR.")
-    found = sorted(summaries(folder), key=lambda one: one.changed_seconds)
+    found = _by_change([*summaries(folder)])
     if arguments.json:
         for one in found:
             put(json.dumps(asdict(one), ensure_ascii=False))
@@ -69,11 +74,75 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def _by_change(found: Sequence[Summary]) -> list[Summary]:
+    """Runs, the one that changed last first; stages stay behind their pipeline."""
+    groups: list[list[Summary]] = []
+    for one in found:
+        if one.pipeline and groups:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    groups.sort(key=lambda group: group[0].changed_seconds)
+    return [one for group in groups for one in group]
+
+
 def summaries(folder: Path) -> Iterator[Summary]:
-    """The runs that lie in `folder`, or the one that it is."""
+    """The runs that lie in `folder`, or the one that it is; the stages of a pipeline after it, in their order."""
     with storage("list", folder):
         inside = sorted(folder.iterdir())
-    yield from map(summary, filter(_is_run, [folder, *inside]))
+    found = [] if stages_in(folder) else inside
+    for one in filter(_is_run, [folder, *found]):
+        stages = stages_in(one)
+        yield of_pipeline(one, stages) if stages else summary(one)
+        yield from (of_stage(one, name, do) for name, do in stages.items())
+
+
+def of_stage(folder: Path, name: str, do: str) -> Summary:
+    """What can be told of a stage of the pipeline in a folder."""
+    place = folder / name
+    known = summary(place) if (place / CONFIG).is_file() else _unknown(place)
+    ended = json_or_empty(place / DONE)
+    if do != TRAIN:
+        known = replace(known, monitor=_first(ended), best=_number(ended.get("metrics"), _first(ended)))
+    whose = folder.resolve().name
+    return replace(known, name=f"{whose}/{name}", pipeline=whose, state=_state_of_stage(place, ended, known.state))
+
+
+def _state_of_stage(place: Path, ended: Mapping[str, object], known: str) -> str:
+    """How a stage stands: a training may have ended without its stage having done so."""
+    if ended:
+        return FINISHED
+    if is_locked(place):
+        return RUNNING
+    if known == FINISHED:
+        return INTERRUPTED
+    return known if (place / BEGUN).is_file() else WAITING
+
+
+def _first(ended: Mapping[str, object]) -> str:
+    """The first of the metrics of a stage that has ended."""
+    metrics = ended.get("metrics")
+    return next(iter(metrics), MONITOR) if isinstance(metrics, Mapping) else MONITOR
+
+
+def of_pipeline(folder: Path, stages: Mapping[str, str]) -> Summary:
+    """What can be told of a pipeline: how far its stages are."""
+    found = [of_stage(folder, name, do) for name, do in stages.items()]
+    states = [one.state for one in found]
+    changed = min(one.changed_seconds for one in found)
+    return replace(_unknown(folder), state=_state_of_all(folder, states), changed_seconds=changed)
+
+
+def _state_of_all(folder: Path, states: Sequence[str]) -> str:
+    if is_locked(folder):
+        return RUNNING
+    return FINISHED if set(states) == {FINISHED} else INTERRUPTED
+
+
+def _unknown(folder: Path) -> Summary:
+    """What is told of a folder of which nothing is known but when it has changed."""
+    seconds = max(0.0, time.time() - _changed(folder))
+    return Summary(folder.resolve().name, WAITING, 0, 0.0, None, MONITOR, None, seconds, str(folder))
 
 
 def _is_run(folder: Path) -> bool:
@@ -200,8 +269,10 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 def cells(one: Summary) -> tuple[str, ...]:
     """The texts of a run's row, one for each of `COLUMNS`."""
-    best = "" if one.best is None else f"{one.monitor} {one.best:.4g} at step {one.best_step:,}"
-    return (one.name, one.state, f"{one.step:,}", f"{one.epoch:.2f}", best, age(one.changed_seconds))
+    at = "" if one.best_step is None else f" at step {one.best_step:,}"
+    best = "" if one.best is None else f"{one.monitor} {one.best:.4g}{at}"
+    changed = "" if one.state == WAITING else age(one.changed_seconds)
+    return (one.name, one.state, f"{one.step:,}", f"{one.epoch:.2f}", best, changed)
 
 
 def age(seconds: float) -> str:
@@ -226,7 +297,7 @@ def _monitor(path: Path) -> tuple[bool, str]:
 
 def _changed(folder: Path) -> float:
     times = []
-    for name in (METRICS, CONFIG, f"{CHECKPOINTS}/last/manifest.json"):
+    for name in (METRICS, CONFIG, DONE, BEGUN, f"{CHECKPOINTS}/last/manifest.json"):
         with suppress(OSError):
             times.append((folder / name).stat().st_mtime)
     return max(times, default=0.0)

@@ -59,7 +59,11 @@ def path(*names: str, **options: Any) -> Argument:
 
 CONFIG = path("config", metavar="CONFIG", help="a config file (TOML)")
 SECOND = path("second", metavar="SECOND", nargs="?", help="with --from: a config with task, data and model")
-FROM = argument("--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod")
+FROM = argument(
+    "--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod; or the stage to start at"
+)
+ONLY = argument("--only", metavar="STAGE", help="run this stage of CONFIG alone")
+FORCE = argument("--force-from", metavar="STAGE", help="run this stage and all that depend on it anew")
 WITH = path("--with", dest="beside", metavar="SECOND", help="the same as SECOND")
 RUN = path("run", metavar="RUN", help="a run folder, such as runs/numbers")
 CHECKPOINT = argument(
@@ -84,8 +88,10 @@ VERBS: tuple[Verb, ...] = (
         "Trains the run that CONFIG describes. After a stop, even kill -9, run the same command again: it resumes\n"
         "from the newest intact checkpoint and ends with the same weights.\n\n"
         "With --from slangmod, CONFIG is a file of slangmod, whose [train] is used; --train.KEY VALUE may use\n"
-        "slangmod's words, and task, data and model come from SECOND or from flags. The composed config is printed.",
-        (CONFIG, SECOND, FROM, WITH),
+        "slangmod's words, and task, data and model come from SECOND or from flags. The composed config is printed.\n\n"
+        "If CONFIG has stages, those run that are missing or have changed. --from STAGE uses those before it as they\n"
+        "are. --section.key VALUE changes all stages, --stage.NAME.section.key VALUE one of them.",
+        (CONFIG, SECOND, FROM, WITH, ONLY, FORCE),
     ),
     Verb(
         "check",
@@ -102,10 +108,12 @@ VERBS: tuple[Verb, ...] = (
         "etude plan recipes/translation.toml --output plan.svg",
         "etude.app.cli.plan:run",
         "Reads the data and builds the run as training does, then walks through the steps without training. Each row\n"
-        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.",
+        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.\n\n"
+        "If CONFIG has stages, their graph is printed and drawn, and which of them are done; --stage NAME plans one.",
         (
             CONFIG,
             argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
+            argument("--stage", metavar="NAME", help="of a config with stages, the plan of one"),
             path("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),
             path("--csv", metavar="FILE", help="write the values of the steps as a table"),
             argument("--json", action="store_true", help="print the whole plan as one JSON object"),
@@ -195,10 +203,12 @@ VERBS: tuple[Verb, ...] = (
             path("data", metavar="DATA", nargs="?", help="a manifest with transcripts, in the place of a split"),
             argument("--split", choices=SPLITS, default="train", help="train (the default), val or test"),
             argument("--name", metavar="NAME", help="the folder in alignments/ (default: the split, or DATA's name)"),
-            argument("--topology", metavar="HOW", help="ctc, hmm or linear (default: that of the run's loss)"),
+            argument("--topology", metavar="HOW", help="ctc, hmm, transducer or linear (default: of the loss)"),
             argument(
                 "--prior-scale", metavar="X", type=float, default=0.0, help="take X of the log-priors of labels off"
             ),
+            argument("--priors", metavar="HOW", help="these: counted in an alignment, or averaged over frames"),
+            path("--better-of", metavar="DIR", help="keep each path of this alignment that scores more"),
             argument("--format", dest="form", metavar="FORM", help="write files as well: textgrid, ctm or json"),
             path("--output", metavar="DIR", help="the folder of these files"),
             path("--picture", metavar="DIR", help="draw the first recordings into SVG files in this folder"),

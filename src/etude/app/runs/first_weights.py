@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from etude.app.runs.folder import has_checkpoint, tokenizer_hashes
+from etude.app.runs.folder import CONFIG, has_checkpoint, tokenizer_hashes
+from etude.app.runs.run import Run
+from etude.base.errors import RefusedError
 from etude.base.files import json_or_empty, write_json
 from etude.base.says import Say
 from etude.tasks.config import Config
@@ -23,7 +26,22 @@ def read_sources(config: Config, folder: Path) -> list[Source]:
     Raises ConfigError where something is not there, StorageError where it is damaged.
     """
     tables = () if has_checkpoint(folder) else config.init.from_
-    return [read_source(table, f"init.from[{number}]") for number, table in enumerate(tables)]
+    sources = [read_source(table, f"init.from[{number}]") for number, table in enumerate(tables)]
+    return [replace(source, structure=_structure(source)) if source.wanted.grow else source for source in sources]
+
+
+def _structure(source: Source) -> Task | None:
+    """The task of the run that a source is of; None where it is of none that a config has made."""
+    run = source.place.parent.parent
+    if not (run / CONFIG).is_file():
+        return None
+    try:
+        return Run(run, allow_code=False).load(str(source.place), device="cpu")
+    except RefusedError as error:
+        raise RefusedError(
+            f"{source.key}: grow = true builds the model of {run}, whose config names code of its own, and that does "
+            f"not run here."
+        ) from error
 
 
 def fingerprints(sources: Sequence[Source]) -> dict[str, str]:

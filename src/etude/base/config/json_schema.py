@@ -15,6 +15,8 @@ from etude.base.durations import Duration
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+SECTIONS = "x-sections"
+"""What a table of a schema says whose keys are, beside its own, the sections of the config."""
 EXTENDS: dict[str, Any] = {
     "description": "The config file, or list of files, that this one extends; later wins.",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
@@ -27,8 +29,17 @@ def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
     # A file may leave to what it extends, or to the command line, what the composed config must have.
     described.pop("required", None)
     properties = {"extends": EXTENDS} | described.pop("properties", {})
+    for part in described.get("$defs", {}).values():
+        if part.pop(SECTIONS, False):
+            known = part["properties"]
+            part["properties"] = known | {name: _any(one) for name, one in properties.items() if name not in known}
     body = {"$schema": DIALECT, "title": title, **{k: v for k, v in described.items() if k != "title"}}
     return body | {"properties": properties}
+
+
+def _any(part: dict[str, Any]) -> dict[str, Any]:
+    """What describes a section where a part of it may stand, or a value of another kind."""
+    return {"anyOf": [part, {"title": "a part of it"}]}
 
 
 class _Generator(GenerateJsonSchema):

@@ -38,6 +38,20 @@ def plan_transfer(old: nn.Module, new: nn.Module, how: Growth, *, where: str = "
     return transfer
 
 
+def plan_pairs(
+    old: nn.Module, new: nn.Module, pairs: Mapping[str, str], how: Growth, *, where: str = ""
+) -> Mapping[str, Sequence[Axis]]:
+    """How single tensors of `new` are filled from others of `old`, whatever becomes of the rest: along each dimension.
+
+    `pairs` gives names of `old` by names of `new`. Raises ConfigError as `plan_transfer` does.
+    """
+    planner = _Planner(old, new, how)
+    found = planner.paired(pairs)
+    if planner.problems:
+        raise ConfigError(_said(where, planner.problems))
+    return found
+
+
 def _said(where: str, problems: Sequence[str]) -> list[str]:
     """The problems, of layers of a stack one for all."""
     alike: dict[str, list[str]] = {}
@@ -91,6 +105,11 @@ class _Planner:
             self._check(entries, dropped, stream)
         total = sum(one.tensor.numel() for one in self._old if isinstance(one.tensor, nn.Parameter))
         return Transfer(entries, dropped, where, total)
+
+    def paired(self, pairs: Mapping[str, str]) -> dict[str, Sequence[Axis]]:
+        """By new name: how the old tensor of a name fills it."""
+        here = {name: one for one in self._news for name in one.names}
+        return {name: self._axes(self._of_old[given], here[name]) for name, given in pairs.items()}
 
     def _sources(self, names: Names, stream: Stream) -> dict[str, Source]:
         """By new parameter, what it takes its values of."""

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from etude.base.errors import StorageError
 from etude.base.files import read_json
@@ -33,6 +33,8 @@ class Source:
     tensors: Mapping[str, Tensor]
     notes: Sequence[str]
     """How it was read, as clauses."""
+    structure: nn.Module | None = None
+    """The model whose tensors they are, where it is known and asked for: what they are made up of."""
 
     @cached_property
     def sha256(self) -> str:

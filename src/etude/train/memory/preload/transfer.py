@@ -1,7 +1,7 @@
 """Which tensors of a module are taken from where: matched by name, refused where they do not fit."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import filterfalse
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.base.near import near_names
 from etude.base.patterns import TASKS_MODEL, matches, renamed, renames
+from etude.model.growth import Growth, plan_pairs, write
+from etude.model.growth.axes import Axis
 from etude.train.memory.preload.source import Source
 
 SHOWN = 3
@@ -30,14 +32,19 @@ class Transfer:
     """The source's tensors that are not loaded."""
     converted: Sequence[str]
     """What becomes of types that differ, as clauses."""
+    grown: Mapping[str, Sequence[Axis]] = field(default_factory=dict)
+    """Of tensors that are wider than what is loaded: where it lies in them."""
 
     def __str__(self) -> str:
         """Say what is loaded, and what is not."""
         count = len(self.taken) + len(self.left)
         notes = "".join(f", {note}" for note in (*self.source.notes, *self.converted))
+        wider = f", {len(self.grown)} of them into wider ones" if self.grown else ""
         not_loaded = f"; not loaded are {listed(self.left)}" if self.left else ""
         unused = f"; without a use here are {listed(self.unused)}" if self.unused else ""
-        return f"Loaded {len(self.taken)} of {count} tensors from {self.source.place}{notes}{not_loaded}{unused}."
+        return (
+            f"Loaded {len(self.taken)} of {count} tensors from {self.source.place}{wider}{notes}{not_loaded}{unused}."
+        )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -70,6 +77,7 @@ class _Target:
     """The tensors of a module by name: parameters, and buffers that are saved."""
 
     def __init__(self, module: nn.Module) -> None:
+        self.module = module
         state: Mapping[str, Any] = module.state_dict(keep_vars=True)
         self.tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         self._twins: dict[int, list[str]] = {}
@@ -84,7 +92,11 @@ class _Target:
         """Change the values of what is taken."""
         with torch.no_grad():
             for name, given in transfer.taken.items():
-                self.tensors[name].copy_(transfer.source.tensors[given])
+                value = transfer.source.tensors[given]
+                if name in transfer.grown:
+                    write(value, self.tensors[name], transfer.grown[name])
+                else:
+                    self.tensors[name].copy_(value)
 
 
 class _Matching:
@@ -104,6 +116,8 @@ class _Matching:
         if not self.problems:  # else it may be for them that something is missing
             self.problems += self._missing(wanted, taken)
         self.problems += self._of_twins(taken)
+        grown = self._grown(taken)
+        self.problems += self._misshapen({name: given for name, given in taken.items() if name not in grown})
         for name, given in taken.items():
             self.problems += self._refused(name, given)
         used = set(taken.values())
@@ -113,6 +127,7 @@ class _Matching:
             left=list(filterfalse(taken.__contains__, self._target.tensors)),
             unused=list(filterfalse(used.__contains__, self._source.tensors)),
             converted=sorted(set(self._conversions(taken))),
+            grown=grown,
         )
 
     # -- names ---------------------------------------------------------------------------------------------------------
@@ -155,33 +170,63 @@ class _Matching:
         key, place = self._source.key, self._source.place
         if self._wanted.required and missing:
             yield (
-                f"{key}: {place} has no {listed(missing)}; narrow {key}.match, rename what is called otherwise there, "
-                f"or let {key}.required = false."
+                f"{key}: {place} has no {listed(missing)} (its first names are {listed(list(self._given))}); narrow "
+                f"{key}.match, rename what is called otherwise there, or let {key}.required = false."
             )
         elif wanted and not taken:
             yield f"{key}: {place} has nothing of what match means; its first names are {listed(list(self._given))}."
 
     # -- values --------------------------------------------------------------------------------------------------------
 
+    def _grown(self, taken: Mapping[str, str]) -> Mapping[str, Sequence[Axis]]:
+        """How the tensors are filled that are wider than what is loaded into them, where that is asked for."""
+        pairs = {name: given for name, given in taken.items() if self._is_wider(name, given)}
+        if not pairs or not self._wanted.grow:
+            return {}
+        structure = self._source.structure
+        if structure is None:
+            self.problems.append(
+                f"{self._source.key}: grow = true needs a run, or a checkpoint of one, whose config tells what its "
+                f"tensors are made up of, but {self._source.place} is none."
+            )
+            return dict.fromkeys(pairs, ())
+        try:
+            return plan_pairs(structure, self._target.module, pairs, Growth(), where=self._source.key)
+        except ConfigError as error:
+            self.problems += [f"{problem}." for problem in error.problems]
+            return dict.fromkeys(pairs, ())
+
+    def _is_wider(self, name: str, given: str) -> bool:
+        """Whether a tensor of the model holds more than another, and no less along any dimension."""
+        own, value = self._target.tensors[name], self._source.tensors[given]
+        return own.shape != value.shape and _has_room(own, value)
+
+    def _misshapen(self, taken: Mapping[str, str]) -> Iterator[str]:
+        """Tensors of another shape than what would be loaded into them, the first in place of all."""
+        tensors = self._target.tensors
+        found = [name for name, given in taken.items() if tensors[name].shape != self._source.tensors[given].shape]
+        for name in found[:1]:
+            given = taken[name]
+            own, value = tensors[name], self._source.tensors[given]
+            more = f" (and {len(found) - 1:,} more differ)" if len(found) > 1 else ""
+            yield (
+                f"{self._source.key}: {given} of {self._source.place} has shape {_shape(value)}, but {name} of the "
+                f"model has {_shape(own)}{more}; {self._instead(own, value)}."
+            )
+
     def _refused(self, name: str, given: str) -> Iterator[str]:
         """Why a tensor cannot take the values of another."""
         own, value = self._target.tensors[name], self._source.tensors[given]
         key, place = self._source.key, self._source.place
-        if own.shape != value.shape:
-            yield (
-                f"{key}: {given} of {place} has shape {_shape(value)}, but {name} of the model has {_shape(own)}; "
-                f"{self._instead(own, value)}."
-            )
-        elif _kind(own) != _kind(value):
+        if _kind(own) != _kind(value):
             yield f"{key}: {given} of {place} is {_shown(value)}, but {name} of the model is {_shown(own)}."
         elif isinstance(own, nn.Parameter) and not value.to(own.dtype).isfinite().all():
             yield f"{key}: {given} of {place} is not finite as {_shown(own)}."
 
     def _instead(self, own: Tensor, value: Tensor) -> str:
         """What to do about shapes that differ."""
-        fits = own.ndim == value.ndim and all(new >= old for new, old in zip(own.shape, value.shape, strict=True))
         leave = f"leave it out of {self._source.key}.match"
-        return f"add grow = true to have it in the corner of the wider one, or {leave}" if fits else leave
+        return f"add grow = true to have it in the wider one, or {leave}" if _has_room(own, value) else leave
 
     def _of_twins(self, taken: Mapping[str, str]) -> Iterator[str]:
         """Tied weights that the source holds with values that differ."""
@@ -199,6 +244,11 @@ class _Matching:
             own, value = self._target.tensors[name], self._source.tensors[given]
             if own.dtype != value.dtype:
                 yield f"{_shown(value)} converted to {_shown(own)}"
+
+
+def _has_room(own: Tensor, value: Tensor) -> bool:
+    """Whether a tensor has as many dimensions as another, and each as long or longer."""
+    return own.ndim == value.ndim and all(new >= old for new, old in zip(own.shape, value.shape, strict=True))
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:
@@ -228,6 +278,7 @@ def as_json(transfers: Iterable[Transfer]) -> dict[str, Any]:
                 "sha256": one.source.sha256,
                 "notes": [*one.source.notes, *one.converted],
                 "loaded": len(one.taken),
+                "into_wider_ones": list(one.grown),
                 "not_loaded": list(one.left),
                 "unused": list(one.unused),
             }
