@@ -25,7 +25,7 @@ def flags_of(verb: Verb) -> list[str]:
 
 def _keys() -> Iterator[str]:
     from etude.callbacks.config import LogConfig
-    from etude.tasks.config import RunConfig
+    from etude.tasks.run_config import RunConfig
     from etude.train.config import TrainConfig
 
     for section, fields in (("run", RunConfig), ("train", TrainConfig), ("log", LogConfig)):
