@@ -232,3 +232,33 @@ batch_size = 3
 def _last_two(folder):
     steps = sorted((folder / "trained" / "checkpoints").glob("step-*"))
     return [f"trained/checkpoints/{path.name}" for path in steps[-2:]]
+
+
+def test_a_pipeline_that_was_cut_goes_on_where_it_was_moved_to_and_a_changed_data_file_is_noticed(
+    tmp_path, monkeypatch
+):
+    path = write(
+        tmp_path, STAGES.replace("optimizer.learning_rate", 'init.from = "small/last"\noptimizer.learning_rate')
+    )
+    with monkeypatch.context() as patch:
+        killed(patch, Run, "step", 11)
+        with pytest.raises(KilledError):
+            ran(path)
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    place = ["--run.dir", str(tmp_path / "moved")]
+    said = []
+
+    assert ran(path, *place, said=said) == ["large", "measured"]
+    assert "Stage 2 of 3, large: goes on where it was interrupted." in said
+
+    with (tmp_path / "val.tsv").open("a") as file:
+        file.write("one one\tone one\n")
+    assert ran(path, *place, said=said) == list(NAMES)
+    assert "Stage 1 of 3, small: runs again, since its data file val has changed." in said
+
+
+def test_what_a_test_changes_is_checked_at_the_start(tmp_path):
+    path = write(tmp_path, STAGES + "task.beam_sise = 8\n")
+
+    with pytest.raises(ConfigError, match=r'stage "measured": task.beam_sise is not a key of \[task\]; did you mean'):
+        loaded(path)

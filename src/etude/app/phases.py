@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from etude.base.config.components import Imported
 from etude.base.config.imports import resolve_import
 from etude.base.config.loading import plain_data
+from etude.base.errors import ConfigError
 from etude.base.files import write_json
 from etude.base.progress import Progress
 from etude.base.says import Say
@@ -163,6 +164,12 @@ class Phases:
     def _made_bare(self, epoch: int) -> Task:
         """The task of an epoch without its weights, where its parts can be made so."""
         config = self._config(epoch)
+        try:
+            return self._without_weights(config)
+        except ConfigError as error:
+            raise ConfigError([f"At epoch {epoch}: {problem}" for problem in error.problems]) from error
+
+    def _without_weights(self, config: Config) -> Task:
         try:
             with torch.device("meta"):
                 return self._bare(config)

@@ -34,6 +34,7 @@ from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.pipelines import tables
+from etude.tasks.sweeps import SweepConfig, without_sweep
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
 from etude.train.config import TrainConfig
@@ -148,6 +149,7 @@ class Config(Section):
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()
+    sweep: Annotated[SweepConfig | None, means("none")] = None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
@@ -350,8 +352,8 @@ def _with_schedules(
 
 
 def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
-    """The config with a name, and without generated data of a recipe where other data took its place."""
-    loaded = loaded if loaded.config.run.name else _named(loaded, path)
+    """The config with a name, without a sweep, and without a recipe's generated data where other data replaced it."""
+    loaded = without_sweep(loaded if loaded.config.run.name else _named(loaded, path))
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
     notes = tuple(
         f"data.{split} is ignored: the recipe's generated corpus does not match your data.train; set --data.{split}."

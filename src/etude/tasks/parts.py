@@ -52,8 +52,10 @@ def imported(entry: Imported, offered: Mapping[str, object], where: str) -> Any:
 
 
 def _asked_for(make: Callable[..., object], offered: Mapping[str, object]) -> dict[str, object]:
-    """What of `offered` has the name of an argument of `make`."""
+    """What of `offered` has the name of an argument of `make`; all, for `build_model(epoch, **config)`."""
     wanted = inspect.signature(make).parameters
+    if "epoch" in wanted and _takes_any(make):
+        return dict(offered)
     return {name: value for name, value in offered.items() if name in wanted}
 
 

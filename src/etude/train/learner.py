@@ -11,7 +11,7 @@ from typing import NamedTuple, TypedDict
 from torch import Tensor
 
 from etude.base.progress import Progress
-from etude.base.schedules import Driven
+from etude.base.schedules import Driven, begin_anew
 from etude.data.feeds.feed import Delivery
 from etude.train.assembly import Assembly
 from etude.train.evaluate import evaluate
@@ -146,6 +146,12 @@ class Learner:
         """Raise ConfigError where a schedule follows a metric that a validation does not give."""
         for schedule in self.driven().values():
             schedule.check(metrics)
+
+    def begin_anew(self) -> None:
+        """Let the schedules compare with no validation before."""
+        begin_anew(self.driven().values())
+        for slot in self.slots:
+            slot.begin_anew()
 
     def follow_validation(self, monitored: float | None, metrics: Mapping[str, float], progress: Progress) -> None:
         """Let the schedules take in what a validation measured; `monitored` is what the run is judged by, if there."""

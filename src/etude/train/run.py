@@ -164,6 +164,7 @@ class Run:
         self.take_up_data()
         if change.anew:
             self.validation.stopping.begin_anew(progress)
+            self.learner.begin_anew()
             self.say("The loss is another from here on, so the best validation is looked for anew.")
 
     def take_up_data(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from etude.app.fork.about import as_json
-from etude.app.fork.allowed import begins_anew, judge
+from etude.app.fork.allowed import begins_anew, judge, judge_weights
 from etude.app.fork.kept import Kept
 from etude.app.fork.start import copy_folder
 from etude.app.fork.way import Build, Way, find_way
@@ -60,8 +60,8 @@ class _Leave:
         state, way = self._state, self._way
         job = way.job(way.loaded)
         self._judge_data()
-        job.task.load_state_dict(dict(self._weights))  # an average that is new begins there
         with _prepared(job) as run:
+            self._take_up(run)
             self._adapt(run)
             progress = Kept(state).progress
             is_over = state["ended"] is not None or any(d.reached(progress) for d in run.moments.until)
@@ -72,6 +72,19 @@ class _Leave:
         self._publish(content, best, rows)
         remove_tree(way.shared)
         self._say(f"The fork trains with its own config from step {content.step:,} on.")
+
+    def _take_up(self, run: Run) -> None:
+        """Let the task be of the structure that the parent had come to, with its weights."""
+        learner, way = run.learner, self._way
+        try:
+            is_another = learner.restructure(self._state["part structure"]["name"])
+        except LookupError:
+            is_another = False  # the fork's network does not grow: it is told below where it differs
+        if is_another:
+            run.take_up_data()
+        judge_weights(self._weights, learner.task.state_dict(), way.changes)
+        learner.task.load_state_dict(dict(self._weights))
+        learner.average.load(None)  # one that is new begins there
 
     def _judge_data(self) -> None:
         """Refuse other data in the middle of an epoch."""

@@ -38,10 +38,12 @@ class AlignKeys(Section):
 
     model: str | None = None
     """Whose network aligns: a stage (`ctc`, `ctc/best`, `ctc/last`), or the folder of a run; `linear` needs none."""
-    topology: Literal["ctc", "hmm", "linear"] | None = None
+    topology: Literal["ctc", "hmm", "transducer", "linear"] | None = None
     """How labels follow each other in frames; that of the network unless given."""
     prior_scale: float = 0.0
     """Takes this much of the log-priors of labels off."""
+    priors: Literal["counted", "averaged"] | None = None
+    """Whether these are counted in alignments, or averaged over what the network says; unset, as is usual of it."""
     splits: Annotated[
         list[Literal["train", "val", "test"]], Field(min_length=1, default_factory=lambda: ["train", "val"])
     ]
@@ -62,6 +64,7 @@ class AlignKeys(Section):
         return AlignmentAsked(
             topology=self.topology,
             prior_scale=self.prior_scale,
+            priors=self.priors,
             batch_size=self.batch_size,
             shard_size=self.shard_size,
         )
@@ -154,7 +157,7 @@ def align(told: Told) -> Made:
         composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
         _refuse_others(told, task_type(composed.loaded.config))
         stage = Align(told.name, keys, None, (), composed)
-        return Made(stage, composed.dotted(), composed, written, tuple(AlignKeys.model_fields))
+        return Made(stage, composed.dotted(), composed, written=written, own=tuple(AlignKeys.model_fields))
     if keys.model is None:
         raise ConfigError(
             told.entry.said(
@@ -169,7 +172,12 @@ def align(told: Told) -> Made:
     references = {key: one for key, one in given.items() if one is not None}
     written |= {KEEP: False} | {key: str(one) for key, one in references.items()}
     old = None if before is None else told.names.path(before)
-    return Made(Align(told.name, keys, weights, changes, before=before, old=old), references, None, written)
+    return Made(
+        Align(told.name, keys, weights, changes, before=before, old=old),
+        references,
+        used=told.of_model(weights, AlignKeys),
+        written=written,
+    )
 
 
 def _before(told: Told, keys: AlignKeys) -> Reference | None:

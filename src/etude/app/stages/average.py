@@ -78,4 +78,4 @@ def average(told: Told) -> Made:
         **keys.model_dump(exclude_unset=True),
         **{one: str(ref) for one, ref in references.items()},
     }
-    return Made(Average(told.name, keys, weights), references, None, written)
+    return Made(Average(told.name, keys, weights), references, written=written)

@@ -18,7 +18,7 @@ from etude.app.stages.tables import TRAIN
 from etude.base.config.reading import read
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of, storage
-from etude.base.hashes import Facts, first_damaged, sealed_or_empty, write_sealed
+from etude.base.hashes import Facts, first_damaged, known_sha256, sealed_or_empty, write_sealed
 from etude.tasks.config import CONFIG
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.lock import is_locked
@@ -26,7 +26,7 @@ from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL
 from etude.train.memory.checkpoint.naming import FOLDER
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 
-CHECKED = ".checked"
+CHECKED, HASHES = ".checked", ".hashes"
 FORMAT = 1
 FINISHED, RUNNING, INTERRUPTED, MISSING = "done", "running", "interrupted", "missing"
 STALE, DAMAGED = "changed", "damaged"
@@ -64,19 +64,19 @@ def hash_of(value: object) -> str:
 
 
 def _code(node: Node) -> dict[str, str]:
-    composed = node.made.composed
-    named = [] if composed is None else imported_files(composed.loaded.config)
+    named = [] if node.loaded is None else imported_files(node.loaded.config)
     return {file.name: sha256_of(file) for file in (*named, *node.made.code)}
 
 
 def _files(node: Node) -> dict[str, str]:
     """Hashes of the files of data that a config names; of folders, and what files list in turn, it knows nothing."""
-    composed = node.made.composed
-    if composed is None:
+    if node.loaded is None:
         return {}
-    data = composed.loaded.config.data
+    data = node.loaded.config.data
     found = {split: data.split_of(split) for split in ("train", "val", "test")}
-    return {split: sha256_of(path) for split, path in found.items() if isinstance(path, Path) and path.is_file()}
+    memory = node.folder.with_name(HASHES)
+    paths = {split: path for split, path in found.items() if isinstance(path, Path) and path.is_file()}
+    return {split: known_sha256(path, memory) for split, path in paths.items()}
 
 
 def changed(node: Node, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

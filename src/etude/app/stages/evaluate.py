@@ -74,4 +74,9 @@ def evaluate(told: Told) -> Made:
     references = {} if weights.reference is None else {OF[0]: weights.reference}
     written = {"do": "evaluate", **keys.model_dump(exclude_unset=True)}
     written |= {} if weights.reference is None else {OF[0]: str(weights.reference)}
-    return Made(Evaluate(told.name, keys, weights, told.changes(EvaluateKeys)), references, None, written)
+    return Made(
+        Evaluate(told.name, keys, weights, told.changes(EvaluateKeys)),
+        references,
+        used=told.of_model(weights, EvaluateKeys),
+        written=written,
+    )

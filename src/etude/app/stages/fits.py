@@ -16,7 +16,7 @@ from etude.tasks.task_type import TaskType
 ALIGNMENTS = "loss.alignments"
 ALIKE = (("task", "type"), ("tokenizer",), ("model", "subsampling"), ("data", "features", "shift"))
 """What alignments are of, as a config has it: the labels and the frames."""
-HEADS = {"ctc": "ctc", "hmm": "framewise"}
+HEADS = {"ctc": "ctc", "hmm": "framewise", "transducer": "transducer"}
 """The loss that a network must be trained with to align in a topology."""
 
 
@@ -67,9 +67,10 @@ def _config(node: Node) -> Any:
 
 
 def _loss(node: Node) -> tuple[str, Sequence[str]]:
-    """The type of a stage's loss, and the heads that it trains."""
+    """The type of a stage's loss, and the heads that it trains; a frame-wise one may have that of a transducer."""
     loss = _data(node)["loss"]
-    return loss["type"], loss.get("heads", [loss["type"]])
+    heads = loss.get("heads", [loss["type"]])
+    return loss["type"], [*heads, loss["head"]] if "head" in loss else heads
 
 
 def _data(node: Node) -> Mapping[str, Any]:

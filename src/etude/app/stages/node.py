@@ -9,6 +9,7 @@ from etude.app.stages.names import Reference
 from etude.app.stages.stage import Artifact, Stage
 from etude.app.stages.told import Composed, Told
 from etude.base.config.composing import Origin
+from etude.tasks.config import LoadedConfig
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Made:
     """The stages that it names, by the key."""
     composed: Composed | None = None
     """The config of a stage that has one of its own."""
+    used: LoadedConfig | None = None
+    """The config of the run whose weights it uses, with what it changes in it."""
     written: Mapping[str, object] = field(default_factory=dict)
     """Its other keys, as a composed config writes them."""
     own: Sequence[str] = ()
@@ -48,6 +51,11 @@ class Node(NamedTuple):
     def do(self) -> str:
         """What kind of stage it is."""
         return self.told.entry.do
+
+    @property
+    def loaded(self) -> LoadedConfig | None:
+        """Its config, or else that of the run which it uses."""
+        return self.made.used if self.made.composed is None else self.made.composed.loaded
 
     @property
     def stage(self) -> Stage[Artifact]:

@@ -104,9 +104,9 @@ def own(told: Told) -> Made:
         **({INPUTS: [str(one) for key, one in references.items() if key.startswith(INPUTS)]} if named else {}),
     }
     if callable(getattr(function, "run", None)) and not inspect.isclass(function):
-        return Made(function, references, None, written, code=code)
+        return Made(function, references, written=written, code=code)
     stage = Own(entry.name, function, tuple(dict.fromkeys(one.stage for one in references.values())), keys, given)
-    return Made(stage, references, None, written, code=code)
+    return Made(stage, references, written=written, code=code)
 
 
 def _input(told: Told, name: str) -> Reference:

@@ -20,6 +20,8 @@ CONFIG_KEY = "config"
 """The key of a stage for changes of sections whose name the stage needs for itself, as `config.model`."""
 TRAIN = "train"
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+FILES = ("config.toml", "pipeline.json")
+"""What a pipeline's own files are called."""
 SET_ASIDE = re.compile(r".*\.old-\d+")
 
 
@@ -44,12 +46,14 @@ class Entry:
     """What it is called in the first round, where it is repeated."""
     scope: Mapping[str, str] = field(default_factory=dict)
     """What it means by the names of other stages, where that is not what they are called."""
+    speaker: str = ""
+    """The stage that a problem is told of, where that is another which uses this one's config."""
     made: Any = None
     """What it does, where that is given as an object rather than by name."""
 
     def said(self, problem: str) -> str:
         """A problem of it as a sentence that names it."""
-        return f'stage "{self.name}": {problem}'
+        return f'stage "{self.speaker or self.name}": {problem}'
 
     def given(self, key: str) -> object:
         """What the last of its layers that has a key says; None where none has it."""
@@ -124,7 +128,7 @@ def _entry(layer: Layer, origin: Origin) -> Entry:
 
 def check_name(name: object, where: str) -> None:
     """Raise ConfigError for what no stage can be called, since its folder is called the same."""
-    if not isinstance(name, str) or not FOLDER.fullmatch(name) or SET_ASIDE.fullmatch(name):
+    if not isinstance(name, str) or not FOLDER.fullmatch(name) or SET_ASIDE.fullmatch(name) or name in FILES:
         raise ConfigError(
             f"stage.name must be the name of a folder, of letters, digits, - and _ and without .old-, but is {name!r} "
             f"({where})."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from etude.app.fork.way import Build
-from etude.app.stages.names import Names, Reference, as_written
+from etude.app.stages.names import Names, Reference, Weights, as_written
 from etude.app.stages.rounds import at_round
 from etude.app.stages.tables import CONFIG_KEY, Entry, changing, only, without
 from etude.base.config.command import Override
@@ -22,7 +22,7 @@ from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
 from etude.base.schedules.structural import begun
-from etude.tasks.config import Config, LoadedConfig, class_of, of_layer
+from etude.tasks.config import CONFIG, Config, LoadedConfig, class_of, load_config, of_layer
 
 S = TypeVar("S", bound=Section)
 PLACED = ("name", "dir", "stage")
@@ -97,6 +97,23 @@ class Told:
             for place, value in leaves(layer.data)
             if place
         ]
+
+    def of_model(self, weights: Weights, own: type[Section]) -> LoadedConfig | None:
+        """The config of the run that it takes weights of, with what it changes in it; None where that is wrong itself.
+
+        Raises ConfigError for changes that cannot be.
+        """
+        owner = weights.owner
+        if owner is None:
+            with self.saying():
+                return load_config(weights.run / CONFIG, self.changes(own))
+        try:
+            Told(owner, self.names, self.build).config()
+        except ConfigError:
+            return None  # which its own stage tells
+        changes = [changed for layer in self.entry.layers for changed in changing(layer, [*fields_of(own)])]
+        entry = replace(owner, layers=[*owner.layers, *changes], speaker=self.name)
+        return Told(entry, self.names, self.build).config().loaded
 
     def where(self, key: str) -> Origin | None:
         """Where one of its keys stands."""

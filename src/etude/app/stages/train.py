@@ -62,7 +62,9 @@ class Train:
         """Train, go on, or find the run finished."""
         self.begin(folder, inputs, say)
         loaded = self.loaded
-        for note in (*loaded.notes, *compare(loaded, folder)):
+        # A pipeline has compared what its stages are made of, whatever place they have been moved to since.
+        changes = compare(loaded, folder) if self.named is None else ()
+        for note in (*loaded.notes, *changes):
             say(note)
         copy_code(imported_files(loaded.config), folder)
         job = self.build(loaded, folder, say)

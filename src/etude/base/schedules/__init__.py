@@ -6,7 +6,7 @@ from etude.base.schedules.decays import Constant, Cosine, Exponential, Inverse, 
 from etude.base.schedules.one_cycle import OneCycle
 from etude.base.schedules.spec import Schedule, ScheduleSection
 from etude.base.schedules.tables import Piecewise, Stairs
-from etude.base.schedules.validated import Driven, Newbob, Plateau
+from etude.base.schedules.validated import Driven, Newbob, Plateau, begin_anew
 
 __all__ = [
     "SCHEDULES",
@@ -30,6 +30,7 @@ __all__ = [
     "Step",
     "Trapezoid",
     "Wsd",
+    "begin_anew",
     "bind",
     "bind_whole",
     "largest",

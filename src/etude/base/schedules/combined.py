@@ -20,7 +20,7 @@ from etude.base.schedules.decays import Constant, Cosine, Exponential, Inverse, 
 from etude.base.schedules.one_cycle import OneCycle
 from etude.base.schedules.spec import Binding, Extreme, Moment, Schedule, ScheduleSection, check_range, rounded
 from etude.base.schedules.tables import Piecewise, Stairs, check_moments
-from etude.base.schedules.validated import Driven, Newbob, Plateau
+from etude.base.schedules.validated import Driven, Newbob, Plateau, begin_anew
 
 _ANY = Binding(Horizon(steps=1e6, steps_per_epoch=1e3, samples_per_step=1.0, tokens_per_step=1.0), "chain")
 """A run of which everything is known: whether a part tells its length does not depend on the run."""
@@ -134,6 +134,10 @@ class _DrivenChain(_Chain):
         """Let the last part take a validation in, where it has taken a step before it."""
         if progress.step > self._starts[-1]:
             self._last.follow_validation(metrics, self._within(-1, progress))
+
+    def begin_anew(self) -> None:
+        """Let the last part compare with no validation before."""
+        begin_anew([self._last])
 
     def state_dict(self) -> dict[str, Any]:
         """Give what the last part remembers."""

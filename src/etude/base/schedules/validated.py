@@ -40,6 +40,21 @@ class Driven(Protocol):
         """Take up what `state_dict` gave."""
 
 
+@runtime_checkable
+class Compares(Protocol):
+    """A `Driven` schedule that holds validations against earlier ones."""
+
+    def begin_anew(self) -> None:
+        """Compare with no validation before: what is measured from now on is something else."""
+
+
+def begin_anew(schedules: Iterable[Driven]) -> None:
+    """Let schedules compare with no validation before, those of them that do."""
+    for schedule in schedules:
+        if isinstance(schedule, Compares):
+            schedule.begin_anew()
+
+
 class _Level:
     """A scale on a warmed value that falls after some validations: what plateau and newbob share."""
 
@@ -107,6 +122,10 @@ class _Level:
 
     def _miss(self) -> None:
         """Take in that a validation did not give the metric: it is not a bad one."""
+
+    @abstractmethod
+    def begin_anew(self) -> None:
+        """Compare with no validation before; the scale stays."""
 
     @abstractmethod
     def _take(self, result: float, sign: float, progress: Progress) -> None:
@@ -212,6 +231,10 @@ class PlateauSchedule(_Level):
             self._scale = self._config.lowered(self._scale)
             self._bad, self._cooling = 0, self._config.cooldown
 
+    def begin_anew(self) -> None:
+        """Look for the best anew."""
+        self._best, self._bad = None, 0
+
     def _improves(self, result: float, sign: float) -> bool:
         if self._best is None:
             return not math.isnan(result)
@@ -246,6 +269,10 @@ class NewbobSchedule(_Level):
             self._reference = result
         if reference is not None and self._may_fall(progress):
             self._judge(sign * (reference - result), result)
+
+    def begin_anew(self) -> None:
+        """Forget the previous validation, and the best."""
+        self._reference = None
 
     def _miss(self) -> None:
         """Forget the previous validation: the next one has none to be compared with. The best stays the best."""

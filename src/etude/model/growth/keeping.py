@@ -65,19 +65,19 @@ def empty_stacks(module: nn.Module) -> list[str]:
     return [path for path, part in module.named_modules() if isinstance(part, nn.ModuleList) and not len(part)]
 
 
-def other_cells(old: nn.Module, new: nn.Module, names: Mapping[str, str]) -> Iterator[str]:
-    """Refuse to make an LSTM of a GRU, whose gates are others; `names` has old names by new ones."""
+def other_cells(old: nn.Module, new: nn.Module, names: Mapping[str, str]) -> dict[str, str]:
+    """Why an LSTM cannot become a GRU, whose gates are others, by its path; `names` has old names by new ones."""
     befores, nows = dict(old.named_modules()), dict(new.named_modules())
-    seen = set()
+    found = {}
     for name, source in names.items():
         path, origin = name.rpartition(".")[0], source.rpartition(".")[0]
         match befores.get(origin), nows.get(path):
-            case nn.RNNBase() as before, nn.RNNBase() as now if before.mode != now.mode and path not in seen:
-                seen.add(path)
-                yield (
+            case nn.RNNBase() as before, nn.RNNBase() as now if before.mode != now.mode:
+                found[path] = (
                     f"{path or 'the model'} was a {before.mode} and is a {now.mode}, whose gates are others: "
                     f'growth.rename must let it begin anew, by "{origin}.*" = ""'
                 )
+    return found
 
 
 def both_directions(old: nn.Module, new: nn.Module) -> dict[Pair, str]:

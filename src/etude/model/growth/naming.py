@@ -1,9 +1,9 @@
 """Which old parameter becomes which new one: by name, what was renamed, and the numbers of layers in a stack."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias, final
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self, TypeAlias, final
 
 from etude.base.near import nearest
 from etude.model.growth.config import Growth
@@ -74,6 +74,11 @@ class Names:
     of: dict[str, str] = field(default_factory=dict)
     layers: list[NewLayer] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def without(self, paths: Container[str]) -> Self:
+        """The same, without the parameters of modules at these paths."""
+        kept = {name: source for name, source in self.of.items() if name.rpartition(".")[0] not in paths}
+        return replace(self, of=kept)
 
 
 def matched(old: Sequence[str], new: Sequence[str], how: Growth, empty: Iterable[str] = ()) -> Names:

@@ -90,7 +90,9 @@ class _Planner:
 
     def transfer(self, where: str) -> Transfer:
         names = matched(list(self._of_old), [name for one in self._news for name in one.names], self._how, self._empty)
-        self.problems += [*names.problems, *other_cells(*self._cells, names.of)]
+        others = other_cells(*self._cells, names.of)
+        self.problems += [*names.problems, *others.values()]
+        names = names.without(others)
         stream = Stream() if self._how.new_weights == "init" else quietened(self._new, names.layers)
         sources = self._sources(names, stream)
         if self._old and self._news and not sources:

@@ -23,6 +23,7 @@ from etude.train.optim.fused import QuickAdam, QuickAdamW
 from etude.train.optim.grouping import Group, grouped, names_of, trainable, undecayed
 from etude.train.optim.muon import Muon
 from etude.train.optim.rates import CALLED, DECAY, RATE, Rates, Spec, beginning, is_schedule
+from etude.train.optim.sgd import SGD
 from etude.train.optim.slot import Slot
 
 ONLY = "0"
@@ -152,7 +153,7 @@ def _made(config: OptimizerConfig, tables: list[Table], *, fused: bool) -> torch
             return Muon(tables, momentum=config.momentum, betas=config.betas, eps=config.eps)
         case SGDConfig():
             options |= {"momentum": config.momentum, "dampening": config.dampening, "nesterov": config.nesterov}
-            return torch.optim.SGD(tables, lr=1e-3, **options)
+            return SGD(tables, lr=1e-3, **options)
         case AdafactorConfig():
             return torch.optim.Adafactor(tables, lr=1e-2, beta2_decay=config.beta2_decay, eps=config.eps, d=config.d)
     kind = _ADAMS[config.type, fused]

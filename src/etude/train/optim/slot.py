@@ -131,6 +131,11 @@ class Slot:
             self._plateau.step(value)
             self._due = self._scheduler_every is None
 
+    def begin_anew(self) -> None:
+        """Let a torch plateau scheduler compare with no validation before."""
+        if self._plateau is not None:
+            self._plateau.best, self._plateau.num_bad_epochs = self._plateau.mode_worse, 0
+
     @property
     def learning_rate(self) -> float:
         """The rate that the last step was taken with; of several groups that of the first without its own."""
