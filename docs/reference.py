@@ -53,6 +53,7 @@ FIRST = (
     "train",
     "callbacks",
     "log",
+    "sweep",
 )
 LISTS = ("stage", "repeat")
 """Sections that are lists of tables."""
