@@ -5,7 +5,8 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 
 from etude.app.cli.streams import put
-from etude.app.cli.verbs import SHELLS, VERBS, Verb
+from etude.app.cli.verb import SHELLS, Verb
+from etude.app.cli.verbs import VERBS
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
