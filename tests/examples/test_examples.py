@@ -64,3 +64,9 @@ def test_the_script_moved_to_etude_is_as_good_as_the_one_by_hand(example):
 
     assert with_etude > 0.95
     assert with_etude > by_hand - 0.03
+
+
+def test_a_network_that_grows_begins_with_what_it_knew_and_learns_more(example):
+    before, after = example("pretraining").main()
+
+    assert after < 0.8 * before
