@@ -55,7 +55,10 @@ FIRST = (
     "train",
     "callbacks",
     "log",
+    "sweep",
 )
+LISTS = ("stage", "repeat")
+"""Sections that are lists of tables."""
 
 Table = Mapping[str, Any]
 
@@ -70,8 +73,8 @@ def reference() -> str:
         "",
         ABOUT_KEYS,
     ]
-    assert set(FIRST) | {"extends"} == set(root["properties"]), "a section is missing in FIRST"
-    for name in ("extends", *FIRST):
+    assert {"extends", *FIRST, *LISTS} == set(root["properties"]), "a section is missing in FIRST"
+    for name in ("extends", *FIRST, *LISTS):
         lines += _section(name, root["properties"][name], root)
     lines += _schedules(root)
     return "\n".join(lines) + "\n"
@@ -133,6 +136,11 @@ def _branches(part: Table, root: Table) -> Iterator[Table]:
 def _section(name: str, described: Table, root: Table) -> Iterator[str]:
     """The heading and tables of one section."""
     described = _resolved(described, root)
+    if name in LISTS:
+        item = _resolved(described["items"], root)
+        yield from ("", f"## `[[{name}]]`", "", _sentence(item.get("description", "")))
+        yield from _table({key: one for key, one in item["properties"].items() if key not in root["properties"]}, root)
+        return
     yield from ("", f"## `{name}`" if name in {"extends", "callbacks"} else f"## `[{name}]`", "")
     branches = [branch for branch in described.get("oneOf", ()) if "properties" in branch]
     parts = (_resolved(branch, root) for branch in described.get("anyOf", ()))

@@ -57,7 +57,7 @@ def main() -> tuple[float, float]:
     # Copies of a unit would be moved alike for ever: a little noise lets them part.
     with torch.no_grad():
         for parameter in wide.parameters():
-            parameter += 1e-3 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=1e-3)
     return before, learn(wide, 10)
 
 

@@ -12,6 +12,9 @@ from torch.utils.data import TensorDataset
 
 import etude
 from etude.app.cli.parsing import choose, parse
+from etude.app.running import build_job
+from etude.app.stages.loading import is_pipeline, load_pipeline
+from etude.app.sweep.plan import read_plan
 from etude.base.config.json_schema import schema
 from etude.tasks.config import any_config, load_config
 
@@ -114,6 +117,11 @@ def commands(code: str) -> Iterator[list[str]]:
         yield words
 
 
+def load(path: Path, overrides: list[str]) -> object:
+    """The config of a run, or of a pipeline."""
+    return load_pipeline(path, overrides, build_job) if is_pipeline(path) else load_config(path, overrides)
+
+
 def slugs(page: Path) -> set[str]:
     """The anchors that a page's headings have where it is shown."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
@@ -146,9 +154,7 @@ def test_a_config_that_is_shown_loads(code, tmp_path):
     whole = code if "[task]" in code or "extends" in code else 'extends = "base.toml"\n' + code
     (tmp_path / "shown.toml").write_text(whole)
 
-    loaded = load_config(tmp_path / "shown.toml")
-
-    assert loaded.config.task is not None
+    assert load(tmp_path / "shown.toml", [])
 
 
 @pytest.mark.parametrize("code", numbered("sh"))
@@ -161,7 +167,8 @@ def test_a_command_that_is_shown_is_one(code, tmp_path):
             case ["etude", verb, *rest]:
                 arguments, overrides = parse(choose(verb), rest)
                 named = ROOT / getattr(arguments, "config", "-")
-                load_config(named if named.is_file() else tmp_path / "base.toml", overrides)
+                path = named if named.is_file() else tmp_path / "base.toml"
+                assert read_plan(path, overrides, runs=False) if verb == "sweep" else load(path, overrides)
             case ["make", target]:
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 

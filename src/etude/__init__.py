@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etude import errors, growth, losses
+    from etude.app.python.pipeline import Pipeline, Stage
     from etude.app.python.trainer import Trainer, fit
     from etude.app.running import train
     from etude.app.runs.run import Run
@@ -31,10 +32,12 @@ _HOMES = {
     "EarlyStopping": "etude.callbacks.early_stopping",
     "Loss": "etude.model.loss",
     "Metric": "etude.train.watch.metrics",
+    "Pipeline": "etude.app.python.pipeline",
     "Progress": "etude.base.progress",
     "Result": "etude.train.fit",
     "Run": "etude.app.runs.run",
     "Scheduled": "etude.train.optim.configured",
+    "Stage": "etude.app.python.pipeline",
     "StepOutput": "etude.train.task",
     "Stop": "etude.train.watch.callback",
     "Task": "etude.train.task",
@@ -51,10 +54,12 @@ __all__ = [
     "EarlyStopping",
     "Loss",
     "Metric",
+    "Pipeline",
     "Progress",
     "Result",
     "Run",
     "Scheduled",
+    "Stage",
     "StepOutput",
     "Stop",
     "Task",

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from etude.app.cli.runs import cells, summary
 from etude.app.fork.plan import plan_fork
+from etude.app.results.listing import cells
+from etude.app.results.summary import summary
 from etude.app.running import train_run
 from etude.app.runs.diff import compare_runs
 from etude.app.runs.run import Run

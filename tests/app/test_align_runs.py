@@ -9,19 +9,26 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file
 from speech_corpora import RATE, TRAINED, spoken, write_corpus, write_place
 from torch import nn
 
 import etude
 from etude.__main__ import main
 from etude.base.errors import ConfigError, DataError
+from etude.base.says import unheard
 from etude.data.store import alignment_writer
 from etude.tasks.kept import stored_processor
 from etude.tasks.speech_recognition.aligned_data import counted_labels
+from etude.tasks.speech_recognition.type import SPEECH_RECOGNITION
 from etude.tasks.task_type import TOKENIZERS
 from etude.tasks.translation.type import TRANSLATION
 
 STORE = "runs/small/alignments/train"
+CLASSES = 8
+"""Four special tokens, three letters and the space."""
+TRANSDUCER = ["--model.transducer.d_model", "24", "--model.transducer.joint", "24"]
 FRAMEWISE = ["--loss.type", "framewise", "--loss.alignments", "runs/small/alignments"]
 
 
@@ -157,6 +164,55 @@ def test_priors_taken_off_spread_the_spikes_of_ctc(capsys):
     assert "CTC's labels are spikes" not in spread
 
 
+@pytest.mark.parametrize("kind", ["ctc", "hmm"])
+def test_priors_are_counted_or_averaged_as_asked(kind):
+    if kind == "hmm" and not Path("runs/priors").exists():
+        words = ["--train.monitor", "val/loss", "--train.max_duration", "30 steps"]
+        shell("train", "small.toml", "--run.name", "priors", *FRAMEWISE, *words)
+    run = {"ctc": "runs/small", "hmm": "runs/priors"}[kind]
+
+    for name, words in {"usual": [], "count": ["--priors", "counted"], "mean": ["--priors", "averaged"]}.items():
+        shell("align", run, "--prior-scale", "1", "--name", name, *words)
+    shell("align", run, "--name", "plain")
+
+    rows = {name: stored(f"{run}/alignments/{name}") for name in ("usual", "count", "mean", "plain")}
+    assert rows["usual"] == rows[{"ctc": "mean", "hmm": "count"}[kind]]
+    assert rows["count"] != rows["mean"]
+    # Of CTC the best paths are counted, of a frame-wise network what it was trained on; by hand here.
+    told = rows["plain"] if kind == "ctc" else stored(STORE)
+    counts = np.bincount([one for row in told.values() for one in row["classes"]], minlength=CLASSES)
+    logs = np.log(np.maximum(counts, 1) / np.maximum(counts, 1).sum())
+    for name, row in rows["count"].items():
+        # With priors no path scores more than that found with them, and without them none more than that without.
+        plain = rows["plain"][name]
+        assert row["score"] >= plain["score"] - logs[plain["classes"]].sum() - 1e-3
+        assert plain["score"] >= row["score"] + logs[row["classes"]].sum() - 1e-3
+
+
+def test_of_two_alignments_each_better_path_is_kept(capsys):
+    early = ["--run.name", "early", "--train.max_duration", "60 steps", "--train.eval_every", "60 steps"]
+    shell("train", "small.toml", *early)
+    shell("align", "runs/early")
+    new, old = stored("runs/early/alignments/train"), stored(STORE)
+
+    shell("align", "runs/early", "--better-of", STORE, "--name", "better")
+    kept = stored("runs/early/alignments/better")
+    before = contents("runs/early/alignments/better")
+    shell("align", "runs/early", "--better-of", STORE, "--name", "better")
+
+    assert kept == {name: max(old[name], new[name], key=lambda row: row["score"]) for name in new}
+    assert contents("runs/early/alignments/better") == before
+    shell("align", "runs/small", "--better-of", "runs/early/alignments/train", "--name", "other-way")
+    assert stored("runs/small/alignments/other-way") == kept
+    capsys.readouterr()
+    shell("align", "runs/small", "--better-of", STORE, code=ConfigError.exit_code)
+    assert "is the folder that is written" in capsys.readouterr().err
+    shell("align", "runs/small", "--topology", "linear", "--name", "even")
+    wrong = ["--better-of", "runs/small/alignments/even", "--name", "wrong"]
+    shell("align", "runs/small", *wrong, code=DataError.exit_code)
+    assert "topology is 'hmm', but must be 'ctc'" in capsys.readouterr().err
+
+
 def test_linear_alignment_divides_frames_evenly_without_a_network():
     shell("align", "runs/small", "--topology", "linear", "--name", "even")
 
@@ -240,6 +296,100 @@ def test_a_network_learns_from_alignments_and_aligns_with_ends(capsys):
     more = ["--loss.alignments", "runs/frames/alignments/train", "--train.monitor", "val/word_error_rate"]
     shell("train", "small.toml", "--run.name", "again", *FRAMEWISE[:2], *more, "--train.max_duration", "3 steps")
     assert "names no alignment of data.val, so it has no loss" in capsys.readouterr().err
+
+
+def test_a_transducer_learns_along_its_paths_with_the_network_of_the_full_sum(capsys):
+    along = [*FRAMEWISE, "--loss.head", "transducer", *TRANSDUCER]
+    shell("train", "small.toml", "--run.name", "path", *along, "--train.max_duration", "150 steps")
+    capsys.readouterr()
+    shell("predict", "runs/path", "train.csv", "--checkpoint", "last")
+
+    # The letters; a space is a pause a little longer than that between any two.
+    assert capsys.readouterr().out.replace(" ", "").splitlines() == [text.replace(" ", "") for text in TRAINED]
+    assert column("runs/path", "train/left_out")[-1] == 0
+    # Nearly all frames are blanks: a loss that counted recordings would be some 40 times as large.
+    assert 0 < column("runs/path", "val/loss")[-1] < 0.5
+
+    begun = ["--init.from", "[{checkpoint = 'runs/path/checkpoints/last'}]", "--optimizer.learning_rate", "0"]
+    full = ["--loss.type", "transducer", *TRANSDUCER, *begun]
+    shell("train", "small.toml", "--run.name", "full", *full, "--train.max_duration", "1 step")
+    learned, loaded = (load_file(f"runs/{name}/checkpoints/last/model.safetensors") for name in ("path", "full"))
+    assert learned.keys() == loaded.keys()
+    assert all(torch.equal(value, loaded[name]) for name, value in learned.items())
+
+    for run in ("path", "full"):
+        shell("align", f"runs/{run}")
+        facts = json.loads(Path(f"runs/{run}/alignments/train/manifest.json").read_text())["facts"]
+        assert (facts["topology"], facts["blank"]) == ("transducer", 0)
+        rows = stored(f"runs/{run}/alignments/train")
+        assert [sum(one > 0 for one in row["classes"]) for row in rows.values()] == list(map(len, TRAINED))
+    learned, found = path_classes("runs/path/alignments/train"), path_classes(STORE)
+    assert sum(map(np.array_equal, learned, found)) >= 10
+    shell("align", "runs/path", "--topology", "ctc", code=ConfigError.exit_code)
+    shell("align", "runs/path", "--prior-scale", "1", code=ConfigError.exit_code)
+    assert "classes of a transducer have no priors" in capsys.readouterr().err
+
+    again = [*along[:3], "runs/path/alignments/train", *along[4:], "--train.monitor", "val/word_error_rate"]
+    shell("train", "small.toml", "--run.name", "path-again", *again, "--train.max_duration", "2 steps")
+
+
+def path_classes(store):
+    """The labels of each recording with the frames that they begin at."""
+    rows = [np.array(row["classes"]) for row in stored(store).values()]
+    return [row * np.diff(row, prepend=0).astype(bool) for row in rows]
+
+
+def test_frames_of_labels_become_a_path_with_each_label_in_its_first_frame():
+    shell("align", "runs/small", "--topology", "linear", "--name", "even")
+    shell("align", "runs/small", "--topology", "linear", "--name", "even-val", "--split", "val")
+    words = ["--loss.alignments", "runs/small/alignments/even", "--train.monitor", "val/word_error_rate"]
+    run = ["--run.name", "even", *FRAMEWISE[:2], *words, "--loss.head", "transducer", *TRANSDUCER]
+    shell("train", "small.toml", *run, "--train.max_duration", "1 step")
+    config = etude.Run("runs/even").loaded.config
+    processor = stored_processor(SPEECH_RECOGNITION, config, Path("runs/even") / TOKENIZERS)
+    speech = SPEECH_RECOGNITION.open(config, ["train"], unheard, processor)
+
+    batch = speech.finished("train", changed=False, say=unheard).batch(np.arange(len(TRAINED)))
+
+    for classes, text in zip(batch.frame_targets.tolist(), TRAINED, strict=True):
+        frames = [one for one in classes if one >= 0]
+        starts = [-(-len(frames) * place // len(text)) for place in range(len(text))]
+        assert [frame for frame, one in enumerate(frames) if one] == starts
+        assert processor.tokenizer.decode([one for one in frames if one]) == text
+
+
+def test_a_sum_learns_from_an_alignment_beside_ctc():
+    words = ["--loss.type", "sum", "--loss.heads", '["framewise", "ctc"]', "--loss.alignments", "runs/small/alignments"]
+
+    shell("train", "small.toml", "--run.name", "both", *words, "--train.max_duration", "100 steps")
+
+    assert column("runs/both", "val/word_error_rate")[-1] == 0
+    assert column("runs/both", "train/framewise")[-1] < column("runs/both", "train/framewise")[0] / 5
+    assert column("runs/both", "train/ctc")[-1] < column("runs/both", "train/ctc")[0] / 5
+
+
+def test_a_sum_is_checked_as_a_frame_wise_loss_is(capsys):
+    heads = ["--loss.type", "sum", "--loss.heads", '["ctc", "framewise"]']
+    stores = ["--loss.alignments", "runs/small/alignments"]
+
+    said, _ = refused(capsys, *heads, *stores, "--data.augment.speed", "0.1")
+    coarse, _ = refused(capsys, *heads, *stores, "--model.subsampling", "4")
+    beam = [*heads, *stores, "--task.beam_size", "4", "--train.max_duration", "1 step"]
+
+    assert 'data.augment.speed cannot be used with the head "framewise"' in said
+    assert "are not what is needed: subsampling is 2, but must be 4." in coarse
+    shell("train", "small.toml", "--run.name", "beam", *beam)
+
+
+def test_an_alignment_of_other_words_leads_no_transducer(place, capsys):
+    lines = Path("train.csv").read_text().replace("ab c", "ba c")
+    Path("other.csv").write_text(lines)
+
+    said, code = refused(capsys, *FRAMEWISE, "--loss.head", "transducer", *TRANSDUCER, "--data.train", "other.csv")
+
+    assert 'The alignment of "train/0.wav" in ' in said
+    assert said.endswith("is not of its transcript: align again.")
+    assert code == DataError.exit_code
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -351,11 +501,15 @@ def test_a_run_whose_alignments_change_is_another_run(place, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--topology", "rna"], "--topology must be ctc, hmm, linear, but is rna."),
+        (["--topology", "rna"], "--topology must be ctc, hmm, transducer, linear, but is rna."),
         (
             ["--topology", "linear", "--prior-scale", "1"],
             "--prior-scale is for a network, but --topology linear asks none",
         ),
+        (["--topology", "transducer"], "but this run's loss.type is ctc; --topology linear needs none."),
+        (["--priors", "guessed", "--prior-scale", "1"], "--priors must be counted or averaged, but is guessed."),
+        (["--priors", "counted"], "--priors says which ones --prior-scale takes off: give that too."),
+        (["--topology", "linear", "--better-of", "x"], "--better-of is for a network, but --topology linear asks none"),
         (["--prior-scale", "nan"], "--prior-scale must be a finite number, but is nan."),
         (["--format", "json"], "--format and --output go together"),
         (["--format", "srt", "--output", "x"], "--format must be textgrid, ctm, json, but is srt."),
@@ -381,3 +535,24 @@ def test_without_pyarrow_a_sentence_says_what_to_install(monkeypatch, capsys):
 def test_other_tasks_have_nothing_to_align():
     with pytest.raises(ConfigError, match="etude align is for speech_recognition, but this run's task is a Linear"):
         TRANSLATION.aligner(nn.Linear(1, 1), None, None)
+
+
+def test_python_aligns_as_the_shell_does(capsys):
+    found = etude.Run("runs/small").align("val", name="from-python", prior_scale=0.5, batch_size=1)
+    shell("align", "runs/small", "--split", "val", "--name", "from-shell", "--prior-scale", "0.5", "--batch-size", "1")
+
+    assert found.folder == Path("runs/small/alignments/from-python")
+    assert (found.aligned, dict(found.missing)) == (3, {})
+    assert stored(found.folder) == stored("runs/small/alignments/from-shell")
+    with pytest.raises(ConfigError, match="prior_skale is no option of an alignment; did you mean prior_scale"):
+        etude.Run("runs/small").align(prior_skale=1)
+
+
+def test_what_is_wrong_with_data_is_said_of_data(place, capsys):
+    shell("align", "runs/small", "gone.csv", code=DataError.exit_code)
+    gone = capsys.readouterr().err.splitlines()[-1]
+    Path("other-columns.csv").write_text("path,said\na.wav,ab\n")
+    shell("align", "runs/small", "other-columns.csv", code=DataError.exit_code)
+
+    assert gone == f"etude: DATA names {place}/gone.csv, which does not exist."
+    assert "data.test" not in capsys.readouterr().err

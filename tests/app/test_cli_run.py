@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from etude.__main__ import main
-from etude.app.cli.runs import FINISHED, INTERRUPTED, summary
+from etude.app.results.summary import FINISHED, INTERRUPTED, summary
 from etude.train.lock import Lock
 
 CONFIG = """

@@ -86,7 +86,7 @@ def test_the_command_line_answers_with_etudes_line(flags, line, told):
     ("flags", "said"),
     [
         (["--frobnicate", "1"], "--frobnicate is not a flag of etude show; etude show --help lists them."),
-        (["--stage", "1"], "--stage is not a flag of etude show; etude show --help lists them."),
+        (["--zone", "1"], "--zone is not a flag of etude show; etude show --help lists them."),
         (["--hlep"], "--hlep is not a flag of etude show; did you mean --help?"),
         (["foo=1"], '"foo=1" is one word too many for etude show; etude show --help shows how.'),
         (

@@ -8,7 +8,7 @@ from forks import STEPS, about, bits, fork, parent, quiet, rows, written
 from safetensors.torch import load_file
 
 from etude.__main__ import main
-from etude.app.cli.runs import FINISHED, summary
+from etude.app.results.summary import FINISHED, summary
 from etude.app.running import train_run
 from etude.base.errors import ConfigError, RefusedError, StorageError
 

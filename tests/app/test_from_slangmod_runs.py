@@ -11,8 +11,8 @@ import pytest
 
 from etude.__main__ import main
 from etude.app.cli.parsing import choose, parse
-from etude.app.cli.runs import FINISHED, INTERRUPTED, summary
 from etude.app.convert.slangmod import SLANGMOD
+from etude.app.results.summary import FINISHED, INTERRUPTED, summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "coming-from-slangmod.md"
 

@@ -55,7 +55,7 @@ HARMLESS = (
     "train.device",
 )
 """What may change between two starts of one run."""
-NEVER = ("task.type", "tokenizer", "optimizer.type", "optimizer.amsgrad", "init")
+NEVER = ("task.type", "tokenizer", "optimizer.type", "optimizer.amsgrad", "init", "run.stage")
 """What no run can change on its way."""
 AT_AN_EPOCHS_END = (
     "data",

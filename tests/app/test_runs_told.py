@@ -6,7 +6,7 @@ from texts_of_runs import CONFIG, folder, train
 
 import etude
 from etude.__main__ import main
-from etude.app.cli.runs import summary
+from etude.app.results.summary import summary
 from etude.errors import ConfigError, RefusedError, StorageError
 from etude.train.interrupt import Interrupted
 

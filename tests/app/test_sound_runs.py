@@ -12,7 +12,8 @@ from speech_corpora import RATE, spoken
 
 import etude
 from etude.__main__ import main
-from etude.base.errors import DataError
+from etude.base.errors import ConfigError, DataError
+from etude.data.store import features
 
 CONFIG = """
 [task]
@@ -159,16 +160,95 @@ def test_a_run_that_was_cut_ends_in_the_same_bits(place, workers):
     assert weights("runs/cut") == weights("runs/whole")
 
 
+MIXED = ["--data.augment.mix", '{schedule = "linear", from = 0.0, to = 1.0, over = "3 epochs"}']
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_mixes_more_and_more_ends_in_the_same_bits_when_it_is_cut(place, workers):
+    shell("train", "small.toml", *MIXED, "--run.name", "whole")
+    shell("train", "small.toml", "--run.name", "plain")
+
+    more = [*MIXED, "--run.name", "cut", "--data.workers", workers]
+    shell("train", "small.toml", *more, "--train.max_duration", "7 steps")
+    shell("train", "small.toml", *more)
+
+    assert weights("runs/cut") == weights("runs/whole") != weights("runs/plain")
+    losses = [
+        [json.loads(line)["train/loss"] for line in Path(run, "metrics.jsonl").read_text().splitlines()[:3]]
+        for run in ("runs/whole", "runs/plain")
+    ]
+    assert losses[0] == losses[1]  # nothing is mixed in the first epoch
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--data.targets", "loudness"], ["--loss.type", "focal"], ["--loss.z_loss", "0.1"]],
+)
+def test_what_cannot_be_mixed_is_refused(place, capsys, words):
+    shell("train", "small.toml", *words, "--data.augment.mix", "0.5", code=ConfigError.exit_code)
+
+    assert "data.augment.mix needs labels to mix" in capsys.readouterr().err
+
+
+KEPT = ["--data.keep_features", "true"]
+MASKED = ["--data.augment.masks", "adaptive", "--data.features.deltas", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "workers"), [([], "2"), (MASKED, "0"), ([*MASKED, "--data.keep_waves", "false"], "0")]
+)
+def test_features_that_are_kept_train_to_the_same_bits(place, words, workers):
+    shell("train", "small.toml", *words, "--run.name", "computed")
+    shell("train", "small.toml", *words, *KEPT, "--run.name", "kept", "--data.workers", workers)
+
+    assert weights("runs/kept") == weights("runs/computed")
+    assert last("runs/kept")["val/loss"] == last("runs/computed")["val/loss"]
+    assert len(list(Path("runs").glob("*/features"))) == 1
+
+
+def test_features_are_kept_once_and_made_anew_of_another_file(place, monkeypatch):
+    made = []
+    compute = features._computed
+    monkeypatch.setattr(features, "_computed", lambda *given: made.append(given) or compute(*given))
+    words = ["train", "small.toml", *KEPT, "--data.keep_waves", "false", "--train.max_duration", "3 steps"]
+
+    shell(*words, "--run.name", "first")
+    first = len(made)
+    shell(*words, "--run.name", "second")
+    second = len(made)
+    wave, _ = soundfile.read("train/0.wav", dtype="float32")
+    soundfile.write("train/0.wav", wave[::-1].copy(), RATE)  # another content of the same size
+    shell(*words, "--run.name", "third")
+
+    assert (first, second, len(made)) == (2, 2, 3)
+    assert weights("runs/first") == weights("runs/second") != weights("runs/third")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--data.augment.speed", "0.1"], "augment.speed"), (["--data.join", "{most = 2}"], "join")],
+)
+def test_features_of_what_is_changed_are_not_kept(place, capsys, words, told):
+    shell("train", "small.toml", *KEPT, *words, code=ConfigError.exit_code)
+
+    assert f"keep_features is of recordings as they are, but {told} makes others of them" in capsys.readouterr().err
+
+
 def test_numbers_of_recordings_are_predicted(place):
     shell("train", "small.toml", "--data.targets", "loudness", "--task.by", "off", "--data.features.normalise", "off")
-
     assert {"val/mse", "val/mae", "val/r2"} <= set(last("runs/small"))
+    shell("test", "runs/small")
+
+    assert Path("runs/small/outputs/test.reference.txt").read_text() == "0.2\n0.3\n0.4\n"
+    assert len(Path("runs/small/outputs/test.txt").read_text().splitlines()) == 3
 
 
 def test_several_labels_of_recordings_are_predicted(place):
     shell("train", "small.toml", "--data.labels", "low;high", "--task.by", "off")
-
     assert {"val/subset_accuracy", "val/f1_micro"} <= set(last("runs/small"))
+    shell("test", "runs/small")
+
+    assert Path("runs/small/outputs/test.reference.txt").read_text() == "\nlow\n\n"
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
@@ -180,3 +260,13 @@ def test_a_batch_is_judged_as_its_members_are(place, pooling):
     together = etude.Run("runs/small", overrides=["--train.eval_batch_size", "3"]).validate()
 
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_recording_that_no_batch_can_hold_is_told_in_frames(place, capsys):
+    shell("train", "small.toml", "--train.batch_size", "off", "--train.batch_tokens", "10", code=DataError.exit_code)
+
+    said = capsys.readouterr().err
+    assert (
+        "frames, and no batch of at most 10 frames can hold it; raise train.batch_tokens, which counts frames" in said
+    )
+    assert "tokens on one side" not in said

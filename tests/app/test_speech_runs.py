@@ -12,7 +12,7 @@ from speech_corpora import CONFIG, HELD, RATE, spoken, write_place
 
 import etude
 from etude.__main__ import main
-from etude.base.errors import DataError
+from etude.base.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -237,3 +237,11 @@ def test_audio_of_another_rate_is_refused_by_a_trained_run_or_resampled(trained,
 
     assert "16,000 samples a second, but 8,000 are expected; data.resample = true resamples" in refused
     assert capsys.readouterr().out == "ca b\n"
+
+
+def test_recordings_with_transcripts_are_not_mixed(place, capsys):
+    shell("train", "small.toml", "--data.augment.mix", "0.5", code=ConfigError.exit_code)
+
+    assert (
+        "data.augment.mix is for classification: two transcripts at once cannot be learned" in capsys.readouterr().err
+    )

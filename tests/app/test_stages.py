@@ -12,9 +12,10 @@ from etude.app.fork import about as abouts
 from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
 from etude.app.running import build_job
+from etude.app.stages.own import own
 from etude.app.stages.share import Share
 from etude.app.stages.stage import Artifact, hashed, run_stage, run_stages
-from etude.app.stages.table import STAGES, kind_of, stages_of
+from etude.app.stages.table import KINDS, kind_of, stages_of
 from etude.app.stages.train import Train
 from etude.base.errors import ConfigError
 from etude.base.files import write_json
@@ -218,23 +219,17 @@ def test_what_a_fork_shares_is_known_by_its_moment_and_not_by_its_changes(trunk,
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-def test_kinds_are_found_by_name_and_by_import_path(tmp_path):
-    path = tmp_path / "stages.py"
-    path.write_text("def make(name, loaded, build):\n    return name\n")
-
-    assert kind_of("train") is Train
-    assert kind_of("share") is Share
-    assert kind_of(f"{path}:make")("mine", None, None) == "mine"
-    assert set(STAGES) == {"train", "share"}
+def test_kinds_are_found_by_name_and_by_import_path():
+    assert set(KINDS) == {"train", "align", "average", "evaluate"}
+    assert all(kind_of(name) is kind for name, kind in KINDS.items())
+    assert kind_of("stages.py:make") is own
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("align", 'stage.do cannot be "align" yet: this version has "train", "share" and import paths.'),
         ("trian", 'stage.do is "trian"; did you mean "train"?'),
-        ("zzz", 'stage.do is "zzz"; it must be "train", "share" or an import path.'),
-        ("json:decoder", "stage.do json:decoder must be a class or function, but is a module."),
+        ("zzz", 'stage.do is "zzz"; it must be "train", "align", "average", "evaluate" or an import path.'),
     ],
 )
 def test_a_kind_that_there_is_not_is_refused(name, said):

@@ -141,3 +141,25 @@ def test_a_number_that_is_none_is_named(place, capsys):
     shell("train", "small.toml", *NUMBER, code=3)
 
     assert 'val.tsv, line 2: the target "much" is not a number' in capsys.readouterr().err
+
+
+def test_labels_in_lists_of_json_are_learned_as_those_between_separators(place):
+    objects = [{"text": row[0], "letters": [one for one in row[1].split(",") if one]} for row in ROWS]
+    for name in ("train", "val"):
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, objects)) + "\n")
+    words = (*LABELS, "--train.max_duration", "3 steps", "--data.on_bad_sample", "skip", "--data.max_skipped", "50%")
+
+    shell("train", "small.toml", *words)
+    files = ("--data.train", "train.jsonl", "--data.val", "val.jsonl")
+    shell("train", "small.toml", *words, *files, "--run.name", "lists")
+
+    weights = [Path(f"runs/{run}/checkpoints/last/model.safetensors").read_bytes() for run in ("small", "lists")]
+    assert weights[0] == weights[1]
+
+
+def test_a_list_that_is_not_of_texts_is_no_labels(place, capsys):
+    Path("train.jsonl").write_text('{"text": "some words", "letters": ["a", 1]}\n')
+
+    shell("train", "small.toml", *LABELS, "--data.train", "train.jsonl", code=3)
+
+    assert 'the field "letters" is not a string' in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Every example runs as it stands, offline, and learns what it says."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ def test_the_script_moved_to_etude_is_as_good_as_the_one_by_hand(example):
 
     assert with_etude > 0.95
     assert with_etude > by_hand - 0.03
+
+
+def test_the_pipeline_finds_the_better_training_and_does_nothing_twice(example, capsys):
+    module = example("pipeline")
+
+    first = module.main()
+    capsys.readouterr()
+    again = module.main()
+
+    assert json.loads(first["better"].path.read_text())["best"] == "quick"
+    assert first["quick"].metrics["val/loss"] < 1.0
+    assert "Nothing to do: 4 stages are done." in capsys.readouterr().out
+    assert again.keys() == first.keys()
 
 
 def test_a_network_that_grows_begins_with_what_it_knew_and_learns_more(example):

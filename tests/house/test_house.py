@@ -23,9 +23,8 @@ def test_only_one_module_may_speak_to_other_ranks():
 
 def test_no_pickle_is_read_but_a_state_dict_of_weights_alone():
     reading = re.compile(r"\btorch\.load\(.*|\bpickle\.loads?\(.*")
-    read = {
-        file.relative_to(SOURCE).as_posix(): found for file in FILES if (found := reading.findall(file.read_text()))
-    }
+    found = {file.relative_to(SOURCE).as_posix(): reading.findall(file.read_text()) for file in FILES}
+    read = {name: lines for name, lines in found.items() if lines}
 
     (line,) = read.pop("train/memory/preload/state_dict.py")
     assert "weights_only=True" in line

@@ -8,8 +8,8 @@ from small_runs import Regression, loaders, rows, trainer
 
 import etude
 from etude.__main__ import main
-from etude.app.cli.runs import FINISHED, state
 from etude.app.python import trainer as face
+from etude.app.results.summary import FINISHED, state
 from etude.base.durations import Duration
 from etude.train import fit as train_fit
 from etude.train.end import End, Kind

@@ -53,6 +53,10 @@ class Fact:
     name: str
     told: str
 
+    def __str__(self) -> str:
+        """As a line."""
+        return f"{self.name:<10}  {self.told}"
+
 
 def check(loaded: LoadedConfig, say: Say = print) -> Iterator[Fact]:
     """Find out, one thing after the other, what a run of this config would be; each fact as soon as it is known.

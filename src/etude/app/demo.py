@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.cli.naming import command, shell_word
-from etude.app.cli.runs import FINISHED, RUNNING, last_row, state
 from etude.app.cli.streams import is_terminal, printable, put, say
 from etude.app.layout import columns
+from etude.app.results.summary import FINISHED, RUNNING, last_row, state
 from etude.base.errors import RefusedError, StorageError
 
 CONFIG = Path(__file__).with_name("demo.toml").resolve()

@@ -93,6 +93,7 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
         optimizers=learns.optimizers,
         folder=folder,
         seed=config.run.seed,
+        stage=config.run.stage or "",
         requeue=config.run.requeue_signals,
         values=_planned(learns, phase).values,
         extra_terms=learns.extra_terms,

@@ -117,6 +117,23 @@ def state_of(path: Path) -> tuple[int, int, int, int]:
     return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
 
 
+def known_sha256(path: Path, memory: Path) -> str:
+    """The SHA-256 of a file, read only if it has changed since the hash was noted in the file `memory`.
+
+    Raises OSError.
+    """
+    begun, state = time.time(), list(state_of(path))
+    known = sealed_or_empty(memory)
+    match known.get(str(path)):
+        case [str() as digest, *before] if before == state:
+            return digest
+    digest = sha256_of(path)
+    if begun - max(state[1:3]) / 1e9 > SETTLED_SECONDS:
+        with suppress(StorageError):
+            write_sealed(memory, {**known, str(path): [digest, *state]})
+    return digest
+
+
 # -- a small folder that lists its own hashes ----------------------------------------------------------------------
 
 HASHES = "hashes"

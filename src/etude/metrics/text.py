@@ -50,7 +50,7 @@ class CorpusScore:
         self._references: list[str] = []
 
     @cached_property
-    def _metric(self) -> CorpusMetric:
+    def measure(self) -> CorpusMetric:
         """Made when the first score is asked for: sacrebleu takes its time to be imported."""
         import sacrebleu
 
@@ -75,7 +75,7 @@ class CorpusScore:
         """The score, 0 to 100; NaN where nothing was seen."""
         if not self._hypotheses:
             return math.nan
-        return float(self._metric.corpus_score(self._hypotheses, [self._references]).score)
+        return float(self.measure.corpus_score(self._hypotheses, [self._references]).score)
 
     def reset(self) -> None:
         """Forget all that was seen."""
@@ -85,7 +85,7 @@ class CorpusScore:
     @property
     def signature(self) -> str:
         """How the score was computed, in sacrebleu's words; only after `compute` is it whole."""
-        return f"{self.name}|{self._metric.get_signature()}"
+        return f"{self.name}|{self.measure.get_signature()}"
 
 
 @final

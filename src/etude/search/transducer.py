@@ -5,7 +5,7 @@ asked for at once.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
@@ -24,6 +24,9 @@ NODES = 1 << 15
 """Nodes of lattices at a time: what the joint network's logits are made for at once."""
 IMPOSSIBLE = -1e9
 """Stands for the log-probability of what cannot be, where sums of it are subtracted."""
+
+Costs = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""The negative log-probability of each sequence's labels, by the moves of its lattice and both lengths."""
 
 
 class Head(Protocol):
@@ -46,12 +49,15 @@ class Head(Protocol):
 
 
 @torch.no_grad()
-def greedy(head: Head, encoded_BTE: Tensor, lengths_B: Tensor, *, most: int = 10) -> list[Transcript]:
+def greedy(
+    head: Head, encoded_BTE: Tensor, lengths_B: Tensor, *, most: int = 10, costs: Costs = transducer_costs
+) -> list[Transcript]:
     """The most probable class at each step, of equal ones the lowest: a blank goes to the next frame.
 
     After `most` labels a frame is over without a blank. A label has the frame that it was found at; a transcript's
-    score is the exact log-probability of its labels, over all ways. A sequence with a frame, or logits, that are not
-    numbers counts as one without frames. Raises ValueError where `most` is below 1.
+    score is the exact log-probability of its labels, over all ways, as `costs` has it: with `rna_costs`, for which
+    `most` is 1, over those with one label in a frame at most. A sequence with a frame, or logits, that are not numbers
+    counts as one without frames. Raises ValueError where `most` is below 1.
     """
     if most < 1:
         raise ValueError(f"The most labels of a frame must be at least 1, but are {most}.")
@@ -62,8 +68,8 @@ def greedy(head: Head, encoded_BTE: Tensor, lengths_B: Tensor, *, most: int = 10
     labels = walk.labels()
     lengths_B = lengths_B.masked_fill(walk.broken, 0)
     texts = [tuple(one.label for one in found) for found in labels]
-    costs = transducer_costs(*lattices(head, encoded_BTE, texts), lengths_B, _sizes(texts, lengths_B)).tolist()
-    return [_transcript(found, cost) for found, cost in zip(labels, costs, strict=True)]
+    found_B = costs(*lattices(head, encoded_BTE, texts), lengths_B, _sizes(texts, lengths_B)).tolist()
+    return [_transcript(found, cost) for found, cost in zip(labels, found_B, strict=True)]
 
 
 def _transcript(labels: tuple[Label, ...], cost: float) -> Transcript:

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from etude.base.says import Say
 
-TOPOLOGIES = ("ctc", "hmm", "linear")
+TOPOLOGIES = ("ctc", "hmm", "transducer", "linear")
+PRIORS = ("counted", "averaged")
 FORMS = ("textgrid", "ctm", "json")
 SHARD = 1000
 """Sequences of a shard unless it is said otherwise: what an interruption costs, at most."""
@@ -21,6 +22,10 @@ class AlignmentAsked:
     """One of `TOPOLOGIES`; None for that of the network."""
     prior_scale: float = 0.0
     """How much of the classes' log-priors is taken off their log-probabilities."""
+    priors: str | None = None
+    """One of `PRIORS`; None for what is usual of the topology."""
+    better_of: Path | None = None
+    """Alignments of which each path is kept that scores more than the new one."""
     batch_size: int | None = None
     shard_size: int = SHARD
 
@@ -28,6 +33,8 @@ class AlignmentAsked:
 class Stored(Protocol):
     """The alignment of a split, as it is stored."""
 
+    folder: Path
+    """Where it is stored, as `loss.alignments` names it."""
     missing: Mapping[str, str]
     """Why a sample has none, by its place in its file."""
 

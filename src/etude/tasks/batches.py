@@ -45,7 +45,7 @@ def training(config: Config, workers: int, say: Say, *, varying: bool = False) -
     train = config.train
     overfits = train.overfit is not None
     return Batching(
-        seed=config.run.seed,
+        seed=config.run.drawn_from,
         **training_size(train),
         shuffle=not overfits,
         workers=workers,

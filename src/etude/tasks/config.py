@@ -23,6 +23,7 @@ from etude.base.config.section import Section
 from etude.base.config.structure import annotated, component_of
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
+from etude.base.randomness import seed_of
 from etude.base.schedules.structural import Structural, begun, in_epoch, put, shaping, turns
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig
@@ -32,14 +33,18 @@ from etude.model.initialisers import InitConfig
 from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
+from etude.tasks.pipelines import tables
+from etude.tasks.sweeps import SweepConfig, without_sweep
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 
 LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
-CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json")
+CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json", "pipeline.json")
 """What the config of a run is called in its folder, and what lies beside it."""
+STAGES = "stage"
+"""The list of tables, in a config, of the stages that it is made of."""
 OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
 DECLARED = (*OWN_SECTIONS, "loss")
@@ -57,6 +62,13 @@ class RunConfig(Section):
     """Seed from which everything random is computed."""
     requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
     """Signals after which the run saves and exits with 75, which asks a cluster to run the same command again."""
+    stage: Annotated[str | None, means(shared="never", why="another stage draws otherwise")] = None
+    """The stage of a pipeline that the run is, which its randomness depends on beside the seed; a pipeline sets it."""
+
+    @property
+    def drawn_from(self) -> int:
+        """The seed of what is drawn without the stage's name: the run's own, or one of its stage."""
+        return self.seed if self.stage is None else seed_of(self.seed, "stage", self.stage)
 
     @field_validator("name")
     @classmethod
@@ -137,6 +149,7 @@ class Config(Section):
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()
+    sweep: Annotated[SweepConfig, means("none")] = SweepConfig()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
@@ -214,11 +227,11 @@ def any_config() -> type[Config]:
     configs = [config for task_type in built_in().values() for config in task_type.configs()]
     merged = {name: _either([one.model_fields[name] for one in configs]) for name in DECLARED}
     about = "A run. What its data and models may be depends on the task."
-    made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged)  # type: ignore[call-overload]
+    made: type[Config] = create_model("Config", __base__=Config, __doc__=about, **merged, **tables())  # type: ignore[call-overload]
     return made
 
 
-def _class_of(data: Mapping[str, object]) -> type[Config]:
+def class_of(data: Mapping[str, object]) -> type[Config]:
     """What composed plain values are read as: by their task or, for one of the user's own, by what that says."""
     found = type_of(data)
     return _misnamed() if found is None else found.config_of(data)
@@ -234,7 +247,9 @@ def _composed(path: Path | None, overrides: Sequence[Override]) -> tuple[type[Co
     except ConfigError:
         root = named(next(iter(built_in()))).config  # what is wrong is said below
     else:
-        root = _class_of(data)
+        if STAGES in data:
+            raise ConfigError(f"{path} has stages: train, plan, check and show take it; elsewhere name a stage's run.")
+        root = class_of(data)
     return root, compose(root, path, overrides)
 
 
@@ -293,7 +308,12 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
     epoch. Raises ConfigError with every problem at once.
     """
     file = None if path is None else user_path(path)
-    root, layer = _composed(file, [*_home(path), *parse(overrides)])
+    return of_layer(*_composed(file, [*home_of(path), *parse(overrides)]), path)
+
+
+def of_layer(root: type[Config], layer: Layer, path: Path | str | None) -> LoadedConfig:
+    """Check what was composed of a file, and is read as a config of this class. Raises ConfigError."""
+    file = None if path is None else user_path(path)
     found = shaping(root, layer.data)
     first = _finished(validated(root, replace(layer, data=in_epoch(layer.data, found, 0)), file), path)
     if not found:
@@ -316,7 +336,7 @@ def _in_epoch(
     """The config that is taken up at the begin of an epoch. Raises ConfigError, which names the epoch."""
     data = in_epoch(layer.data, found, epoch)
     try:
-        loaded = _finished(validated(_class_of(data), replace(layer, data=data), file), path)
+        loaded = _finished(validated(class_of(data), replace(layer, data=data), file), path)
     except ConfigError as error:
         raise ConfigError([f"From epoch {epoch} on: {problem}" for problem in error.problems]) from None
     return replace(loaded, config=loaded.config.in_epoch(epoch))
@@ -343,8 +363,8 @@ def _leave_to_their_types(whole: dict[str, Any], given: Mapping[str, Any], found
 
 
 def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
-    """The config with a name, and without generated data of a recipe where other data took its place."""
-    loaded = loaded if loaded.config.run.name else _named(loaded, path)
+    """The config with a name, without a sweep, and without a recipe's generated data where other data replaced it."""
+    loaded = without_sweep(loaded if loaded.config.run.name else _named(loaded, path))
     left_out = [split for split in ("val", "test") if _is_another_corpus(loaded, split)]
     notes = tuple(
         f"data.{split} is ignored: the recipe's generated corpus does not match your data.train; set --data.{split}."
@@ -354,7 +374,7 @@ def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
 
 
-def _home(path: Path | str | None) -> list[Override]:
+def home_of(path: Path | str | None) -> list[Override]:
     """Where the run of a config lies, where that is the config of a run folder."""
     file = None if path is None else absolute(str(path))
     if file is None or not is_of_run(file):

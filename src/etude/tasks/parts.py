@@ -74,7 +74,7 @@ def imported_task(entry: Imported, offered: Mapping[str, object]) -> Task:
 def made_model(config: Config, make: Callable[[], object], sizes: str) -> nn.Module:
     """What `make` gives, drawn from the seed alone. Raises ConfigError for no module, and for `sizes` too large."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
+        torch.manual_seed(config.run.drawn_from)
         try:
             model = make()
         except (RuntimeError, MemoryError) as error:
@@ -93,7 +93,7 @@ def initialised(config: Config, model: nn.Module, *, scheme: bool = False) -> nn
     if config.init.weights or not isinstance(config.model, Imported):
         chosen = config.init.scheme if scheme else "default"
         with in_memory("the first weights of the model"):
-            initialise(model, config.run.seed, config.init.weights, scheme=chosen)
+            initialise(model, config.run.seed, config.init.weights, config.run.stage or "", scheme=chosen)
     return model
 
 

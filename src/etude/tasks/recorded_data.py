@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from etude.base.says import Say
@@ -11,7 +12,9 @@ from etude.data.audio.front_end import FrontEnd
 from etude.data.feeds.recorded import FrameBatch, RecordedSamples, recorded_feed
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.manifests import Manifest
+from etude.data.store.features import prepare_features
 from etude.data.store.recordings import PATH, Waves, folder_of
+from etude.data.store.table import Table
 from etude.tasks.config import Config
 from etude.tasks.recordings import RecordingsSection, Sound, augment_of, scheduled_strengths
 from etude.tasks.tables import TableData, TableSplit
@@ -43,6 +46,7 @@ class RecordedData(TableData[P, RecordedSplit]):
     splits: dict[str, RecordedSplit] = field(default_factory=dict)
     front_end: FrontEnd = field(init=False)
     augment: Augment | None = field(init=False)
+    _kept: dict[Path, Table] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.front_end = self.processor.sound.front_end(self.recordings)
@@ -78,6 +82,16 @@ class RecordedData(TableData[P, RecordedSplit]):
         """The sound of what a split is judged on."""
         held = self.held(split)
         return Waves(held.table, self.recordings.listening(self.processor.sound.rate), folder_of(held.source))
+
+    def kept(self, split: str) -> Table | None:
+        """The features of what a split is judged on, prepared once; None where batches compute them."""
+        if not self.recordings.keep_features:
+            return None
+        held = self.held(split)
+        if held.table.folder not in self._kept:
+            prepared = prepare_features(self.waves(split), held.source, self.front_end, self.config.cache)
+            self._kept[held.table.folder] = prepared
+        return self._kept[held.table.folder]
 
     def samples(self, split: str, *, changed: bool) -> RecordedSamples:
         """The recordings of a split as samples; `changed` as training hears them."""

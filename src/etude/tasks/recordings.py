@@ -123,6 +123,10 @@ class RecordingsSection(DataSection):
     """Whether decoded audio is kept in the cache, 4 bytes a sample, rather than read from its files for each batch;
     `"auto"` keeps up to 20 hours."""
 
+    keep_features: bool = False
+    """Whether features are computed once and kept in the cache, rather than for each batch: for training that changes
+    no sound, masks apart. What is trained is the same to the bit."""
+
     max_seconds: Switch[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = None
     """Longest recording; a longer one is a bad sample."""
 
@@ -140,6 +144,16 @@ class RecordingsSection(DataSection):
 
     max_skipped: AllowanceField = "1%"
     """How many samples may be left out, as a number or as a share of the data; more are an error."""
+
+    @model_validator(mode="after")
+    def _keeps_what_stays(self) -> Self:
+        changed = "join" if self.join is not None else self.augment.changes_sound
+        if self.keep_features and changed:
+            key = changed if changed == "join" else f"augment.{changed}"
+            raise ValueError(
+                f"keep_features is of recordings as they are, but {key} makes others of them: turn one off"
+            )
+        return self
 
     @property
     def text_column(self) -> str | int:

@@ -208,6 +208,11 @@ class Predictor(Protocol):
         del outputs
         return None
 
+    def references(self, batch: object) -> Sequence[str] | None:
+        """What is true of each sample of a tested batch, as text; None where only the data know."""
+        del batch
+        return None
+
 
 @dataclass(frozen=True)
 class Kept:

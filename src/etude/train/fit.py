@@ -100,7 +100,7 @@ def fit(job: Job) -> Result:
         try:
             seed_generators(job.seed)
             go_on(job, run)
-            end = train(run)
+            end = _told_of_stage(job, run)
         except BaseException as error:
             run.events.exception(error)
             raise
@@ -110,6 +110,17 @@ def fit(job: Job) -> Result:
         raise ending
     job.after(result)
     return result
+
+
+def _told_of_stage(job: Job, run: Run) -> End:
+    """Train; whoever listens is told where a stage of a pipeline begins in this process, and where it ends."""
+    if not job.stage:
+        return train(run)
+    run.events.stage_start(job.stage)
+    end = train(run)
+    if not end.goes_on:
+        run.events.stage_end(job.stage)
+    return end
 
 
 def _result(run: Run, end: End) -> Result:

@@ -39,7 +39,7 @@ OWN = (
 OF_LOGGERS = ("tensorboard", "mlflow", "wandb")
 """Folders in it whose content is a logger's own: wandb, for one, links files of a user's there."""
 
-_WANTED = ("metrics.jsonl", "checkpoints", "skipped.jsonl", "fork.json")
+_WANTED = ("metrics.jsonl", "checkpoints", "skipped.jsonl", "fork.json", "pipeline.json")
 """What is left of a run that was refused, where it had come so far."""
 
 _held: set[int] = set()

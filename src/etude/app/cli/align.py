@@ -2,14 +2,16 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from etude.app.cli.loading import open_run
 from etude.app.cli.streams import say
-from etude.app.runs.aligned import align
-from etude.base.errors import ConfigError, DataError
+from etude.base.errors import ConfigError, DataError, EtudeError
 from etude.base.files import make_folder, write_text
 from etude.base.paths import user_path
 from etude.tasks.aligners import FORMS, AlignmentAsked
@@ -26,17 +28,17 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     words = overrides if arguments.data is None else [*overrides, f"--data.{GIVEN}", arguments.data]
     opened = open_run(arguments, words)
     split = arguments.split if arguments.data is None else GIVEN
-    asked = AlignmentAsked(arguments.topology, arguments.prior_scale, arguments.batch_size, arguments.shard_size)
     name = arguments.name or (split if arguments.data is None else Path(arguments.data).stem)
-    folder, stored = align(
-        opened, split, asked, name=name, weights=arguments.checkpoint, device=arguments.device, say=say
-    )
+    with _called(arguments.data):
+        stored = opened.align(
+            split, name=name, weights=arguments.checkpoint, device=arguments.device, **_options(arguments)
+        )
     if arguments.form is not None:
         _write(arguments.output, stored.files(arguments.form))
     if arguments.picture is not None:
         _write(arguments.picture, stored.pictures(arguments.pictures))
     code = _tell(stored.missing)
-    say(f"{stored.aligned:,} of {stored.aligned + len(stored.missing):,} recordings are aligned: {folder}")
+    say(f"{stored.aligned:,} of {stored.aligned + len(stored.missing):,} recordings are aligned: {stored.folder}")
     return code
 
 
@@ -51,6 +53,27 @@ def _check(arguments: Namespace) -> None:
     for flag, value in (("shard-size", arguments.shard_size), ("pictures", arguments.pictures)):
         if value < 1:
             raise ConfigError(f"--{flag} must be at least 1, but is {value}.")
+
+
+def _options(arguments: Namespace) -> dict[str, Any]:
+    """How it is asked for, by the names of the flags."""
+    return {field.name: getattr(arguments, field.name) for field in fields(AlignmentAsked)}
+
+
+@contextmanager
+def _called(data: str | None) -> Iterator[None]:
+    """Let what is said of a manifest that was given as DATA call it so."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([_renamed(problem, data) for problem in error.problems]) from error
+    except EtudeError as error:
+        error.args = tuple(_renamed(str(part), data) for part in error.args)
+        raise
+
+
+def _renamed(told: str, data: str | None) -> str:
+    return told if data is None else told.replace(f"data.{GIVEN}", "DATA")
 
 
 def _write(folder: str, files: Iterable[tuple[str, str]]) -> None:

@@ -26,7 +26,7 @@ from etude.base.signals import REQUEUE
 LINES = 6
 """An error is at most this many lines."""
 
-COMPUTING = ("train", "check", "plan", "validate", "test", "predict", "align", "fork")
+COMPUTING = ("train", "check", "plan", "find", "validate", "test", "predict", "align", "fork")
 """The verbs that start torch's threads."""
 
 ENDING = {signal.SIGTERM: 143, signal.SIGUSR1: REQUEUE}

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.cli.picture import check_picture, write_file
+from etude.app.cli.stages import plan_stages
 from etude.app.cli.streams import flushed, is_terminal, put, say
 from etude.app.plan.picture import svg
 from etude.app.plan.plan import LOG, SAVE, VALIDATE, Plan, Row, plan
 from etude.app.plan.text import BLOCKS, text
+from etude.app.stages.loading import is_pipeline
+from etude.base.errors import ConfigError
 from etude.base.named_files import check_named
-from etude.tasks.config import load_config
+from etude.tasks.config import LoadedConfig, load_config
 
 WIDTH = 80
 """Columns where no terminal tells."""
@@ -27,18 +30,32 @@ WIDTH = 80
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Print the plan, and write what was asked for."""
+    if is_pipeline(arguments.config):
+        return plan_stages(arguments, overrides, draw)
+    if arguments.stage is not None:
+        raise ConfigError(f"--stage names a stage, but {arguments.config} has none.")
+    check_files(arguments)
+    draw(load_config(arguments.config, overrides), arguments)
+    return 0
+
+
+def check_files(arguments: Namespace) -> None:
+    """Refuse files that cannot be written, before anything is planned."""
     if arguments.output is not None:
         check_picture(arguments.output, "output")
     if arguments.csv is not None:
         check_named(Path(arguments.csv), "csv")
-    made = plan(load_config(arguments.config, overrides), steps=arguments.steps, say=say)
+
+
+def draw(loaded: LoadedConfig, arguments: Namespace) -> None:
+    """Print the plan of a run, and write what was asked for of it."""
+    made = plan(loaded, steps=arguments.steps, say=say)
     with flushed():
         _print(made, arguments)
     if arguments.output is not None:
         write_file(arguments.output, svg(made))
     if arguments.csv is not None:
         write_file(arguments.csv, as_csv(made))
-    return 0
 
 
 def _print(made: Plan, arguments: Namespace) -> None:

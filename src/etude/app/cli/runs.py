@@ -1,54 +1,18 @@
 """`etude runs`: what runs a folder holds, how far each has come, and whether it goes on."""
 
 import json
-import os
-import stat
-import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from etude.app.cli.streams import printable, put, say
-from etude.app.layout import columns
-from etude.base.config.reading import read
+from etude.app.results.found import half_removed
+from etude.app.results.groups import Group, grouped
+from etude.app.results.listing import as_csv, keys_of, row_of, rows_of, table, table_of_groups
+from etude.app.results.stages import summaries
+from etude.app.results.values import Values, chosen, in_order, refuse_unknown
+from etude.app.results.where import Where
 from etude.base.errors import ConfigError, StorageError
-from etude.base.files import json_or_empty, storage
-from etude.base.regular import reading
-from etude.train.end import End
-from etude.train.lock import is_locked, refuse_links_out
-
-CONFIG, CHECKPOINTS, METRICS = "config.toml", "checkpoints", "metrics.jsonl"
-MONITOR = "val/loss"
-FORK = "fork.json"
-RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
-FORKED = "forked"
-"""A fork that was made, and has taken no step of its own."""
-UNREADABLE = "unreadable"
-LARGEST_NUMBER = 1e300
-COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
-NUMBERS = [COLUMNS.index(name) for name in ("step", "epoch", "changed")]
-SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What is told of one run."""
-
-    name: str
-    state: str
-    step: int
-    epoch: float
-    best_step: int | None
-    """The step of the best checkpoint."""
-    monitor: str
-    best: float | None
-    """What the monitored metric was there."""
-    changed_seconds: float
-    """How long ago it last wrote something."""
-    folder: str
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
@@ -57,176 +21,73 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise StorageError(f"{folder} is not a folder; etude runs DIR lists the runs in DIR.")
-    found = sorted(summaries(folder), key=lambda one: one.changed_seconds)
-    if arguments.json:
-        for one in found:
-            put(json.dumps(asdict(one), ensure_ascii=False))
-    elif found:
-        rows = [COLUMNS, *map(cells, found)]
-        put("\n".join(map(printable, columns(rows, right=NUMBERS))))
+    conditions = [Where.read(text) for text in arguments.where]
+    keys = keys_of(arguments.columns)
+    _refuse_both(arguments)
+    found = [Values(one) for one in summaries(folder)]
+    refuse_unknown(keys or (), found, "--columns")
+    kept = chosen(found, conditions)
+    if arguments.group:
+        _tell_groups(_in_order_of_groups(kept, arguments), keys, arguments)
     else:
-        say(f"{folder} holds no runs.")
+        _tell_runs(_sorted(kept, arguments), keys, arguments)
+    _tell_of_the_rest(folder, found, kept)
     return 0
 
 
-def summaries(folder: Path) -> Iterator[Summary]:
-    """The runs that lie in `folder`, or the one that it is."""
-    with storage("list", folder):
-        inside = sorted(folder.iterdir())
-    yield from map(summary, filter(_is_run, [folder, *inside]))
+def _refuse_both(arguments: Namespace) -> None:
+    if arguments.json and arguments.csv:
+        raise ConfigError("etude runs: --json and --csv cannot both be given.")
 
 
-def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run's; one that cannot be looked into is told of as well."""
-    try:
-        return stat.S_ISDIR(folder.stat().st_mode) and _holds_config(folder)
-    except OSError:
-        return False
+def _sorted(runs: Sequence[Values], arguments: Namespace) -> list[Values]:
+    """The runs in the order asked for, else the one that changed last first."""
+    ordered = in_order(runs, arguments.sort) if arguments.sort else _by_change(runs)
+    return ordered[::-1] if arguments.reverse else ordered
 
 
-def _holds_config(folder: Path) -> bool:
-    try:
-        (folder / CONFIG).lstat()
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
+def _by_change(runs: Sequence[Values]) -> list[Values]:
+    """Runs, the one that changed last first; stages stay behind their pipeline."""
+    changed = {run.summary.name: run.summary.changed_seconds for run in runs}
+    own = [run.summary.pipeline or run.summary.name for run in runs]
+    order = sorted(range(len(runs)), key=lambda at: (changed.get(own[at], 0.0), own[at]))
+    return [runs[at] for at in order]
 
 
-def summary(folder: Path) -> Summary:
-    """What can be told of one run without loading it; a damaged file is told of as nothing known."""
-    last, best = (json_or_empty(folder / CHECKPOINTS / name / "manifest.json") for name in ("last", "best"))
-    row = last_row(folder / METRICS)
-    readable, monitor = _monitor(folder / CONFIG)
-    metrics = best.get("metrics")
-    step, epoch = max(_place(row), (_number(last, "step") or 0.0, _epochs(folder)))
-    return Summary(
-        name=folder.resolve().name,
-        state=state(folder) if readable and not _leads_out(folder) else UNREADABLE,
-        step=int(step),
-        epoch=epoch,
-        best_step=_step(best),
-        monitor=monitor,
-        best=_number(metrics, monitor),
-        changed_seconds=max(0.0, time.time() - _changed(folder)),
-        folder=str(folder),
-    )
+def _in_order_of_groups(runs: Sequence[Values], arguments: Namespace) -> list[Group]:
+    """The groups, the best by its mean first, or in the order that their runs are asked for in."""
+    if arguments.sort:
+        return grouped(_sorted(runs, arguments))
+    ordered = sorted(grouped(in_order(runs, "name")), key=lambda group: group.merit)
+    return ordered[::-1] if arguments.reverse else ordered
 
 
-def _place(row: Mapping[str, object]) -> tuple[float, float]:
-    """The step and the epoch of a row."""
-    return _number(row, "step") or 0.0, _number(row, "epoch") or 0.0
+def _tell_runs(runs: Sequence[Values], keys: Sequence[str] | None, arguments: Namespace) -> None:
+    if arguments.json:
+        for one in runs:
+            put(json.dumps(row_of(one, keys), ensure_ascii=False))
+    elif runs:
+        put(as_csv([row_of(one, keys) for one in runs]) if arguments.csv else _safe(table(runs, keys)))
 
 
-def _epochs(folder: Path) -> float:
-    """How far the last checkpoint is, in epochs, which the last row may be behind."""
-    progress = _saved(folder).get("progress")
-    whole, done, total = (_number(progress, key) or 0.0 for key in ("epoch", "epoch_done", "epoch_total"))
-    return whole + (done / total if total else 0.0)
+def _tell_groups(groups: Sequence[Group], keys: Sequence[str] | None, arguments: Namespace) -> None:
+    if arguments.json:
+        for row in rows_of(groups, keys):
+            put(json.dumps(row, ensure_ascii=False))
+    elif groups:
+        put(as_csv(rows_of(groups, keys)) if arguments.csv else _safe(table_of_groups(groups, keys)))
 
 
-def _saved(folder: Path) -> dict[str, Any]:
-    """The state of the last checkpoint; an empty one where there is none to read."""
-    return json_or_empty(folder / CHECKPOINTS / "last" / "state.json")
+def _safe(lines: Sequence[str]) -> str:
+    """Lines as a terminal can be shown them."""
+    return "\n".join(printable(line).replace("\n", "\\n") for line in lines)
 
 
-def _leads_out(folder: Path) -> bool:
-    """Whether a link in a run folder leads out of it."""
-    try:
-        refuse_links_out(folder)
-    except StorageError:
-        return True
-    return False
-
-
-def _number(table: object, key: str) -> float | None:
-    """A finite number that stands in a table; None for anything else."""
-    value = table.get(key) if isinstance(table, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if abs(value) < LARGEST_NUMBER else None
-
-
-def _step(manifest: Mapping[str, object]) -> int | None:
-    step = _number(manifest, "step")
-    return None if step is None else int(step)
-
-
-def state(folder: Path) -> str:
-    """Whether the run is going on, and if not, how it ended."""
-    if is_locked(folder):
-        return RUNNING
-    try:
-        end = End.read(_saved(folder))
-    except TypeError:  # words of another kind where text should be
-        end = None
-    if end is None:
-        return FORKED if _is_untrained_fork(folder) else FAILED
-    return INTERRUPTED if end.goes_on else FINISHED
-
-
-def _is_untrained_fork(folder: Path) -> bool:
-    """Whether a run is a fork that has taken no step of its own."""
-    left = _number(json_or_empty(folder / FORK), "step")
-    return left is not None and (_number(last_row(folder / METRICS), "step") or 0.0) <= left
-
-
-def last_row(path: Path) -> dict[str, Any]:
-    """The last whole row of a `metrics.jsonl`, read from its end."""
-    rows = map(_row, reversed(_end_of(path).split(b"\n")))
-    return next((row for row in rows if row is not None), {})
-
-
-def _end_of(path: Path) -> bytes:
-    """The last bytes of a file, more than the longest row has; none where it cannot be read."""
-    try:
-        with reading(path) as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - (1 << 16)))
-            return file.read()
-    except OSError:
-        return b""
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """The object on a line of JSON; None where it holds none."""
-    with suppress(ValueError, RecursionError):
-        row = json.loads(line)
-        if isinstance(row, dict):
-            return row
-    return None
-
-
-def cells(one: Summary) -> tuple[str, ...]:
-    """The texts of a run's row, one for each of `COLUMNS`."""
-    best = "" if one.best is None else f"{one.monitor} {one.best:.4g} at step {one.best_step:,}"
-    return (one.name, one.state, f"{one.step:,}", f"{one.epoch:.2f}", best, age(one.changed_seconds))
-
-
-def age(seconds: float) -> str:
-    """How long ago, in the largest unit.
-
-    >>> age(30), age(4000)
-    ('30 s ago', '1 h ago')
-    """
-    unit, length = next(((unit, length) for unit, length in SECONDS if seconds >= length), SECONDS[-1])
-    return f"{int(seconds // length)} {unit} ago"
-
-
-def _monitor(path: Path) -> tuple[bool, str]:
-    """Whether a config can be read at all, and the metric that it judges by."""
-    try:
-        config = read(path).data
-    except ConfigError:
-        return False, MONITOR
-    train = config.get("train")
-    return True, str(train.get("monitor", MONITOR)) if isinstance(train, Mapping) else MONITOR
-
-
-def _changed(folder: Path) -> float:
-    times = []
-    for name in (METRICS, CONFIG, f"{CHECKPOINTS}/last/manifest.json"):
-        with suppress(OSError):
-            times.append((folder / name).stat().st_mtime)
-    return max(times, default=0.0)
+def _tell_of_the_rest(folder: Path, found: Sequence[Values], kept: Sequence[Values]) -> None:
+    """Say that there is nothing to list, and what has been left half removed."""
+    if not found:
+        say(f"{folder} holds no runs.")
+    elif not kept:
+        say(f"None of the {len(found):,} runs in {folder} meets the condition.")
+    for path in half_removed(folder):
+        say(f"{path} is a run whose removal was interrupted; etude rm {path} ends it.")

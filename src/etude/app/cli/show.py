@@ -5,17 +5,20 @@ from argparse import Namespace
 from collections import defaultdict
 from typing import Any
 
+from etude.app.cli.stages import shown_stages
 from etude.app.cli.streams import put
+from etude.app.stages.loading import is_pipeline
 from etude.base.config.json_schema import schema as schema_of
 from etude.base.config.lines import Key, key_lines
 from etude.base.config.loading import Loaded
 from etude.base.schedules.structural_schema import with_structural
-from etude.tasks.config import Config, any_config, load_config
+from etude.tasks.config import any_config, load_config
 
 
 def show(arguments: Namespace, overrides: list[str]) -> int:
     """Print the composed config as TOML, each line with where its value came from."""
-    put(annotated(load_config(arguments.config, overrides)).rstrip("\n"))
+    loaded = shown_stages(arguments.config, overrides) if is_pipeline(arguments.config) else None
+    put(annotated(loaded or load_config(arguments.config, overrides)).rstrip("\n"))
     return 0
 
 
@@ -31,7 +34,7 @@ def config_schema() -> dict[str, Any]:
     return with_structural(schema_of(any_config()))
 
 
-def annotated(loaded: Loaded[Config]) -> str:
+def annotated(loaded: Loaded[Any]) -> str:
     """The composed config as TOML, with a comment on each line saying where its value came from."""
     text = loaded.toml()
     keys: dict[int, list[Key]] = defaultdict(list)
@@ -45,7 +48,7 @@ def annotated(loaded: Loaded[Config]) -> str:
     )
 
 
-def _origins(loaded: Loaded[Config], keys: list[Key]) -> str:
+def _origins(loaded: Loaded[Any], keys: list[Key]) -> str:
     """Where the values of one line came from, each place once."""
     leaves = [key for key in keys if not any(other[: len(key)] == key and other != key for other in keys)]
     return "; ".join(dict.fromkeys(str(loaded.origin(key)) for key in leaves)) or "default"

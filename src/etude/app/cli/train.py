@@ -5,10 +5,12 @@ from pathlib import Path
 
 from etude.app.cli.convert import load_run
 from etude.app.cli.naming import command, shell_word
+from etude.app.cli.stages import refuse_stages, run_stages
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
 from etude.app.interrupted import told
 from etude.app.running import computes_with, train_run
+from etude.app.stages.loading import is_pipeline
 from etude.base.files import json_or_empty
 from etude.tasks.config import Config
 from etude.tasks.own import task_type
@@ -19,6 +21,9 @@ from etude.train.interrupt import Interrupted
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Train, continue, or say that there is nothing left to do."""
+    if is_pipeline(arguments.config):
+        return run_stages(arguments, overrides)
+    refuse_stages(arguments)
     loaded = load_run(arguments, overrides)
     config = loaded.config
     with loaded.naming_places():

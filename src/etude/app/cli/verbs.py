@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.tasks.table import predict_flags
 
-LATER = ("sweep", "report", "replay", "rm", "new")
+LATER = ("replay",)
 """Verbs of the design that this version does not have."""
 
 
@@ -59,7 +59,11 @@ def path(*names: str, **options: Any) -> Argument:
 
 CONFIG = path("config", metavar="CONFIG", help="a config file (TOML)")
 SECOND = path("second", metavar="SECOND", nargs="?", help="with --from: a config with task, data and model")
-FROM = argument("--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod")
+FROM = argument(
+    "--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod; or the stage to start at"
+)
+ONLY = argument("--only", metavar="STAGE", help="run this stage of CONFIG alone")
+FORCE = argument("--force-from", metavar="STAGE", help="run this stage and all that depend on it anew")
 WITH = path("--with", dest="beside", metavar="SECOND", help="the same as SECOND")
 RUN = path("run", metavar="RUN", help="a run folder, such as runs/numbers")
 CHECKPOINT = argument(
@@ -84,8 +88,10 @@ VERBS: tuple[Verb, ...] = (
         "Trains the run that CONFIG describes. After a stop, even kill -9, run the same command again: it resumes\n"
         "from the newest intact checkpoint and ends with the same weights.\n\n"
         "With --from slangmod, CONFIG is a file of slangmod, whose [train] is used; --train.KEY VALUE may use\n"
-        "slangmod's words, and task, data and model come from SECOND or from flags. The composed config is printed.",
-        (CONFIG, SECOND, FROM, WITH),
+        "slangmod's words, and task, data and model come from SECOND or from flags. The composed config is printed.\n\n"
+        "If CONFIG has stages, those run that are missing or have changed. --from STAGE uses those before it as they\n"
+        "are. --section.key VALUE changes all stages, --stage.NAME.section.key VALUE one of them.",
+        (CONFIG, SECOND, FROM, WITH, ONLY, FORCE),
     ),
     Verb(
         "check",
@@ -102,14 +108,40 @@ VERBS: tuple[Verb, ...] = (
         "etude plan recipes/translation.toml --output plan.svg",
         "etude.app.cli.plan:run",
         "Reads the data and builds the run as training does, then walks through the steps without training. Each row\n"
-        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.",
+        "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.\n\n"
+        "If CONFIG has stages, their graph is printed and drawn, and which of them are done; --stage NAME plans one.",
         (
             CONFIG,
             argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
+            argument("--stage", metavar="NAME", help="of a config with stages, the plan of one"),
             path("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),
             path("--csv", metavar="FILE", help="write the values of the steps as a table"),
             argument("--json", action="store_true", help="print the whole plan as one JSON object"),
             argument("--ascii", action="store_true", help="draw the charts without Unicode"),
+        ),
+    ),
+    Verb(
+        "find",
+        "a learning rate by a range test, or a batch size by memory and the noise of gradients",
+        "etude find learning_rate recipes/translation.toml --picture range.svg",
+        "etude.app.cli.find:run",
+        "learning_rate: the rate grows from step to step until the loss diverges; a tenth of the rate at the lowest\n"
+        "loss is suggested as a peak. batch_size: the size is doubled until memory, time or data end it; then the\n"
+        "critical batch size is measured, with its interval. Leaves nothing behind.",
+        (
+            argument(
+                "what", metavar="WHAT", choices=("learning_rate", "batch_size"), help="learning_rate or batch_size"
+            ),
+            CONFIG,
+            argument("--from", dest="begin", metavar="X", type=float, default=1e-7, help="first rate (default: 1e-7)"),
+            argument("--to", dest="end", metavar="X", type=float, default=10.0, help="last rate (default: 10)"),
+            argument("--steps", metavar="N", type=int, default=100, help="steps of the range test (default: 100)"),
+            path("--picture", metavar="FILE", help="draw the range test into a file that ends in .svg"),
+            argument(
+                "--batches", metavar="N", type=int, default=64, help="batches measured for the noise (default: 64)"
+            ),
+            argument("--after", metavar="N", type=int, default=50, help="steps trained before that (default: 50)"),
+            argument("--json", action="store_true", help="print one JSON object"),
         ),
     ),
     Verb(
@@ -171,10 +203,12 @@ VERBS: tuple[Verb, ...] = (
             path("data", metavar="DATA", nargs="?", help="a manifest with transcripts, in the place of a split"),
             argument("--split", choices=SPLITS, default="train", help="train (the default), val or test"),
             argument("--name", metavar="NAME", help="the folder in alignments/ (default: the split, or DATA's name)"),
-            argument("--topology", metavar="HOW", help="ctc, hmm or linear (default: that of the run's loss)"),
+            argument("--topology", metavar="HOW", help="ctc, hmm, transducer or linear (default: of the loss)"),
             argument(
                 "--prior-scale", metavar="X", type=float, default=0.0, help="take X of the log-priors of labels off"
             ),
+            argument("--priors", metavar="HOW", help="these: counted in an alignment, or averaged over frames"),
+            path("--better-of", metavar="DIR", help="keep each path of this alignment that scores more"),
             argument("--format", dest="form", metavar="FORM", help="write files as well: textgrid, ctm or json"),
             path("--output", metavar="DIR", help="the folder of these files"),
             path("--picture", metavar="DIR", help="draw the first recordings into SVG files in this folder"),
@@ -227,6 +261,24 @@ VERBS: tuple[Verb, ...] = (
             ALLOW_CODE,
         ),
         overrides=False,
+    ),
+    Verb(
+        "sweep",
+        "runs of a config with other values of some keys: grids, draws, searches",
+        "etude sweep recipes/translation.toml --optimizer.learning_rate 1e-3,3e-4 --run.seed 1,2,3",
+        "etude.app.cli.sweep:run",
+        "Trains a run for every combination of the values that flags and [sweep] give, each in a folder of its own in\n"
+        "that of the sweep. The same command again, on any number of machines, runs what is left.\n"
+        "Commas part values: --model.d_model 128,256. A list is one value: --key '[1, 2]'. A draw needs\n"
+        "--sweep.method and --sweep.trials, and takes ranges: --optimizer.learning_rate '{ min = 1e-5, max = 1e-2 }'.",
+        (
+            CONFIG,
+            argument("--jobs", metavar="N", type=int, default=1, help="runs at once (default: 1)"),
+            argument("--threads", metavar="N", type=int, help="threads of each run (default: the cores divided)"),
+            argument("--retry", choices=("failed", "pruned", "all"), help="run those again, from where they ended"),
+            argument("--status", action="store_true", help="show how the sweep stands, and run nothing"),
+            JSON,
+        ),
     ),
     Verb(
         "fork",
@@ -292,13 +344,96 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "runs",
-        "list runs: state, steps, best metric, age",
-        "etude runs runs/",
+        "list runs: state, steps, best metric, age; filtered, sorted, grouped over seeds",
+        'etude runs runs/ --where "optimizer.learning_rate < 1e-3 and val/loss < 2" --sort best',
         "etude.app.cli.runs:run",
         "A run is running, finished, interrupted (it saved, and resumes when trained again), forked (made by\n"
         "etude fork --no-train, and not trained since), failed (it ended\n"
-        "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).",
-        (path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"), JSON),
+        "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).\n"
+        "Runs in folders inside are listed too, as sweeps leave them.\n\n"
+        "KEY is a key of the config, a metric (val/loss: that of the best weights), or one of name, state, step,\n"
+        "epoch, best, best_step, monitor, changed (seconds ago) and folder. A condition compares keys with numbers,\n"
+        "texts in quotes and lists, by < <= > >= == != in, joined by and, or, not; a key with other signs stands in\n"
+        "backticks. "
+        "No run is chosen or sorted by a metric of the test split.",
+        (
+            path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"),
+            argument("--where", metavar="CONDITION", action="append", default=[], help="only runs that meet it"),
+            argument("--columns", metavar="KEY,KEY", help="what is shown of each run"),
+            argument("--sort", metavar="KEY", help="by what, the smallest first (default: changed)"),
+            argument("--reverse", action="store_true", help="the other way round"),
+            argument("--group", action="store_true", help="runs that differ in their seed alone, as one: their mean"),
+            JSON,
+            argument("--csv", action="store_true", help="comma-separated values"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "compare",
+        "configs and metrics of runs side by side, and how sure it is which is better",
+        "etude compare runs/small runs/large",
+        "etude.app.cli.compare:run",
+        "Compares each run with the first: keys that differ, metrics of the best weights, and a sentence that says\n"
+        "how sure the difference is. If both saved the outputs of the split (train.save_outputs), it comes from a\n"
+        "paired bootstrap over the samples, for BLEU and chrF that of sacreBLEU. A may also be a folder of runs that\n"
+        "differ in their seed alone; with --group, a run stands for all such runs beside it. The interval over seeds\n"
+        "is Welch's. etude diff finds the first step at which two runs part.",
+        (
+            path("runs", metavar="A", nargs="+", help="two or more run folders, or folders of runs"),
+            argument("--group", action="store_true", help="take all seeds of each run together"),
+            argument("--split", choices=SPLITS, default="val", help="whose saved outputs: val (default), test, train"),
+            argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap: 1,000 or more"),
+            argument("--seed", metavar="N", type=int, default=1, help="of the bootstrap (sacreBLEU has its own)"),
+            argument("--json", action="store_true", help="one JSON object"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "rm",
+        "remove runs, failed runs, or checkpoints of runs that lost; lists them and asks first",
+        "etude rm --failed runs/",
+        "etude.app.cli.rm:run",
+        "RUN is a run folder. --failed takes the runs in DIR that ended without a final save; --states the\n"
+        "checkpoints of the finished runs in DIR that another one beats by the same metric on the same data: their\n"
+        "configs, metrics and outputs stay, and etude runs goes on listing them. The best run keeps its own, and a\n"
+        "run that is running is never touched. No link is followed.",
+        (
+            path("runs", metavar="RUN", nargs="*", help="run folders to remove whole"),
+            path("--failed", metavar="DIR", help="remove the failed runs in this folder"),
+            path("--states", metavar="DIR", help="remove the checkpoints of runs in this folder that lost"),
+            argument("--yes", action="store_true", help="do not ask"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "report",
+        "runs or a sweep as one page of HTML that needs no network",
+        "etude report runs/translation",
+        "etude.app.cli.report:run",
+        "Curves, scheduled values, throughput, configs, metrics, samples, what was skipped: of one run, several\n"
+        "compared, or a sweep, which is a folder of runs. The page is report.html in the folder that is named, or\n"
+        "here if there are several. With --watch nothing is written: the page follows its runs at an address of\n"
+        "this machine.",
+        (
+            path("runs", metavar="RUN", nargs="+", help="run folders, or folders of runs"),
+            path("--output", metavar="FILE", help="the page, which ends in .html"),
+            argument("--watch", action="store_true", help="serve the page on this machine, and follow the runs"),
+            argument("--port", metavar="N", type=int, default=0, help="with --watch: the port (default: any free one)"),
+        ),
+        overrides=False,
+    ),
+    Verb(
+        "new",
+        "a folder to begin with: a commented config, a small sample of data, what to do next",
+        "etude new translation first",
+        "etude.app.cli.new:run",
+        "TASK is translation, language_model, hf, classification or speech_recognition. DIR must be new or empty; it\n"
+        "appears whole or not at all.",
+        (
+            argument("task", metavar="TASK", help="a task by name"),
+            path("folder", metavar="DIR", help="the folder to write"),
+            argument("--data", metavar="KIND", help="of classification: text (the default), tabular, audio or arrays"),
+        ),
         overrides=False,
     ),
     Verb(

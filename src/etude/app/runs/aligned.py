@@ -1,38 +1,29 @@
 """Aligns what a run is of with its labels, and keeps that in the run's folder."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
-from etude.app.runs.place import Place
-from etude.app.runs.run import Run, Weights
-from etude.base.says import Say, unheard
-from etude.tasks.aligners import AlignmentAsked, Stored
-from etude.tasks.kept import stored_processor
-from etude.tasks.task_type import TOKENIZERS
-from etude.train.memory.checkpoint.store import BEST
+from etude.base.errors import ConfigError
+from etude.base.near import nearest
+from etude.base.paths import user_path
+from etude.tasks.aligners import AlignmentAsked
 
 ALIGNMENTS = "alignments"
 """The folder of a run that holds its alignments, each in a folder of its own."""
 
 
-def align(
-    run: Run,
-    split: str,
-    asked: AlignmentAsked,
-    *,
-    name: str = "",
-    weights: Weights = BEST,
-    device: str = "auto",
-    say: Say = unheard,
-) -> tuple[Path, Stored]:
-    """Align a split by a run's weights, and store that in its `alignments/NAME`, by default the name of the split.
+def asked_of(options: Mapping[str, Any]) -> AlignmentAsked:
+    """How an alignment is asked for, from options by name. Raises ConfigError for one that there is not.
 
-    What a call before it has stored of the same is kept, so that one that was interrupted goes on. Raises ConfigError
-    where the run's task has nothing to align.
+    >>> asked_of({"prior_scale": 0.5}).prior_scale
+    0.5
     """
-    folder, place = run.folder / ALIGNMENTS / (name or split), Place(run.folder)
-    config = run.loaded.config.with_cache(place.cache)
-    processor = stored_processor(run.kind, config, run.folder / TOKENIZERS)
-    aligner = run.kind.aligner(run.load(weights, device=device), config, processor)
-    aligner.check(asked)
-    with run.precision(device).forward():
-        return folder, aligner.align(split, folder, asked, say)
+    known = [field.name for field in fields(AlignmentAsked)]
+    for name in options:
+        if name not in known:
+            meant = nearest(name, known)
+            advice = f"; did you mean {meant}?" if meant else f"; there are {', '.join(known)}."
+            raise ConfigError(f"{name} is no option of an alignment{advice}")
+    better_of = options.get("better_of")
+    return AlignmentAsked(**{**options, "better_of": None if better_of is None else user_path(better_of)})

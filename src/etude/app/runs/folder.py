@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from etude.train.memory.checkpoint.origin import CONFIGS, configs_of
 from etude.train.memory.checkpoint.store import Store
 
 CONFIG, ENVIRONMENT, DATA, CODE = "config.toml", "environment.json", "data.json", "code"
+STARTS = "starts"
+"""The key in `environment.json` under which a run's starts stand."""
+MOST_STARTS = 1000
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -46,7 +50,16 @@ def _instead(folder: Path) -> str:
 def describe(loaded: Loaded[Config], folder: Path, environment: Mapping[str, object]) -> None:
     """Write the composed config and what the run was made with."""
     write_text(folder / CONFIG, loaded.toml())
-    write_json(folder / ENVIRONMENT, {**environment, CONFIGS: configs_of(folder)})
+    write_json(folder / ENVIRONMENT, {**environment, CONFIGS: configs_of(folder), STARTS: starts_with_now(folder)})
+
+
+def starts_with_now(folder: Path) -> list[dict[str, object]]:
+    """When and at which step the run was begun and gone on with, the present start included; the last `MOST_STARTS`."""
+    before = noted(folder / ENVIRONMENT, folder).get(STARTS)
+    earlier = before if isinstance(before, list) else []
+    now = datetime.now(tz=UTC).isoformat(timespec="seconds")
+    step = max(Store(folder / "checkpoints").steps(), default=0)
+    return [*earlier, {"time": now, "step": step}][-MOST_STARTS:]
 
 
 def check_data(folder: Path, fingerprints: Mapping[str, str]) -> None:

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from etude.app.build import build_callbacks
 from etude.app.phases import config_of
+from etude.app.runs.aligned import ALIGNMENTS, asked_of
 from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.pipelines import run_in
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
+from etude.app.runs.telling import Telling
 from etude.app.runs.tested import TestedLines, write_tables
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
@@ -25,6 +28,7 @@ from etude.base.paths import user_path
 from etude.base.progress import Progress
 from etude.base.says import surely
 from etude.data.feeds.feed import Delivery
+from etude.tasks.aligners import Stored
 from etude.tasks.attention import Attention
 from etude.tasks.config import LoadedConfig, load_config
 from etude.tasks.kept import stored_processor
@@ -41,7 +45,7 @@ from etude.train.memory.checkpoint.store import BEST, LAST, Store
 from etude.train.memory.portable import structure_of
 from etude.train.step.pieces import evaluated
 from etude.train.step.precision import AUTO, Precision
-from etude.train.task import StepOutput, Task
+from etude.train.task import Task
 from etude.train.watch.callback import RunView, read_only
 from etude.train.watch.events import Events, ending_by
 from etude.train.watch.record import METRICS, Record, Row, read_rows
@@ -52,7 +56,7 @@ Weights = str | int | Path
 
 
 class Run:
-    """A run folder.
+    """A run folder; of a pipeline's, the last stage that has trained.
 
     >>> Run("nowhere")
     Traceback (most recent call last):
@@ -63,8 +67,8 @@ class Run:
     def __init__(
         self, folder: str | Path, *, overrides: Overrides = (), allow_code: bool = True, say: Say = lambda _: None
     ) -> None:
-        self.folder = user_path(folder)
         self._say = surely(say)
+        self.folder = run_in(user_path(folder), self._say)
         self._overrides = overrides
         self._allow_code = allow_code
         self._told_of_last = False
@@ -204,6 +208,31 @@ class Run:
         _, predictor = self.predictor(weights, device=device)
         return predictor.attention(text)
 
+    def align(
+        self,
+        split: str = "train",
+        *,
+        name: str = "",
+        folder: Path | None = None,
+        weights: Weights = BEST,
+        device: str = "auto",
+        **options: Any,
+    ) -> Stored:
+        """Align the labels of a split with its samples, and store that in the run's `alignments/NAME`, or in `folder`.
+
+        What a call before it has stored of the same is kept, so that one that was interrupted goes on.
+
+        `options` are those of `etude align`: `topology`, `prior_scale`, `priors`, `better_of`, `batch_size` and
+        `shard_size`. What is returned tells the folder, how many are aligned, and why others are not. Raises
+        ConfigError where the run's task has nothing to align, DataError where the data cannot be used.
+        """
+        asked, config = asked_of(options), self.loaded.config.with_cache(self._place.cache)
+        processor = self._processor()
+        with self._code(), self.precision(device).forward():
+            aligner = self.kind.aligner(self._task(processor, weights, device), config, processor)
+            aligner.check(asked)
+            return aligner.align(split, folder or self.folder / ALIGNMENTS / (name or split), asked, self._say)
+
     def export(self, folder: Path, place: Path, *, weights: Weights = BEST, form: str = "auto") -> str:
         """Write the model into the empty `folder`, which will be `place`, as others can load it; say what it is.
 
@@ -234,15 +263,20 @@ class Run:
         with self._code():
             return self._evaluate("test", weights, device)
 
-    def _evaluate(self, split: str, weights: Weights, device: str) -> dict[str, float]:
+    def measure(self, split: str, place: Path, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
+        """The metrics of a split; its predictions are written into the folder `place`, and nothing into the run's."""
+        with self._code():
+            return self._evaluate(split, weights, device, place)
+
+    def _evaluate(self, split: str, weights: Weights, device: str, place: Path | None = None) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
         data = self.data(split)
         task = self._task(data.processor, str(checkpoint), device)
         data.attend(task)
-        lines = TestedLines(split, self.kind.predictor(task).tested)
-        events, loop = self._events(task, data, checkpoint), self.loaded.config.train
+        lines = TestedLines(split, self.kind.predictor(task))
+        events, loop = self._events(task, data, checkpoint, place), self.loaded.config.train
         judged = split == "val"
-        tell = _Telling.of(events, judged=judged)
+        tell = Telling.of(events, judged=judged)
         step: Callable[[Any], Any] = task.validation_step if judged else task.test_step
         deliveries: Iterable[Delivery]
         step, deliveries = evaluated(
@@ -253,7 +287,7 @@ class Run:
             metrics = evaluate(
                 task,
                 deliveries,
-                step if judged else _collecting(step, lines, data, split),
+                step if judged else lines.collecting(step, partial(data.beside, split)),
                 prefix=split,
                 device=choose_device(device),
                 seed=self.loaded.config.run.seed,
@@ -265,7 +299,10 @@ class Run:
             tell.end(MappingProxyType(metrics))
         if judged:
             return metrics
-        if self._place.is_writable:
+        if place is not None:
+            lines.write(place)
+            write_tables(task.metrics, place, split)
+        elif self._place.is_writable:
             lines.write(self.folder / "outputs")
             write_tables(task.metrics, self.folder / "outputs", split)
             self._record(checkpoint, metrics)
@@ -288,7 +325,9 @@ class Run:
         data.only(split, held)
         return data
 
-    def _events(self, task: Task, data: AnyData | None = None, checkpoint: Path | None = None) -> Events:
+    def _events(
+        self, task: Task, data: AnyData | None = None, checkpoint: Path | None = None, place: Path | None = None
+    ) -> Events:
         """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts."""
         config, splits = self.loaded.config, {} if data is None else dict(data.splits)
         step = _step(checkpoint)
@@ -301,8 +340,8 @@ class Run:
             weights_step=step,
         )
         callbacks = build_callbacks(config) if self._allow_code else []
-        saves = "test" in splits and self._place.is_writable
-        saved = build_outputs(config.train, self.folder, self._say, data) if saves else []
+        saves = "test" in splits and (place is not None or self._place.is_writable)
+        saved = build_outputs(config.train, place or self.folder, self._say, data) if saves else []
         return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed, say=self._say)
 
     def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:
@@ -336,27 +375,6 @@ def _there(store: Store) -> str:
     return f"it has {names} and the steps: {steps}" if steps else "it has none yet"
 
 
-class _Telling(NamedTuple):
-    """The events of a pass."""
-
-    start: Callable[[], object]
-    before: Callable[[Any], None]
-    after: Callable[[Any, Any], None]
-    end: Callable[[Mapping[str, float]], object]
-
-    @classmethod
-    def of(cls, events: Events, *, judged: bool) -> "_Telling":
-        """Those of a validation, or of a test."""
-        if judged:
-            return cls(
-                events.validation_start,
-                events.validation_batch_start,
-                events.validation_batch_end,
-                events.validation_end,
-            )
-        return cls(events.test_start, events.test_batch_start, events.test_batch_end, events.test_end)
-
-
 def _several(texts: Iterable[str]) -> Iterable[str]:
     """Texts, or rows; one alone is one of them, not one for each of its characters or columns."""
     return [texts] if _is_alone(texts) else texts  # type: ignore[list-item]  # a text, as was seen
@@ -373,15 +391,3 @@ def _step(checkpoint: Path | None) -> int:
         return 0 if checkpoint is None else checkpoint_step(checkpoint)
     except ValueError:
         return 0
-
-
-def _collecting(tested: Callable[[Any], Any], lines: TestedLines, data: AnyData, split: str) -> Callable[[Any], Any]:
-    """The test step, its best prediction of every sample kept."""
-
-    def step(batch: Any) -> Any:
-        returned = tested(batch)
-        if isinstance(returned, StepOutput):
-            lines.add(returned.outputs, lambda: data.beside(split, batch))
-        return returned
-
-    return step

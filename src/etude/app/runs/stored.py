@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.pipelines import run_in
 from etude.base.config.command import Overrides, parse
 from etude.base.config.components import is_import_path
 from etude.base.config.composing import compose
@@ -35,6 +36,7 @@ def stored_type(folder: Path, overrides: Overrides = (), *, allow_code: bool) ->
 
     Raises RefusedError for code of its own.
     """
+    folder = run_in(folder)
     config = stored_config(folder, overrides)
     if not allow_code:
         refuse_code(folder, config)

@@ -1,12 +1,13 @@
 """What a test writes beside its metrics: a line a sample, of what was predicted and of what the data hold beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 from etude.base.files import make_folder, write_text
 from etude.metrics.text import one_line
-from etude.tasks.task_type import Columns
+from etude.tasks.task_type import Columns, Predictor
+from etude.train.task import StepOutput
 
 FILES = {"source": "source", "target": "reference"}
 """What the columns beside a sample are called as files."""
@@ -35,17 +36,29 @@ class TestedLines:
 
     __test__ = False
 
-    def __init__(self, split: str, texts: Callable[[object], Sequence[str] | None]) -> None:
+    def __init__(self, split: str, predictor: Predictor) -> None:
         self._split = split
-        self._texts = texts
+        self._predictor = predictor
         self._rows: list[tuple[int, dict[str, str]]] = []
 
-    def add(self, outputs: object, beside: Callable[[], Columns]) -> None:
+    def collecting(self, tested: Callable[[Any], Any], beside: Callable[[object], Columns]) -> Callable[[Any], Any]:
+        """The test step, its best prediction of every sample kept with what is `beside` a batch."""
+
+        def step(batch: Any) -> Any:
+            returned = tested(batch)
+            if isinstance(returned, StepOutput):
+                self._add(returned.outputs, batch, beside)
+            return returned
+
+        return step
+
+    def _add(self, outputs: object, batch: object, beside: Callable[[object], Columns]) -> None:
         """Keep those of a batch, where it has texts."""
-        texts = self._texts(outputs)
+        texts = self._predictor.tested(outputs)
         if texts is None:
             return
-        columns = beside()
+        references = self._predictor.references(batch)
+        columns = {**({} if references is None else {"target": references}), **beside(batch)}
         numbers = columns.get("sample", range(len(self._rows), len(self._rows) + len(texts)))
         given = {name: columns[key] for key, name in FILES.items() if key in columns}
         for at, (number, text) in enumerate(zip(numbers, texts, strict=True)):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -19,7 +19,9 @@ class Artifact:
     path: Path
     """Where it lies."""
     identity: str
-    """What it was made from, as a hash."""
+    """What it was made from, as a hash; in a pipeline, a hash of what it holds."""
+    metrics: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    """What the stage has measured."""
 
 
 A = TypeVar("A", bound=Artifact)

@@ -1,4 +1,4 @@
-"""The kinds of stages by name, and the stages that a config is made of."""
+"""The kinds of stages by name, and the stages that the config of one run is made of."""
 
 from functools import partial
 from pathlib import Path
@@ -6,45 +6,51 @@ from typing import Protocol
 
 from etude.app.fork.branch import leave
 from etude.app.fork.way import Build, is_fork
+from etude.app.stages.align import align
+from etude.app.stages.average import average
+from etude.app.stages.evaluate import evaluate
+from etude.app.stages.node import Made
+from etude.app.stages.own import own
 from etude.app.stages.share import Share
 from etude.app.stages.stage import Artifact, Stage
+from etude.app.stages.told import Told
 from etude.app.stages.train import Train
 from etude.base.config.components import is_import_path, quoted
-from etude.base.config.imports import resolve_import
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
 from etude.tasks.config import LoadedConfig
 
 
 class Kind(Protocol):
-    """Makes a stage of a name from a config and from what makes a job of it."""
+    """Makes a stage of what it is told."""
 
-    def __call__(self, name: str, loaded: LoadedConfig, build: Build) -> Stage[Artifact]:
-        """Give the stage; nothing is read or written yet."""
-
-
-STAGES: dict[str, Kind] = {"train": Train, "share": Share}
-RESERVED = ("align", "average", "evaluate")
-"""Names of kinds that this version does not have."""
+    def __call__(self, told: Told) -> Made:
+        """Give the stage; nothing is read but configs, or written. Raises ConfigError."""
 
 
-def kind_of(name: str, key: str = "stage.do") -> Kind:
-    """The kind of stage that a name or an import path (`package.module:Class`, `stages.py:make`) stands for.
+def train(told: Told) -> Made:
+    """A stage that trains."""
+    composed = told.config()
+    takes = tuple(dict.fromkeys(one.stage for one in composed.references.values()))
+    stage = Train(told.name, composed.loaded, told.build, takes=takes, named=composed.named())
+    return Made(stage, composed=composed, references=composed.dotted())
 
-    Raises ConfigError, which names `key`, where there is none.
+
+KINDS: dict[str, Kind] = {"train": train, "align": align, "average": average, "evaluate": evaluate}
+
+
+def kind_of(name: str, key: str = "stage.do", where: str = "") -> Kind:
+    """The kind of stage that a name or an import path (`package.module:function`, `stages.py:make`) stands for.
+
+    Raises ConfigError, which names `key` and ends with `where` that stands, where there is none.
     """
-    if name in STAGES:
-        return STAGES[name]
+    if name in KINDS:
+        return KINDS[name]
     if is_import_path(name):
-        kind: Kind = resolve_import(name, key)
-        if not callable(kind):
-            raise ConfigError(f"{key} {name} must be a class or function, but is a {type(kind).__name__}.")
-        return kind
-    if name in RESERVED:
-        raise ConfigError(f'{key} cannot be "{name}" yet: this version has {quoted(STAGES)} and import paths.')
-    near = nearest(name, STAGES)
-    hint = f'did you mean "{near}"?' if near else f"it must be {quoted(STAGES)} or an import path."
-    raise ConfigError(f'{key} is "{name}"; {hint}')
+        return own
+    near = nearest(name, KINDS)
+    hint = f'did you mean "{near}"?' if near else f"it must be {quoted(KINDS)} or an import path."
+    raise ConfigError(f'{key} is "{name}"; {hint}{where}')
 
 
 def stages_of(loaded: LoadedConfig, folder: Path, build: Build) -> tuple[list[Stage[Artifact]], Train]:

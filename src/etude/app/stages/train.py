@@ -10,10 +10,14 @@ from etude.app.runs.changes import machine_notes
 from etude.app.runs.environment import environment
 from etude.app.runs.folder import ENVIRONMENT, compare, copy_code, describe, has_checkpoint
 from etude.app.stages.stage import Artifact, Artifacts, hashed
+from etude.base.config.composing import dotted
 from etude.base.config.meaning import meaning_of
+from etude.base.config.nest import leaves
+from etude.base.files import json_or_empty
 from etude.base.says import Say
 from etude.tasks.config import LoadedConfig
 from etude.train.fit import Result, fit
+from etude.train.memory.checkpoint.content import MANIFEST
 
 Begin = Callable[[Path, Path, Say], None]
 """Makes the first checkpoint of the run in a folder from what lies at a path."""
@@ -35,16 +39,18 @@ class Train:
     build: Build
     begins: Mapping[str, Begin] = field(default_factory=dict)
     """By the name of a stage: how the run begins from its artifact."""
+    takes: Sequence[str] = ()
+    """The stages that its config names."""
+    named: Mapping[str, object] | None = None
+    """Its config with names of stages in the place of their paths, where it names any."""
 
     def inputs(self) -> Sequence[str]:
-        """The stages that the run begins from."""
-        return tuple(self.begins)
+        """The stages that the run begins from, or is told of by its config."""
+        return (*self.begins, *self.takes)
 
     def identity(self, inputs: Artifacts) -> str:
-        """A hash of the keys that change numbers, and of what the run begins from."""
-        root = type(self.loaded.config)
-        told = {key: value for key, value, _ in self.loaded.values() if meaning_of(root, key).identity != "none"}
-        return hashed("train", told, inputs)
+        """A hash of the keys that change numbers, and of what the run takes."""
+        return hashed("train", numbers_of(self.loaded, self.named), inputs)
 
     def begin(self, folder: Path, inputs: Artifacts, say: Say) -> None:
         """Make the run's first checkpoint, where it begins from an artifact and has none yet."""
@@ -56,7 +62,9 @@ class Train:
         """Train, go on, or find the run finished."""
         self.begin(folder, inputs, say)
         loaded = self.loaded
-        for note in (*loaded.notes, *compare(loaded, folder)):
+        # A pipeline has compared what its stages are made of, whatever place they have been moved to since.
+        changes = compare(loaded, folder) if self.named is None else ()
+        for note in (*loaded.notes, *changes):
             say(note)
         copy_code(imported_files(loaded.config), folder)
         job = self.build(loaded, folder, say)
@@ -65,4 +73,20 @@ class Train:
             say(note)
         describe(loaded, folder, now)
         result = fit(job)
-        return Trained(self.name, folder, self.identity(inputs), result)
+        return Trained(
+            self.name, folder, self.identity(inputs), result, metrics=_measured(result, loaded.config.train.monitor)
+        )
+
+
+def numbers_of(loaded: LoadedConfig, named: Mapping[str, object] | None = None) -> dict[str, object]:
+    """The keys of a config that change numbers; `named` is the config as it is told, where that is not its own."""
+    root = type(loaded.config)
+    told = {dotted(place): value for place, value in leaves(loaded.data if named is None else named)}
+    return {key: value for key, value in told.items() if meaning_of(root, key).identity != "none"}
+
+
+def _measured(result: Result, monitor: str) -> dict[str, float]:
+    """What validation has measured at the best checkpoint, or else at the end; what it is judged by stands first."""
+    found = {} if result.best is None else json_or_empty(result.best / MANIFEST).get("metrics")
+    measured = {**result.metrics, **(found or {})}
+    return {name: measured[name] for name in [monitor, *measured] if name in measured}

@@ -40,7 +40,7 @@ def parse(given: Overrides) -> list[Override]:
         return _all_read(_of_python, given.items())
     arguments = _of_kind(str, given)
     if len(arguments) == len(given):
-        return _all_read(_of_shell, _flags(arguments))
+        return _all_read(_of_shell, flags_of(arguments))
     pairs = [item for item in given if not isinstance(item, str | Override)]
     return _of_kind(Override, given) or _all_read(_of_python, pairs)
 
@@ -109,7 +109,7 @@ def _of_python(key: str, value: object) -> Override:
         raise ConfigError(f'overrides must name keys as in "train.clip_grad", but one is {key!r}.') from None
 
 
-def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def flags_of(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Pair flags with their values; a value that is missing is None."""
     left = deque(arguments)
     while left:

@@ -63,9 +63,19 @@ class Layer:
 
 def compose(root: type[BaseModel], path: Path | None, overrides: Sequence[Override]) -> Layer:
     """Compose a file, what it extends, and the overrides; `problems` of the result are mistakes found on the way."""
+    files = [] if path is None else file_layers(path)
+    return merged(root, [*files, command_layer(overrides)])
+
+
+def file_layers(path: Path) -> list[Layer]:
+    """The layers of a file: those that it extends in order, then itself."""
+    return list(_files(path, ()))
+
+
+def merged(root: type[BaseModel], layers: Sequence[Layer]) -> Layer:
+    """Lay layers over one another, the last on top; `problems` of the result are mistakes found on the way."""
     whole = Layer()
-    layers = [] if path is None else list(_files(path, ()))
-    for layer in (*layers, _command(overrides)):
+    for layer in layers:
         _Merge(whole, layer).table(whole.data, layer.data, (), root)
     return whole
 
@@ -146,7 +156,7 @@ def _are_paths(names: object) -> TypeGuard[list[str]]:
     return isinstance(names, list) and all(isinstance(name, str) and name and "\0" not in name for name in names)
 
 
-def _command(overrides: Sequence[Override]) -> Layer:
+def command_layer(overrides: Sequence[Override]) -> Layer:
     """Gather the overrides in one layer; of a repeated key the last wins."""
     layer = Layer(command=True)
     folder = Path.cwd()

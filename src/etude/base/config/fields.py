@@ -37,10 +37,13 @@ class Located(str):
 
 
 def located(value: object, folder: Path) -> Any:
-    """Give every string inside a nest of tables and lists its folder; make the file of `net.py:build` absolute."""
+    """Give every string inside a nest of tables and lists its folder; make the file of `net.py:build` absolute.
+
+    Text that has one already keeps it: what a sweep of a file gives stands in that file.
+    """
 
     def locate(part: object) -> object:
-        if not isinstance(part, str):
+        if not isinstance(part, str) or isinstance(part, Located):
             return part
         text = Located(part, folder)
         return Located(anchored(text), folder) if FILE_AND_NAME.fullmatch(text) else text

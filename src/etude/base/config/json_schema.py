@@ -15,6 +15,8 @@ from etude.base.durations import Duration
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
+SECTIONS = "x-sections"
+"""What a table of a schema says whose keys are, beside its own, the sections of the config."""
 EXTENDS: dict[str, Any] = {
     "description": "The config file, or list of files, that this one extends; later wins.",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
@@ -27,6 +29,10 @@ def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
     # A file may leave to what it extends, or to the command line, what the composed config must have.
     whole.pop("required", None)
     properties = {"extends": EXTENDS} | whole.pop("properties", {})
+    for part in whole.get("$defs", {}).values():
+        if part.pop(SECTIONS, False):
+            known = part["properties"]
+            part["properties"] = known | {name: _any(one) for name, one in properties.items() if name not in known}
     body = {"$schema": DIALECT, "title": title, **{k: v for k, v in whole.items() if k != "title"}}
     return body | {"properties": properties}
 
@@ -34,6 +40,11 @@ def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
 def described(section: type[BaseModel]) -> dict[str, Any]:
     """Describe a section by itself."""
     return section.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
+
+
+def _any(part: dict[str, Any]) -> dict[str, Any]:
+    """What describes a section where a part of it may stand, or a value of another kind."""
+    return {"anyOf": [part, {"title": "a part of it"}]}
 
 
 class _Generator(GenerateJsonSchema):

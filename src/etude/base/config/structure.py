@@ -68,6 +68,17 @@ def component_of(annotation: object) -> Component | None:
     return _first_component(alternatives(annotation))
 
 
+def marks_of(annotation: object) -> Iterator[object]:
+    """List the marks of a type, those of the branches of a union included."""
+    annotation = _unaliased(annotation)
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        yield from marks
+        yield from marks_of(inner)
+    for branch in _branches(annotation):
+        yield from marks_of(branch)
+
+
 def _limits(marks: Iterable[object]) -> dict[str, float]:
     """The limits that the marks of a type set, those inside of pydantic's own marks included."""
     every = [*marks]

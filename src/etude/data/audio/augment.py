@@ -10,7 +10,7 @@ from typing import NamedTuple, final
 import numpy as np
 from torch import Tensor
 
-from etude.base.randomness import generator
+from etude.base.randomness import generator, uniform_each
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.audio import masks, perturb
@@ -28,6 +28,15 @@ class Key(NamedTuple):
     epoch: int
     sample: int
     """The recording's number in its split."""
+
+
+class Mix(NamedTuple):
+    """What recordings are mixed with."""
+
+    others: Ints
+    """[B]: the number of the other recording; its own where nothing is mixed in."""
+    shares: Floats
+    """[B]: how much is the recording's own, from a half to 1."""
 
 
 @final
@@ -75,6 +84,21 @@ class Augment:
     def warp(self, key: Key) -> float:
         """Give the vocal-tract factor of a recording, for its mel filters."""
         return self._factor("warp", key)
+
+    def mixes(self) -> bool:
+        """Whether recordings are mixed now."""
+        return self._values["mix"] > 0
+
+    def partners(self, seed: int, epoch: int, samples: Ints, size: int) -> Mix:
+        """Draw what is mixed into recordings by their numbers, of `size` in their split: never the recording itself."""
+        others, shares = samples.copy(), np.ones(len(samples))
+        chosen = uniform_each(samples, seed, "mix", epoch) < self._values["mix"]
+        for place in np.flatnonzero(chosen & (size > 1)).tolist():
+            chance = generator(seed, "mixed with", epoch, int(samples[place]))
+            others[place] = (samples[place] + 1 + chance.integers(size - 1)) % size
+            share = chance.beta(self._config.mix_alpha, self._config.mix_alpha)
+            shares[place] = max(share, 1 - share)
+        return Mix(others, shares)
 
     def waves(self, wave: Tensor, key: Key) -> Tensor:
         """Change the samples of a recording, [samples]; one that nothing is changed of is given back as it is."""

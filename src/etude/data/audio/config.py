@@ -109,7 +109,7 @@ class FeaturesConfig(Section):
 class AugmentConfig(Section):
     """`[data.augment]`: what is changed of recordings in training, anew in every epoch; nothing unless asked for.
 
-    A recording is changed in this order: speed, tempo, shift, reverberation, gain, noise; the warp bends the mel
+    A recording is changed in this order: mix, speed, tempo, shift, reverberation, gain, noise; the warp bends the mel
     filters; masks come after normalisation. All is a function of (seed, epoch, sample).
     """
 
@@ -135,6 +135,11 @@ class AugmentConfig(Section):
     """The quietest noise, likewise."""
     noise_colour: Range = (0.0, 1.0)
     """The noise's power falls as frequency to the power of minus this, from the least to the most: 0 white, 1 pink."""
+    mix: Share = 0.0
+    """For classification: the share of recordings that another of the split is mixed into, brought to the recording's
+    own RMS, before all else; the loss is then the mean of that of both, by their shares (Zhang et al. 2018)."""
+    mix_alpha: Positive = 1.0
+    """The shares of both are drawn from a beta distribution with twice this; the recording's own is the larger one."""
     masks: Switch[Literal["fixed", "adaptive"]] = None
     """SpecAugment (Park et al. 2019). fixed: so many masks as are said below. adaptive: the number of masks is drawn,
     and that of time masks grows with the recording (RETURNN's specaugment)."""
@@ -161,8 +166,12 @@ class AugmentConfig(Section):
     @property
     def changes(self) -> bool:
         """Whether anything is changed at all, at any time."""
-        idle = (self.speed, self.tempo, self.warp, self.shift, self.reverberation, self.gain, self.noise)
-        return self.masks is not None or any(value != 0 for value in idle)
+        return self.masks is not None or self.changes_sound is not None
+
+    @property
+    def changes_sound(self) -> str | None:
+        """The first that changes what features are computed of, or how; None where only masks are laid over them."""
+        return next((name for name in SOUNDING if getattr(self, name) != 0), None)
 
     def strengths(self) -> Iterator[tuple[str, float | ScheduleSection]]:
         """Give the names and values of what may follow a schedule."""
@@ -170,6 +179,8 @@ class AugmentConfig(Section):
             yield name, getattr(self, name)
 
 
+SOUNDING = ("speed", "tempo", "warp", "shift", "reverberation", "gain", "noise", "mix")
+"""What of `[data.augment]` changes features before they are normalised."""
 STRENGTHS = (
     "speed",
     "tempo",
@@ -178,6 +189,7 @@ STRENGTHS = (
     "reverberation",
     "gain",
     "noise",
+    "mix",
     "snr_low",
     "snr_high",
     "time_masks",

@@ -24,7 +24,7 @@ class FrontEnd:
     """Makes features as `[data.features]` says, at one rate."""
 
     def __init__(self, config: FeaturesConfig, rate: int, statistics: Mapping[str, Statistics] | None = None) -> None:
-        self.config, self.rate = config, rate
+        self.config, self.rate, self.statistics = config, rate, statistics
         self.extractor = Extractor(config, rate)
         self._normaliser = Normaliser(config, statistics)
 

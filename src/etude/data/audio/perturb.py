@@ -206,3 +206,8 @@ def mixed(wave_S: Tensor, other_S: Tensor, share: float) -> Tensor:
     For classification: the first one's class then counts `share`, the other's the rest (Zhang et al. 2018, "mixup").
     """
     return share * wave_S + (1 - share) * F.pad(other_S, (0, len(wave_S) - len(other_S)))
+
+
+def levelled(wave_S: Tensor, like_S: Tensor) -> Tensor:
+    """Bring a wave to the RMS of another; digital silence stays."""
+    return wave_S * (rms(like_S) / rms(wave_S).clamp(min=_QUIET))

@@ -3,7 +3,7 @@
 Shapes: N recordings, B samples, T encoded frames of the longest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, final
 
@@ -15,7 +15,14 @@ from torch import Tensor
 from etude.data.feeds.recorded import Finish, FrameBatch, RecordedSamples, SpeechBatch, with_transcripts
 from etude.data.order.joined import Joined
 from etude.data.order.plan import Ints
-from etude.data.store.alignments import NOWHERE, Alignments
+from etude.data.store.alignments import NOWHERE, Alignments, Classes
+
+Change = Callable[[int, Classes], Classes]
+"""From a row and its classes to other ones."""
+
+
+def _as_it_is(_row: int, classes: Classes) -> Classes:
+    return classes
 
 
 @final
@@ -29,17 +36,17 @@ class FrameTargets:
     """[N]: where each row's end in them."""
 
     @classmethod
-    def of(cls, alignments: Alignments, sequences: Sequence[str], frames: Ints) -> Self:
+    def of(cls, alignments: Alignments, sequences: Sequence[str], frames: Ints, change: Change = _as_it_is) -> Self:
         """Read those of rows, by their ids and their numbers of frames [N]; alignments must have been joined to them.
 
-        They are read in the order in which they are stored.
+        They are read in the order in which they are stored; `change` may make others of those of a row, as many.
         """
         ends = np.cumsum(frames)
         classes = np.full(int(frames.sum()), NOWHERE, dtype=np.int32)
         rows = {name: row for row, name in enumerate(sequences) if name in alignments}
         for name in filter(rows.__contains__, alignments):
             row = rows[name]
-            classes[ends[row] - frames[row] : ends[row]] = alignments[name]
+            classes[ends[row] - frames[row] : ends[row]] = change(row, alignments[name])
         return cls(classes, ends)
 
     def padded(self, rows: Ints) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B samples, T frames of the longest, F features of a frame, L labels of t
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Protocol, Self, final
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etude.data.audio.augment import Augment, Key
+from etude.data.audio import perturb
+from etude.data.audio.augment import Augment, Key, Mix
 from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.table_feed import Samples, TableFeed
 from etude.data.order.joined import Joined, Joiner, Joining
 from etude.data.order.plan import Ints
+from etude.data.store.features import FEATURES
 from etude.data.store.recordings import GROUP, SAMPLES, SPEAKER, TARGET, Waves
 from etude.data.store.table import Table
 from etude.data.store.targets import Targets
@@ -77,7 +80,7 @@ class SoundBatch(FrameBatch):
     """Recordings and what each is."""
 
     targets: Tensor
-    """[B] int64 of one label, else [B, K] float32."""
+    """[B] int64 of one label, else [B, K] float32; shares of labels [B, K] where recordings are mixed."""
     groups: tuple[str, ...] = ()
     """What metrics are by, of each sample; empty where they are of all."""
 
@@ -113,6 +116,8 @@ class RecordedSamples(Samples):
     """Whether recordings are changed, and what is joined is drawn anew for each epoch."""
     augment: Augment | None = None
     """What is changed of recordings in training."""
+    kept: Table | None = None
+    """The features of all rows, where they are prepared; then nothing may change waves or join them."""
     joining: Joining | None = None
     between: tuple[int, ...] = ()
     """Labels that stand between those of joined recordings."""
@@ -125,6 +130,11 @@ class RecordedSamples(Samples):
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def unit(self) -> str:
+        """Recordings are as long as their frames."""
+        return "frames"
 
     @property
     def drawn(self) -> bool:
@@ -159,10 +169,8 @@ class RecordedSamples(Samples):
     def batch(self, indices: Ints) -> FrameBatch:
         """Make a batch of samples."""
         joined = self.joined(indices)
-        waves = self._sounds(joined)
-        speakers = self._speakers(joined)
-        frames = framed(*self._features(waves, speakers, indices), indices)
-        return self.finish(frames, self, joined)
+        features, lengths = self._heard(joined, indices) if self.kept is None else self._kept(self.kept, indices)
+        return self.finish(framed(features, lengths, indices), self, joined)
 
     def targets(self, indices: Ints) -> int:
         """Count the targets of samples: each is one, or not known where some cannot be learned."""
@@ -171,6 +179,13 @@ class RecordedSamples(Samples):
     def expected(self, samples: int) -> float | None:
         """Estimate the targets of so many samples."""
         return float(samples)
+
+    @property
+    def mix(self) -> Callable[[Ints], Mix] | None:
+        """What tells which recordings others are mixed into; None where none are."""
+        if self.augment is None or not self.augment.mixes():
+            return None
+        return partial(self.augment.partners, self.seed, self.epoch, size=len(self))
 
     @property
     def _joiner(self) -> Joiner:
@@ -185,6 +200,23 @@ class RecordedSamples(Samples):
         lengths = self.table.lengths(TARGET)[joined.parts]
         total = np.bincount(owners, weights=lengths, minlength=len(indices)).astype(np.int64)
         return total + len(self.between) * (joined.counts - 1)
+
+    def _kept(self, kept: Table, indices: Ints) -> tuple[Tensor, list[int]]:
+        """Give the features of all frames that were prepared, in training masked, and how many each sample has."""
+        values, counts = kept.gather(FEATURES, indices)
+        features = torch.from_numpy(values)
+        if self.augment is not None:
+            keys = [Key(self.seed, self.epoch, sample) for sample in indices.tolist()]
+            rows = zip(torch.split(features, counts.tolist()), keys, strict=True)
+            features = torch.cat([features[:0], *(self.augment.features(row, key) for row, key in rows)])
+        return self.front_end.finished(features, counts.tolist())
+
+    def _heard(self, joined: Joined, indices: Ints) -> tuple[Tensor, list[int]]:
+        """Give the features of all frames that are computed now, and how many each sample has."""
+        waves = self._sounds(joined)
+        if self.mix is not None:
+            waves = self._mixed(waves, self.mix(indices))
+        return self._features(waves, self._speakers(joined), indices)
 
     def _features(self, waves: list[Tensor], speakers: list[str], indices: Ints) -> tuple[Tensor, list[int]]:
         """Give the features of all frames, and how many each sample has; in training of what became of the samples."""
@@ -207,10 +239,17 @@ class RecordedSamples(Samples):
 
     def _sounds(self, joined: Joined) -> list[Tensor]:
         """Give the wave of each sample, its parts one after the other with silence between."""
-        waves = self.waves.of(joined.parts)
         if self.joining is None:
-            return [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
-        return list(map(torch.from_numpy, _laid_out(waves, joined)))
+            return self.waves.tensors(joined.parts)
+        return list(map(torch.from_numpy, _laid_out(self.waves.of(joined.parts), joined)))
+
+    def _mixed(self, waves: list[Tensor], mix: Mix) -> list[Tensor]:
+        """Mix waves with others, at their own levels."""
+        found, places = list(waves), np.flatnonzero(mix.shares < 1)
+        for place, other in zip(places.tolist(), self.waves.tensors(mix.others[places]), strict=True):
+            levelled = perturb.levelled(other, waves[place])
+            found[place] = perturb.mixed(waves[place], levelled, float(mix.shares[place]))
+        return found
 
     def _speakers(self, joined: Joined) -> list[str]:
         """Give who speaks first in each sample."""
@@ -263,9 +302,21 @@ class WithTargets:
         """Give the batch."""
         del joined
         rows = frames.indices.numpy()
-        targets = torch.from_numpy(np.ascontiguousarray(self.kinds.of_rows(samples.table, rows)))
+        values = self.kinds.of_rows(samples.table, rows)
+        if samples.mix is not None:
+            others, shares = samples.mix(rows)
+            values = _shared(values, self.kinds.of_rows(samples.table, others), shares, len(self.kinds.names))
+        targets = torch.from_numpy(np.ascontiguousarray(values))
         groups = tuple(samples.table.texts(GROUP, rows)) if GROUP in samples.table.columns else ()
         return SoundBatch(frames.features, frames.lengths, frames.indices, targets, groups)
+
+
+def _shared(values: NDArray[Any], others: NDArray[Any], shares: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+    """Give the share of each label [B, K] where those of two recordings are mixed; NaN where one of them is."""
+    if values.ndim == 1:
+        values, others = np.eye(width)[values], np.eye(width)[others]
+    own = shares[:, None]
+    return np.where(own < 1, own * values + (1 - own) * others, values).astype(np.float32)
 
 
 def _spans(counts: Ints) -> list[tuple[int, int]]:

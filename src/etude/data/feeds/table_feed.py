@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, final
 
 import numpy as np
@@ -32,6 +33,11 @@ class Samples(Protocol):
 
     def expected(self, samples: int) -> float | None:
         """Estimate the targets of so many samples; None where not known."""
+
+    @property
+    def unit(self) -> str:
+        """What lengths are in, as messages say it."""
+        return "tokens"
 
     @property
     def drawn(self) -> bool:
@@ -107,7 +113,7 @@ def _plan(samples: Samples, batching: Batching, curriculum: Curriculum | None, w
     return WindowPlan(
         len(samples),
         samples.lengths,
-        Budget if batching.by_tokens else Count,
+        partial(Budget, unit=samples.unit) if batching.by_tokens else Count,
         batching.size,
         seed=batching.seed,
         shuffle=batching.shuffled,

@@ -37,3 +37,30 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def as_cell(value: object) -> str | None:
+    """Give a list of texts, such as labels, as a cell: as JSON has it; None of anything else.
+
+    >>> as_cell(["a", "b;c"]), as_cell(["a", 1])
+    ('["a", "b;c"]', None)
+    """
+    match value:
+        case [*texts] if all(isinstance(text, str) and is_text(text) for text in texts):
+            return json.dumps(texts, ensure_ascii=False)
+    return None
+
+
+def texts_of(cell: str) -> list[str] | None:
+    """Give the texts of a cell that `as_cell` made, or that was written so; None of any other.
+
+    >>> texts_of('["a", "b;c"]'), texts_of("[a]")
+    (['a', 'b;c'], None)
+    """
+    if not cell.startswith("["):
+        return None
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    return None if as_cell(value) is None else [str(text) for text in value]

@@ -14,6 +14,8 @@ from typing import NamedTuple, final
 
 from etude.base.errors import DataError
 from etude.base.says import Say, unheard
+from etude.data.files.json_lines import as_cell
+from etude.data.files.lhotse import LhotseCuts, is_cuts
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.names import TRANSCRIBED, ColumnName, Roles, Split, listed
 from etude.data.files.pair_sources import Concatenated, NumberedPairs, Pair, PairSource, pair_of
@@ -141,7 +143,7 @@ def _seconds(name: str, value: object) -> float | Flaw | None:
 
 
 def _told(value: object) -> str:
-    return "" if isinstance(value, Flaw) or value is None else str(value).strip()
+    return "" if isinstance(value, Flaw) or value is None else as_cell(value) or str(value).strip()
 
 
 def open_manifest(
@@ -155,13 +157,16 @@ def open_manifest(
     key: str = "data.train",
     roles: Roles = TRANSCRIBED,
 ) -> Manifest:
-    """Open what `split` names: a manifest, a folder of Kaldi's files, several one after the other, or a corpus.
+    """Open what `split` names: a manifest, Lhotse's cuts, a folder of Kaldi's files, several of one kind, or a corpus.
 
     Raises DataError, naming the file, where one is missing, empty or of an unknown kind.
     """
-    folders = [] if isinstance(split, str) else [path for path in _paths(split) if path.is_dir()]
+    folders = [path for path in _paths(split) if path.is_dir()]
     if folders:
         return _of_folders(_paths(split), folders, root, cache, key)
+    cuts = [path for path in _paths(split) if is_cuts(path)]
+    if cuts:
+        return _of_cuts(_paths(split), cuts, columns, root, key)
     if isinstance(split, str):
         columns = Columns(*roles.names, further=columns.further)
     source = open_pairs(
@@ -189,6 +194,15 @@ def _of_folders(
     parts = [KaldiFolder(folder, cache) for folder in folders]
     columns = Columns(text="text")
     return Manifest(parts[0] if len(parts) == 1 else Concatenated(parts), columns, root)
+
+
+def _of_cuts(paths: Sequence[Path], cuts: Sequence[Path], columns: Columns, root: Path | None, key: str) -> Manifest:
+    if len(cuts) < len(paths):
+        raise DataError(f"{key} names cuts of Lhotse and other files: give cuts alone, or other manifests alone.")
+    parts = [LhotseCuts(path) for path in cuts]
+    return Manifest(
+        parts[0] if len(parts) == 1 else Concatenated(parts), Columns(text="text", further=columns.further), root
+    )
 
 
 # -- Kaldi's folders ---------------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ class Roles(NamedTuple):
     """What may be given beside files, as messages say it."""
     numbers: bool = False
     """Whether JSON may have a number, true or false in place of the second text."""
+    lists: bool = False
+    """Whether JSON may have a list of texts in place of the second text."""
     optional: bool = False
     """Whether the second text may be empty."""
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, final
 
 from etude.base.errors import DataError
 from etude.data.files.header import SIDES
-from etude.data.files.json_lines import is_text, json_object, missing_field
+from etude.data.files.json_lines import as_cell, is_text, json_object, missing_field
 from etude.data.files.lines import Flaw, LineFile, is_blank, shown
 from etude.data.files.names import PAIRED, ColumnName, Roles
 from etude.data.files.skipped import BadSampleError
@@ -269,6 +269,8 @@ def _from_json(line: str, fields: tuple[str, str], roles: Roles) -> Pair | Flaw:
         return value
     if roles.numbers:
         value = _spelled(value, fields[1])
+    if roles.lists:
+        value = {**value, fields[1]: as_cell(value.get(fields[1])) or value.get(fields[1])}
     flaw = next(filter(None, (_why_not(value, field) for field in fields)), None)
     return flaw or pair_of(value[fields[0]], value[fields[1]], roles)
 

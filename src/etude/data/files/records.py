@@ -14,7 +14,7 @@ from etude.base.files import sha256_of
 from etude.base.paths import user_path
 from etude.base.says import Say, unheard
 from etude.data.files.header import Choice, place_of
-from etude.data.files.json_lines import JSON_LINES, is_text, json_object
+from etude.data.files.json_lines import JSON_LINES, as_cell, is_text, json_object
 from etude.data.files.lines import Flaw, LineFile, shown
 from etude.data.files.quotes import QUOTE
 from etude.data.files.skipped import BadSampleError
@@ -311,6 +311,8 @@ def _spelled(value: object) -> Cell | Flaw:
             return json.dumps(value)
         case float():
             return cell_of(repr(value))
+        case list() if (texts := as_cell(value)) is not None:
+            return texts
     return Flaw(f"holds a {type(value).__name__}, but must hold text or a number")
 
 

@@ -27,6 +27,8 @@ class Budget(NamedTuple):
     """Batches of at most `size` tokens, padding included: samples times the longest sequence of either side."""
 
     size: int
+    unit: str = "tokens"
+    """What lengths are in, as messages say it."""
 
     def cuts(self, sources: Ints, targets: Ints) -> list[int]:
         """Give where each batch begins, and after the last of them the end."""
@@ -53,6 +55,7 @@ class Count(NamedTuple):
     """Batches of `size` samples."""
 
     size: int
+    unit: str = "samples"
 
     def cuts(self, sources: Ints, targets: Ints) -> list[int]:
         """Give where each batch begins, and after the last of them the end."""
@@ -156,7 +159,7 @@ class WindowPlan:
         longest = np.maximum(sources, targets)
         place = int(longest.argmax())
         if not cutter.holds(int(longest[place])):
-            raise too_long(f"Sample {int(indices[place])} (counted from 0)", int(longest[place]), size)
+            raise too_long(f"Sample {int(indices[place])} (counted from 0)", int(longest[place]), size, cutter.unit)
         sort = by_both_lengths(sources, targets)
         if order.ease is not None:
             sort = sort[np.argsort(order.ease(indices)[sort], kind="stable")]
@@ -169,8 +172,14 @@ class WindowPlan:
         return [pieces[piece] for piece in mixed.tolist()]
 
 
-def too_long(sample: str, length: int, budget: int) -> DataError:
+def too_long(sample: str, length: int, budget: int, unit: str = "tokens") -> DataError:
     """Say that a sample fits into no batch."""
+    if unit == "frames":
+        return DataError(
+            f"{sample} has {length} frames, and no batch of at most {budget} frames can hold it; raise "
+            "train.batch_tokens, which counts frames of recordings, or set data.max_seconds and "
+            'data.on_bad_sample = "skip".'
+        )
     return DataError(
         f"{sample} has {length} tokens on one side, special tokens included, and no batch of "
         f"at most {budget} tokens can hold it; raise train.batch_tokens, or set data.max_length and "

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from etude.base.errors import DataError
 from etude.base.files import make_folder, sha256_of
@@ -191,6 +193,10 @@ class Waves:
         paths = self.table.texts(PATH, rows)
         starts, ends = self.table.values(START, rows).tolist(), self.table.values(END, rows).tolist()
         return [self._read(*one) for one in zip(paths, starts, ends, strict=True)]
+
+    def tensors(self, rows: NDArray[np.int64]) -> list[Tensor]:
+        """Read them as tensors."""
+        return [torch.from_numpy(np.ascontiguousarray(wave)) for wave in self.of(rows)]
 
     def _read(self, path: str, start: float, end: float) -> Wave:
         place = self._folder / path

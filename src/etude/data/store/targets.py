@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, Self, final
 import numpy as np
 
 from etude.base.errors import DataError
+from etude.data.files.json_lines import texts_of
 from etude.data.files.lines import Flaw, shown
 from etude.data.files.records import Cell, number_of
 from etude.data.store.columns import Array, Column, Ints, Part, frames, label
@@ -298,8 +299,11 @@ def targets_of(plain: Mapping[str, Any]) -> Targets:
 
 
 def parts_of(cell: Cell, separator: str) -> list[str]:
-    """The labels that a cell lists; none where it is empty."""
-    return [name for part in (cell or "").split(separator) if (name := part.strip())]
+    """The labels that a cell lists, as JSON or with a separator between them; none where it is empty."""
+    parts = texts_of(cell or "")
+    if parts is None:
+        parts = (cell or "").split(separator)
+    return [name for part in parts if (name := part.strip())]
 
 
 def _flag(cell: Cell) -> float | Flaw:

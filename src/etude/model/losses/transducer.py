@@ -8,6 +8,7 @@ logits [16, 100, 26, 30] take three times as long as torch's CTC of that size on
 Legend: B sequences, T frames, L labels, U labels and one, V classes, E width, C frames of a piece, N nodes, R rows.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, final
@@ -133,6 +134,21 @@ def transducer_costs(blank_BTU: Tensor, label_BTU: Tensor, lengths_B: Tensor, ta
         return blank_BTU.sum((1, 2))
     costs_B = lattice_costs(blank_BTU, label_BTU, lengths_B.clamp(min=1), target_lengths_B)
     return costs_B.masked_fill(lengths_B <= 0, 0.0)
+
+
+def rna_costs(blank_BTU: Tensor, label_BTU: Tensor, lengths_B: Tensor, target_lengths_B: Tensor) -> Tensor:
+    """The same over the ways on which each frame has a blank or one label (RNA: Sak et al. 2017); without a gradient.
+
+    It is infinite for a sequence with fewer frames than labels.
+    """
+    score_BU = torch.full_like(blank_BTU[:, :1].sum(1), -math.inf)
+    score_BU[:, 0] = 0.0
+    for frame, (blank_BU, label_BU) in enumerate(zip(blank_BTU.unbind(1), label_BTU.unbind(1), strict=True)):
+        said_BU = (score_BU + label_BU).roll(1, 1)
+        said_BU[:, 0] = -math.inf
+        going_B1 = (frame < lengths_B)[:, None]
+        score_BU = torch.where(going_B1, torch.logaddexp(score_BU + blank_BU, said_BU), score_BU)
+    return -score_BU.gather(1, target_lengths_B[:, None])[:, 0].masked_fill(lengths_B <= 0, 0.0)
 
 
 class _Context(Protocol):

@@ -49,6 +49,13 @@ class Labels(BestLines):
                 return self._task.predicted(outputs)
         return None
 
+    def references(self, batch: object) -> Sequence[str] | None:
+        """The labels or numbers of each sample."""
+        match batch:
+            case object(targets=Tensor() as targets):
+                return self._task.goal.texts(targets)
+        return None
+
 
 @final
 class _Begun:

@@ -1,8 +1,8 @@
 """What a config says of a run that tells what recordings are: which manifests list them, and its model."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etude.base.config.components import Imported, component
 from etude.base.config.fields import Switch
@@ -12,7 +12,9 @@ from etude.model.frames.blstm import BlstmConfig
 from etude.model.frames.cnn import CnnConfig
 from etude.model.frames.conformer import ConformerConfig
 from etude.model.frames.pooling import PoolingKind
-from etude.tasks.classification.config import SampleRun
+from etude.model.losses import LossConfig
+from etude.model.losses.sample_config import BinaryCrossEntropyConfig
+from etude.tasks.classification.config import ClassificationConfig, SampleRun
 from etude.tasks.classification.tabular_config import Name, Names, several
 from etude.tasks.recordings import RecordingsSection
 
@@ -93,3 +95,15 @@ class SoundRun(SampleRun):
     model: Annotated[SoundCnnConfig | SoundConformerConfig | SoundBlstmConfig | Imported, component(MODELS, "cnn")] = (
         SoundCnnConfig()
     )
+
+    @model_validator(mode="after")
+    def _labels_can_be_mixed(self) -> Self:
+        match self.task, self.loss, self.data.augment.mix:
+            case _, _, 0:
+                return self
+            case ClassificationConfig(), LossConfig(z_loss=0.0) | BinaryCrossEntropyConfig(), _:
+                return self
+        raise ValueError(
+            'data.augment.mix needs labels to mix, and loss.type = "cross_entropy" without loss.z_loss or '
+            '"binary_cross_entropy", of which it takes the mean over both recordings'
+        )

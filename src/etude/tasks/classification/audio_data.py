@@ -54,9 +54,10 @@ class Sounds(RecordedData[SoundProcessor]):
             self.waves(split),
             self.front_end,
             WithTargets(self.processor.targets),
-            self.config.run.seed,
+            self.config.run.drawn_from if changed else self.config.run.seed,
             training=changed,
             augment=self.augment if changed else None,
+            kept=self.kept(split),
         )
 
 

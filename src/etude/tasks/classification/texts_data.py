@@ -33,7 +33,7 @@ LabelledSplit = TableSplit[PairSource]
 
 ROLES = {
     "label": LABELLED,
-    "labels": LABELLED._replace(names=("text", "labels"), optional=True),
+    "labels": LABELLED._replace(names=("text", "labels"), lists=True, optional=True),
     "numbers": LABELLED._replace(names=("text", "targets")),
 }
 """What the two cells of a sample are, by the kind of target."""

@@ -139,8 +139,9 @@ def _timed(text: str, start: float, end: float) -> dict[str, str | float]:
 class AlignedSpeech(Stored):
     """The alignments of a split, in order."""
 
-    def __init__(self, name: str, sequences: Sequences, stored: Alignments, facts: AlignmentFacts) -> None:
-        self._name, self._sequences, self._stored, self._facts = name, sequences, stored, facts
+    def __init__(self, folder: Path, sequences: Sequences, stored: Alignments, facts: AlignmentFacts) -> None:
+        self.folder = folder
+        self._sequences, self._stored, self._facts = sequences, stored, facts
         scores = np.array([stored.score(one) for one in sequences.ids])
         self._rows = np.flatnonzero(scores > -math.inf).tolist()
         skips = sequences.samples.table.skips()
@@ -160,7 +161,7 @@ class AlignedSpeech(Stored):
         match form:
             case "ctm":
                 lines = [captions.ctm(one.words, one.sequence) for one in map(self._spoken, self._rows)]
-                yield f"{self._name}.ctm", "".join(lines)
+                yield f"{self.folder.name}.ctm", "".join(lines)
             case "textgrid":
                 yield from ((f"{names(one)}.TextGrid", one.textgrid()) for one in map(self._spoken, self._rows))
             case _:

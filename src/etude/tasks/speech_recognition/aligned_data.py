@@ -1,7 +1,7 @@
 """Alignments that a run is trained on: found by split, checked against its recordings and its model."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,20 @@ from etude.data.feeds.frame_targets import FrameTargets
 from etude.data.feeds.recorded import RecordedSamples
 from etude.data.files.manifests import Manifest
 from etude.data.order.plan import Ints
-from etude.data.store.alignments import AlignmentFacts, Alignments, open_alignments
+from etude.data.store.alignments import AlignmentFacts, Alignments, Classes, open_alignments
 from etude.data.store.folders import MANIFEST, manifest_of
+from etude.data.store.recordings import TARGET
 from etude.data.store.sequences import sequence_ids
+from etude.model.alignment.labelled import labelled_spans
 from etude.model.alignment.priors import LabelCounts
 from etude.model.frames.encoders import frames_after
-from etude.tasks.speech_recognition.config import FramewiseConfig, SpeechRun
+from etude.tasks.speech_recognition.config import FramewiseConfig, SpeechRun, aligned_loss
 from etude.tasks.speech_recognition.processor import BLANK, SpeechProcessor
 
 FRAME_LABELS = ("ctc", "hmm")
 """Topologies whose classes a frame-wise loss can be told."""
+PATHS = (*FRAME_LABELS, "transducer")
+"""Those that a transducer can be led along: of frame labels each label's first frame is taken."""
 
 
 def store_of(loss: FramewiseConfig, split: str) -> Path | None:
@@ -41,7 +45,7 @@ def open_store(folder: Path, config: SpeechRun, processor: SpeechProcessor, **jo
 
     Raises DataError where there are none, or others.
     """
-    return open_alignments(folder, facts_of(config, processor, *_topology(folder)), **joined)
+    return open_alignments(folder, facts_of(config, processor, *_topology(folder, config)), **joined)
 
 
 def facts_of(
@@ -74,24 +78,26 @@ def frame_targets(
 
     Raises DataError where there must be some, or more than `loss.max_missing` recordings have none that fits.
     """
-    match config.loss:
-        case FramewiseConfig() as loss:
-            folder = store_of(loss, split)
-        case _:
-            return None
+    loss = aligned_loss(config.loss)
+    if loss is None:
+        return None
+    folder = store_of(loss, split)
     if folder is None:
         _tell_of_none(config, loss, split, say)
         return None
     names, frames = sequence_ids(samples.table, manifest), frames_of(config, samples)
     wanted: Mapping[str, int] = dict(zip(names, frames.tolist(), strict=True))
     found = open_store(folder, config, processor, frames=wanted, max_missing=loss.max_missing, say=say)
-    return FrameTargets.of(found, names, frames)
+    if loss.head == "linear":
+        return FrameTargets.of(found, names, frames)
+    return FrameTargets.of(found, names, frames, _path_of(folder, config, samples, names))
 
 
 def counted_labels(config: SpeechRun, processor: SpeechProcessor) -> LabelCounts:
     """The frames of each class in the alignments that a run was trained on. Raises DataError where there are none."""
-    assert isinstance(config.loss, FramewiseConfig)
-    folder = store_of(config.loss, "train")
+    loss = aligned_loss(config.loss)
+    assert loss is not None
+    folder = store_of(loss, "train")
     assert folder is not None
     stored = open_store(folder, config, processor)
     frames = np.zeros(processor.tokenizer.size, dtype=np.int64)
@@ -102,7 +108,7 @@ def counted_labels(config: SpeechRun, processor: SpeechProcessor) -> LabelCounts
 
 def aligned_fingerprint(config: SpeechRun, split: str, content: str) -> str:
     """What tells the content of a split and its alignments from others, by that of the split."""
-    match config.loss:
+    match aligned_loss(config.loss):
         case FramewiseConfig() as loss if folder := store_of(loss, split):
             _check_there(folder)
             return hashlib.sha256(f"{content} {sha256_of(folder / MANIFEST)}".encode()).hexdigest()
@@ -123,17 +129,40 @@ def _tell_of_none(config: SpeechRun, loss: FramewiseConfig, split: str, say: Say
 _RATE = "word_error_rate"
 
 
-def _topology(folder: Path) -> tuple[str, int | None]:
+def _topology(folder: Path, config: SpeechRun) -> tuple[str, int | None]:
     """That of the alignments in a folder, and its class of what is no label. Raises DataError for one of no use."""
     _check_there(folder)
     facts: Mapping[str, Any] = manifest_of(folder).get("facts", {})
-    topology, blank = facts.get("topology"), facts.get("blank")
-    if topology not in FRAME_LABELS or blank not in {BLANK, None}:
+    topology, blank = str(facts.get("topology")), facts.get("blank")
+    loss = aligned_loss(config.loss)
+    usable = PATHS if loss is not None and loss.head == "transducer" else FRAME_LABELS
+    if topology not in usable or blank not in {BLANK, None}:
         raise DataError(
-            f'The alignments in {folder} have topology "{topology}" and the blank {blank}, but must be "ctc" or "hmm" '
-            f"with the blank {BLANK} or none: align with --topology ctc, hmm or linear."
+            f'The alignments in {folder} have topology "{topology}" and the blank {blank}, but must be of '
+            f"{', '.join(usable)} with the blank {BLANK} or none: align with --topology {', '.join(usable)} or linear."
         )
     return topology, blank
+
+
+def _path_of(
+    folder: Path, config: SpeechRun, samples: RecordedSamples, names: Sequence[str]
+) -> Callable[[int, Classes], Classes]:
+    """What makes a transducer's path of the classes of a row."""
+    _, blank = _topology(folder, config)
+
+    def path(row: int, classes: Classes) -> Classes:
+        labels, _ = samples.table.gather(TARGET, np.array([row]))
+        try:
+            spans = labelled_spans(classes.tolist(), labels.tolist(), between=blank)
+        except ValueError as error:
+            raise DataError(
+                f'The alignment of "{names[row]}" in {folder} is not of its transcript: align again.'
+            ) from error
+        found = np.full_like(classes, BLANK)
+        found[[span.start for span in spans]] = [span.label for span in spans]
+        return found
+
+    return path
 
 
 def _check_there(folder: Path) -> None:

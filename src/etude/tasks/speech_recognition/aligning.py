@@ -1,40 +1,39 @@
 """Aligns transcripts with their recordings: by the best path of a trained network, or evenly, without one.
 
-Legend: B sequences, T frames after subsampling, V classes.
+Legend: B sequences, T frames after subsampling.
 """
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import add
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from etude.base.config.components import Imported
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, DataError
+from etude.base.files import sha256_of
 from etude.base.says import Say
-from etude.data.feeds.recorded import SpeechBatch
 from etude.data.files.skipped import BadSampleError
 from etude.data.order.plan import Ints
 from etude.data.store.alignment_writer import Aligned, write_alignments
-from etude.data.store.alignments import AlignmentFacts, open_alignments, parquet
-from etude.model.alignment import Alignment, ctc_alignment, linear_alignment
-from etude.model.alignment.hmm import hmm_alignment, scaled
+from etude.data.store.alignments import AlignmentFacts, Alignments, open_alignments, parquet
+from etude.data.store.folders import MANIFEST, manifest_of
+from etude.model.alignment import Alignment, linear_alignment
 from etude.model.alignment.priors import LabelCounts
-from etude.tasks.aligners import TOPOLOGIES, Aligner, AlignmentAsked
+from etude.tasks.aligners import PRIORS, TOPOLOGIES, Aligner, AlignmentAsked
 from etude.tasks.speech_recognition.aligned import AlignedSpeech, Sequences
 from etude.tasks.speech_recognition.aligned_data import counted_labels, facts_of
+from etude.tasks.speech_recognition.best_paths import Alignable, BestPaths, FramePaths, LatticePaths, blocks
 from etude.tasks.speech_recognition.config import SpeechDataConfig, SpeechRun
 from etude.tasks.speech_recognition.data import Speech, prepare
-from etude.tasks.speech_recognition.framewise import FramewiseHead
-from etude.tasks.speech_recognition.heads import CtcHead
+from etude.tasks.speech_recognition.framewise import FramewiseHead, PathHead
+from etude.tasks.speech_recognition.heads import CtcHead, TransductionHead
 from etude.tasks.speech_recognition.processor import BLANK, SpeechProcessor
 from etude.tasks.speech_recognition.task import SpeechTask
 
@@ -44,10 +43,16 @@ SPIKES = (
     "CTC's labels are spikes: 20 to 60 ms off, and where a sound ends they do not tell. --prior-scale 1 spreads them."
 )
 LINEAR = "linear"
-S = TypeVar("S", Ints, Sequence[str])
 
 Align = Callable[[Ints], Alignment]
 """Aligns some rows of a split."""
+
+
+class _Each(Protocol):
+    """Aligns the sequences of a shard."""
+
+    def __call__(self, names: Sequence[str]) -> Iterator[Aligned]:
+        """Their alignments, in order."""
 
 
 @final
@@ -64,20 +69,27 @@ class SpeechAligner(Aligner):
             raise ConfigError("etude align must know how many frames a model makes, but one of your own does not tell.")
         if not math.isfinite(asked.prior_scale):
             raise ConfigError(f"--prior-scale must be a finite number, but is {asked.prior_scale}.")
+        if asked.priors not in {None, *PRIORS}:
+            raise ConfigError(f"--priors must be {' or '.join(PRIORS)}, but is {asked.priors}.")
+        if asked.priors and not asked.prior_scale:
+            raise ConfigError("--priors says which ones --prior-scale takes off: give that too.")
         if asked.topology != LINEAR:
-            self._head(asked)
-        elif asked.prior_scale:
-            raise ConfigError("--prior-scale is for a network, but --topology linear asks none: leave one of them out.")
+            self._check_priors(self._head(asked), asked)
+        elif asked.prior_scale or asked.better_of:
+            flag = "--prior-scale" if asked.prior_scale else "--better-of"
+            raise ConfigError(f"{flag} is for a network, but --topology linear asks none: leave one of them out.")
 
     def align(self, split: str, folder: Path, asked: AlignmentAsked, say: Say) -> AlignedSpeech:
         """Align a split into `folder`; its bad recordings are left out."""
         self.check(asked)
         sequences = Sequences.of(self._opened(split, say), split)
         facts, align = self._way(sequences, asked, say)
-        shards = list(_blocks(sequences.ids, asked.shard_size))
-        each = partial(_aligned, sequences, align, asked.batch_size or BATCH_SIZE)
+        shards = list(blocks(sequences.ids, asked.shard_size))
+        each: _Each = partial(_aligned, sequences, align, asked.batch_size or BATCH_SIZE)
+        if asked.better_of is not None:
+            facts, each = _better(asked.better_of, folder, facts, each)
         write_alignments(folder, facts, shards, each, say=say)
-        return AlignedSpeech(folder.name, sequences, open_alignments(folder, facts), facts)
+        return AlignedSpeech(folder, sequences, open_alignments(folder, facts), facts)
 
     def _way(self, sequences: Sequences, asked: AlignmentAsked, say: Say) -> tuple[AlignmentFacts, Align]:
         """How recordings are aligned, and what their alignments are of."""
@@ -86,25 +98,38 @@ class SpeechAligner(Aligner):
             return facts, partial(_evenly, sequences)
         head = self._head(asked)
         topology = _topology(head)
-        network = Network(self._task, head, sequences)
-        if asked.prior_scale:
-            network = network.without(self._priors(network, asked).logs(), asked.prior_scale)
-        elif topology == "ctc":
+        network = self._network(head, sequences, asked)
+        if topology == "ctc" and not asked.prior_scale:
             say(SPIKES)
         model = network.identity()
         facts = facts_of(self._config, self._processor, topology, BLANK, model=model, data=sequences.fingerprint)
         return facts, network
 
-    def _head(self, asked: AlignmentAsked) -> CtcHead | FramewiseHead:
+    def _network(self, head: Alignable, sequences: Sequences, asked: AlignmentAsked) -> BestPaths:
+        match head:
+            case TransductionHead() | PathHead():
+                return LatticePaths(self._task, head, sequences)
+        paths = FramePaths(self._task, head, sequences)
+        if not asked.prior_scale:
+            return paths
+        return paths.without(self._priors(paths, asked).logs(), asked.prior_scale)
+
+    def _check_priors(self, head: Alignable, asked: AlignmentAsked) -> None:
+        """Refuse to take priors off what a transducer says, which depends on what was said before."""
+        if asked.prior_scale and _topology(head) == "transducer":
+            raise ConfigError("--prior-scale is for --topology ctc and hmm: classes of a transducer have no priors.")
+
+    def _head(self, asked: AlignmentAsked) -> Alignable:
         """The first head whose classes have the topology. Raises ConfigError where the network has none."""
         if asked.topology not in {None, *TOPOLOGIES}:
             raise ConfigError(f"--topology must be {', '.join(TOPOLOGIES)}, but is {asked.topology}.")
         for head in self._task.heads.values():
-            if isinstance(head, CtcHead | FramewiseHead) and asked.topology in {None, _topology(head)}:
+            if isinstance(head, Alignable) and asked.topology in {None, _topology(head)}:
                 return head
         raise ConfigError(
-            "--topology ctc needs a network trained with loss.type ctc, and hmm one trained with loss.type framewise, "
-            f"but this run's loss.type is {self._config.loss.type}; --topology linear needs none."
+            "--topology ctc needs a network trained with loss.type ctc, hmm one trained with loss.type framewise, and "
+            f"transducer one trained with loss.type transducer, or framewise with the head of one, but this run's "
+            f"loss.type is {self._config.loss.type}; --topology linear needs none."
         )
 
     def _opened(self, split: str, say: Say) -> Speech:
@@ -119,80 +144,54 @@ class SpeechAligner(Aligner):
     def _with(self, data: SpeechDataConfig) -> SpeechRun:
         return self._config.model_copy(update={"data": data})
 
-    def _priors(self, network: "Network", asked: AlignmentAsked) -> LabelCounts:
-        """How often each class is: of a frame-wise network in what it was trained on, of CTC in what it says here."""
-        match network.head:
-            case FramewiseHead():
+    def _priors(self, paths: FramePaths, asked: AlignmentAsked) -> LabelCounts:
+        """How often each class is.
+
+        Counted, unless averages are asked for, in what a frame-wise network was trained on; averaged, unless counts on
+        the best paths are asked for, from what CTC says here.
+        """
+        size = asked.batch_size or BATCH_SIZE
+        match paths.head, asked.priors:
+            case FramewiseHead(), "counted" | None:
                 return counted_labels(self._config, self._processor)
-        return network.counted(asked.batch_size or BATCH_SIZE)
+            case CtcHead(), "counted":
+                return paths.counted(size)
+        return paths.averaged(size)
 
 
-def _topology(head: CtcHead | FramewiseHead) -> str:
-    return "ctc" if isinstance(head, CtcHead) else "hmm"
+def _topology(head: Alignable) -> str:
+    match head:
+        case CtcHead():
+            return "ctc"
+        case FramewiseHead():
+            return "hmm"
+    return "transducer"
 
 
-class _Said(NamedTuple):
-    """What a network says of the frames of some recordings, and their labels."""
+def _better(old: Path, folder: Path, facts: AlignmentFacts, each: _Each) -> tuple[AlignmentFacts, _Each]:
+    """What keeps, of the path in `old` and the one found now, that with the higher score; and what its paths are of.
 
-    logs: Tensor
-    """[B, T, V]: log-probabilities."""
-    lengths: Tensor
-    """[B]: frames of each."""
-    batch: SpeechBatch
+    Raises ConfigError where both are one folder, DataError where the old paths are of something else or have no score.
+    """
+    if old.resolve() == folder.resolve():
+        raise ConfigError(f"--better-of {old} is the folder that is written: give the new one another --name.")
+    stored = open_alignments(old, replace(facts, model=""))
+    if not manifest_of(old)["facts"]["model"]:
+        raise DataError(f"The alignments in {old} were made without a network, so that they have no score to compare.")
+    both = hashlib.sha256(f"{facts.model} {sha256_of(old / MANIFEST)}".encode()).hexdigest()
+
+    def better(names: Sequence[str]) -> Iterator[Aligned]:
+        return (_of_both(stored, one) for one in each(names))
+
+    return replace(facts, model=both), better
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Aligns rows by the best path over what a head says; `prior_scale` of the log-priors [V] is taken off."""
-
-    task: SpeechTask
-    head: CtcHead | FramewiseHead
-    sequences: Sequences
-    priors: Tensor | None = None
-    prior_scale: float = 0.0
-
-    def without(self, priors_V: Tensor, prior_scale: float) -> "Network":
-        """The same without priors."""
-        return replace(self, priors=priors_V, prior_scale=prior_scale)
-
-    @torch.no_grad()
-    def __call__(self, rows: Ints) -> Alignment:
-        """The best path of each."""
-        logs_BTV, lengths_B, batch = self._said(rows)
-        if self.priors is not None:
-            logs_BTV = scaled(logs_BTV, self.priors, self.prior_scale)
-        labels_BL, label_lengths_B = batch.targets, batch.target_lengths
-        match self.head:
-            case CtcHead():
-                return ctc_alignment(logs_BTV, lengths_B, labels_BL, label_lengths_B, blank=BLANK)
-        return hmm_alignment(logs_BTV, lengths_B, labels_BL, label_lengths_B, silence=BLANK)
-
-    @torch.no_grad()
-    def counted(self, batch_size: int) -> LabelCounts:
-        """The sum of what the head says of each class, over all frames."""
-        counts = [
-            LabelCounts.averaged(*self._said(rows)[:2]) for rows in _blocks(self.sequences.by_length(), batch_size)
-        ]
-        return reduce(add, counts, LabelCounts(torch.zeros(self.task.tokenizer.size, dtype=torch.float64)))
-
-    def identity(self) -> str:
-        """A hash of the weights, and of what is taken off."""
-        digest = hashlib.sha256()
-        parts = dict(self.task.model.state_dict())
-        if self.priors is not None:
-            parts |= {"priors": self.priors, "prior_scale": torch.tensor(self.prior_scale, dtype=torch.float64)}
-        for name, value in sorted(parts.items()):
-            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-    def _said(self, rows: Ints) -> _Said:
-        batch = self.sequences.samples.batch(rows)
-        assert isinstance(batch, SpeechBatch)
-        batch = batch.to(next(self.task.model.parameters()).device)
-        encoded_BTM, lengths_B = self.task.model(batch.features, batch.lengths)
-        return _Said(self.head.logs(encoded_BTM), lengths_B, batch)
+def _of_both(old: Alignments, found: Aligned) -> Aligned:
+    """The one with the higher score, of equal ones the new one."""
+    name = found.sequence
+    if name not in old or old.score(name) <= found.score:
+        return found
+    return Aligned(name, old[name].tolist(), old.score(name))
 
 
 def _evenly(sequences: Sequences, rows: Ints) -> Alignment:
@@ -205,7 +204,7 @@ def _aligned(sequences: Sequences, align: Align, batch_size: int, names: Sequenc
     """The alignments of a shard, in order; recordings of similar lengths are aligned together."""
     found: dict[int, Aligned] = {}
     rows = [sequences.rows[name] for name in names]
-    for block in _blocks(sequences.by_length(rows), batch_size):
+    for block in blocks(sequences.by_length(rows), batch_size):
         alignment = align(block)
         classes_BT, scores_B = alignment.classes.cpu().numpy(), alignment.scores.tolist()
         for row, classes_T, score in zip(block.tolist(), classes_BT, scores_B, strict=True):
@@ -218,9 +217,3 @@ def _row(name: str, classes_T: NDArray[np.int64], score: float) -> Aligned:
     if score > -math.inf and (classes_T >= 0).all():
         return Aligned(name, classes_T.tolist(), score)
     return Aligned(name, (), -math.inf)
-
-
-def _blocks(values: S, size: int) -> Iterator[S]:
-    """So many at a time."""
-    for first in range(0, len(values), size):
-        yield values[first : first + size]

@@ -18,8 +18,9 @@ from etude.tasks.speech_recognition.config import (
     SpeechRun,
     SumConfig,
     TransducerLossConfig,
+    aligned_loss,
 )
-from etude.tasks.speech_recognition.framewise import FramewiseHead
+from etude.tasks.speech_recognition.framewise import FramewiseHead, PathHead
 from etude.tasks.speech_recognition.heads import AttendingHead, CtcHead, TransductionHead
 from etude.tasks.speech_recognition.model import SpeechModel
 from etude.tasks.speech_recognition.processor import BLANK, SpeechProcessor
@@ -41,9 +42,9 @@ def build_task(config: SpeechRun, processor: SpeechProcessor) -> Task:
 def head_names(loss: LossSection) -> Sequence[HeadName]:
     """The heads that a loss is of, the one that searches first."""
     match loss:
-        case SumConfig(heads=names):
+        case SumConfig(names=names):
             return names
-        case TransducerLossConfig():
+        case TransducerLossConfig() | FramewiseConfig(head="transducer"):
             return ("transducer",)
         case AttentionLossConfig():
             return ("attention",)
@@ -62,13 +63,15 @@ def build_heads(loss: LossSection, given: Headed, width: int, classes: int) -> d
 
 
 def _head(name: HeadName, loss: LossSection, given: Headed, width: int, classes: int) -> nn.Module:
-    match name, loss:
-        case "transducer", TransducerLossConfig(joint_megabytes=most) | SumConfig(joint_megabytes=most):
-            return TransductionHead(given.transducer, width, classes, BLANK, most << 20)
-        case "attention", AttentionLossConfig(label_smoothing=share) | SumConfig(label_smoothing=share):
-            return AttendingHead(given.attention, width, classes, label_smoothing=share)
-        case "framewise", FramewiseConfig(label_smoothing=smoothing):
+    match name, loss, aligned_loss(loss):
+        case "transducer", _, FramewiseConfig(head="transducer", label_smoothing=smoothing):
+            return PathHead(given.transducer, width, classes, BLANK, smoothing)
+        case "framewise", _, FramewiseConfig(label_smoothing=smoothing):
             return FramewiseHead(width, classes, BLANK, smoothing)
+        case "transducer", TransducerLossConfig(joint_megabytes=most) | SumConfig(joint_megabytes=most), _:
+            return TransductionHead(given.transducer, width, classes, BLANK, most << 20)
+        case "attention", AttentionLossConfig(label_smoothing=share) | SumConfig(label_smoothing=share), _:
+            return AttendingHead(given.attention, width, classes, label_smoothing=share)
     return CtcHead(width, classes, BLANK)
 
 

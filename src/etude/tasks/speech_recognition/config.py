@@ -1,6 +1,7 @@
 """What a config says of a run of speech recognition: how it searches and what it measures, losses, model and files."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -24,8 +25,8 @@ from etude.tasks.recordings import RecordingsSection
 from etude.train.config import Split, SplitsField, TrainConfig
 
 ErrorRate = Literal["token_error_rate", "word_error_rate", "character_error_rate"]
-Summed = Literal["ctc", "transducer", "attention"]
-HeadName = Summed | Literal["framewise"]
+HeadName = Literal["ctc", "transducer", "attention", "framewise"]
+Framed = Literal["linear", "transducer"]
 USUAL: tuple[ErrorRate, ...] = ("word_error_rate", "character_error_rate")
 SAVED: tuple[Split, ...] = ("val", "test")
 """Splits whose outputs are saved unless the config says otherwise."""
@@ -79,24 +80,6 @@ class AttentionLossConfig(LossSection):
     """Share of each target's mass spread over all classes, in training only."""
 
 
-class SumConfig(LossSection):
-    """`type = "sum"`: of several heads over one encoder, each weighted by `loss.weights`, 1 unless given."""
-
-    type: Literal["sum"] = "sum"
-    heads: tuple[Summed, ...] = Field(("attention", "ctc"), min_length=2)
-    """The heads; the first searches, attention together with CTC."""
-    joint_megabytes: int = Field(512, ge=1)
-    """As of `transducer`."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """As of `attention`."""
-
-    @model_validator(mode="after")
-    def _are_different(self) -> Self:
-        if len(set(self.heads)) < len(self.heads):
-            raise ValueError("heads must name each head once")
-        return self
-
-
 class FramewiseConfig(LossSection):
     """`type = "framewise"`: cross entropy of each frame's class in an alignment."""
 
@@ -106,8 +89,55 @@ class FramewiseConfig(LossSection):
     or the folder of one alignment, which is that of the training data."""
     max_missing: int = Field(0, ge=0)
     """Most recordings of a split that may have no alignment, or one of another length; they are left out."""
+    head: Framed = "linear"
+    """What gives the classes: a linear layer over frames, or a transducer along the aligned path, which has the network
+    of `type = "transducer"` and says a blank or one label in each frame."""
     label_smoothing: Rate = 0.0
     """Share of each frame's mass spread over all classes, in training only."""
+
+
+class SumConfig(LossSection):
+    """`type = "sum"`: of several heads over one encoder, each weighted by `loss.weights`, 1 unless given."""
+
+    type: Literal["sum"] = "sum"
+    heads: tuple[HeadName, ...] = Field(("attention", "ctc"), min_length=2)
+    """The heads; the first searches, attention together with CTC."""
+    joint_megabytes: int = Field(512, ge=1)
+    """As of `transducer`."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """As of `attention` and `framewise`."""
+    alignments: Switch[PathField] = None
+    """As of `framewise`, for which it must be given."""
+    max_missing: int = Field(0, ge=0)
+    """As of `framewise`."""
+    head: Framed = "linear"
+    """As of `framewise`; the head of a transducer is called so, in `weights` too."""
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError('heads must name each head once; "framewise" with head = "transducer" is "transducer"')
+        if ("framewise" in self.heads) != (self.alignments is not None):
+            raise ValueError('alignments must be given for the head "framewise", and only for it')
+        return self
+
+    @property
+    def names(self) -> tuple[HeadName, ...]:
+        """What the heads are called in the model, in order."""
+        return tuple(map(self._called, self.heads))
+
+    def _called(self, name: HeadName) -> HeadName:
+        return "transducer" if (name, self.head) == ("framewise", "transducer") else name
+
+
+def aligned_loss(loss: LossSection) -> FramewiseConfig | None:
+    """What a loss says of an alignment that it learns from; None where it learns from none."""
+    match loss:
+        case FramewiseConfig():
+            return loss
+        case SumConfig(alignments=Path() as alignments, max_missing=most, head=head, label_smoothing=share):
+            return FramewiseConfig(alignments=alignments, max_missing=most, head=head, label_smoothing=share)
+    return None
 
 
 LOSSES: dict[str, type[Section]] = {
@@ -204,10 +234,17 @@ class SpeechRun(Config):
         return self
 
     @model_validator(mode="after")
+    def _speaks_one_at_a_time(self) -> Self:
+        if self.data.augment.mix != 0:
+            raise ValueError("data.augment.mix is for classification: two transcripts at once cannot be learned")
+        return self
+
+    @model_validator(mode="after")
     def _frames_are_as_aligned(self) -> Self:
-        if isinstance(self.loss, FramewiseConfig):
+        told = 'loss.type "framewise"' if isinstance(self.loss, FramewiseConfig) else 'the head "framewise"'
+        if aligned_loss(self.loss) is not None:
             for key, advice in self._not_aligned():
-                raise ValueError(f'{key} cannot be used with loss.type "framewise": {advice}')
+                raise ValueError(f"{key} cannot be used with {told}: {advice}")
         return self
 
     def _not_aligned(self) -> Iterator[tuple[str, str]]:
@@ -220,6 +257,8 @@ class SpeechRun(Config):
             yield "data.join", "an alignment is of recordings as they are"
         if isinstance(self.model, Imported):
             yield "A model of one's own", "how many frames it makes is not known"
+        if isinstance(self.loss, SumConfig) and self.loss.heads[0] != "framewise":
+            return  # another head searches
         match self.task:
             case SpeechConfig(beam_size=width) if width > 1:
                 yield "task.beam_size above 1", "its search is greedy"

@@ -81,9 +81,10 @@ class Speech(RecordedData[SpeechProcessor]):
             self.waves(split),
             self.front_end,
             with_transcripts,
-            self.config.run.seed,
+            self.config.run.drawn_from if changed else self.config.run.seed,
             training=changed,
             augment=self.augment if changed else None,
+            kept=self.kept(split),
         )
         if join is None or split not in join.splits:
             return samples

@@ -116,7 +116,7 @@ class Pairs(TableData[PairProcessor, PairSplit]):
             return None
         return Curriculum(
             len(split.table),
-            seed=self.config.run.seed,
+            seed=self.config.run.drawn_from,
             measures=measures,
             limits=first,
             ease=ease,

@@ -15,7 +15,7 @@ from etude.model.exact import exact
 from etude.model.losses import CrossEntropy
 from etude.model.losses.focal import Focal
 from etude.model.losses.torchs import LossFunction, plain
-from etude.model.losses.weighted import weighted_cross_entropy
+from etude.model.losses.weighted import shared_cross_entropy, weighted_cross_entropy
 from etude.tasks.classification.goals.goal import Answer, GoalModule
 from etude.tasks.parts import Terms, loss_of
 from etude.train.watch.metrics import Metric
@@ -54,8 +54,10 @@ class OneLabelGoal(GoalModule):
         self._hold("class_weights", class_weights)
 
     def training_loss(self, outputs_BK: Tensor, targets: Tensor) -> Terms:
-        """The loss of each label, smoothed and weighted as is asked for."""
+        """The loss of each label, smoothed and weighted as is asked for; targets may be shares of labels [B, C]."""
         match self.loss, self.class_weights:
+            case CrossEntropy(label_smoothing=smoothing), weights if targets.is_floating_point():
+                return shared_cross_entropy(outputs_BK, targets, weights, label_smoothing=smoothing)
             case CrossEntropy(label_smoothing=smoothing), Tensor() as weights_C:
                 return weighted_cross_entropy(outputs_BK, targets, weights_C, label_smoothing=smoothing)
             case Focal() as focal, weights:

@@ -117,8 +117,9 @@ class _Matching:
             self.problems += self._missing(wanted, taken)
         self.problems += self._of_twins(taken)
         grown = self._grown(taken)
+        self.problems += self._misshapen({name: given for name, given in taken.items() if name not in grown})
         for name, given in taken.items():
-            self.problems += self._refused(name, given, is_grown=name in grown)
+            self.problems += self._refused(name, given)
         used = set(taken.values())
         return Transfer(
             self._source,
@@ -200,16 +201,24 @@ class _Matching:
         own, value = self._target.tensors[name], self._source.tensors[given]
         return own.shape != value.shape and _has_room(own, value)
 
-    def _refused(self, name: str, given: str, *, is_grown: bool) -> Iterator[str]:
+    def _misshapen(self, taken: Mapping[str, str]) -> Iterator[str]:
+        """Tensors of another shape than what would be loaded into them, the first in place of all."""
+        tensors = self._target.tensors
+        found = [name for name, given in taken.items() if tensors[name].shape != self._source.tensors[given].shape]
+        for name in found[:1]:
+            given = taken[name]
+            own, value = tensors[name], self._source.tensors[given]
+            more = f" (and {len(found) - 1:,} more differ)" if len(found) > 1 else ""
+            yield (
+                f"{self._source.key}: {given} of {self._source.place} has shape {_shape(value)}, but {name} of the "
+                f"model has {_shape(own)}{more}; {self._instead(own, value)}."
+            )
+
+    def _refused(self, name: str, given: str) -> Iterator[str]:
         """Why a tensor cannot take the values of another."""
         own, value = self._target.tensors[name], self._source.tensors[given]
         key, place = self._source.key, self._source.place
-        if own.shape != value.shape and not is_grown:
-            yield (
-                f"{key}: {given} of {place} has shape {_shape(value)}, but {name} of the model has {_shape(own)}; "
-                f"{self._instead(own, value)}."
-            )
-        elif _kind(own) != _kind(value):
+        if _kind(own) != _kind(value):
             yield f"{key}: {given} of {place} is {_shown(value)}, but {name} of the model is {_shown(own)}."
         elif isinstance(own, nn.Parameter) and not value.to(own.dtype).isfinite().all():
             yield f"{key}: {given} of {place} is not finite as {_shown(own)}."

@@ -1,0 +1,1 @@
+"""Runs beside each other: listed, filtered, grouped, compared and cleaned up."""

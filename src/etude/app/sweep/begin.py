@@ -1,0 +1,155 @@
+"""The begin of a sweep: everything is checked before its first run, and against what its folder holds already."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from etude.app.runs.changes import Change, changes_between
+from etude.app.sweep.names import name_of
+from etude.app.sweep.plan import Plan
+from etude.app.sweep.state.database import Postgres, Sqlite
+from etude.app.sweep.state.owner import this_process
+from etude.app.sweep.state.state import Stand, State, Trial
+from etude.base.config.writing import toml
+from etude.base.errors import ConfigError, RefusedError
+from etude.base.files import make_folder, write_text
+from etude.base.says import Say
+
+STATE, RECORD = "sweep.sqlite", "sweep.toml"
+ASKED, FIRST = "asked", "first"
+MOST = 5
+"""Problems of combinations that are told."""
+HOW = ("method", "seed", "metric", "goal", "keys")
+"""What of a sweep cannot change once it has begun."""
+
+
+def opener(plan: Plan) -> Callable[[], State]:
+    """What opens the state of a sweep, for this process."""
+    owner, config = this_process(), plan.config
+
+    def opened() -> State:
+        database = Sqlite(plan.folder / STATE) if config.state is None else Postgres(config.state)
+        return State(database, plan.name, owner, config.dead_after)
+
+    return opened
+
+
+def begin(plan: Plan, open_state: Callable[[], State], say: Say) -> None:
+    """Check every combination, compare the sweep with what was begun, and write its trials down.
+
+    Raises ConfigError where a combination is no valid config, RefusedError where the folder holds another sweep.
+    """
+    points = plan.points
+    is_new = not (plan.folder / STATE).exists() and plan.config.state is None
+    known: Sequence[Trial] = ()
+    if not is_new:
+        state = open_state()
+        known = state.trials()
+        compare(plan, state)
+        state.close()
+    ended = {trial.name for trial in known if trial.state is not Stand.WAITING}
+    check(plan, {name: point.values for name, point in points.items() if name not in ended})
+    make_folder(plan.folder)
+    state = open_state()
+    state.note(ASKED, asked(plan))
+    note_first(plan, state)
+    added = 0 if plan.is_search else state.settle({name: point.values for name, point in points.items()})
+    state.close()
+    write_text(plan.folder / RECORD, toml(record(plan)))
+    if known and added:
+        say(f"The space has grown: {added} new combinations.")
+    if left := [trial for trial in known if trial.name not in points and not plan.is_search]:
+        say(f"{len(left)} earlier combinations are no longer in the space: what is done of them stays.")
+
+
+def asked(plan: Plan) -> dict[str, Any]:
+    """What makes this sweep the one that it is, beside its values."""
+    return {
+        "method": plan.config.method,
+        "seed": plan.config.seed if plan.config.method != "grid" else None,
+        "metric": plan.metric,
+        "goal": plan.goal,
+        "keys": sorted(plan.space.keys),
+    }
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """What is written down of a sweep for a reader."""
+    about = {"config": str(plan.path.absolute()), "metric": plan.metric, "goal": plan.goal}
+    about |= {f"--{'.'.join(one.key)}": one.value for one in plan.same}
+    settings = plan.config.model_dump(exclude={"keys", "tables", "metric", "goal"})
+    return {"sweep": {**about, **settings, "keys": _told(plan), "tables": [dict(t.values) for t in plan.space.tables]}}
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    from etude.app.sweep.ranges import Values
+
+    return {
+        key: list(choice.values) if isinstance(choice, Values) else vars(choice)
+        for key, choice in plan.space.choices.items()
+    }
+
+
+def compare(plan: Plan, state: State) -> None:
+    """Refuse to go on with another sweep. Raises RefusedError, which says what changed."""
+    before, now = state.noted(ASKED), asked(plan)
+    if before is None:
+        return
+    changed = [
+        f"{name} was {_shown(before.get(name))} and is {_shown(now[name])}"
+        for name in HOW
+        if before.get(name) != now[name]
+    ]
+    first = state.noted(FIRST)
+    if not changed and first is not None:
+        changed = list(dict.fromkeys(map(str, _changes(plan, first))))
+    if changed:
+        more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
+        raise RefusedError(
+            f"The sweep in {plan.folder} began otherwise: {'; '.join(changed[:MOST])}{more}. Give --run.name for a new "
+            f"sweep."
+        )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _changes(plan: Plan, first: Mapping[str, Any]) -> list[Change]:
+    """What changed of the config that all runs share, as the first combination has it."""
+    loaded = plan.load("", first["values"])
+    found = changes_between(first["config"], loaded.data, type(loaded.config))
+    return [change for change in found if change.meaning.identity != "none"]
+
+
+def note_first(plan: Plan, state: State) -> None:
+    """Note the config of one combination, by which changes are seen later."""
+    point = next(iter(plan.points.values()), None) or plan.space.at([0.5] * plan.space.axes)
+    state.note(FIRST, {"values": dict(point.values), "config": plan.load("", point.values).data})
+
+
+def check(plan: Plan, combinations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the config of every combination. Raises ConfigError with what is wrong, each mistake once."""
+    found: dict[str, list[str]] = {}
+    for name, values in combinations.items():
+        try:
+            plan.load(name, values)
+        except ConfigError as error:
+            for problem in error.problems:
+                found.setdefault(problem, []).append(name)
+    if plan.is_search:
+        _check_search(plan)
+    if found:
+        problems = [f"{problem} (in {_counted(names)})" for problem, names in islice(found.items(), MOST)]
+        raise ConfigError(problems)
+
+
+def _counted(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _check_search(plan: Plan) -> None:
+    """Check the corners of the space, of which a search may choose any place."""
+    for place in (0.0, 0.5, 1.0):
+        point = plan.space.at([place] * plan.space.axes)
+        plan.load(name_of(point, plan.space.keys, 0), point.values)

@@ -1,0 +1,1 @@
+"""What a sweep remembers, in SQLite or PostgreSQL."""
