@@ -37,14 +37,14 @@ def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
     return body | {"properties": properties}
 
 
-def described(section: type[BaseModel]) -> dict[str, Any]:
-    """Describe a section by itself."""
-    return section.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
-
-
 def _any(part: dict[str, Any]) -> dict[str, Any]:
     """What describes a section where a part of it may stand, or a value of another kind."""
     return {"anyOf": [part, {"title": "a part of it"}]}
+
+
+def described(section: type[BaseModel]) -> dict[str, Any]:
+    """Describe a section by itself."""
+    return section.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
 
 
 class _Generator(GenerateJsonSchema):
