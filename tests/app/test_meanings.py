@@ -32,6 +32,8 @@ SILENT = (
     "train.sanity_batches",
     "train.max_failed_saves",
     "run.requeue_signals",
+    "run.continue_training",
+    "run.remove_continued",
     "train.limit_test",
 )
 """What changes no number of training or validation."""

@@ -8,13 +8,13 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
+from pydantic import Field, PrivateAttr, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
 from etude.base.config.composing import Layer, compose
-from etude.base.config.fields import PathField, RequeueSignals, absolute
+from etude.base.config.fields import absolute
 from etude.base.config.lines import Key
 from etude.base.config.loading import Loaded, validated
 from etude.base.config.meaning import Mark, means
@@ -23,9 +23,7 @@ from etude.base.config.section import Section
 from etude.base.config.structure import annotated, component_of
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
-from etude.base.randomness import seed_of
 from etude.base.schedules.structural import Structural, begun, in_epoch, put, shaping, turns
-from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.growth import Growth
@@ -34,6 +32,7 @@ from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.pipelines import tables
+from etude.tasks.run_config import RunConfig
 from etude.tasks.sweeps import SweepConfig, without_sweep
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
@@ -49,33 +48,6 @@ OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
 DECLARED = (*OWN_SECTIONS, "loss")
 """Sections that a task may declare anew."""
-
-
-class RunConfig(Section):
-    """The run's name, its folder, and the seed of all its randomness."""
-
-    name: Annotated[str, means("none", place=True)] = ""
-    """Name of the run, and of its folder in `dir`; default: the stem of the config file."""
-    dir: Annotated[PathField, means("none", place=True)] = Path("runs")
-    """Folder of the runs."""
-    seed: Annotated[int, Field(ge=0, lt=2**63), means(shared="epoch")] = 1
-    """Seed from which everything random is computed."""
-    requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
-    """Signals after which the run saves and exits with 75, which asks a cluster to run the same command again."""
-    stage: Annotated[str | None, means(shared="never", why="another stage draws otherwise")] = None
-    """The stage of a pipeline that the run is, which its randomness depends on beside the seed; a pipeline sets it."""
-
-    @property
-    def drawn_from(self) -> int:
-        """The seed of what is drawn without the stage's name: the run's own, or one of its stage."""
-        return self.seed if self.stage is None else seed_of(self.seed, "stage", self.stage)
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_folder_name(cls, name: str) -> str:
-        if name in {".", ".."} or any(sign in name for sign in "/\\\0\n"):
-            raise ValueError("must be the name of one folder, without slashes")
-        return name
 
 
 class TaskSection(Section):

@@ -24,7 +24,8 @@ from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.modes import mode_of
 from etude.base.paths import user_path
-from etude.tasks.config import CONFIG, Config, LoadedConfig, RunConfig, load_config
+from etude.tasks.config import CONFIG, Config, LoadedConfig, load_config
+from etude.tasks.run_config import RunConfig
 from etude.tasks.sweeps import SweepConfig
 
 SEARCHES = ("tpe", "cma_es")
