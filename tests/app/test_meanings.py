@@ -33,6 +33,7 @@ SILENT = (
     "train.max_failed_saves",
     "run.requeue_signals",
     "train.limit_test",
+    "sweep",
 )
 """What changes no number of training or validation."""
 HARMLESS = (
