@@ -40,9 +40,9 @@ for run in sys.argv[1:]:
 
 
 def begin(folder, *words):
-    log = (folder / "log").open("a")
     command = [sys.executable, "-m", "etude", *WORDS, *LENGTH, *words]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
 def states(folder):
