@@ -319,7 +319,9 @@ def of_layer(root: type[Config], layer: Layer, path: Path | str | None) -> Loade
     if not found:
         return first
     later = [_in_epoch(layer, found, epoch, file, path) for epoch in turns(found, _epochs(first.config.train))]
-    return replace(first, data=_with_schedules(first, later, found), later=tuple(later))
+    whole = _with_schedules(first, later, found)
+    _leave_to_their_types(whole, layer.data, found)
+    return replace(first, data=whole, later=tuple(later))
 
 
 def _epochs(train: TrainConfig) -> int | None:
@@ -349,6 +351,15 @@ def _with_schedules(
     for place, schedule in found.items():
         put(whole, place, schedule.written(lambda epoch, place=place: value_at(plain[epoch], place)))  # type: ignore[misc]
     return whole
+
+
+def _leave_to_their_types(whole: dict[str, Any], given: Mapping[str, Any], found: Mapping[Key, Structural]) -> None:
+    """Leave out of tables whose type changes what nobody gave, which another type may not know."""
+    for place in found:
+        *above, last = place
+        if last == "type":
+            table, said = value_at(whole, tuple(above)), value_at(given, tuple(above))
+            put(whole, tuple(above), {key: value for key, value in table.items() if key in said})
 
 
 def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
