@@ -35,6 +35,7 @@ SILENT = (
     "run.continue_training",
     "run.remove_continued",
     "train.limit_test",
+    "sweep",
 )
 """What changes no number of training or validation."""
 HARMLESS = (

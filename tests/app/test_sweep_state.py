@@ -4,10 +4,12 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from postgres import server
 
-from etude.app.sweep.state.database import Sqlite
+from etude.app.sweep.state.database import Postgres, Sqlite
 from etude.app.sweep.state.owner import read_owner, this_process
 from etude.app.sweep.state.state import Ending, Stand, State, counted
 from etude.base.errors import StorageError
@@ -15,25 +17,40 @@ from etude.base.errors import StorageError
 CLAIMS = """
 import sys
 from pathlib import Path
-from etude.app.sweep.state.database import Sqlite
+from etude.app.sweep.state.database import Postgres, Sqlite
 from etude.app.sweep.state.owner import this_process
 from etude.app.sweep.state.state import Ending, Stand, State
-state = State(Sqlite(Path(sys.argv[1])), "s", this_process(), 60)
+place = sys.argv[1]
+database = Postgres(place) if "://" in place else Sqlite(Path(place))
+state = State(database, sys.argv[2], this_process(), 60)
 while trial := state.claim():
     print(trial.name, flush=True)
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 3:
         sys.stdin.read()
     state.end(trial.name, Ending(Stand.DONE, 1.0, 1))
 """
 
 
+@pytest.fixture(scope="module")
+def url():
+    with server() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """Where the state is: a file, or a URL."""
+    return request.getfixturevalue("url") if request.param == "postgres" else str(tmp_path / "s.sqlite")
+
+
 @pytest.fixture
-def opened(tmp_path):
+def opened(place, tmp_path):
     """Makes states of one sweep, each as another process would have it."""
     made = []
 
-    def open_state(owner=None, dead_after=60.0, name="s"):
-        made.append(State(Sqlite(tmp_path / "s.sqlite"), name, owner or this_process(), dead_after))
+    def open_state(owner=None, dead_after=60.0, name=tmp_path.name):
+        database = Postgres(place) if "://" in place else Sqlite(Path(place))
+        made.append(State(database, name, owner or this_process(), dead_after))
         return made[-1]
 
     yield open_state
@@ -50,9 +67,9 @@ def elsewhere():
     return replace(this_process(), place="another", host="far")
 
 
-def test_processes_that_claim_at_once_share_all_trials_and_none_twice(tmp_path, opened):
+def test_processes_that_claim_at_once_share_all_trials_and_none_twice(place, tmp_path, opened):
     opened().settle(combinations(40))
-    words = [sys.executable, "-c", CLAIMS, str(tmp_path / "s.sqlite")]
+    words = [sys.executable, "-c", CLAIMS, place, tmp_path.name]
 
     workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     claimed = [name for worker in workers for name in worker.communicate(timeout=120)[0].split()]
@@ -78,10 +95,10 @@ def test_threads_of_one_process_with_states_of_their_own_share_all_trials(opened
     assert sorted(claimed) == sorted(combinations(20))
 
 
-def test_what_a_killed_process_of_this_machine_ran_is_free_at_once(tmp_path, opened):
+def test_what_a_killed_process_of_this_machine_ran_is_free_at_once(place, tmp_path, opened):
     state = opened()
     state.settle(combinations(1))
-    words = [sys.executable, "-c", CLAIMS, str(tmp_path / "s.sqlite"), "and wait"]
+    words = [sys.executable, "-c", CLAIMS, place, tmp_path.name, "and wait"]
     worker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert worker.stdout.readline() == "seed=0\n"
     assert state.claim() is None
@@ -155,7 +172,7 @@ def test_only_one_process_gets_a_number_of_a_search(opened):
 
 
 def test_sweeps_of_other_names_in_one_database_do_not_meet(opened):
-    one, other = opened(), opened(name="t")
+    one, other = opened(), opened(name="another")
     one.settle(combinations(2))
     other.settle(combinations(1))
     one.note("asked", 1)
