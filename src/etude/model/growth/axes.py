@@ -1,7 +1,9 @@
 """Where the old values of one dimension go in the new one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import attrgetter, ne
 from typing import NamedTuple, final
 
 import torch
@@ -80,31 +82,22 @@ class Pairing:
 
     def axis(self, old: Dim, new: Dim, how: Growth) -> Axis:
         """What it comes to."""
-        copies = how.new_weights == "net2net"
         acts = how.new_weights != "init" and new.side in {"takes", "both"}
-        return Axis(
-            old.row.size,
-            new.row.size,
-            tuple(_joined(self.blocks)),
-            tuple(self.replicas) if copies else (),
-            divides=copies and new.side == "takes",
-            zeroes=acts,
-            factor=old.gain / new.gain if copies else 1.0,
-        )
+        axis = Axis(old.row.size, new.row.size, tuple(_joined(self.blocks)), zeroes=acts)
+        if how.new_weights != "net2net":
+            return axis
+        return replace(axis, replicas=tuple(self.replicas), divides=new.side == "takes", factor=old.gain / new.gain)
 
 
-def _joined(blocks: list[Block]) -> Iterator[Block]:
+def _joined(blocks: list[Block]) -> list[Block]:
     """Blocks in order, those that touch each other on both sides as one."""
-    last: Block | None = None
-    for block in sorted(blocks, key=lambda block: block.new):
-        if last is not None and _touch(last, block):
-            last = last._replace(size=last.size + block.size)
-            continue
-        if last is not None:
-            yield last
-        last = block
-    if last is not None:
-        yield last
+    joined: list[Block] = []
+    for block in sorted(blocks, key=attrgetter("new")):
+        if joined and _touch(joined[-1], block):
+            joined[-1] = joined[-1]._replace(size=joined[-1].size + block.size)
+        else:
+            joined.append(block)
+    return joined
 
 
 def _touch(first: Block, second: Block) -> bool:
@@ -139,20 +132,26 @@ class _Walk:
         if self.how.heads == "widen" and _both_change(old, new):
             self._parts(_one_part(old), _one_part(new), at_old, at_new)
             return
+        self._members(old, new, at_old, at_new)
+        self._note_members(old, new)
+
+    def _members(self, old: Row, new: Row, at_old: int, at_new: int) -> None:
+        """Pair the members of two rows by position; those behind all old ones, if alike, with these once more."""
+        olds = _placed(old, at_old)
+        for source, (member, place) in enumerate(_placed(new, at_new), old.before - new.before):
+            if 0 <= source < len(olds):
+                self.pair(olds[source].member, member, olds[source].start, place)
+            elif new.alike and olds:
+                again = olds[source % len(olds)]
+                self._copying().pair(again.member, member, again.start, place)
+
+    def _note_members(self, old: Row, new: Row) -> None:
+        """Note whether there are fewer members, or more that are alike."""
         shift = old.before - new.before
-        count = len(old.members)
-        starts, place = _starts(old, at_old), at_new
-        for index, member in enumerate(new.members):
-            source = index + shift
-            if 0 <= source < count:
-                self.pair(old.members[source], member, starts[source], place)
-            elif new.alike and count:
-                source = (source - count) % count
-                self._copying().pair(old.members[source], member, starts[source], place)
-            place += member.size
-        self.found.shrinks |= shift > 0 or count - shift > len(new.members)
-        if new.alike and len(new.members) > count:
-            self.found.grown.add((count, len(new.members)))
+        count, now = len(old.members), len(new.members)
+        self.found.shrinks |= shift > 0 or count - shift > now
+        if new.alike and now > count:
+            self.found.grown.add((count, now))
 
     def _copying(self) -> "_Walk":
         return _Walk(self.found, self.how, self.found.replicas)
@@ -170,27 +169,33 @@ class _Walk:
 
     def _grow(self, old: Part, new: Part, at_old: int, at_new: int) -> None:
         """Note copies of the units, one after another, behind them."""
-        obstacle = new.obstacle or _of_norm(old, new)
-        if obstacle:
-            self.found.obstacles.append(obstacle)
-        if new.kind != "units" or not old.size:
-            return
-        self.found.grown.add((old.size, new.size))
-        for start in range(old.size, new.size, old.size):
-            self.found.replicas.append(Block(at_old, at_new + start, min(old.size, new.size - start)))
+        self.found.obstacles += filter(None, [new.obstacle or _of_norm(old, new)])
+        if new.kind == "units" and old.size:
+            self.found.grown.add((old.size, new.size))
+            self.found.replicas += _repeated(old.size, new.size, at_old, at_new)
+
+
+def _repeated(old: int, new: int, at_old: int, at_new: int) -> Iterator[Block]:
+    """Copies of so many old values, side by side behind them until there are as many as new ones."""
+    for start in range(old, new, old):
+        yield Block(at_old, at_new + start, min(old, new - start))
+
+
+class _Placed(NamedTuple):
+    """A member of a row, and where it begins."""
+
+    member: Part | Row
+    start: int
+
+
+def _placed(row: Row, at: int) -> list[_Placed]:
+    """The members of a row that begins at `at`."""
+    starts = accumulate((member.size for member in row.members), initial=at)
+    return list(map(_Placed, row.members, starts))
 
 
 def _row(parts: Part | Row) -> Row:
     return parts if isinstance(parts, Row) else Row((parts,))
-
-
-def _starts(row: Row, at: int) -> list[int]:
-    """Where each member begins."""
-    starts = []
-    for member in row.members:
-        starts.append(at)
-        at += member.size
-    return starts
 
 
 def _of_norm(old: Part, new: Part) -> str:
@@ -199,16 +204,19 @@ def _of_norm(old: Part, new: Part) -> str:
         return ""
     if new.size % old.size:
         return f"a norm over {old.size} keeps its values only over twice, three times, ... as many"
-    over_all = old.group == old.size and new.group == new.size
-    return "" if over_all or old.group == new.group else "the groups of its norm would hold other units"
+    return "" if _same_groups(old, new) else "the groups of its norm would hold other units"
+
+
+def _same_groups(old: Part, new: Part) -> bool:
+    """Whether the groups of a norm are as large as they were, or it is still one over all units."""
+    return old.group == new.group or (old.group, new.group) == (old.size, new.size)
 
 
 def _both_change(old: Row, new: Row) -> bool:
     """Whether heads become other in number and in width."""
     if not (old.heads and new.heads):
         return False
-    before, after = _heads(old), _heads(new)
-    return before[0] != after[0] and before[1] != after[1]
+    return all(map(ne, _heads(old), _heads(new)))
 
 
 def _heads(row: Row) -> tuple[int, int]:

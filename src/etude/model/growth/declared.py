@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeAlias, final
 
 from torch import Tensor, nn
@@ -77,19 +78,14 @@ class Declarations:
 
     def declares(self, one: Stored) -> bool:
         """Whether a module of the network says what a parameter is made up of."""
-        splits = [split for name in one.names for split in _splits(name)]
+        splits = chain.from_iterable(map(_splits, one.names))
         return any(local in self._own.get(path, {}) for path, local in splits)
 
     def _of(self, name: str, shape: tuple[int, ...]) -> Dims:
         dims: Dims = [None] * len(shape)
         for source in self._sources(name):
             _fill(dims, source, name)
-        for index, dim in enumerate(dims):
-            if dim is not None and dim.row.size != shape[index]:
-                raise ConfigError(
-                    f"growth_parts of {name} gives {dim.row.size} in all for dimension {index}, which has "
-                    f"{shape[index]}: they must be the sizes that the module has at present."
-                )
+        _check_sizes(dims, shape, name)
         return dims
 
     def _sources(self, name: str) -> Iterator[Sequence["Dim | Sequence[Nested] | None"]]:
@@ -116,11 +112,19 @@ def _splits(name: str) -> list[tuple[str, str]]:
 
 def _check_names(owner: str, path: str, parts: GrowthParts, names: set[str]) -> None:
     for local in parts:
-        full = f"{path}.{local}" if path else local
-        if full not in names:
+        if ".".join(filter(None, (path, local))) not in names:
             raise ConfigError(
                 f"growth_parts of {owner} names {local!r}, which is no parameter of it "
                 f"({path or 'the model'}): it must name those that there are."
+            )
+
+
+def _check_sizes(dims: Dims, shape: Sequence[int], name: str) -> None:
+    for index, (dim, size) in enumerate(zip(dims, shape, strict=True)):
+        if dim is not None and dim.row.size != size:
+            raise ConfigError(
+                f"growth_parts of {name} gives {dim.row.size} in all for dimension {index}, which has "
+                f"{size}: they must be the sizes that the module has at present."
             )
 
 
@@ -128,15 +132,21 @@ def _fill(dims: Dims, source: Sequence["Dim | Sequence[Nested] | None"], name: s
     """Take over what is not known yet."""
     if len(source) != len(dims):
         raise ConfigError(f"growth_parts of {name} has {len(source)} dimensions, but the parameter has {len(dims)}.")
-    for index, given in enumerate(source):
-        if given is None:
-            continue
-        dim = given if isinstance(given, Dim) else Dim(row_of(given))
-        known = dims[index]
-        if known is None:
-            dims[index] = dim
-        elif known.side is None:
-            dims[index] = replace(known, side=dim.side)
+    dims[:] = map(_filled, dims, map(_dim, source))
+
+
+def _filled(known: Dim | None, given: Dim | None) -> Dim | None:
+    """What is known of a dimension, with what else is given."""
+    if known is None or given is None:
+        return known or given
+    return known if known.side else replace(known, side=given.side)
+
+
+def _dim(given: "Dim | Sequence[Nested] | None") -> Dim | None:
+    """A dimension, of which perhaps only the parts are given."""
+    if given is None or isinstance(given, Dim):
+        return given
+    return Dim(row_of(given))
 
 
 def _both(first: Dims, second: Dims, one: Stored) -> Dims:
@@ -148,6 +158,10 @@ def _both(first: Dims, second: Dims, one: Stored) -> Dims:
 def _merged(left: Dim | None, right: Dim | None, one: Stored) -> Dim | None:
     if left is None or right is None:
         return left or right
+    return _merged_known(left, right, one)
+
+
+def _merged_known(left: Dim, right: Dim, one: Stored) -> Dim:
     row = _merged_row(left.row, right.row, one)
     sides = {left.side, right.side} - {None}
     if len(sides) > 1 and not _is_of_classes(row):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from typing import final
 
 from torch import nn
@@ -27,29 +28,32 @@ class Keeping:
         """Note a dimension that is paired."""
         if pairing.shrinks:
             self.problems.append(f"{one.name} would shrink, which changes it")
-        if pairing.obstacles:
-            self.problems.append(f"{one.name} cannot have copies in dimension {index}: {pairing.obstacles[0]}")
-        if pairing.grown and dim.side == "both":
-            self.problems.append(f"{one.name} cannot have copies in dimension {index}: {TIED}")
+        for obstacle in _obstacles(dim, pairing):
+            self.problems.append(f"{one.name} cannot have copies in dimension {index}: {obstacle}")
         if len(one.shape) > 1 and dim.side is not None:
-            known = self._takes if dim.side == "takes" else self._gives
+            known = {"takes": self._takes}.get(dim.side, self._gives)
             for pair in pairing.grown:
                 known.setdefault(pair, one.name)
 
     def unbalanced(self) -> Iterator[str]:
         """Say which units come from nowhere or go nowhere."""
-        for (old, new), name in self._gives.items():
-            if (old, new) not in self._takes:
-                yield (
-                    f"{name} gives {new} instead of {old}, which nothing in the network takes: if they are classes or "
-                    f"tokens, declare them by classes({new}) in growth_parts ({HOW})"
-                )
-        for (old, new), name in self._takes.items():
-            if (old, new) not in self._gives:
-                yield (
-                    f"{name} takes {new} instead of {old}, which nothing in the network gives: if they come from "
-                    f"outside, declare them by takes(given({new})) in growth_parts ({HOW})"
-                )
+        for old, new in filterfalse(self._takes.__contains__, self._gives):
+            yield (
+                f"{self._gives[old, new]} gives {new} instead of {old}, which nothing in the network takes: if they "
+                f"are classes or tokens, declare them by classes({new}) in growth_parts ({HOW})"
+            )
+        for old, new in filterfalse(self._gives.__contains__, self._takes):
+            yield (
+                f"{self._takes[old, new]} takes {new} instead of {old}, which nothing in the network gives: if they "
+                f"come from outside, declare them by takes(given({new})) in growth_parts ({HOW})"
+            )
+
+
+def _obstacles(dim: Dim, pairing: Pairing) -> Iterator[str]:
+    """Why the copies of a dimension would change the function: the first reason of those found, and its being tied."""
+    yield from pairing.obstacles[:1]
+    if pairing.grown and dim.side == "both":
+        yield TIED
 
 
 def sideless(one: Stored, index: int, new_weights: str) -> str:

@@ -1,8 +1,12 @@
 """Which old parameter becomes which new one: by name, what was renamed, and the numbers of layers in a stack."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, filterfalse
+from operator import add
 from typing import NamedTuple, Self, TypeAlias, final
 
 from etude.base.near import nearest
@@ -40,9 +44,8 @@ def places(name: str) -> Iterator[Place]:
 def stacks_of(names: Iterable[str]) -> dict[str, list[int]]:
     """The stacks that parameters of these names lie in."""
     found: dict[str, set[int]] = {}
-    for name in names:
-        for place in places(name):
-            found.setdefault(place.stack, set()).add(place.number)
+    for place in chain.from_iterable(map(places, names)):
+        found.setdefault(place.stack, set()).add(place.number)
     return {stack: sorted(numbers) for stack, numbers in found.items()}
 
 
@@ -87,57 +90,81 @@ def matched(old: Sequence[str], new: Sequence[str], how: Growth, empty: Iterable
     `empty` are paths of stacks that have no layer in the old network.
     """
     found = Names()
-    renamed = _renamed(old, set(new), how.rename, found.problems)
-    before: dict[str, list[int]] = {f"{path}.": [] for path in empty}
-    stacks = before | stacks_of(renamed.values()), stacks_of(new)
     here = set(new)
+    renamed = _renamed(old, here, how.rename, found.problems)
+    stacks = _stacks_without_layers(empty) | stacks_of(renamed.values()), stacks_of(new)
     for name, called in renamed.items():
         target = _renumbered(called, *stacks, how)
-        if target not in here:
-            continue
-        if target in found.of:
-            found.problems.append(f"growth.rename makes {target} of both {found.of[target]} and {name}.")
-        found.of[target] = name
+        if target in here:
+            _take(found, target, name)
     found.layers = list(_new_layers(*stacks, how))
     return found
 
 
+def _stacks_without_layers(paths: Iterable[str]) -> dict[str, list[int]]:
+    return {f"{path}.": [] for path in paths}
+
+
+def _take(names: Names, target: str, name: str) -> None:
+    """Note what an old name becomes, and that another becomes the same."""
+    if target in names.of:
+        names.problems.append(f"growth.rename makes {target} of both {names.of[target]} and {name}.")
+    names.of[target] = name
+
+
 def _renamed(old: Sequence[str], new: set[str], rename: Mapping[str, str], problems: list[str]) -> dict[str, str]:
     """What each old name becomes; of several patterns that match the last counts."""
-    called = {name: name for name in old}
+    called = dict(zip(old, old, strict=True))
     for pattern, target in rename.items():
-        form, fill = _form(pattern), _filler(target)
-        hits = [found for name in old if (found := form.fullmatch(name))]
-        if target.count("*") > pattern.count("*"):
-            problems.append(f"growth.rename.{pattern!r} must have as many * as {target!r} has.")
-            continue
-        called |= {hit[0]: fill(hit) for hit in hits}
-        if not hits:
-            problems.append(
-                f"growth.rename: {pattern!r} matches no parameter of the old network; {_near(pattern, old)}."
-            )
-        elif target and not any(fill(hit) in new for hit in hits):
-            problems.append(
-                f"growth.rename: {target!r} is no parameter of the new network; {_near(target, sorted(new))}."
-            )
+        renaming = _Renaming(pattern, target, old)
+        problems += filter(None, [renaming.problem(new)])
+        called |= renaming.called
     return called
+
+
+@final
+@dataclass(frozen=True)
+class _Renaming:
+    """One line of `growth.rename`, held against the old names."""
+
+    pattern: str
+    target: str
+    old: Sequence[str]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is something to put in the place of every * of the target."""
+        return self.target.count("*") <= self.pattern.count("*")
+
+    @cached_property
+    def called(self) -> dict[str, str]:
+        """What those old names become that it means."""
+        if not self.is_sound:
+            return {}
+        hits = filter(None, map(_form(self.pattern).fullmatch, self.old))
+        return {hit[0]: _filled(self.target, hit) for hit in hits}
+
+    def problem(self, new: set[str]) -> str:
+        """What is wrong with it, as a sentence; empty where nothing is."""
+        if not self.is_sound:
+            return f"growth.rename.{self.pattern!r} must have as many * as {self.target!r} has."
+        if not self.called:
+            near = _near(self.pattern, self.old)
+            return f"growth.rename: {self.pattern!r} matches no parameter of the old network; {near}."
+        if self.target and new.isdisjoint(self.called.values()):
+            near = _near(self.target, sorted(new))
+            return f"growth.rename: {self.target!r} is no parameter of the new network; {near}."
+        return ""
 
 
 def _form(pattern: str) -> re.Pattern[str]:
     return re.compile("(.*)".join(map(re.escape, pattern.split("*"))))
 
 
-def _filler(target: str) -> Callable[[re.Match[str]], str]:
-    """Puts what each * stood for into the target, in order."""
-    words = target.split("*")
-
-    def fill(hit: re.Match[str]) -> str:
-        filled = words[0]
-        for word, part in zip(words[1:], hit.groups(), strict=False):
-            filled += part + word
-        return filled
-
-    return fill
+def _filled(target: str, hit: re.Match[str]) -> str:
+    """The target with what each * stood for, in order, as far as it has any."""
+    first, *words = target.split("*")
+    return first + "".join(map(add, hit.groups(), words))
 
 
 def _near(pattern: str, names: Sequence[str]) -> str:
@@ -166,16 +193,23 @@ def _image(index: int, old: Sequence[int], new: Sequence[int]) -> int:
 
 def _new_layers(old: Stacks, new: Stacks, how: Growth) -> Iterator[NewLayer]:
     """The layers of stacks that both have which no old one becomes, from below."""
-    for stack, numbers in new.items():
-        before = old.get(stack)
-        if before is None or len(before) >= len(numbers):
-            continue
-        images = before if how.insert == "top" else [_image(index, before, numbers) for index in before]
-        for index in numbers:
-            if index not in images:
-                below = max((image for image in images if image < index), default=None)
-                above = min((image for image in images if image > index), default=None)
-                yield NewLayer(stack, index, below, min(images, default=None), above)
+    for stack in filter(old.__contains__, new):
+        if len(old[stack]) < len(new[stack]):
+            yield from _new_layers_of(stack, new[stack], _images(old[stack], new[stack], how))
+
+
+def _images(old: Sequence[int], new: Sequence[int], how: Growth) -> list[int]:
+    """The layers of a new stack that old ones become, in order."""
+    if how.insert == "top":
+        return list(old)
+    return sorted(_image(index, old, new) for index in old)
+
+
+def _new_layers_of(stack: str, numbers: Sequence[int], images: Sequence[int]) -> Iterator[NewLayer]:
+    around = [None, *images, None]
+    for index in filterfalse(images.__contains__, numbers):
+        place = bisect(images, index)
+        yield NewLayer(stack, index, below=around[place], first=around[1], above=around[place + 1])
 
 
 def source_layer(layer: NewLayer, how: Growth) -> str:

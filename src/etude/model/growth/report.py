@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from operator import add
 from typing import NamedTuple
 
 NUMBER = re.compile(r"\d+")
@@ -45,21 +46,30 @@ def _pattern(name: str) -> str:
 
 
 def _text(group: Sequence[Line]) -> str:
+    """The line of parameters that fare alike."""
     first = group[0]
-    name = first.name if len(group) == 1 else _together([line.name for line in group])
-    size = sum(line.size for line in group)
-    words = [f"{first.kind:<8}{name}", _shapes(first), f"{size:,} parameters"]
-    if first.kind == "grown":
-        words[-1] = f"{size:,} parameters, {sum(line.kept for line in group):,} of them old"
-    if first.source is not None and first.source != first.name:
-        words.append(f"from {first.source if len(group) == 1 else _together([line.source or '' for line in group])}")
-    return "  ".join(words)
+    name = _together([line.name for line in group])
+    return "  ".join([f"{first.kind:<8}{name}", _shapes(first), _amount(group), *_origin(group)])
+
+
+def _amount(group: Sequence[Line]) -> str:
+    """How many numbers they are, and of those that grow how many are old."""
+    amount = f"{sum(line.size for line in group):,} parameters"
+    if group[0].kind != "grown":
+        return amount
+    return f"{amount}, {sum(line.kept for line in group):,} of them old"
+
+
+def _origin(group: Sequence[Line]) -> list[str]:
+    """What they are taken from, where that is called otherwise."""
+    if group[0].source in {None, group[0].name}:
+        return []
+    return [f"from {_together([line.source or '' for line in group])}"]
 
 
 def _shapes(line: Line) -> str:
-    shapes = [line.old_shape, line.new_shape]
-    if shapes[0] == shapes[1]:
-        shapes = shapes[:1]
+    """The old shape and the new one, once where they are alike."""
+    shapes = dict.fromkeys((line.old_shape, line.new_shape))
     return " -> ".join(_shape(shape) for shape in shapes if shape is not None)
 
 
@@ -73,19 +83,34 @@ def _together(names: Sequence[str]) -> str:
     >>> _together(["layers.0.weight", "layers.1.weight", "layers.3.weight"])
     'layers.[0-1,3].weight'
     """
-    words, numbers = NUMBER.split(names[0]), [list(map(int, NUMBER.findall(name))) for name in names]
-    columns = [sorted(set(column)) for column in zip(*numbers, strict=True)]
-    text = words[0]
-    for column, word in zip(columns, words[1:], strict=True):
-        text += (str(column[0]) if len(column) == 1 else f"[{_ranges(column)}]") + word
-    return text
+    if len(names) == 1:
+        return names[0]
+    first, *words = NUMBER.split(names[0])
+    columns = zip(*map(_numbers, names), strict=True)
+    return first + "".join(map(add, map(_column, columns), words))
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _numbers(name: str) -> list[int]:
+    return list(map(int, NUMBER.findall(name)))
+
+
+def _column(numbers: Sequence[int]) -> str:
+    """The numbers that stand at one place of the names."""
+    different = sorted(set(numbers))
+    if len(different) == 1:
+        return str(different[0])
+    return f"[{','.join(map(_range, _runs(different)))}]"
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers in order, those that follow each other together."""
     runs: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+        if not runs or number != runs[-1][-1] + 1:
+            runs.append([])
+        runs[-1].append(number)
+    return runs
+
+
+def _range(run: Sequence[int]) -> str:
+    return str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"

@@ -46,16 +46,17 @@ class _Quiet:
         """By a layer's path: the norm that its last norm's scale and shift have moved to."""
 
     def take(self, layer: NewLayer) -> None:
-        module = self._modules.get(layer.path)
-        added = [] if module is None else _added(module)
-        if module is None or not added:
-            return
+        module = self._modules.get(layer.path, nn.Identity())  # of a recurrent layer no module has the path
+        added = _added(module)
         for weight in added:
-            name = self._names[id(weight)]
-            self._fill(name, 0.0)
-            self._fill(f"{name.removesuffix('weight')}bias", 0.0)
-        if self._hand_on(_norms(module), layer):
+            self._silence(self._names[id(weight)])
+        if added and self._hand_on(_norms(module), layer):
             self.stream.quiet.append(layer.path)
+
+    def _silence(self, name: str) -> None:
+        """Let a matrix, with its bias, add nothing."""
+        self._fill(name, 0.0)
+        self._fill(f"{name.removesuffix('weight')}bias", 0.0)
 
     def _fill(self, name: str, value: float) -> None:
         if name in self._names.values():
@@ -70,14 +71,22 @@ class _Quiet:
         below = f"{layer.stack}{layer.below}"
         carrier = self._carriers.get(below) or _norms(self._modules[below])[-1]
         for norm in (*norms[:-1], carrier):
-            for kind, parameter in norm.named_parameters():
-                self.stream.fills[self._names[id(parameter)]] = float(kind == "weight")
-        before = dict(carrier.named_parameters())
-        for kind, parameter in norms[-1].named_parameters():
-            origin = self._names[id(before[kind])]
-            self.stream.origins[self._names[id(parameter)]] = self.stream.origins.pop(origin, origin)
+            self._neutralise(norm)
+        self._move(carrier, norms[-1])
         self._carriers[below] = norms[-1]
         return True
+
+    def _neutralise(self, norm: nn.Module) -> None:
+        """Let a norm neither scale nor shift."""
+        for kind, parameter in norm.named_parameters():
+            self.stream.fills[self._names[id(parameter)]] = float(kind == "weight")
+
+    def _move(self, old: nn.Module, new: nn.Module) -> None:
+        """Let a norm have scale and shift of another one."""
+        before = dict(old.named_parameters())
+        for kind, parameter in new.named_parameters():
+            origin = self._names[id(before[kind])]
+            self.stream.origins[self._names[id(parameter)]] = self.stream.origins.pop(origin, origin)
 
 
 def _added(layer: nn.Module) -> list[Tensor]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import filterfalse
+from math import prod
+from operator import attrgetter
 from typing import Literal, NamedTuple, TypeAlias, final
 
 import torch
@@ -51,7 +54,7 @@ class Entry:
     @property
     def size(self) -> int:
         """Numbers of it."""
-        return _product(self.new_shape)
+        return prod(self.new_shape)
 
     def as_grown(self) -> "Entry":
         """The same, of which some values are new."""
@@ -60,14 +63,7 @@ class Entry:
     @property
     def kept(self) -> int:
         """Old numbers that it has."""
-        return 0 if self.source is None else _product([axis.kept for axis in self.axes])
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
+        return 0 if self.source is None else prod(axis.kept for axis in self.axes)
 
 
 class Counts(NamedTuple):
@@ -105,9 +101,9 @@ class Transfer:
     @property
     def counts(self) -> Counts:
         """Parameters that are copied, new and dropped; buffers are not counted, nor copies of a layer as copied."""
-        parameters = [entry for entry in self.entries.values() if entry.is_parameter]
-        copied = sum(entry.kept for entry in parameters if not entry.is_duplicate)
-        return Counts(copied, sum(entry.size for entry in parameters) - copied, self.old_total - copied)
+        parameters = list(filter(attrgetter("is_parameter"), self.entries.values()))
+        copied = sum(entry.kept for entry in filterfalse(attrgetter("is_duplicate"), parameters))
+        return Counts(copied, sum(map(attrgetter("size"), parameters)) - copied, self.old_total - copied)
 
     @torch.no_grad()
     def apply(self, old: Mapping[str, Tensor], new: nn.Module) -> None:
@@ -126,11 +122,7 @@ class Transfer:
             new.fill_(entry.fill)
         if entry.source is None:
             return
-        if entry.source not in old:
-            raise ConfigError(
-                f"{entry.source} is not among the old network's parameters, of which {entry.name} is made."
-            )
-        value = old[entry.source].detach()
+        value = _value(old, entry.source, entry.name)
         _check(value, entry.old_shape or (), entry.source, "old")
         write(value, new, entry.axes)
 
@@ -149,8 +141,15 @@ class Transfer:
             Line(entry.kind, entry.name, entry.source, entry.old_shape, entry.new_shape, entry.size, entry.kept)
             for entry in self.entries.values()
         ]
-        gone = [Line("dropped", name, name, shape, None, _product(shape), 0) for name, shape in self.dropped.items()]
+        gone = [Line("dropped", name, name, shape, None, prod(shape), 0) for name, shape in self.dropped.items()]
         return found + gone
+
+
+def _value(old: Mapping[str, Tensor], source: str, name: str) -> Tensor:
+    """The old tensor that `name` is made of."""
+    if source not in old:
+        raise ConfigError(f"{source} is not among the old network's parameters, of which {name} is made.")
+    return old[source].detach()
 
 
 def _check(tensor: Tensor, shape: tuple[int, ...], name: str, which: str) -> None:
@@ -165,13 +164,18 @@ def write(old: Tensor, new: Tensor, axes: Sequence[Axis]) -> None:
     """Write the kept values of `old` into `new`, in place, and their copies, zeros and factors where axes have them."""
     old = old.to(new.device)
     sources = [axis.sources().to(new.device) for axis in axes]
-    for dim, (axis, found) in enumerate(zip(axes, sources, strict=True)):
-        if axis.zeroes:
-            new.index_fill_(dim, (found < 0).nonzero()[:, 0], 0)
+    _zero(new, axes, sources)
     for dim, (axis, found) in enumerate(zip(axes, sources, strict=True)):
         kept = found[found >= 0]
         old = _scaled(old, dim, axis, kept).index_select(dim, kept)
     _put(old, new, sources)
+
+
+def _zero(new: Tensor, axes: Sequence[Axis], sources: Sequence[Tensor]) -> None:
+    """Write zeros where an axis has them in the place of what no old value comes to."""
+    for dim, (axis, found) in enumerate(zip(axes, sources, strict=True)):
+        if axis.zeroes:
+            new.index_fill_(dim, (found < 0).nonzero()[:, 0], 0)
 
 
 def _scaled(value: Tensor, dim: int, axis: Axis, kept: Tensor) -> Tensor:
