@@ -42,7 +42,7 @@ def begin(plan: Plan, open_state: Callable[[], State], say: Say) -> None:
     """
     points = plan.points
     known = _known(plan, open_state)
-    check(plan, {name: points[name].values for name in points.keys() - known.keys()})
+    check(plan, {name: point.values for name, point in points.items() if name not in known})
     make_folder(plan.folder)
     state = open_state()
     state.note(ASKED, asked(plan))
