@@ -1,6 +1,7 @@
 """The begin of a sweep: everything is checked before its first run, and against what its folder holds already."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -9,9 +10,9 @@ from etude.app.sweep.names import name_of
 from etude.app.sweep.plan import Plan
 from etude.app.sweep.state.database import Postgres, Sqlite
 from etude.app.sweep.state.owner import this_process
-from etude.app.sweep.state.state import Stand, State, Trial
+from etude.app.sweep.state.state import State, Trial
 from etude.base.config.writing import toml
-from etude.base.errors import ConfigError, RefusedError
+from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, write_text
 from etude.base.says import Say
 
@@ -40,25 +41,36 @@ def begin(plan: Plan, open_state: Callable[[], State], say: Say) -> None:
     Raises ConfigError where a combination is no valid config, RefusedError where the folder holds another sweep.
     """
     points = plan.points
-    is_new = not (plan.folder / STATE).exists() and plan.config.state is None
-    known: Sequence[Trial] = ()
-    if not is_new:
-        state = open_state()
-        known = state.trials()
-        compare(plan, state)
-        state.close()
-    ended = {trial.name for trial in known if trial.state is not Stand.WAITING}
-    check(plan, {name: point.values for name, point in points.items() if name not in ended})
+    known = _known(plan, open_state)
+    check(plan, {name: point.values for name, point in points.items() if name not in known})
     make_folder(plan.folder)
     state = open_state()
     state.note(ASKED, asked(plan))
     note_first(plan, state)
-    added = 0 if plan.is_search else state.settle({name: point.values for name, point in points.items()})
+    if not plan.is_search:
+        added = state.settle({name: point.values for name, point in points.items()})
+        _tell_what_changed(added, known.keys() - points.keys(), say, is_new=not known)
     state.close()
-    write_text(plan.folder / RECORD, toml(record(plan)))
-    if known and added:
+    with suppress(StorageError):  # another process may be writing the same, under the same number on its machine
+        write_text(plan.folder / RECORD, toml(record(plan)))
+
+
+def _known(plan: Plan, open_state: Callable[[], State]) -> dict[str, Trial]:
+    """The trials that there are, by name; none of a sweep that is new. Raises RefusedError for those of another."""
+    if plan.config.state is None and not (plan.folder / STATE).exists():
+        return {}
+    state = open_state()
+    try:
+        compare(plan, state)
+        return {trial.name: trial for trial in state.trials()}
+    finally:
+        state.close()
+
+
+def _tell_what_changed(added: int, left: Collection[str], say: Say, *, is_new: bool) -> None:
+    if added and not is_new:
         say(f"The space has grown: {added} new combinations.")
-    if left := [trial for trial in known if trial.name not in points and not plan.is_search]:
+    if left:
         say(f"{len(left)} earlier combinations are no longer in the space: what is done of them stays.")
 
 
@@ -82,33 +94,26 @@ def record(plan: Plan) -> dict[str, Any]:
 
 
 def _told(plan: Plan) -> dict[str, Any]:
-    from etude.app.sweep.ranges import Values
-
-    return {
-        key: list(choice.values) if isinstance(choice, Values) else vars(choice)
-        for key, choice in plan.space.choices.items()
-    }
+    return {key: choice.told() for key, choice in plan.space.choices.items()}
 
 
 def compare(plan: Plan, state: State) -> None:
     """Refuse to go on with another sweep. Raises RefusedError, which says what changed."""
-    before, now = state.noted(ASKED), asked(plan)
-    if before is None:
+    before, first = state.noted(ASKED), state.noted(FIRST)
+    if before is None or first is None:
         return
-    changed = [
-        f"{name} was {_shown(before.get(name))} and is {_shown(now[name])}"
-        for name in HOW
-        if before.get(name) != now[name]
-    ]
-    first = state.noted(FIRST)
-    if not changed and first is not None:
-        changed = list(dict.fromkeys(map(str, _changes(plan, first))))
+    changed = _changed(before, asked(plan)) or list(dict.fromkeys(map(str, _changes(plan, first))))
     if changed:
         more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
         raise RefusedError(
             f"The sweep in {plan.folder} began otherwise: {'; '.join(changed[:MOST])}{more}. Give --run.name for a new "
             f"sweep."
         )
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    apart = [name for name in HOW if before.get(name) != now[name]]
+    return [f"{name} was {_shown(before.get(name))} and is {_shown(now[name])}" for name in apart]
 
 
 def _shown(value: object) -> str:

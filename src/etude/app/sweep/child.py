@@ -31,8 +31,12 @@ class Measured:
     """By the number of the validation, counted from 1: the step, and the value."""
     logged: set[str] = field(default_factory=set)
     """Names of what validations gave."""
-    missing: bool = False
-    """Whether a validation did not give the metric, although it is one of validation."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether no validation has given the metric, although it is one of validation."""
+        of_all = self.metric.startswith("val/") and not self.metric.endswith("/epoch_loss")
+        return of_all and bool(self.logged) and not self.values
 
     def take(self, row: Mapping[str, Any]) -> bool:
         """Take a row; whether it holds the metric."""
@@ -40,9 +44,7 @@ class Measured:
             value = row[self.metric]
             self.values[len(self.values) + 1] = (int(row["step"]), None if value is None else float(value))
             return True
-        judged = {name for name in row if name.startswith("val/")}
-        self.logged |= judged
-        self.missing |= bool(judged) and self.metric.startswith("val/") and not self.metric.endswith("/epoch_loss")
+        self.logged |= {name for name in row if name.startswith("val/")}
         return False
 
     def best(self, goal: str) -> tuple[float | None, int | None]:

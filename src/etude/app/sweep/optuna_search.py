@@ -95,15 +95,8 @@ def _position(choice: Values | Range, value: Any) -> Any:
         if choice.low <= value <= choice.high:
             return value
         raise LookupError(value)
-    return [inline(one) for one in choice.values].index(inline(value)) if _holds(choice, value) else _missing(value)
-
-
-def _holds(choice: Values, value: object) -> bool:
-    return inline(value) in map(inline, choice.values)
-
-
-def _missing(value: object) -> Any:
-    raise LookupError(value)
+    known = {inline(one): number for number, one in enumerate(choice.values)}
+    return known[inline(value)]
 
 
 def _value(choice: Values | Range, position: Any) -> Any:

@@ -21,6 +21,10 @@ class Values:
         """The candidate at a place: each has an equal share of [0, 1)."""
         return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
 
+    def told(self) -> list[Any]:
+        """As a config has it."""
+        return list(self.values)
+
 
 @dataclass(frozen=True)
 class Range:
@@ -32,6 +36,11 @@ class Range:
     """Whether equal factors, rather than equal differences, are equally likely."""
     step: float | None = None
     """The distance of the numbers that there are, counted from `low`."""
+
+    def told(self) -> dict[str, Any]:
+        """As a config has it."""
+        given = {"min": self.low, "max": self.high, "log": self.log}
+        return given if self.step is None else {**given, "step": self.step}
 
     @property
     def is_whole(self) -> bool:
@@ -87,22 +96,26 @@ def _is_same(one: object, other: object) -> bool:
 def _range(key: str, given: Mapping[str, Any]) -> Range:
     """A range, checked."""
     where = f"sweep.keys.{key}"
-    unknown = [name for name in given if name not in KEYS]
-    if unknown:
-        raise ConfigError(f"{where}.{unknown[0]} is no key of a range, which has min, max, log and step.")
-    low, high, step, log = given["min"], given["max"], given.get("step"), given.get("log", False)
-    for name in ("min", "max", "step"):
-        if name in given and not _is_number(given[name]):
-            raise ConfigError(f"{where}.{name} must be a finite number, but is {given[name]!r}.")
-    if not isinstance(log, bool):
-        raise ConfigError(f"{where}.log must be true or false, but is {log!r}.")
-    if low >= high:
-        raise ConfigError(f"{where}.min must be below its max, but they are {low} and {high}.")
-    if log and (low <= 0 or step is not None):
+    for name, value in given.items():
+        _check_part(where, name, value)
+    found = Range(given["min"], given["max"], given.get("log", False), given.get("step"))
+    if found.low >= found.high:
+        raise ConfigError(f"{where}.min must be below its max, but they are {found.low} and {found.high}.")
+    if found.log and (found.low <= 0 or found.step is not None):
         raise ConfigError(f"{where} must be above 0 and have no step where log is true.")
-    if step is not None and not 0 < step <= high - low:
-        raise ConfigError(f"{where}.step must be above 0 and fit between min and max, but is {step}.")
-    return Range(low, high, log, step)
+    if found.step is not None and not 0 < found.step <= found.high - found.low:
+        raise ConfigError(f"{where}.step must be above 0 and fit between min and max, but is {found.step}.")
+    return found
+
+
+def _check_part(where: str, name: str, value: object) -> None:
+    """Refuse a part of a range that is none, or no number."""
+    if name not in KEYS:
+        raise ConfigError(f"{where}.{name} is no key of a range, which has min, max, log and step.")
+    if name == "log" and not isinstance(value, bool):
+        raise ConfigError(f"{where}.log must be true or false, but is {value!r}.")
+    if name != "log" and not _is_number(value):
+        raise ConfigError(f"{where}.{name} must be a finite number, but is {value!r}.")
 
 
 def _is_number(value: object) -> bool:

@@ -138,10 +138,9 @@ def _conflicts(given: Mapping[str, Any], tables: Sequence[Table], same: Sequence
     for key in of_tables:
         if key in given or key in same:
             yield f"{key} is in [[sweep.tables]] and given beside it too: keep one of them."
-    every = list(dict.fromkeys([*given, *of_tables]))
-    for key in every:
-        yield from (f"{other} lies inside {key}, which is swept too: keep one." for other in every if _in(other, key))
-        yield from (f"{other} is given, but lies inside {key}, which is swept." for other in same if _in(other, key))
+    for key, other in product([*given, *of_tables], [*given, *of_tables, *same]):
+        if _in(other, key):
+            yield f"{other} lies inside {key}, which is swept: keep one of them."
 
 
 def _in(key: str, other: str) -> bool:

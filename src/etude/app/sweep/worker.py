@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -14,8 +15,8 @@ from etude.app.runs.folder import CONFIG, has_checkpoint
 from etude.app.sweep.child import SAVED, Child, command
 from etude.app.sweep.plan import Plan
 from etude.app.sweep.search import Pruning, Search
-from etude.app.sweep.state.state import Ending, Stand, State, Trial, counted
-from etude.base.errors import ConfigError, EtudeError
+from etude.app.sweep.state.state import Ending, Stand, State, Trial
+from etude.base.errors import ConfigError, EtudeError, StorageError
 from etude.base.files import make_folder, replace_link, write_text
 from etude.base.says import Say
 from etude.train.interrupt import Interrupts
@@ -158,15 +159,14 @@ class Worker:
 
     def _attend(self, child: Child, *, interrupted: bool) -> None:
         code = child.ended()
-        if code is None:
-            if child.look():
-                self._judge(child)
-            if child.measured.missing:
-                self._refuse_metric(child)
-            return
-        self._children.remove(child)
-        self._state.report(child.trial.name, child.measured.values)
-        self._end(child.trial, self._ending(child, code, interrupted=interrupted))
+        if code is None and child.look():
+            self._judge(child)
+        if child.measured.is_unknown:
+            self._refuse_metric(child)
+        if code is not None:
+            self._children.remove(child)
+            self._state.report(child.trial.name, child.measured.values)
+            self._end(child.trial, self._ending(child, code, interrupted=interrupted))
 
     def _judge(self, child: Child) -> None:
         """Keep what a trial has measured, and prune it where it does worse than others did."""
@@ -254,10 +254,10 @@ class Worker:
             return False
         self._found_none = False
         trials = self._state.trials()
-        elsewhere = [trial for trial in trials if trial.state is Stand.RUNNING]
-        for owner in {str(trial.owner) for trial in elsewhere}:
+        left = [trial for trial in trials if trial.state in {Stand.RUNNING, Stand.WAITING}]
+        for owner in {str(trial.owner) for trial in left if trial.owner is not None}:
             self._tell_once(f"Waiting for the runs of {owner}; Ctrl-C leaves them to it.")
-        return not elsewhere and not counted(trials)[Stand.WAITING] and len(trials) >= (self._search.wanted or 0)
+        return not left and len(trials) >= (self._search.wanted or 0)
 
     def _tell_once(self, sentence: str) -> None:
         if sentence not in self._told:
@@ -325,4 +325,5 @@ def link_best(plan: Plan, trials: Sequence[Trial]) -> None:
     """Let `best` in the folder of the sweep lead to its best run."""
     best = best_of(trials, plan.goal)
     if best is not None and (plan.folder / best.name).is_dir():
-        replace_link(plan.folder / BEST, best.name)
+        with suppress(StorageError):  # another process may be setting it, under the same number on its machine
+            replace_link(plan.folder / BEST, best.name)
