@@ -31,7 +31,9 @@ ABOUT_KEYS = (
     "One table for each section, and one for each `type` that a section may have. *off* stands for `false`, "
     '`"none"` or `"off"`. A *duration* is a number with its unit, as in `"16 epochs"`; its tokens are targets '
     "that the loss counts, padding excluded. Where the values say *a schedule*, a number may be one of the "
-    "[schedules](#schedules) instead. Each `type` may also be an import "
+    "[schedules](#schedules) instead. Every other key of `[model]`, `[loss]`, `[task]`, `[data]`, `[optimizer]` and "
+    "`[init]`, and each of these tables as a whole, may follow `stairs`, `piecewise` or a function, counted in epochs: "
+    "the network then [grows](pretraining.md#growing-a-network). Each `type` may also be an import "
     'path, `"package.module:Class"` or `"net.py:build"`; its other keys are then the arguments of what is '
     "imported. An editor completes all of this with the output of `etude schema`."
 )
@@ -53,6 +55,7 @@ FIRST = (
     "train",
     "callbacks",
     "log",
+    "sweep",
 )
 LISTS = ("stage", "repeat")
 """Sections that are lists of tables."""

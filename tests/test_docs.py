@@ -14,6 +14,7 @@ import etude
 from etude.app.cli.parsing import choose, parse
 from etude.app.running import build_job
 from etude.app.stages.loading import is_pipeline, load_pipeline
+from etude.app.sweep.plan import read_plan
 from etude.base.config.json_schema import schema
 from etude.tasks.config import any_config, load_config
 
@@ -166,7 +167,8 @@ def test_a_command_that_is_shown_is_one(code, tmp_path):
             case ["etude", verb, *rest]:
                 arguments, overrides = parse(choose(verb), rest)
                 named = ROOT / getattr(arguments, "config", "-")
-                assert load(named if named.is_file() else tmp_path / "base.toml", overrides)
+                path = named if named.is_file() else tmp_path / "base.toml"
+                assert read_plan(path, overrides, runs=False) if verb == "sweep" else load(path, overrides)
             case ["make", target]:
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 

@@ -7,7 +7,7 @@ Three doors lead to the same loop: `etude.fit(module, train, val, loss=...)`, `e
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from etude import errors, losses
+    from etude import errors, growth, losses
     from etude.app.python.pipeline import Pipeline, Stage
     from etude.app.python.trainer import Trainer, fit
     from etude.app.running import train
@@ -46,7 +46,7 @@ _HOMES = {
     "load_weights": "etude.train.memory.preload",
     "split_in_time": "etude.train.splitting",
 }
-_MODULES = {"train": "etude.train", "losses": "etude.losses", "errors": "etude.errors"}
+_MODULES = {"train": "etude.train", "losses": "etude.losses", "growth": "etude.growth", "errors": "etude.errors"}
 
 __all__ = [
     "Callback",
@@ -66,6 +66,7 @@ __all__ = [
     "Trainer",
     "errors",
     "fit",
+    "growth",
     "load_weights",
     "losses",
     "split_in_time",

@@ -3,8 +3,6 @@
 import json
 import random
 
-import pytest
-
 from etude.app.running import train_run
 from etude.tasks.config import load_config
 
@@ -92,27 +90,25 @@ class Recites(etude.Task):
 """
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def write_place(folder):
+    """Write the config, its data, and parts of the user's own."""
     draw = random.Random(1)
     words = [[draw.choice(["red", "old", "dog"]) for _ in range(draw.randint(1, 3))] for _ in range(40)]
     lines = [" ".join(line) + "\t" + " ".join(reversed(line)) for line in words]
-    (tmp_path / "pairs.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
-    (tmp_path / "few.tsv").write_text("source\ttarget\n" + "\n".join(lines[:16]) + "\n")
-    (tmp_path / "parts.py").write_text(PARTS)
-    (tmp_path / "small.toml").write_text(CONFIG)
-    return tmp_path
+    (folder / "pairs.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
+    (folder / "few.tsv").write_text("source\ttarget\n" + "\n".join(lines[:16]) + "\n")
+    (folder / "parts.py").write_text(PARTS)
+    (folder / "small.toml").write_text(CONFIG)
 
 
-def run(place, name, cuts=(), **given):
+def run(place, name, cuts=(), config="small.toml", **given):
     """Train a run of this name, begun again after each cut; its folder."""
     overrides = [word for key, value in given.items() for word in (f"--{key}", str(value))]
     (place / "cuts").write_text(" ".join(map(str, cuts)))
     said = []
     for _ in range(len(cuts) + 1):
         try:
-            train_run(load_config("small.toml", [*overrides, "--run.name", name]), say=said.append)
+            train_run(load_config(config, [*overrides, "--run.name", name]), say=said.append)
         except BaseException as error:
             if type(error).__name__ != "Cut":
                 raise

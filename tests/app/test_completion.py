@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from etude.__main__ import main
-from etude.app.cli.verbs import SHELLS, VERBS
+from etude.app.cli.verb import SHELLS
+from etude.app.cli.verbs import VERBS
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from growing import DEEPER, GROWING, files, losses, place, rows, run, stripped
+from growing import DEEPER, GROWING, files, losses, rows, run, stripped, write_place
 
 import etude
 from etude.__main__ import main
@@ -13,7 +13,12 @@ from etude.base.errors import ConfigError
 from etude.tasks.config import load_config
 from etude.train.memory.checkpoint import read_weights
 
-__all__ = ["place"]
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_place(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize("cuts", [[3], [5], [6], [10], [11], [4, 5, 9, 10, 12]])

@@ -32,7 +32,10 @@ SILENT = (
     "train.sanity_batches",
     "train.max_failed_saves",
     "run.requeue_signals",
+    "run.continue_training",
+    "run.remove_continued",
     "train.limit_test",
+    "sweep",
 )
 """What changes no number of training or validation."""
 HARMLESS = (

@@ -21,7 +21,7 @@ from etude.app.new.project import new
 from etude.app.report.gather import folders, gather
 from etude.app.report.outputs import samples_of
 from etude.app.report.page import LARGEST, report
-from etude.app.report.series import curves, thinned, where_time_went
+from etude.app.report.series import Curve, curves, thinned, where_time_went
 from etude.app.report.trials import importances, ranked, sweep
 from etude.app.report.watch import Watch
 from etude.base.errors import StorageError
@@ -230,15 +230,13 @@ def test_equal_runs_are_no_sweep(trained):
 
 def test_a_thinned_curve_keeps_its_ends_and_extremes():
     values = np.random.default_rng(3).normal(size=10_000)
-    curve = list(enumerate(values.tolist()))
 
-    kept = thinned(curve, 100)
+    rows, kept = thinned(Curve(np.arange(10_000), values), 100)
 
-    assert len(kept) <= 102
-    assert kept[0] == curve[0]
-    assert kept[-1] == curve[-1]
-    assert {int(values.argmin()), int(values.argmax())} <= {number for number, _ in kept}
-    assert kept == sorted(kept)
+    assert len(rows) <= 102
+    assert {0, 9_999, values.argmin(), values.argmax()} <= set(rows.tolist())
+    assert (np.diff(rows) > 0).all()
+    assert (kept == values[rows]).all()
 
 
 def test_a_long_run_stays_below_the_largest_page(run):
@@ -319,3 +317,12 @@ def test_a_watched_run_is_followed_on_this_machine_alone(run):
     assert json.loads(after)["runs"][0]["series"]["val/loss"]["y"][-1] == 0.125
     assert (foreign.status, missing.status) == (403, 404)
     assert watch.server_address[0] == "127.0.0.1"
+
+
+def test_runs_of_one_name_are_told_apart(trained, tmp_path):
+    for place in ("first", "second"):
+        shutil.copytree(trained / "0.01-8", tmp_path / place / "same", symlinks=True)
+
+    page = Page(report(folders([tmp_path])))
+
+    assert [one["name"] for one in page.data["runs"]] == ["first/same", "second/same"]

@@ -78,3 +78,9 @@ def test_the_pipeline_finds_the_better_training_and_does_nothing_twice(example, 
     assert first["quick"].metrics["val/loss"] < 1.0
     assert "Nothing to do: 4 stages are done." in capsys.readouterr().out
     assert again.keys() == first.keys()
+
+
+def test_a_network_that_grows_begins_with_what_it_knew_and_learns_more(example):
+    before, after = example("pretraining").main()
+
+    assert after < 0.8 * before

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -30,7 +30,7 @@ from etude.train.task import Task
 EPOCH = "epoch "
 REPORT = "growth.json"
 """The file of a run's folder that holds what becomes of each tensor in each change."""
-MOST = 1000
+MOST = 300
 """Epochs of a run whose length is not known that are planned ahead."""
 
 
@@ -64,7 +64,9 @@ def epoch_of(name: str) -> int:
 
 def config_of(loaded: LoadedConfig, structure: str) -> Config:
     """The config by which a structure is made."""
-    return loaded.at(epoch_of(structure)).config
+    epoch = epoch_of(structure)
+    config = loaded.at(epoch).config
+    return config.in_epoch(epoch) if follows_epochs(config) else config
 
 
 def follows_epochs(config: Config) -> bool:
@@ -93,7 +95,10 @@ class Phases:
         self._bare = bare
         self.changes: Sequence[Grown] = ()
         """Those that were planned."""
-        self._signature = lru_cache(maxsize=None)(self._signed)
+        self._begins = [0]
+        """By epoch, as far as asked for: the one at whose begin the structure that is in force was taken up."""
+        self._newest: tuple[LoadedConfig, tuple[Any, ...] | None] = (loaded, None)
+        """The config of the last of these epochs, and what tells its structure from another."""
 
     @cached_property
     def _follows_epochs(self) -> bool:
@@ -146,11 +151,23 @@ class Phases:
 
     def _begun(self, epoch: int) -> int:
         """The epoch at whose begin the structure that is in force in an epoch was taken up."""
-        while epoch and self._signature(epoch) == self._signature(epoch - 1):
-            epoch -= 1
-        return epoch
+        while len(self._begins) <= epoch:
+            self._begins.append(self._next(len(self._begins)))
+        return self._begins[epoch]
 
-    def _signed(self, epoch: int) -> Any:
+    def _next(self, epoch: int) -> int:
+        """The same, of the first epoch that it is not known of."""
+        loaded, before = self._newest
+        here = self._loaded.at(epoch)
+        if here is loaded and not self._follows_epochs:
+            return self._begins[-1]
+        if before is None:
+            before = self._signature(epoch - 1)
+        now = self._signature(epoch)
+        self._newest = here, now
+        return self._begins[-1] if now == before else epoch
+
+    def _signature(self, epoch: int) -> tuple[Any, ...]:
         """What two epochs have in common that have the same structure."""
         config = self._config(epoch)
         plain = plain_data(config)

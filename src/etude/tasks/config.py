@@ -8,13 +8,13 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
+from pydantic import Field, PrivateAttr, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
 from etude.base.config.composing import Layer, compose
-from etude.base.config.fields import PathField, RequeueSignals, absolute
+from etude.base.config.fields import absolute
 from etude.base.config.lines import Key
 from etude.base.config.loading import Loaded, validated
 from etude.base.config.meaning import Mark, means
@@ -23,9 +23,7 @@ from etude.base.config.section import Section
 from etude.base.config.structure import annotated, component_of
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
-from etude.base.randomness import seed_of
 from etude.base.schedules.structural import Structural, begun, in_epoch, put, shaping, turns
-from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.growth import Growth
@@ -34,6 +32,7 @@ from etude.model.losses import ImportedLoss, LossConfig, MeanSquaredErrorConfig
 from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.pipelines import tables
+from etude.tasks.run_config import RunConfig
 from etude.tasks.sweeps import SweepConfig, without_sweep
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
@@ -49,33 +48,6 @@ OWN_SECTIONS = ("task", "data", "model")
 """Sections whose keys are another task's with another task."""
 DECLARED = (*OWN_SECTIONS, "loss")
 """Sections that a task may declare anew."""
-
-
-class RunConfig(Section):
-    """The run's name, its folder, and the seed of all its randomness."""
-
-    name: Annotated[str, means("none", place=True)] = ""
-    """Name of the run, and of its folder in `dir`; default: the stem of the config file."""
-    dir: Annotated[PathField, means("none", place=True)] = Path("runs")
-    """Folder of the runs."""
-    seed: Annotated[int, Field(ge=0, lt=2**63), means(shared="epoch")] = 1
-    """Seed from which everything random is computed."""
-    requeue_signals: Annotated[RequeueSignals, means("none")] = BEFORE_THE_END
-    """Signals after which the run saves and exits with 75, which asks a cluster to run the same command again."""
-    stage: Annotated[str | None, means(shared="never", why="another stage draws otherwise")] = None
-    """The stage of a pipeline that the run is, which its randomness depends on beside the seed; a pipeline sets it."""
-
-    @property
-    def drawn_from(self) -> int:
-        """The seed of what is drawn without the stage's name: the run's own, or one of its stage."""
-        return self.seed if self.stage is None else seed_of(self.seed, "stage", self.stage)
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_folder_name(cls, name: str) -> str:
-        if name in {".", ".."} or any(sign in name for sign in "/\\\0\n"):
-            raise ValueError("must be the name of one folder, without slashes")
-        return name
 
 
 class TaskSection(Section):
@@ -149,7 +121,7 @@ class Config(Section):
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()
-    sweep: Annotated[SweepConfig | None, means("none")] = None
+    sweep: Annotated[SweepConfig, means("none")] = SweepConfig()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
@@ -319,7 +291,9 @@ def of_layer(root: type[Config], layer: Layer, path: Path | str | None) -> Loade
     if not found:
         return first
     later = [_in_epoch(layer, found, epoch, file, path) for epoch in turns(found, _epochs(first.config.train))]
-    return replace(first, data=_with_schedules(first, later, found), later=tuple(later))
+    whole = _with_schedules(first, later, found)
+    _leave_to_their_types(whole, layer.data, found)
+    return replace(first, data=whole, later=tuple(later))
 
 
 def _epochs(train: TrainConfig) -> int | None:
@@ -349,6 +323,15 @@ def _with_schedules(
     for place, schedule in found.items():
         put(whole, place, schedule.written(lambda epoch, place=place: value_at(plain[epoch], place)))  # type: ignore[misc]
     return whole
+
+
+def _leave_to_their_types(whole: dict[str, Any], given: Mapping[str, Any], found: Mapping[Key, Structural]) -> None:
+    """Leave out of tables whose type changes what nobody gave, which another type may not know."""
+    for place in found:
+        *above, last = place
+        if last == "type":
+            table, said = value_at(whole, tuple(above)), value_at(given, tuple(above))
+            put(whole, tuple(above), {key: value for key, value in table.items() if key in said})
 
 
 def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:

@@ -68,4 +68,4 @@ class SweepConfig(Section):
 def without_sweep(loaded: Loaded[Root]) -> Loaded[Root]:
     """The config as one run has it."""
     data = {key: value for key, value in loaded.data.items() if key != "sweep"}
-    return replace(loaded, config=loaded.config.model_copy(update={"sweep": None}), data=data)
+    return replace(loaded, config=loaded.config.model_copy(update={"sweep": SweepConfig()}), data=data)

@@ -38,16 +38,28 @@ def _lines(found: SideBySide) -> Iterator[str]:
     letters = [chr(ord("a") + at) if at < 26 else str(at) for at in range(len(found.groups))]  # noqa: PLR2004 - letters
     for letter, group in zip(letters, found.groups, strict=True):
         yield f"{letter}: {_told(group)}"
-    yield f"Config: {len(found.config)} different" if found.config else "Config: the same"
-    if found.config:
-        rows = [["key", *letters], *([key, *map(_short, values)] for key, values in found.config.items())]
-        yield from _indented(columns(rows))
-    yield "Metrics of the best weights:" if found.metrics else "Metrics: none measured"
-    if found.metrics:
-        rows = [["metric", *letters], *([name, *map(_number, values)] for name, values in found.metrics.items())]
-        yield from _indented(columns(rows, right=range(1, len(letters) + 1)))
+    yield from _config(found, letters)
+    yield from _metrics(found, letters)
     for letter, pairing in zip(letters[1:], found.pairings, strict=True):
         yield from _of_pairing(found, pairing, letter)
+
+
+def _config(found: SideBySide, letters: Sequence[str]) -> Iterator[str]:
+    if not found.config:
+        yield "Config: the same"
+        return
+    yield f"Config: {len(found.config)} different"
+    rows = [[key, *map(shown, values)] for key, values in found.config.items()]
+    yield from _indented(columns([["key", *letters], *rows]))
+
+
+def _metrics(found: SideBySide, letters: Sequence[str]) -> Iterator[str]:
+    if not found.metrics:
+        yield "Metrics: none measured"
+        return
+    yield "Metrics of the best weights:"
+    rows = [[name, *map(_number, values)] for name, values in found.metrics.items()]
+    yield from _indented(columns([["metric", *letters], *rows], right=range(1, len(letters) + 1)))
 
 
 def _told(group: Group) -> str:
@@ -59,10 +71,6 @@ def _told(group: Group) -> str:
 
 def _best(step: int | None) -> str:
     return "" if step is None else f", best at {step:,}"
-
-
-def _short(value: object) -> str:
-    return shown(value)
 
 
 def _number(value: float | None) -> str:

@@ -5,7 +5,8 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 
 from etude.app.cli.streams import put
-from etude.app.cli.verbs import SHELLS, VERBS, Verb
+from etude.app.cli.verb import SHELLS, Verb
+from etude.app.cli.verbs import VERBS
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
@@ -24,7 +25,7 @@ def flags_of(verb: Verb) -> list[str]:
 
 def _keys() -> Iterator[str]:
     from etude.callbacks.config import LogConfig
-    from etude.tasks.config import RunConfig
+    from etude.tasks.run_config import RunConfig
     from etude.train.config import TrainConfig
 
     for section, fields in (("run", RunConfig), ("train", TrainConfig), ("log", LogConfig)):

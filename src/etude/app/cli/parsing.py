@@ -8,7 +8,8 @@ from itertools import chain, pairwise, starmap
 from typing import Never
 
 from etude.app.cli.meant import instead, too_many
-from etude.app.cli.verbs import BY_NAME, LATER, VERBS, Verb
+from etude.app.cli.verb import Verb
+from etude.app.cli.verbs import BY_NAME, LATER, VERBS
 from etude.base.errors import ConfigError
 from etude.base.near import nearest
 

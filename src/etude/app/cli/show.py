@@ -11,6 +11,7 @@ from etude.app.stages.loading import is_pipeline
 from etude.base.config.json_schema import schema as schema_of
 from etude.base.config.lines import Key, key_lines
 from etude.base.config.loading import Loaded
+from etude.base.schedules.structural_schema import with_structural
 from etude.tasks.config import any_config, load_config
 
 
@@ -24,8 +25,13 @@ def show(arguments: Namespace, overrides: list[str]) -> int:
 def schema(arguments: Namespace, overrides: list[str]) -> int:
     """Print the JSON Schema of a config."""
     del arguments, overrides
-    put(json.dumps(schema_of(any_config()), indent=1, ensure_ascii=False))
+    put(json.dumps(config_schema(), indent=1, ensure_ascii=False))
     return 0
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of a config of any task, structural schedules included."""
+    return with_structural(schema_of(any_config()))
 
 
 def annotated(loaded: Loaded[Any]) -> str:

@@ -16,6 +16,7 @@ from etude.app.sweep.state.state import Stand, Trial, counted
 from etude.app.sweep.told import as_row, failures, ranked, summary, table
 from etude.app.sweep.worker import Jobs, Worker, best_of
 from etude.base.errors import ConfigError, StorageError
+from etude.data.store.crew import cores
 from etude.train.interrupt import Interrupted
 
 RETRIED = {"failed": (Stand.FAILED,), "pruned": (Stand.PRUNED,), "all": (Stand.FAILED, Stand.PRUNED)}
@@ -23,7 +24,7 @@ RETRIED = {"failed": (Stand.FAILED,), "pruned": (Stand.PRUNED,), "all": (Stand.F
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Run what is left of a sweep, and show what came of all of it; the exit code is that of the first failure."""
-    plan = read_plan(arguments.config, overrides)
+    plan = read_plan(arguments.config, overrides, runs=not arguments.status)
     if arguments.status:
         return _status(plan, as_json=arguments.json)
     jobs = _jobs(arguments.jobs, arguments.threads)
@@ -53,8 +54,18 @@ def _jobs(count: int, threads: int | None) -> Jobs:
             raise ConfigError(f"{name} must be at least 1, but is {value}.")
     if threads is None and count > 1:
         given = os.environ.get("OMP_NUM_THREADS", "")
-        threads = int(given) if given.isdecimal() else max(1, len(os.sched_getaffinity(0)) // count)
-    return Jobs(count, threads)
+        threads = int(given) if given.isdecimal() else max(1, cores() // count)
+    return Jobs(count, threads, _devices() if count > 1 else ())
+
+
+def _devices() -> list[str]:
+    """The accelerators of this process, as `CUDA_VISIBLE_DEVICES` names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _status(plan: Plan, *, as_json: bool) -> int:

@@ -1,83 +1,32 @@
 """The verbs of the shell: one table, read by the help, the parser and the dispatcher; nothing heavy is imported."""
 
-import importlib
-import os
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
+from etude.app.cli.verb import (
+    ALLOW_CODE,
+    BATCH_SIZE,
+    CHECKPOINT,
+    CONFIG,
+    DEVICE,
+    EVALUATE,
+    FORCE,
+    FROM,
+    JSON,
+    ONLY,
+    RUN,
+    SECOND,
+    SHELLS,
+    SPLITS,
+    WITH,
+    Verb,
+    argument,
+    path,
+)
+from etude.app.cli.verbs_around import FIND, NEW, REPORT
+from etude.app.cli.verbs_of_runs import OF_RUNS
 from etude.tasks.table import predict_flags
 
 LATER = ("replay",)
 """Verbs of the design that this version does not have."""
 
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a verb, as argparse takes it."""
-
-    names: tuple[str, ...]
-    options: dict[str, Any]
-
-    def add_to(self, parser: ArgumentParser) -> None:
-        """Declare it."""
-        parser.add_argument(*self.names, **self.options)
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A word of the shell: what it does, an example, its arguments, and the function that does it."""
-
-    name: str
-    summary: str
-    example: str
-    target: str
-    """`module:function`; the function takes the parsed arguments and the overrides, and returns the exit code."""
-    about: str = ""
-    """More than the summary, for its own help."""
-    arguments: Sequence[Argument] = field(default_factory=tuple)
-    overrides: bool = True
-    """Whether `--section.key VALUE` is taken."""
-
-    def run(self, arguments: Namespace, overrides: list[str]) -> int:
-        """Import what the verb needs, and do it."""
-        module, _, name = self.target.partition(":")
-        function: Callable[[Namespace, list[str]], int] = getattr(importlib.import_module(module), name)
-        return function(arguments, overrides)
-
-
-def argument(*names: str, **options: Any) -> Argument:
-    """Declare an argument as `add_argument` would."""
-    return Argument(names, options)
-
-
-def path(*names: str, **options: Any) -> Argument:
-    """Declare an argument that names a file or folder, in which `~` is the home folder."""
-    return argument(*names, type=os.path.expanduser, **options)
-
-
-CONFIG = path("config", metavar="CONFIG", help="a config file (TOML)")
-SECOND = path("second", metavar="SECOND", nargs="?", help="with --from: a config with task, data and model")
-FROM = argument(
-    "--from", dest="tool", metavar="NAME", help="CONFIG is a file of this tool: slangmod; or the stage to start at"
-)
-ONLY = argument("--only", metavar="STAGE", help="run this stage of CONFIG alone")
-FORCE = argument("--force-from", metavar="STAGE", help="run this stage and all that depend on it anew")
-WITH = path("--with", dest="beside", metavar="SECOND", help="the same as SECOND")
-RUN = path("run", metavar="RUN", help="a run folder, such as runs/numbers")
-CHECKPOINT = argument(
-    "--checkpoint", metavar="WHICH", default="best", help="best (the default), last, a step, or a checkpoint's folder"
-)
-DEVICE = argument("--device", metavar="NAME", default="auto", help="cuda, mps or cpu (default: the first available)")
-BATCH_SIZE = argument("--batch-size", metavar="N", type=int, help="samples per batch (does not change the result)")
-ALLOW_CODE = argument("--allow-code", action="store_true", help="run the custom code that the run's config names")
-JSON = argument("--json", action="store_true", help="one JSON object per line")
-
-SPLITS = ("train", "val", "test")
-SHELLS = ("bash", "zsh", "fish")
-
-_EVALUATE = (RUN, CHECKPOINT, DEVICE, BATCH_SIZE, ALLOW_CODE, JSON)
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -120,37 +69,14 @@ VERBS: tuple[Verb, ...] = (
             argument("--ascii", action="store_true", help="draw the charts without Unicode"),
         ),
     ),
-    Verb(
-        "find",
-        "a learning rate by a range test, or a batch size by memory and the noise of gradients",
-        "etude find learning_rate recipes/translation.toml --picture range.svg",
-        "etude.app.cli.find:run",
-        "learning_rate: the rate grows from step to step until the loss diverges; a tenth of the rate at the lowest\n"
-        "loss is suggested as a peak. batch_size: the size is doubled until memory, time or data end it; then the\n"
-        "critical batch size is measured, with its interval. Leaves nothing behind.",
-        (
-            argument(
-                "what", metavar="WHAT", choices=("learning_rate", "batch_size"), help="learning_rate or batch_size"
-            ),
-            CONFIG,
-            argument("--from", dest="begin", metavar="X", type=float, default=1e-7, help="first rate (default: 1e-7)"),
-            argument("--to", dest="end", metavar="X", type=float, default=10.0, help="last rate (default: 10)"),
-            argument("--steps", metavar="N", type=int, default=100, help="steps of the range test (default: 100)"),
-            path("--picture", metavar="FILE", help="draw the range test into a file that ends in .svg"),
-            argument(
-                "--batches", metavar="N", type=int, default=64, help="batches measured for the noise (default: 64)"
-            ),
-            argument("--after", metavar="N", type=int, default=50, help="steps trained before that (default: 50)"),
-            argument("--json", action="store_true", help="print one JSON object"),
-        ),
-    ),
+    FIND,
     Verb(
         "validate",
         "metrics of a run's best weights on its validation split",
         "etude validate runs/translation",
         "etude.app.cli.evaluate:validate",
         "To use another file: --data.val FILE.",
-        _EVALUATE,
+        EVALUATE,
     ),
     Verb(
         "test",
@@ -159,7 +85,7 @@ VERBS: tuple[Verb, ...] = (
         "etude.app.cli.evaluate:test",
         "To use another file: --data.test FILE. The predictions are written to the run's outputs/, the metrics\n"
         "appended to its metrics.jsonl.",
-        _EVALUATE,
+        EVALUATE,
     ),
     Verb(
         "predict",
@@ -280,162 +206,9 @@ VERBS: tuple[Verb, ...] = (
             JSON,
         ),
     ),
-    Verb(
-        "fork",
-        "a new run that shares the first steps of another, bit for bit",
-        'etude fork runs/translation --at "500 steps" --optimizer.learning_rate 3e-4',
-        "etude.app.cli.fork:run",
-        "Writes the new run beside RUN, as RUN-fork-500 unless --run.name is given, and trains it to its end with\n"
-        "the values changed here. Steps for which RUN has no checkpoint are recomputed with RUN's config.\n"
-        "To resume a stopped fork, run the same command again. Nothing in RUN changes.",
-        (
-            RUN,
-            argument(
-                "--at", metavar="WHEN", required=True, help='where the fork leaves RUN: "500 steps", "2 epochs", "5 %%"'
-            ),
-            argument("--no-train", action="store_true", help="create the fork, but do not train it"),
-        ),
-    ),
-    Verb(
-        "diff",
-        "how two runs differ, and the first step at which they do",
-        "etude diff runs/translation runs/translation-fork-500",
-        "etude.app.cli.diff:run",
-        "Compares config, data, code and environment, then the rows and the checkpoints that both runs\n"
-        "have, except what depends on the clock. The exit code is 0 whether or not they differ.",
-        (
-            path("first", metavar="A", help="a run folder"),
-            path("second", metavar="B", help="another"),
-            argument("--json", action="store_true", help="one JSON object"),
-        ),
-        overrides=False,
-    ),
-    Verb(
-        "average",
-        "the mean of the weights of several checkpoints of a run",
-        "etude average runs/translation --last 5",
-        "etude.app.cli.average:run",
-        "Writes a folder that test, validate, predict and export take as --checkpoint DIR. If a run keeps a moving\n"
-        "average, the mean is of the averaged weights. train.keep_last and train.keep_best say how many checkpoints a\n"
-        "run keeps. Statistics of batch normalisation are averaged with the weights, unless they are computed anew.",
-        (
-            RUN,
-            argument("--last", metavar="N", type=int, help="the newest N checkpoints"),
-            argument("--best", metavar="N", type=int, help="the best N, by the metric that the run monitors"),
-            argument("--steps", metavar="FROM:TO", help='those of these steps, both included; "1000:" has no end'),
-            argument(
-                "--checkpoints",
-                metavar="WHICH",
-                nargs="+",
-                help="steps, best, last, or folders of checkpoints or runs, which may be others than RUN",
-            ),
-            argument(
-                "--recompute-statistics",
-                metavar="BATCHES",
-                nargs="?",
-                type=int,
-                const=0,
-                help="statistics of batch normalisation over so many batches of training data (0, or none: an epoch)",
-            ),
-            path("--output", metavar="DIR", help="the folder to write (default: one in the run's averages/)"),
-            ALLOW_CODE,
-        ),
-        overrides=False,
-    ),
-    Verb(
-        "runs",
-        "list runs: state, steps, best metric, age; filtered, sorted, grouped over seeds",
-        'etude runs runs/ --where "optimizer.learning_rate < 1e-3 and val/loss < 2" --sort best',
-        "etude.app.cli.runs:run",
-        "A run is running, finished, interrupted (it saved, and resumes when trained again), forked (made by\n"
-        "etude fork --no-train, and not trained since), failed (it ended\n"
-        "without a final save; it resumes as well) or unreadable (its config is damaged, or a link leads out of it).\n"
-        "Runs in folders inside are listed too, as sweeps leave them.\n\n"
-        "KEY is a key of the config, a metric (val/loss: that of the best weights), or one of name, state, step,\n"
-        "epoch, best, best_step, monitor, changed (seconds ago) and folder. A condition compares keys with numbers,\n"
-        "texts in quotes and lists, by < <= > >= == != in, joined by and, or, not; a key with other signs stands in\n"
-        "backticks. "
-        "No run is chosen or sorted by a metric of the test split.",
-        (
-            path("folder", metavar="DIR", nargs="?", default="runs", help="folder of the runs (default: runs)"),
-            argument("--where", metavar="CONDITION", action="append", default=[], help="only runs that meet it"),
-            argument("--columns", metavar="KEY,KEY", help="what is shown of each run"),
-            argument("--sort", metavar="KEY", help="by what, the smallest first (default: changed)"),
-            argument("--reverse", action="store_true", help="the other way round"),
-            argument("--group", action="store_true", help="runs that differ in their seed alone, as one: their mean"),
-            JSON,
-            argument("--csv", action="store_true", help="comma-separated values"),
-        ),
-        overrides=False,
-    ),
-    Verb(
-        "compare",
-        "configs and metrics of runs side by side, and how sure it is which is better",
-        "etude compare runs/small runs/large",
-        "etude.app.cli.compare:run",
-        "Compares each run with the first: keys that differ, metrics of the best weights, and a sentence that says\n"
-        "how sure the difference is. If both saved the outputs of the split (train.save_outputs), it comes from a\n"
-        "paired bootstrap over the samples, for BLEU and chrF that of sacreBLEU. A may also be a folder of runs that\n"
-        "differ in their seed alone; with --group, a run stands for all such runs beside it. The interval over seeds\n"
-        "is Welch's. etude diff finds the first step at which two runs part.",
-        (
-            path("runs", metavar="A", nargs="+", help="two or more run folders, or folders of runs"),
-            argument("--group", action="store_true", help="take all seeds of each run together"),
-            argument("--split", choices=SPLITS, default="val", help="whose saved outputs: val (default), test, train"),
-            argument("--resamples", metavar="N", type=int, default=1000, help="of the bootstrap: 1,000 or more"),
-            argument("--seed", metavar="N", type=int, default=1, help="of the bootstrap (sacreBLEU has its own)"),
-            argument("--json", action="store_true", help="one JSON object"),
-        ),
-        overrides=False,
-    ),
-    Verb(
-        "rm",
-        "remove runs, failed runs, or checkpoints of runs that lost; lists them and asks first",
-        "etude rm --failed runs/",
-        "etude.app.cli.rm:run",
-        "RUN is a run folder. --failed takes the runs in DIR that ended without a final save; --states the\n"
-        "checkpoints of the finished runs in DIR that another one beats by the same metric on the same data: their\n"
-        "configs, metrics and outputs stay, and etude runs goes on listing them. The best run keeps its own, and a\n"
-        "run that is running is never touched. No link is followed.",
-        (
-            path("runs", metavar="RUN", nargs="*", help="run folders to remove whole"),
-            path("--failed", metavar="DIR", help="remove the failed runs in this folder"),
-            path("--states", metavar="DIR", help="remove the checkpoints of runs in this folder that lost"),
-            argument("--yes", action="store_true", help="do not ask"),
-        ),
-        overrides=False,
-    ),
-    Verb(
-        "report",
-        "runs or a sweep as one page of HTML that needs no network",
-        "etude report runs/translation",
-        "etude.app.cli.report:run",
-        "Curves, scheduled values, throughput, configs, metrics, samples, what was skipped: of one run, several\n"
-        "compared, or a sweep, which is a folder of runs. The page is report.html in the folder that is named, or\n"
-        "here if there are several. With --watch nothing is written: the page follows its runs at an address of\n"
-        "this machine.",
-        (
-            path("runs", metavar="RUN", nargs="+", help="run folders, or folders of runs"),
-            path("--output", metavar="FILE", help="the page, which ends in .html"),
-            argument("--watch", action="store_true", help="serve the page on this machine, and follow the runs"),
-            argument("--port", metavar="N", type=int, default=0, help="with --watch: the port (default: any free one)"),
-        ),
-        overrides=False,
-    ),
-    Verb(
-        "new",
-        "a folder to begin with: a commented config, a small sample of data, what to do next",
-        "etude new translation first",
-        "etude.app.cli.new:run",
-        "TASK is translation, language_model, hf, classification or speech_recognition. DIR must be new or empty; it\n"
-        "appears whole or not at all.",
-        (
-            argument("task", metavar="TASK", help="a task by name"),
-            path("folder", metavar="DIR", help="the folder to write"),
-            argument("--data", metavar="KIND", help="of classification: text (the default), tabular, audio or arrays"),
-        ),
-        overrides=False,
-    ),
+    *OF_RUNS,
+    REPORT,
+    NEW,
     Verb(
         "schema",
         "the JSON Schema of a config, with which an editor completes and checks it",

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -99,7 +101,6 @@ TEMPLATE_OF: Final[dict[tuple[str, str | None], Template]] = {
     ),
 }
 """By task and kind of data; the first of a task is taken unless the kind is named."""
-KINDS: Final = tuple(kind for _, kind in TEMPLATE_OF if kind is not None)
 
 
 def new(task: str, folder: str | os.PathLike[str], *, data: str | None = None) -> str:
@@ -123,17 +124,24 @@ def new(task: str, folder: str | os.PathLike[str], *, data: str | None = None) -
 
 def template_of(task: str, data: str | None) -> Template:
     """The template of a task. Raises ConfigError, naming what there is."""
-    kinds = [kind for name, kind in TEMPLATE_OF if name == task]
+    kinds = _by_kind(task)
     if not kinds:
-        tasks = dict.fromkeys(name for name, _ in TEMPLATE_OF)
-        raise ConfigError(f'There is no task "{task}"; there is {", ".join(tasks)}.')
+        raise ConfigError(f'There is no task "{task}"; there is {_listed(map(itemgetter(0), TEMPLATE_OF))}.')
     if data is None:
-        return TEMPLATE_OF[task, kinds[0]]
+        return next(iter(kinds.values()))
     if data not in kinds:
-        named = ", ".join(kind for kind in kinds if kind is not None)
-        there = f"there is {named}" if named else "leave --data out"
+        there = f"there is {_listed(filter(None, kinds))}" if len(kinds) > 1 else "leave --data out"
         raise ConfigError(f'The task {task} has no kind of data "{data}"; {there}.')
-    return TEMPLATE_OF[task, data]
+    return kinds[data]
+
+
+def _by_kind(task: str) -> dict[str | None, Template]:
+    return {kind: template for (name, kind), template in TEMPLATE_OF.items() if name == task}
+
+
+def _listed(names: Iterable[str | None]) -> str:
+    """Names, each once."""
+    return ", ".join(map(str, dict.fromkeys(names)))
 
 
 def _needed(template: Template) -> str:

@@ -6,12 +6,14 @@ Pairs and labelled texts lie in the package, since the corpora that they are of 
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from math import tau
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from etude.base.files import write_json, write_text
@@ -30,8 +32,8 @@ SPEECH_SIZES: Final = {"train": 120, "val": 20, "test": 20}
 ARRAY_SIZES: Final = {"train": 300, "val": 60, "test": 60}
 TEXTS: Final = 30
 SPECIALS: Final = ("<pad>", "<s>", "</s>")
-KINDS: Final = {"slow": 0.02, "fast": 0.06, "both": 0.0}
-"""Turns a place of a kind of sequence; the last kind has those of both."""
+KINDS: Final = {"slow": (0.02,), "fast": (0.06,), "both": (0.02, 0.06)}
+"""The waves in a kind of sequence: how many times each turns from a place to the next."""
 LONGEST, FEATURES = 40, 3
 
 Sample = Callable[[Path], None]
@@ -74,34 +76,39 @@ def texts(folder: Path) -> None:
 def arrays(folder: Path) -> None:
     """Sequences of three kinds, of any length, in .npz files."""
     for split, size in ARRAY_SIZES.items():
-        sequences = [_sequence(Chance(seed_of(1, "arrays", split, index))) for index in range(size)]
-        lengths = np.array([len(sequence) for _, sequence in sequences])
+        kinds, sequences = zip(*map(partial(_sequence, split), range(size)), strict=True)
+        lengths = np.array(list(map(len, sequences)))
         padded = np.zeros((size, LONGEST, FEATURES), dtype=np.float32)
-        for row, (_, sequence) in zip(padded, sequences, strict=True):
+        for row, sequence in zip(padded, sequences, strict=True):
             row[: len(sequence)] = sequence
-        kinds = np.array([kind for kind, _ in sequences])
-        np.savez(folder / f"{split}.npz", x=padded, lengths=lengths, kind=kinds)
-    np.save(folder / "one.npy", padded[0, : lengths[0]])
+        np.savez(folder / f"{split}.npz", x=padded, lengths=lengths, kind=np.array(kinds))
+    np.save(folder / "one.npy", sequences[0].astype(np.float32))
 
 
-def _sequence(chance: Chance) -> tuple[str, "np.typing.NDArray[np.float64]"]:
-    """A kind, and numbers [T, F] of it: waves of its pace, and noise."""
+def _sequence(split: str, index: int) -> tuple[str, NDArray[np.float64]]:
+    """A kind, and numbers [T, F] of it: waves of its paces, and noise."""
+    chance = Chance(seed_of(1, "arrays", split, index))
     kind = chance.pick(sorted(KINDS))
     place = np.arange(chance.between(LONGEST // 2, LONGEST))[:, None]
-    phases = [uniform(chance, 0, 1) for _ in range(FEATURES)]
-    paces = [KINDS[kind]] if KINDS[kind] else [pace for pace in KINDS.values() if pace]
-    waves = sum(np.sin(tau * (pace * place + phases)) for pace in paces)
-    noise = [[uniform(chance, -0.5, 0.5) for _ in range(FEATURES)] for _ in place]
-    return kind, waves + np.array(noise)
+    phases = _drawn(chance, FEATURES, 0, 1)
+    waves = np.sin(tau * (np.multiply.outer(KINDS[kind], place) + phases)).sum(0)
+    return kind, waves + _drawn(chance, waves.size, -0.5, 0.5).reshape(waves.shape)
+
+
+def _drawn(chance: Chance, count: int, low: float, high: float) -> NDArray[np.float64]:
+    """So many even draws."""
+    return np.array([uniform(chance, low, high) for _ in range(count)])
 
 
 def prompts(folder: Path) -> None:
     """Prompts with their answers as JSON lines, and a folder of a tiny model without weights."""
-    pairs = {split: list(_pairs(split)) for split in ("train", "val")}
-    for split, found in pairs.items():
-        lines = [json.dumps({"prompt": a, "answer": b}, ensure_ascii=False) for a, b in found]
-        write_text(folder / f"{split}.jsonl", "\n".join(lines) + "\n")
-    _write_model(folder / "model", [text for pair in pairs["train"] for text in pair])
+    for split in ("train", "val"):
+        write_text(folder / f"{split}.jsonl", "".join(map(_line, _pairs(split))))
+    _write_model(folder / "model", list(chain.from_iterable(_pairs("train"))))
+
+
+def _line(pair: list[str]) -> str:
+    return json.dumps(dict(zip(("prompt", "answer"), pair, strict=True)), ensure_ascii=False) + "\n"
 
 
 def _pairs(split: str) -> Iterator[list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from etude.train.lock import is_locked, refuse_links_out
 from etude.train.watch.record import METRICS, Row, read_rows, row_of
 
 MONITOR = "val/loss"
+DEEPEST = 2
+"""Folders inside folders in which runs are looked for."""
 LARGEST_PICTURE = 200_000
 PICTURES = 12
 LISTED = 50
@@ -66,7 +68,7 @@ class RunTold:
         """When the run was begun and gone on with, where it has written that down."""
         match self.environment.get(STARTS):
             case list() as found:
-                return [start for start in found if isinstance(start, Mapping)]
+                return list(map(_table, found))
         return ()
 
     @property
@@ -79,20 +81,26 @@ def folders(given: Sequence[str | Path]) -> list[Path]:
     """The run folders that are named, or that lie in those that are: the runs of a sweep. Raises StorageError."""
     found: list[Path] = []
     for one in map(Path, given):
-        here = [one] if (one / CONFIG).is_file() else sorted(path.parent for path in one.glob(f"*/{CONFIG}"))
+        here = list(_runs_in(one, DEEPEST))
         if not here:
             raise StorageError(f"{one} is not a run folder, and holds none: it has no {CONFIG}.")
         found += here
     return list(dict.fromkeys(found))
 
 
+def _runs_in(folder: Path, depth: int) -> Iterator[Path]:
+    """A run folder itself, else those inside, as a sweep leaves them; nothing is looked for in a run."""
+    if (folder / CONFIG).is_file():
+        yield folder
+    elif depth:
+        for inside in sorted(folder.glob("[!.]*/")):
+            yield from _runs_in(inside, depth - 1)
+
+
 def gather_all(found: Sequence[Path], *, whole: bool = True) -> list[RunTold]:
     """Read what a report tells of several runs, of which no two have the same name. Raises as `gather` does."""
-    runs = [gather(folder, whole=whole) for folder in found]
-    named = names([run.folder for run in runs])
-    for run in runs:
-        run.name = named[run.folder]
-    return runs
+    named = names(found)
+    return [replace(gather(folder, whole=whole), name=named[folder]) for folder in found]
 
 
 def names(found: Sequence[Path]) -> dict[Path, str]:
@@ -101,15 +109,15 @@ def names(found: Sequence[Path]) -> dict[Path, str]:
     >>> list(names([Path("/a/x/run"), Path("/b/x/run"), Path("/a/other")]).values())
     ['a/x/run', 'b/x/run', 'other']
     """
-    return {one: _told_apart(one.resolve(), [other.resolve() for other in found]) for one in found}
+    whole = {one: one.resolve().parts[1:] for one in found}
+    return {one: "/".join(_told_apart(parts, list(whole.values()))) for one, parts in whole.items()}
 
 
-def _told_apart(one: Path, others: Sequence[Path]) -> str:
-    parts = one.parts[1:]
+def _told_apart(parts: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     for count in range(1, len(parts)):
-        if sum(other.parts[-count:] == parts[-count:] for other in others) <= 1:
-            return "/".join(parts[-count:])
-    return "/".join(parts)
+        if [other[-count:] for other in others].count(parts[-count:]) <= 1:
+            return parts[-count:]
+    return parts
 
 
 def gather(folder: Path, *, whole: bool = True) -> RunTold:
@@ -176,7 +184,7 @@ def _table(value: object) -> Mapping[str, Any]:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return float(value) if type(value) in {int, float} else None  # type: ignore[arg-type]
 
 
 def _whole(value: object) -> int | None:
@@ -193,8 +201,7 @@ def _lines(path: Path) -> list[bytes]:
 
 def _skipped(path: Path) -> Skipped:
     lines = list(filter(None, _lines(path)))
-    rows = [row for row in map(row_of, lines[:LISTED]) if row is not None]
-    return Skipped(len(lines), rows)
+    return Skipped(len(lines), list(filter(None, map(row_of, lines[:LISTED]))))
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, list[list[str]]]]:

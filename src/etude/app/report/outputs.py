@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,23 @@ def samples_of(folder: Path) -> dict[str, Samples]:
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]]) -> Samples:
-    columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
-    judged = [row for row in rows if isinstance(row.get("loss"), int | float)]
-    judged.sort(key=lambda row: -row["loss"])
+    known = set().union(*map(_known, rows))
+    columns = list(filter(known.__contains__, COLUMNS))
+    judged = sorted(filter(_is_judged, rows), key=itemgetter("loss"), reverse=True)
     return Samples(columns, _cells(rows[:FIRST], columns), _cells(judged[:WORST], columns))
 
 
+def _known(row: Mapping[str, Any]) -> set[str]:
+    """The columns of which a row holds something."""
+    return {name for name, value in row.items() if value is not None}
+
+
+def _is_judged(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("loss"), int | float)
+
+
 def _cells(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[list[str]]:
-    return [[cell(row.get(name)) for name in columns] for row in rows]
+    return [list(map(cell, map(row.get, columns))) for row in rows]
 
 
 def cell(value: object) -> str:

@@ -39,7 +39,7 @@
         lines.push({
           name: alone ? key : chart.keys.length === 1 ? run.name : `${run.name}: ${key}`,
           colour: COLOURS[(alone ? which : number) % COLOURS.length],
-          dash: alone ? "solid" : DASHES[which % DASHES.length],
+          dash: alone ? "solid" : DASHES[(which + Math.floor(number / COLOURS.length)) % DASHES.length],
           x: series.at.map((place) => run.axes[shown.axis][place]),
           y: series.y,
         });

@@ -1,7 +1,8 @@
 """A report as one page: static parts, the data of its charts as JSON, and the scripts that draw them."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from etude.app.report.gather import RunTold, gather_all
 from etude.app.report.html import element, section, text
 from etude.app.report.library import STYLE, digest, scripts
 from etude.app.report.series import FEWEST, charts, curves
-from etude.app.report.trials import sweep
+from etude.app.report.trials import result_of, sweep
 
 LARGEST: Final = 5_000_000
 """Bytes of a page."""
@@ -19,31 +20,35 @@ POINTS: Final = 80_000
 """Points of all curves together, before they are thinned further for the size of the page."""
 MANY: Final = 12
 """Of more runs, only what they are judged by is drawn, and no samples are shown."""
+NAMED: Final = 3
+"""Runs that the title names."""
 DRAWN: Final = 60
 """Of more runs, only the best are drawn as curves."""
 
-Build = Callable[[int], str]
 
-
-def report(folders: Sequence[Path], *, title: str = "") -> str:
+def report(folders: Sequence[Path]) -> str:
     """The page of some runs, of fewer than `LARGEST` bytes.
 
     Raises StorageError for a folder that is no run, ConfigError where Bokeh is missing.
     """
     scripts()
     runs = gather_all(folders, whole=len(folders) <= MANY)
-    named = title or ", ".join(run.name for run in runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")  # noqa: PLR2004
     points = POINTS
-    made = page(runs, named, points)
+    made = page(runs, points)
     while len(made.encode()) >= LARGEST and points > FEWEST:
         points //= 4
-        made = page(runs, named, points)
+        made = page(runs, points)
     return made
 
 
-def page(runs: Sequence[RunTold], title: str, points: int, *, watched: bool = False) -> str:
+def _title(runs: Sequence[RunTold]) -> str:
+    named = ", ".join(run.name for run in runs[:NAMED])
+    return named if len(runs) <= NAMED else f"{named} and {len(runs) - NAMED} more"
+
+
+def page(runs: Sequence[RunTold], points: int, *, watched: bool = False) -> str:
     """The page, whose curves have about so many points together; one that is `watched` asks for newer data."""
-    own = scripts()
+    own, title = scripts(), _title(runs)
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -116,23 +121,34 @@ def _charts(name: str, title: str) -> str:
 def data(runs: Sequence[RunTold], points: int) -> dict[str, Any]:
     """What the charts are drawn from."""
     drawn = _drawn(runs)
-    keys = {"train/loss", runs[0].monitor} if len(runs) > MANY and runs else None
-    each = max(FEWEST, points // max(1, sum(len(_keys(run)) for run in drawn)))
-    found = [curves(run, each, keys) for run in drawn]
-    return {"runs": found, "charts": [asdict(chart) for chart in charts(found)], "sweep": sweep(runs)}
+    each = max(FEWEST, points // max(1, sum(map(_curves, drawn))))
+    found = [curves(run, each, _keys(runs)) for run in drawn]
+    return {"runs": found, "charts": list(map(asdict, charts(found))), "sweep": sweep(runs)}
 
 
-def _keys(run: RunTold) -> set[str]:
-    return {key for row in run.rows for key in row}
+def _keys(runs: Sequence[RunTold]) -> set[str]:
+    """The keys that are drawn; none means all."""
+    return {"train/loss", runs[0].monitor} if len(runs) > MANY else set()
+
+
+def _curves(run: RunTold) -> int:
+    """How many curves a run has, about."""
+    return len(set().union(*run.rows))
 
 
 def _drawn(runs: Sequence[RunTold]) -> Sequence[RunTold]:
     """The runs that are drawn as curves: all, or the best."""
     if len(runs) <= DRAWN:
         return runs
-    judged = [run for run in runs if run.best is not None]
-    judged.sort(key=lambda run: run.best or 0.0, reverse=not runs[0].lower_is_better)
-    return judged[:DRAWN]
+    return sorted(runs, key=_rank)[:DRAWN]
+
+
+def _rank(run: RunTold) -> float:
+    """The lower, the better; a run without a result comes last."""
+    result = result_of(run)
+    if result is None:
+        return math.inf
+    return result if run.lower_is_better else -result
 
 
 def embedded(value: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from etude.app.report.gather import RunTold
@@ -13,6 +14,8 @@ from etude.app.report.trials import differing, result_of
 from etude.train.watch.record import Row
 
 VALUES = ("val/", "test/")
+MOST = 12
+"""Runs whose config and environment are told as a whole."""
 
 
 def summary(runs: Sequence[RunTold]) -> str:
@@ -37,39 +40,49 @@ def _best(run: RunTold) -> str:
 
 
 def metrics(runs: Sequence[RunTold]) -> str:
-    """The last value of each metric, run by run, with its best where it has several."""
+    """The last value of each metric, run by run."""
     lasts = [_values(run.rows) for run in runs]
-    keys = sorted(dict.fromkeys(key for found in lasts for key in found))
-    rows = [(key, *(cell(found.get(key)) for found in lasts)) for key in keys]
-    head = ("metric", *(run.name for run in runs))
-    return section("Metrics", table(head, rows, "The last value of each metric") if rows else "")
+    keys = sorted(set().union(*lasts))
+    return section("Metrics", _compared("metric", runs, lasts, keys, "The last value of each metric"))
 
 
-def _values(rows: Sequence[Row]) -> dict[str, float]:
+def _values(rows: Sequence[Row]) -> dict[str, str]:
     """The last value of each metric of a validation or a test."""
-    return {key: value for row in rows for key, value in row.items() if key.startswith(VALUES) and value is not None}
+    found: dict[str, str] = {}
+    for row in rows:
+        found |= {key: cell(row[key]) for key in row if key.startswith(VALUES)}
+    return found
+
+
+def _compared(
+    what: str, runs: Sequence[RunTold], columns: Sequence[Mapping[str, str]], keys: Sequence[str], caption: str
+) -> str:
+    """A table with a row for each key and a column for each run; nothing without keys."""
+    rows = [(key, *map(methodcaller("get", key, ""), columns)) for key in keys]
+    return table((what, *map(attrgetter("name"), runs)), rows, caption) if rows else ""
 
 
 def configs(runs: Sequence[RunTold]) -> str:
     """Where the configs differ, and all of each."""
-    head = ("key", *(run.name for run in runs))
-    rows = [(key, *(run.config.get(key, "not set") for run in runs)) for key in differing(runs)]
-    told = table(head, rows, "Keys whose values differ") if rows else ""
-    if len(runs) > 1 and not rows:
-        told = text("p", "The configs do not differ.")
-    whole = [
-        folded(f"The whole config of {run.name}", table(("key", "value"), run.config.items(), f"Config of {run.name}"))
-        for run in runs[:12]
-    ]
-    return section("Config", told, *whole)
+    columns = [run.config for run in runs]
+    told = _compared("key", runs, columns, differing(runs), "Keys whose values differ; an empty one is not set")
+    return section("Config", told, *map(_config, runs[:MOST]))
+
+
+def _config(run: RunTold) -> str:
+    caption = f"Config of {run.name}"
+    return folded(f"The whole config of {run.name}", table(("key", "value"), run.config.items(), caption))
 
 
 def times(runs: Sequence[RunTold]) -> str:
     """What the seconds of each run were spent on."""
-    spent = [(run.name, where_time_went(run.rows)) for run in runs]
-    rows = [(name, *(f"{seconds:,.1f}" for seconds in found.values())) for name, found in spent if any(found.values())]
-    head = ("run", *(spent[0][1] if spent else ()))
-    return table(head, rows, "Seconds, by what they were spent on") if rows else ""
+    spent = [where_time_went(run.rows) for run in runs]
+    rows = [(run.name, *map(_seconds, found.values())) for run, found in zip(runs, spent, strict=True)]
+    return table(("run", *spent[0]), rows, "Seconds, by what they were spent on")
+
+
+def _seconds(spent: float) -> str:
+    return f"{spent:,.1f}"
 
 
 def samples(runs: Sequence[RunTold]) -> str:
@@ -151,15 +164,17 @@ def _skipped(run: RunTold) -> str:
 
 def origins(runs: Sequence[RunTold]) -> str:
     """When each run was begun and gone on with, and what it was made with."""
-    return section("Starts and environment", *map(_origin, runs[:12]))
+    return section("Starts and environment", *map(_starts, runs[:MOST]), *map(_environment, runs[:MOST]))
 
 
-def _origin(run: RunTold) -> str:
+def _starts(run: RunTold) -> str:
     starts = [(str(number), *_start(start)) for number, start in enumerate(run.starts, 1)]
-    told = table(("start", "time", "from step"), starts, f"{run.name}: starts") if starts else ""
-    facts = [(key, cell(value)) for key, value in _flat(run.environment) if not key.startswith(("starts", "configs"))]
-    made = folded(f"What {run.name} was made with", table(("what", "value"), facts, "Environment")) if facts else ""
-    return told + made
+    return table(("start", "time", "from step"), starts, f"{run.name}: starts") if starts else ""
+
+
+def _environment(run: RunTold) -> str:
+    facts = [(key, cell(value)) for key, value in _flat(run.environment) if key not in {"starts", "configs"}]
+    return folded(f"What {run.name} was made with", table(("what", "value"), facts, "Environment")) if facts else ""
 
 
 def _start(start: Mapping[str, Any]) -> tuple[str, str]:

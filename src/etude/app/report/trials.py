@@ -1,36 +1,44 @@
 """Several runs as the trials of a sweep: which keys differ, where each run lies, what each key explains."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain, compress, starmap
+from operator import attrgetter, itemgetter, methodcaller
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from etude.app.report.gather import RunTold
+from etude.app.report.series import is_number
 
 FEWEST = 3
 """Runs from which on they are looked at as a sweep."""
 PLACES = {"run.name", "run.dir"}
 """Keys that differ between any two runs."""
+DECADE = 20
+"""Numbers of which the greatest is more than so many times the least lie on a logarithmic axis."""
 GROUPS = 0.5
 """A key of more different values than this share of the runs is looked at by rank, if its values are numbers."""
 
 
 def differing(runs: Sequence[RunTold]) -> list[str]:
     """The keys of the config whose values are not the same in all runs, in the order of the configs."""
-    keys = dict.fromkeys(key for run in runs for key in run.config)
-    return [key for key in keys if key not in PLACES and len({run.config.get(key) for run in runs}) > 1]
+    keys = dict.fromkeys(chain.from_iterable(run.config for run in runs))
+    return list(filter(partial(_differs, runs), keys))
+
+
+def _differs(runs: Sequence[RunTold], key: str) -> bool:
+    return key not in PLACES and len({run.config.get(key) for run in runs}) > 1
 
 
 def result_of(run: RunTold) -> float | None:
     """What the monitored metric was at the best checkpoint; else its best in the rows."""
     if run.best is not None:
         return run.best
-    values = [row[run.monitor] for row in run.rows if isinstance(row.get(run.monitor), int | float)]
-    if not values:
-        return None
-    return float(min(values) if run.lower_is_better else max(values))
+    choose: Callable[..., float | None] = min if run.lower_is_better else max
+    return choose(filter(is_number, map(methodcaller("get", run.monitor), run.rows)), default=None)
 
 
 def sweep(runs: Sequence[RunTold]) -> dict[str, Any] | None:
@@ -39,19 +47,26 @@ def sweep(runs: Sequence[RunTold]) -> dict[str, Any] | None:
     `axes` are the differing keys with the place of each run between 0 and 1 and what stands there, `results` by run,
     `importance` by key.
     """
-    keys = differing(runs)
-    if len(runs) < FEWEST or not keys:
+    columns = {key: _column(runs, key) for key in differing(runs)}
+    if len(runs) < FEWEST or not columns:
         return None
-    results = [result_of(run) for run in runs]
-    columns = {key: [run.config.get(key, "not set") for run in runs] for key in keys}
+    results = list(map(result_of, runs))
     return {
         "metric": runs[0].monitor,
         "lower": runs[0].lower_is_better,
-        "names": [run.name for run in runs],
+        "names": list(map(attrgetter("name"), runs)),
         "results": results,
-        "axes": [{"key": key, "told": column, "at": places(column)} for key, column in columns.items()],
-        "importance": dict(sorted(importances(columns, results).items(), key=lambda item: -item[1])),
+        "axes": list(starmap(_axis, columns.items())),
+        "importance": importances(columns, results),
     }
+
+
+def _column(runs: Sequence[RunTold], key: str) -> list[str]:
+    return [run.config.get(key, "not set") for run in runs]
+
+
+def _axis(key: str, column: Sequence[str]) -> dict[str, Any]:
+    return {"key": key, "told": column, "at": places(column)}
 
 
 def places(column: Sequence[str]) -> list[float]:
@@ -62,51 +77,54 @@ def places(column: Sequence[str]) -> list[float]:
     """
     numbers = numbers_of(column)
     if numbers is None:
-        order = {value: number for number, value in enumerate(dict.fromkeys(sorted(column)))}
-        numbers = np.array([order[value] for value in column], dtype=np.float64)
-    elif numbers.min() > 0 and numbers.max() / numbers.min() > 20:  # noqa: PLR2004 - more than a decade
+        numbers = np.unique(column, return_inverse=True)[1].astype(np.float64)
+    elif numbers.min() > 0 and numbers.max() / numbers.min() > DECADE:
         numbers = np.log10(numbers)
-    low, high = numbers.min(), numbers.max()
-    shares = (numbers - low) / (high - low) if high > low else np.full(len(column), 0.5)
-    return [round(float(share), 6) for share in shares]
+    low, spread = numbers.min(), np.ptp(numbers)
+    shares: NDArray[np.float64] = (numbers - low) / spread if spread > 0 else np.full(len(column), 0.5)
+    return list(shares.round(6).tolist())
 
 
 def numbers_of(column: Sequence[str]) -> NDArray[np.float64] | None:
     """The values as finite numbers; None where one is none."""
     try:
-        values = [json.loads(value) for value in column]
+        values = np.array(list(map(json.loads, column)))
     except ValueError:
         return None
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return None
-    numbers = np.array(values, dtype=np.float64)
-    return numbers if np.isfinite(numbers).all() else None
+    usable = values.ndim == 1 and values.dtype.kind in "iuf" and np.isfinite(values).all()
+    return values.astype(np.float64) if usable else None
 
 
 def importances(columns: Mapping[str, Sequence[str]], results: Sequence[float | None]) -> dict[str, float]:
-    """What share of the variance of the results' ranks each key explains alone, from 0 to 1.
+    """What share of the variance of the results' ranks each key explains alone, from 0 to 1, the greatest first.
 
     Of a key with few values the correlation ratio (Fisher 1925), of one with many numbers the squared rank correlation
     (Spearman 1904). It tells nothing of what keys do together. Runs without a result do not count.
     """
-    known = [number for number, result in enumerate(results) if result is not None]
-    if len(known) < FEWEST:
+    values = np.array(results, dtype=np.float64)
+    known = np.isfinite(values)
+    if known.sum() < FEWEST:
         return {}
-    ranks = ranked(np.array([results[number] for number in known], dtype=np.float64))
-    return {key: _explained([column[number] for number in known], ranks) for key, column in columns.items()}
+    ranks = ranked(values[known])
+    found = {key: _explained(list(compress(column, known)), ranks) for key, column in columns.items()}
+    return dict(sorted(found.items(), key=itemgetter(1), reverse=True))
 
 
 def _explained(column: Sequence[str], ranks: NDArray[np.float64]) -> float:
-    total = float(((ranks - ranks.mean()) ** 2).sum())
-    groups = list(dict.fromkeys(column))
-    if total == 0 or len(groups) == 1:
+    groups = len(set(column))
+    if groups == 1 or np.ptp(ranks) == 0:
         return 0.0
     numbers = numbers_of(column)
-    if numbers is not None and len(groups) > GROUPS * len(column):
+    if numbers is not None and groups > GROUPS * len(column):
         return float(np.corrcoef(ranked(numbers), ranks)[0, 1] ** 2)
-    chosen = [np.array([value == group for value in column]) for group in groups]
-    between = sum(float(which.sum() * (ranks[which].mean() - ranks.mean()) ** 2) for which in chosen)
-    return between / total
+    return _correlation_ratio(column, ranks)
+
+
+def _correlation_ratio(column: Sequence[str], ranks: NDArray[np.float64]) -> float:
+    """The squared distances of the groups' means over those of all values."""
+    _, group, sizes = np.unique(column, return_inverse=True, return_counts=True)
+    away = ranks - ranks.mean()
+    return float((np.bincount(group, away) ** 2 / sizes).sum() / (away @ away))
 
 
 def ranked(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,8 +41,7 @@ class Watch(ThreadingHTTPServer):
         return gather_all(self._folders, whole=len(self._folders) <= MANY)
 
     def _page(self) -> tuple[str, str]:
-        runs = self._runs()
-        return "text/html; charset=utf-8", page(runs, ", ".join(run.name for run in runs[:3]), POINTS, watched=True)
+        return "text/html; charset=utf-8", page(self._runs(), POINTS, watched=True)
 
     def _data(self) -> tuple[str, str]:
         """The data of the charts, and the static parts as they are now."""

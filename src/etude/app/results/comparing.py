@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from etude.app.results.answers import MEASURES, Shared, answers_of, measurable
 from etude.app.results.found import runs_in
-from etude.app.results.groups import SEED, Group, fingerprint, telling_keys
+from etude.app.results.groups import Group, fingerprint, telling_keys
 from etude.app.results.values import Values
 from etude.app.results.where import MISSING
 from etude.app.runs.pipelines import run_in
@@ -75,18 +76,26 @@ def group_of(place: Path, *, with_seeds: bool) -> Group:
         raise StorageError(f"{place} is not a folder; give run folders, or folders of the runs of one config.")
     place = run_in(place)
     found = [Values.of(name, path) for name, path in runs_in(place)]
-    own = next((run for run in found if run.folder == place), None)
-    if own is not None:
-        refuse_links_out(place)
-        return _with_seeds(own, place) if with_seeds else Group([own])
     if not found:
         raise StorageError(f"{place} is no run folder, and holds none.")
+    if found[0].folder == place:
+        return _of_run(found[0], place, with_seeds=with_seeds)
+    _refuse_several(found, place)
+    return Group(found, place.resolve().name)
+
+
+def _of_run(run: Values, place: Path, *, with_seeds: bool) -> Group:
+    refuse_links_out(place)
+    return _with_seeds(run, place) if with_seeds else Group([run])
+
+
+def _refuse_several(found: Sequence[Values], place: Path) -> None:
+    """Raise ConfigError for runs of more than one config."""
     if len({fingerprint(run.config) for run in found}) > 1:
         raise ConfigError(
             f"{place} holds runs of several configs, such as {found[0].summary.name} and {found[-1].summary.name}: "
             f"etude runs {place} --group lists them; give one run of each and --group."
         )
-    return Group(found, place.resolve().name)
 
 
 def _with_seeds(run: Values, place: Path) -> Group:
@@ -99,13 +108,36 @@ def _with_seeds(run: Values, place: Path) -> Group:
 
 def side_by_side(groups: Sequence[Group], *, split: str, resamples: int, seed: int) -> SideBySide:
     """Compare groups with the first of them, by the saved outputs of a split where both have saved them."""
-    keys = [key for key in telling_keys(groups) if key != SEED]
-    config = {key: [_plain(group.common(key)) for group in groups] for key in keys}
-    names = dict.fromkeys(name for group in groups for run in group.runs for name in run.metrics)
-    shown = [name for name in names if not name.startswith("train/")]
-    metrics = {name: [_mean(group, name) for group in groups] for name in shown}
-    pairings = [_pair(groups[0], other, split, resamples, seed) for other in groups[1:]]
-    return SideBySide(groups, config, metrics, pairings)
+    bootstrap = Bootstrap(split, resamples, seed)
+    return SideBySide(
+        groups,
+        config={key: _common(groups, key) for key in telling_keys(groups)},
+        metrics={name: _means(groups, name) for name in _metrics(groups)},
+        pairings=[_pair(groups[0], other, bootstrap) for other in groups[1:]],
+    )
+
+
+class Bootstrap(NamedTuple):
+    """By which saved outputs runs are compared, and how often these are drawn from."""
+
+    split: str
+    resamples: int
+    seed: int
+
+
+def _common(groups: Sequence[Group], key: str) -> list[object]:
+    return [_plain(group.common(key)) for group in groups]
+
+
+def _means(groups: Sequence[Group], name: str) -> list[float | None]:
+    return [_mean(group, name) for group in groups]
+
+
+def _metrics(groups: Sequence[Group]) -> list[str]:
+    """The metrics of val and test that any run has."""
+    runs = chain.from_iterable(group.runs for group in groups)
+    names = dict.fromkeys(chain.from_iterable(run.metrics for run in runs))
+    return [name for name in names if not name.startswith("train/")]
 
 
 def _plain(value: object) -> object:
@@ -117,21 +149,34 @@ def _mean(group: Group, name: str) -> float | None:
     return math.fsum(numbers) / len(numbers) if numbers else None
 
 
-def _pair(first: Group, second: Group, split: str, resamples: int, seed: int) -> Pairing:
-    over_seeds = None
-    if first.monitor == second.monitor and min(len(first.runs), len(second.runs)) > 1:
-        over_seeds = welch(first.numbers("best"), second.numbers("best"))
-    runs = [group.best or group.runs[0] for group in (first, second)]
-    answers = [answers_of(run.folder, split) for run in runs]
+def _pair(first: Group, second: Group, bootstrap: Bootstrap) -> Pairing:
+    """Compare a group with the first: over seeds, and over the samples that the best run of each has answered."""
+    pairing = Pairing(second, _over_seeds(first, second), bootstrap.split)
+    runs = [_shown_for(group) for group in (first, second)]
+    answers = [answers_of(run.folder, bootstrap.split) for run in runs]
     lacking = [run.summary.name for run, found in zip(runs, answers, strict=True) if found is None]
     if lacking:
-        return Pairing(second, over_seeds, split, note=_lacking(lacking, split))
-    one, other = (found for found in answers if found is not None)
-    shared = Shared.of(one, other)
-    names = [name for name in runs[0].metrics if name in runs[1].metrics]
-    judged = [_judge(shared, name, resamples, seed) for name in measurable([*names, "loss"])]
-    kept = [found for found in judged if found is not None]
-    return Pairing(second, over_seeds, split, len(shared.first), shared.left_out, kept)
+        return replace(pairing, note=_lacking(lacking, bootstrap.split))
+    shared = Shared.of(*filter(None, answers))
+    judged = [_judge(shared, name, bootstrap) for name in measurable([*_of_both(*runs), "loss"])]
+    kept = list(filter(None, judged))
+    return replace(pairing, samples=len(shared.first), left_out=shared.left_out, judged=kept)
+
+
+def _over_seeds(first: Group, second: Group) -> Difference | None:
+    """The difference of the monitored metric over seeds; None where there are none, or two metrics."""
+    if first.monitor != second.monitor or min(len(first.runs), len(second.runs)) == 1:
+        return None
+    return welch(first.numbers("best"), second.numbers("best"))
+
+
+def _shown_for(group: Group) -> Values:
+    """The run whose outputs stand for a group: the best."""
+    return group.best or group.runs[0]
+
+
+def _of_both(first: Values, second: Values) -> list[str]:
+    return [name for name in first.metrics if name in second.metrics]
 
 
 def _lacking(names: Sequence[str], split: str) -> str:
@@ -141,13 +186,14 @@ def _lacking(names: Sequence[str], split: str) -> str:
     )
 
 
-def _judge(shared: Shared, metric: str, resamples: int, seed: int) -> Judged | None:
+def _judge(shared: Shared, metric: str, bootstrap: Bootstrap) -> Judged | None:
     if metric in TEXT_METRICS:
-        return _judge_texts(shared, metric, resamples)
+        return _judge_texts(shared, metric, bootstrap.resamples)
     sums = shared.both(MEASURES[metric])
     if sums is None:
         return None
-    return Judged(metric, sums[0].value, sums[1].value, paired_bootstrap(*sums, resamples=resamples, seed=seed))
+    difference = paired_bootstrap(*sums, resamples=bootstrap.resamples, seed=bootstrap.seed)
+    return Judged(metric, sums[0].value, sums[1].value, difference)
 
 
 def _judge_texts(shared: Shared, metric: str, resamples: int) -> Judged | None:

@@ -3,6 +3,7 @@
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import filterfalse
 from pathlib import Path
 
 from etude.app.results.summary import CONFIG
@@ -23,14 +24,19 @@ def runs_in(folder: Path) -> Iterator[tuple[str, Path]]:
 
     The stages of a pipeline are parts of it, and no runs of their own.
 
-    A link to a run counts where it lies in `folder` itself; below that no link is followed.
+    A link to a run counts where it lies in `folder` itself, unless it is but another name of what lies there too, as a
+    sweep's `best`; below that no link is followed.
     """
     with storage("list", folder):
         inside = sorted(folder.iterdir())
     if _is_run(folder):
         yield folder.resolve().name, folder
-    for path in () if stages_in(folder) else inside:
+    for path in () if stages_in(folder) else filterfalse(_is_another_name, inside):
         yield from _found(path, path.name, DEEPEST)
+
+
+def _is_another_name(path: Path) -> bool:
+    return path.is_symlink() and path.resolve().parent == path.parent.resolve()
 
 
 def _found(path: Path, name: str, levels: int) -> Iterator[tuple[str, Path]]:

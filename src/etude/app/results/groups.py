@@ -11,6 +11,7 @@ from typing import Any, final
 
 from etude.app.results.values import Values
 from etude.app.results.where import MISSING
+from etude.base.config.composing import dotted
 from etude.base.config.loading import difference
 from etude.base.config.meaning import meaning_of
 from etude.base.config.nest import leaves
@@ -110,7 +111,7 @@ def _counts(key: str) -> bool:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {".".join(map(str, place)): value for place, value in leaves(config)}
+    return {dotted(place): value for place, value in leaves(config)}
 
 
 def telling_keys(groups: Sequence[Group]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from etude.app.results.summary import Summary, measured, read_config, summary, tested
 from etude.app.results.where import MISSING, Where
+from etude.base.config.composing import dotted
 from etude.base.config.lines import Key, split_key
 from etude.base.config.nest import holds, leaves
 from etude.base.errors import ConfigError
@@ -64,7 +65,7 @@ class Values:
         """Every name that something stands under."""
         yield from OWN
         yield from self.metrics
-        yield from (".".join(map(str, place)) for place, _ in leaves(self.config))
+        yield from (dotted(place) for place, _ in leaves(self.config))
 
     @property
     def mode(self) -> Mode | None:

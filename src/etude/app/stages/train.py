@@ -6,9 +6,13 @@ from pathlib import Path
 
 from etude.app.build import imported_files
 from etude.app.fork.way import Build
+from etude.app.results.summary import REMOVED
 from etude.app.runs.changes import machine_notes
 from etude.app.runs.environment import environment
 from etude.app.runs.folder import ENVIRONMENT, compare, copy_code, describe, has_checkpoint
+from etude.app.runs.identity import note_identity
+from etude.app.stages.continuing import continue_from_longest, remove_continued
+from etude.app.stages.shorter import answered
 from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.base.config.composing import dotted
 from etude.base.config.meaning import meaning_of
@@ -72,7 +76,11 @@ class Train:
         for note in machine_notes(folder / ENVIRONMENT, now):
             say(note)
         describe(loaded, folder, now)
-        result = fit(job)
+        note_identity(folder)
+        (folder / REMOVED).unlink(missing_ok=True)
+        continue_from_longest(loaded, folder, say)
+        result = answered(fit(job), loaded, folder, say)
+        remove_continued(loaded, folder, say)
         return Trained(
             self.name, folder, self.identity(inputs), result, metrics=_measured(result, loaded.config.train.monitor)
         )

@@ -53,7 +53,7 @@ def begin(plan: Plan, open_state: Callable[[], State], say: Say) -> None:
     state = open_state()
     state.note(ASKED, asked(plan))
     note_first(plan, state)
-    added = state.settle({name: point.values for name, point in points.items()})
+    added = 0 if plan.is_search else state.settle({name: point.values for name, point in points.items()})
     state.close()
     write_text(plan.folder / RECORD, toml(record(plan)))
     if known and added:
@@ -102,7 +102,7 @@ def compare(plan: Plan, state: State) -> None:
     ]
     first = state.noted(FIRST)
     if not changed and first is not None:
-        changed = [str(change) for change in _changes(plan, first)]
+        changed = list(dict.fromkeys(map(str, _changes(plan, first))))
     if changed:
         more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
         raise RefusedError(

@@ -84,9 +84,15 @@ class Child:
     """The process of a trial."""
 
     def __init__(
-        self, trial: Trial, folder: Path, metric: str, command: Sequence[str], environment: Mapping[str, str]
+        self,
+        trial: Trial,
+        folder: Path,
+        metric: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        place: int = 0,
     ) -> None:
-        self.trial, self.folder = trial, folder
+        self.trial, self.folder, self.place = trial, folder, place
         self.measured = Measured(metric)
         self.stopping = ""
         """Why it was asked to end: empty, as long as it was not."""
@@ -160,4 +166,4 @@ class Child:
 
 def command(config: Path) -> list[str]:
     """What trains the run of a config."""
-    return [sys.executable, "-m", "etude.app.sweep.trial", str(os.getpid()), str(config)]
+    return [sys.executable, "-m", "etude.app.cli.trial", str(os.getpid()), str(config)]

@@ -75,12 +75,7 @@ def _imported(text: str) -> Condition:
 def _check(tree: ast.expr, text: str) -> None:
     """Refuse everything but keys, numbers, text, lists, comparisons and sums."""
     for node in ast.walk(tree):
-        known = isinstance(node, _NODES)
-        if isinstance(node, ast.BinOp):
-            known = type(node.op) in _BINARY
-        if isinstance(node, ast.Compare):
-            known = all(type(op) in _COMPARED for op in node.ops)
-        if not known:
+        if not isinstance(node, _NODES):
             raise ConfigError(
                 f"{KEY} takes keys, values, comparisons, and, or, not and + - * / // %, but {text!r} has "
                 f"{type(node).__name__}."
@@ -99,9 +94,9 @@ _NODES = (
     ast.Tuple,
     ast.Load,
     ast.boolop,
-    ast.unaryop,
-    ast.operator,
-    ast.cmpop,
+    *_UNARY,
+    *_BINARY,
+    *_COMPARED,
 )
 
 

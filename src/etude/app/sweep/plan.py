@@ -24,7 +24,8 @@ from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.modes import mode_of
 from etude.base.paths import user_path
-from etude.tasks.config import CONFIG, Config, LoadedConfig, RunConfig, load_config
+from etude.tasks.config import CONFIG, Config, LoadedConfig, load_config
+from etude.tasks.run_config import RunConfig
 from etude.tasks.sweeps import SweepConfig
 
 SEARCHES = ("tpe", "cma_es")
@@ -129,8 +130,11 @@ def _override(key: str, value: object) -> Override:
     return Override(split_key(key), value, f"{key} = {inline(value)} of the sweep")
 
 
-def read_plan(config: str, words: Sequence[str]) -> Plan:
-    """The sweep that a config file and a command line ask for. Raises ConfigError, RefusedError."""
+def read_plan(config: str | Path, words: Sequence[str], *, runs: bool = True) -> Plan:
+    """The sweep that a config file and a command line ask for; one that is not run need not say what is swept.
+
+    Raises ConfigError, RefusedError.
+    """
     path = user_path(config)
     same, flags = read_flags(words)
     layer = compose(Config, path, same)
@@ -139,9 +143,14 @@ def read_plan(config: str, words: Sequence[str]) -> Plan:
     if (folder / CONFIG).exists():
         raise RefusedError(f"{folder} is the folder of a run: give --run.name for the sweep.")
     space = read_space(asked.sweep, flags, [dotted(one.key) for one in same])
+    if runs and not space.keys:
+        raise ConfigError(
+            "A sweep needs keys with several values: give --section.key V1,V2, or [sweep.keys] in the config."
+        )
     metric = asked.sweep.metric or value_at(layer.data, MONITOR) or DEFAULT_MONITOR
     goal = asked.sweep.goal or _goal(str(metric), layer.data)
-    _check(asked.sweep, space)
+    if runs:
+        _check(asked.sweep, space)
     return Plan(path, same, space, asked.sweep, folder, str(metric), goal, asked.run.requeue_signals)
 
 

@@ -95,10 +95,6 @@ def read_space(config: SweepConfig, flags: Mapping[str, Any], same: Sequence[str
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    if not choices and not tables:
-        raise ConfigError(
-            "A sweep needs keys with several values: give --section.key V1,V2, or [sweep.keys] in the config."
-        )
     return Space(choices, tables)
 
 

@@ -16,7 +16,7 @@ from etude.app.sweep.worker import best_of
 
 def table(plan: Plan, trials: Sequence[Trial], width: int) -> str:
     """Every trial with its values, the best first, then those that have no value."""
-    short = short_keys(plan.space.keys)
+    short = short_keys(list(dict.fromkeys(key for trial in trials for key in trial.values)))
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title in (*short.values(), "state", plan.metric, "step", "seconds"):
         drawn.add_column(

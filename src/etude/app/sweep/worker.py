@@ -31,22 +31,26 @@ _NUMBER = re.compile(r"\d[\d.,e+\-]*")
 
 @dataclass(frozen=True)
 class Jobs:
-    """How many trials run at once, and with how many threads each."""
+    """How many trials run at once, with how many threads each, and on which devices."""
 
     count: int = 1
     threads: int | None = None
     """None leaves it to each run."""
+    devices: Sequence[str] = ()
+    """Accelerators, as `CUDA_VISIBLE_DEVICES` names them, that are shared out among trials that run at once."""
 
-    def environment(self) -> dict[str, str]:
-        """That of a trial's process."""
+    def environment(self, place: int) -> dict[str, str]:
+        """That of a trial's process; `place` counts those that run at once."""
         given = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        if self.count > 1 and len(self.devices) > 1:
+            given["CUDA_VISIBLE_DEVICES"] = self.devices[place % len(self.devices)]
         return {**os.environ, **given}
 
     def __str__(self) -> str:
         many = "1 run at a time" if self.count == 1 else f"{self.count} runs at once"
         if self.threads is None:
-            return f"{many}, with all threads"
-        return f"{many}, with {self.threads} thread{'' if self.threads == 1 else 's'} each"
+            return f"{many}, as many threads as a run alone would have"
+        return f"{many}, {self.threads} thread{'' if self.threads == 1 else 's'} each"
 
 
 @final
@@ -76,6 +80,8 @@ class Worker:
         self._wrong: EtudeError | None = None
         """What is wrong with the sweep as a whole."""
         self._next_claim = self._next_look = 0.0
+        self._found_none = False
+        """Whether there was nothing to begin when this was last looked for."""
         self._told: set[str] = set()
 
     def run(self) -> None:
@@ -123,7 +129,7 @@ class Worker:
         while len(self._children) + len(self._claimed) < self._jobs.count and monotonic() >= self._next_claim:
             trial = self._state.claim() or self._search.next(self._state)
             if trial is None:
-                self._next_claim = monotonic() + WAIT_SECONDS
+                self._next_claim, self._found_none = monotonic() + WAIT_SECONDS, True
                 break
             self._claimed.append(trial)
         for trial in list(self._claimed):
@@ -141,12 +147,12 @@ class Worker:
             self._end(trial, Ending(Stand.FAILED, code=error.exit_code, error=str(error)))
             return
         make_folder(folder)
-        if not has_checkpoint(folder):
-            write_text(folder / CONFIG, loaded.toml())
+        write_text(folder / CONFIG, loaded.toml())
         goes_on = "resumed" if has_checkpoint(folder) else "started"
         self._say(f"{trial.name}: {goes_on}.")
-        words = self._starts(folder / CONFIG)
-        self._children.append(Child(trial, folder, self._plan.metric, words, self._jobs.environment()))
+        place = min({*range(self._jobs.count)} - {child.place for child in self._children})
+        words, environment = self._starts(folder / CONFIG), self._jobs.environment(place)
+        self._children.append(Child(trial, folder, self._plan.metric, words, environment, place))
 
     # -- looking after -------------------------------------------------------------------------------------------------
 
@@ -244,8 +250,9 @@ class Worker:
         """Whether nothing is left to do: no trial waits, and none runs elsewhere that may have to be taken over."""
         if self._stopped:
             return True
-        if self._claimed or monotonic() < self._next_claim - WAIT_SECONDS / 2:
+        if self._claimed or not self._found_none:
             return False
+        self._found_none = False
         trials = self._state.trials()
         elsewhere = [trial for trial in trials if trial.state is Stand.RUNNING]
         for owner in {str(trial.owner) for trial in elsewhere}:

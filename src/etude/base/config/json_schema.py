@@ -25,21 +25,26 @@ EXTENDS: dict[str, Any] = {
 
 def schema(root: type[Section], title: str = "Etude config") -> dict[str, Any]:
     """Describe every valid config of this root (JSON Schema, draft 2020-12); each accepted config is valid by it."""
-    described = root.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
+    whole = described(root)
     # A file may leave to what it extends, or to the command line, what the composed config must have.
-    described.pop("required", None)
-    properties = {"extends": EXTENDS} | described.pop("properties", {})
-    for part in described.get("$defs", {}).values():
+    whole.pop("required", None)
+    properties = {"extends": EXTENDS} | whole.pop("properties", {})
+    for part in whole.get("$defs", {}).values():
         if part.pop(SECTIONS, False):
             known = part["properties"]
             part["properties"] = known | {name: _any(one) for name, one in properties.items() if name not in known}
-    body = {"$schema": DIALECT, "title": title, **{k: v for k, v in described.items() if k != "title"}}
+    body = {"$schema": DIALECT, "title": title, **{k: v for k, v in whole.items() if k != "title"}}
     return body | {"properties": properties}
 
 
 def _any(part: dict[str, Any]) -> dict[str, Any]:
     """What describes a section where a part of it may stand, or a value of another kind."""
     return {"anyOf": [part, {"title": "a part of it"}]}
+
+
+def described(section: type[BaseModel]) -> dict[str, Any]:
+    """Describe a section by itself."""
+    return section.model_json_schema(by_alias=True, mode="validation", schema_generator=_Generator)
 
 
 class _Generator(GenerateJsonSchema):

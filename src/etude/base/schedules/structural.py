@@ -182,12 +182,20 @@ def structural(table: Mapping[str, Any], key: str) -> Structural:
     try:
         made: Structural = kind.model_validate(dict(table))  # type: ignore[assignment]
     except ValidationError as error:
-        raise ConfigError([_sentence(key, problem) for problem in error.errors(include_url=False)]) from None
+        known = [field.alias or name for name, field in kind.model_fields.items()]
+        raise ConfigError([_sentence(key, problem, known) for problem in error.errors(include_url=False)]) from None
     return made
 
 
-def _sentence(key: str, problem: Mapping[str, Any]) -> str:
+def _sentence(key: str, problem: Mapping[str, Any], known: Sequence[str]) -> str:
     place = ".".join([key, *map(str, problem["loc"])])
+    match problem["type"]:
+        case "missing":
+            return f"{place} is missing: set it."
+        case "extra_forbidden":
+            return f"{place} is not a key of this schedule; it knows {', '.join(known)}."
+        case "int_type" | "int_from_float" | "int_parsing":
+            return f"{place} must be a whole number, but is {problem['input']!r}."
     said = str(problem["msg"]).removeprefix("Value error, ")
     return f"{place}: {said}."
 

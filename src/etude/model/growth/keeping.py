@@ -12,7 +12,7 @@ from etude.model.growth.declared import Stored, written
 from etude.model.layers.growing import TIED, Dim
 
 Pair = tuple[int, int]
-HOW = "import them from etude.model.layers.growing"
+HOW = "import them from etude.growth"
 
 
 @final

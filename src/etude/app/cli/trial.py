@@ -1,4 +1,4 @@
-"""A run of a sweep in a process of its own: `python -m etude.app.sweep.trial PARENT CONFIG`.
+"""A run of a sweep in a process of its own: `python -m etude.app.cli.trial PARENT CONFIG`.
 
 It trains as `etude train CONFIG` does. Should its parent die, even by kill -9, it saves and ends: whoever takes the
 sweep up again finds no process that nobody watches.
@@ -17,7 +17,7 @@ def main(words: list[str]) -> int:
     """Train, as long as the parent lives."""
     parent, config = int(words[0]), words[1]
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    from etude.app.cli.main import main as shell
+    from etude.app.cli.main import main as shell  # what is slow to import comes once the parent is watched
 
     return shell(["train", config])
 

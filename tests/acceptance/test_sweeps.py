@@ -1,0 +1,133 @@
+"""A sweep that is killed and shared ends in the runs that its configs have alone, each run once."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+
+pytestmark = pytest.mark.acceptance
+
+WORDS = (
+    "sweep",
+    "tiny.toml",
+    "--optimizer.learning_rate",
+    "1e-2,1e-3",
+    "--train.batch_size",
+    "8,16",
+    "--run.seed",
+    "1,2,3",
+)
+RUNS = [
+    f"learning_rate={rate},batch_size={size},seed={seed}"
+    for rate in (0.01, 0.001)
+    for size in (8, 16)
+    for seed in (1, 2, 3)
+]
+LENGTH = "--train.max_duration", "40 steps"
+ALONE = """
+import sys
+from etude.app.running import train
+for run in sys.argv[1:]:
+    rate, size, seed = (part.partition("=")[2] for part in run.split(","))
+    keys = {"optimizer.learning_rate": float(rate), "train.batch_size": int(size), "run.seed": int(seed)}
+    train("tiny.toml", {**keys, "train.max_duration": "40 steps", "run.dir": "alone", "run.name": run})
+"""
+
+
+def begin(folder, *words):
+    command = [sys.executable, "-m", "etude", *WORDS, *LENGTH, *words]
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+
+
+def states(folder):
+    told = subprocess.run(
+        [sys.executable, "-m", "etude", "sweep", "tiny.toml", "--status", "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {row["name"]: row["state"] for row in map(json.loads, told.stdout.splitlines())}
+
+
+def ended(folder):
+    """The runs that have been trained to their end."""
+    return [
+        place
+        for place in (folder / "runs/tiny").glob("*/checkpoints/last/state.json")
+        if '"length"' in place.read_text()
+    ]
+
+
+def wait_for(condition, seconds=600):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+def made_of(run):
+    """What a run is, aside from the clock."""
+    kept = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{k: v for k, v in row.items() if not k.startswith("time/") and not k.endswith(tiny.CLOCK)} for row in kept]
+    files = {path.name: path.read_bytes() for path in (run / "checkpoints/last").glob("*.safetensors")}
+    return rows, files
+
+
+@pytest.fixture(scope="module")
+def swept(quick_folder):
+    """A sweep of 12 runs, killed twice, and ended by two processes at once."""
+    folder = quick_folder / "swept"
+    tiny.written(folder)
+    for count in (2, 6):
+        worker = begin(folder, "--jobs", "2")
+        wait_for(lambda count=count: len(ended(folder)) >= count)
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+    workers = [begin(folder) for _ in range(2)]
+    codes = [worker.communicate()[0] and worker.returncode for worker in workers]
+    assert codes == [0, 0], (folder / "log").read_text()
+    return folder
+
+
+def test_a_sweep_killed_twice_has_the_results_of_its_configs_alone(swept):
+    subprocess.run([sys.executable, "-c", ALONE, *RUNS], cwd=swept, check=True, capture_output=True)
+
+    assert states(swept) == dict.fromkeys(RUNS, "done")
+    for run in RUNS:
+        assert made_of(swept / "runs/tiny" / run) == made_of(swept / "alone" / run), run
+
+
+def test_it_runs_nothing_when_it_is_started_once_more(swept):
+    before = {path: path.stat().st_mtime_ns for path in Path(swept, "runs").rglob("metrics.jsonl")}
+
+    worker = begin(swept)
+    table, _ = worker.communicate()
+
+    assert worker.returncode == 0
+    assert table.count("done") == 12
+    assert {path: path.stat().st_mtime_ns for path in Path(swept, "runs").rglob("metrics.jsonl")} == before
+
+
+def test_no_run_was_begun_twice_by_processes_that_shared_it(swept):
+    log = (swept / "log").read_text()
+
+    assert "in use by" not in log
+    for run in RUNS:
+        assert log.count(f"{run}: started.") == 1, run
+    assert not [place for place in Path("/proc").iterdir() if place.name.isdecimal() and _is_a_run_of(place, swept)]
+
+
+def _is_a_run_of(process, folder):
+    """Whether a process is that of a run of the sweep in a folder."""
+    try:
+        words = (process / "cmdline").read_text()
+    except OSError:
+        return False
+    return "trial" in words and str(folder) in words
