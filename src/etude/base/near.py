@@ -21,3 +21,13 @@ def near_names(pattern: str, names: Sequence[str]) -> str:
     """A clause that tells which names a pattern that means none may have been for."""
     near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
     return f"near names are {', '.join(near)}" if near else f"the first are {', '.join(names[:3])}"
+
+
+def did_you_mean(name: str, names: Iterable[object], otherwise: str, *, quote: str = "") -> str:
+    """The end of a sentence about an unknown name: whether the nearest is meant, or `otherwise`.
+
+    >>> did_you_mean("tran", ["train", "align"], "there are two."), did_you_mean("x", ["train"], "there is one.")
+    ('did you mean train?', 'there is one.')
+    """
+    near = nearest(name, names)
+    return f"did you mean {quote}{near}{quote}?" if near else otherwise

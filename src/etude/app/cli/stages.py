@@ -2,8 +2,9 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from itertools import filterfalse
 from pathlib import Path
 
 from etude.app.check import check
@@ -14,14 +15,16 @@ from etude.app.interrupted import COMMAND, told
 from etude.app.running import build_job
 from etude.app.stages.done import FINISHED
 from etude.app.stages.loading import load_pipeline, origins_of
+from etude.app.stages.node import Node
 from etude.app.stages.picture import svg
 from etude.app.stages.pipeline import Choice, Pipeline, Report
 from etude.app.stages.shown import as_json, graph, standings, summary
 from etude.app.stages.tables import TRAIN
+from etude.app.stages.told import Composed
 from etude.base.config.loading import Loaded
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
-from etude.base.near import nearest
+from etude.base.near import did_you_mean
 from etude.tasks.config import LoadedConfig
 from etude.train.interrupt import Interrupted
 
@@ -88,8 +91,7 @@ def _training(pipeline: Pipeline, name: str) -> LoadedConfig:
     trained = {node.name: node for node in pipeline.nodes if node.do == TRAIN}
     found = trained[name].made.composed if name in trained else None
     if found is None:
-        near = nearest(name, trained)
-        hint = f"did you mean {near}?" if near else f"those that train are {', '.join(trained)}."
+        hint = did_you_mean(name, trained, f"those that train are {', '.join(trained)}.")
         raise ConfigError(f'--stage names "{name}", which is no stage that trains; {hint}')
     return found.loaded
 
@@ -101,15 +103,18 @@ def check_stages(config: str, overrides: list[str]) -> Iterator[str]:
     yield from graph(stands)
     there = {node.name for node, found in stands if found.state == FINISHED}
     for node in pipeline.nodes:
-        composed = node.made.composed
-        if composed is None or node.do != TRAIN:
-            continue
-        yield f"\nstage {node.name}"
-        missing = [name for name in node.stage.inputs() if name not in there]
-        if missing:
-            yield f"config      valid; the rest can be checked once {' and '.join(missing)} is done"
-        else:
-            yield from map(str, check(composed.loaded, say))
+        if node.made.composed is not None and node.do == TRAIN:
+            yield f"\nstage {node.name}"
+            yield from _checked(node, node.made.composed, there)
+
+
+def _checked(node: Node, composed: Composed, there: Container[str]) -> Iterator[str]:
+    """What is found out of a training; `there` are the stages that are done."""
+    missing = list(filterfalse(there.__contains__, node.stage.inputs()))
+    if missing:
+        yield f"config      valid; the rest can be checked once {' and '.join(missing)} is done"
+    else:
+        yield from map(str, check(composed.loaded, say))
 
 
 def shown_stages(config: str, overrides: list[str]) -> Loaded[Section]:

@@ -89,10 +89,10 @@ class Align:
 
     def inputs(self) -> Sequence[str]:
         """The stage that it takes weights from, and those that its config names."""
-        kept = () if self.before is None else (self.before.stage,)
         if self.composed is not None:
             return tuple(dict.fromkeys(one.stage for one in self.composed.references.values()))
         assert self.weights is not None
+        kept = (one.stage for one in filter(None, [self.before]))
         return (*self.weights.takes(), *kept)
 
     def identity(self, inputs: Artifacts) -> str:
@@ -102,23 +102,33 @@ class Align:
         told["model"] = None if self.weights is None else self.weights.told()
         told["changes"] = [(one.key, one.value) for one in self.changes]
         if self.composed is not None:
-            numbers = numbers_of(self.composed.loaded, self.composed.named())
-            told["config"] = {key: value for key, value in numbers.items() if key.partition(".")[0] in OF_ALIGNMENTS}
+            told["config"] = _numbers_of(self.composed)
         return hashed("align", told, inputs)
 
     def run(self, folder: Path, inputs: Artifacts, say: Say) -> Artifact:
         """Align what is not aligned yet. Raises DataError where more than `max_missing` have no alignment."""
         metrics: dict[str, float] = {}
         for split in self.keys.splits:
-            stored = self._aligned(folder / split if self.old is None else folder / NEW / split, split, say)
-            missing = len(stored.missing)
-            say(f"{split}: {stored.aligned:,} of {stored.aligned + missing:,} are aligned.")
-            if missing > self.keys.max_missing:
-                raise DataError(_too_many(self.name, split, stored.missing, self.keys.max_missing))
-            if self.old is not None:
-                write_better(folder / split, folder / NEW / split, self.old / split, self.keys.shard_size, say)
-            metrics |= {f"{split}/aligned": stored.aligned, f"{split}/missing": missing}
+            stored = self._split(folder, split, say)
+            metrics |= {f"{split}/aligned": stored.aligned, f"{split}/missing": len(stored.missing)}
         return Artifact(self.name, folder, self.identity(inputs), metrics=metrics)
+
+    def _split(self, folder: Path, split: str, say: Say) -> Stored:
+        """Align a split, and write the better of each where there are alignments of before."""
+        if self.old is None:
+            return self._enough(folder / split, split, say)
+        stored = self._enough(folder / NEW / split, split, say)
+        write_better(folder / split, folder / NEW / split, self.old / split, self.keys.shard_size, say)
+        return stored
+
+    def _enough(self, folder: Path, split: str, say: Say) -> Stored:
+        """Align a split. Raises DataError where too many have no alignment."""
+        stored = self._aligned(folder, split, say)
+        missing = len(stored.missing)
+        say(f"{split}: {stored.aligned:,} of {stored.aligned + missing:,} are aligned.")
+        if missing > self.keys.max_missing:
+            raise DataError(_too_many(self.name, split, stored.missing, self.keys.max_missing))
+        return stored
 
     def _aligned(self, folder: Path, split: str, say: Say) -> Stored:
         if self.composed is not None:
@@ -137,6 +147,12 @@ class Align:
         return kind.aligner(kind.task(config, processor), config, processor).align(split, folder, self.keys.asked, say)
 
 
+def _numbers_of(composed: Composed) -> dict[str, object]:
+    """The keys of a config that change a linear alignment."""
+    numbers = numbers_of(composed.loaded, composed.named())
+    return {key: value for key, value in numbers.items() if key.partition(".")[0] in OF_ALIGNMENTS}
+
+
 def _too_many(name: str, split: str, missing: Mapping[str, str], most: int) -> str:
     named = "; ".join(f"{place}: {why.removesuffix('.')}" for place, why in list(missing.items())[:NAMED])
     return (
@@ -148,36 +164,48 @@ def _too_many(name: str, split: str, missing: Mapping[str, str], most: int) -> s
 def align(told: Told) -> Made:
     """A stage that aligns. Raises ConfigError where what it names cannot align."""
     keys = told.keys(AlignKeys)
-    written = {"do": "align", **keys.model_dump(exclude_unset=True)}
     if keys.topology == LINEAR:
-        if keys.model is not None:
-            raise ConfigError(
-                told.entry.said(f'model is for a network, but topology "linear" asks none ({told.where("model")}).')
-            )
-        composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
-        _refuse_others(told, task_type(composed.loaded.config))
-        stage = Align(told.name, keys, None, (), composed)
-        return Made(stage, composed.dotted(), composed, written=written, own=tuple(AlignKeys.model_fields))
+        return _linear(told, keys)
     if keys.model is None:
         raise ConfigError(
             told.entry.said(
                 f'model is missing: name the stage that aligns, or take topology = "linear" ({told.entry.origin}).'
             )
         )
-    where = told.where(OF[0])
-    weights = told.names.weights(told.entry, OF[0], keys.model, where)
+    return _by_network(told, keys, keys.model)
+
+
+def _linear(told: Told, keys: AlignKeys) -> Made:
+    """A stage that aligns without a network."""
+    if keys.model is not None:
+        raise ConfigError(
+            told.entry.said(f'model is for a network, but topology "linear" asks none ({told.where("model")}).')
+        )
+    composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
+    _refuse_others(told, task_type(composed.loaded.config))
+    stage = Align(told.name, keys, None, (), composed)
+    return Made(stage, composed.dotted(), composed, written=_written(keys), own=tuple(AlignKeys.model_fields))
+
+
+def _by_network(told: Told, keys: AlignKeys, model: str) -> Made:
+    """A stage whose network aligns."""
+    weights = told.names.weights(told.entry, OF[0], model, told.where(OF[0]))
     changes = told.changes(AlignKeys)
     before = _before(told, keys)
     given = {OF[0]: weights.reference, KEEP: before}
     references = {key: one for key, one in given.items() if one is not None}
-    written |= {KEEP: False} | {key: str(one) for key, one in references.items()}
     old = None if before is None else told.names.path(before)
     return Made(
         Align(told.name, keys, weights, changes, before=before, old=old),
         references,
         used=told.of_model(weights, AlignKeys),
-        written=written,
+        written={**_written(keys), KEEP: False, **{key: str(one) for key, one in references.items()}},
     )
+
+
+def _written(keys: AlignKeys) -> dict[str, object]:
+    """The keys of the stage as a composed config holds them."""
+    return {"do": "align", **keys.model_dump(exclude_unset=True)}
 
 
 def _before(told: Told, keys: AlignKeys) -> Reference | None:
@@ -185,19 +213,30 @@ def _before(told: Told, keys: AlignKeys) -> Reference | None:
     entry = told.entry
     match keys.keep_better:
         case str() as text:
-            found = told.names.find(entry, text)
-            if found is None or told.names.entry(found).do != "align":
-                raise ConfigError(told.names.unknown(entry, KEEP, text, "one that aligns", told.where(KEEP)))
-            told.names.refuse_itself(entry, KEEP, found, told.where(KEEP))
-            return found
+            return _named(told, text)
         case True if entry.round:
             return Reference(entry.first if entry.round == 1 else f"{entry.first}-{entry.round}", "")
     return None
 
 
+def _named(told: Told, text: str) -> Reference:
+    """Another stage that aligns, by its name."""
+    entry, where = told.entry, told.where(KEEP)
+    found = told.names.find(entry, text)
+    if found is None or told.names.entry(found).do != "align":
+        raise ConfigError(told.names.unknown(entry, KEEP, text, "one that aligns", where))
+    told.names.refuse_itself(entry, KEEP, found, where)
+    return found
+
+
 def _refuse_others(told: Told, kind: TaskType[Any, Any]) -> None:
     """Refuse a task that has nothing to align."""
-    if type(kind).aligner is TaskType.aligner:
+    if not can_align(kind):
         raise ConfigError(
             told.entry.said(f'do = "align" is for a task that can align, as speech_recognition ({told.entry.origin}).')
         )
+
+
+def can_align(kind: TaskType[Any, Any]) -> bool:
+    """Whether a kind of task has anything to align."""
+    return type(kind).aligner is not TaskType.aligner

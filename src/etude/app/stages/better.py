@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 from etude.base.says import Say
@@ -21,10 +22,11 @@ def write_better(folder: Path, new: Path, old: Path, shard_size: int, say: Say) 
     """
     facts, others = (AlignmentFacts(**manifest_of(place)["facts"]) for place in (new, old))
     found, known = open_alignments(new, facts), open_alignments(old, others)
-    comparable = bool(others.model) and all(getattr(facts, name) == getattr(others, name) for name in ALIKE)
-    if not comparable:
+    kept = set[str]()
+    if _are_comparable(facts, others):
+        kept.update(_kept(found, known))
+    else:
         say(f"{old} holds alignments of another kind, or without scores: none of them is kept.")
-    kept = set(_kept(found, known)) if comparable else set[str]()
     names = list(found)
     shards = [names[first : first + shard_size] for first in range(0, len(names), shard_size)]
 
@@ -36,6 +38,12 @@ def write_better(folder: Path, new: Path, old: Path, shard_size: int, say: Say) 
     model = hashlib.sha256(f"{facts.model} {others.model} {sorted(kept)}".encode()).hexdigest()
     write_alignments(folder, replace(facts, model=model), shards, rows, say=say)
     say(f"{len(kept):,} of {len(names):,} alignments are kept from before, since their scores are higher.")
+
+
+def _are_comparable(facts: AlignmentFacts, others: AlignmentFacts) -> bool:
+    """Whether alignments of before have scores, and are of the same frames and labels."""
+    what = attrgetter(*ALIKE)
+    return bool(others.model) and bool(what(facts) == what(others))
 
 
 def _kept(found: Alignments, known: Alignments) -> Iterator[str]:

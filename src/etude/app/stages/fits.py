@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from etude.app.stages.align import Align
+from etude.app.stages.align import Align, can_align
 from etude.app.stages.graph import by_name
 from etude.app.stages.names import ALIGN, BUILT_IN
 from etude.app.stages.node import Node
+from etude.app.stages.tables import Entry
 from etude.base.config.nest import value_at
 from etude.base.config.writing import inline
 from etude.base.errors import ConfigError
 from etude.tasks.own import task_type
-from etude.tasks.task_type import TaskType
 
 ALIGNMENTS = "loss.alignments"
 ALIKE = (("task", "type"), ("tokenizer",), ("model", "subsampling"), ("data", "features", "shift"))
@@ -39,27 +39,37 @@ def _problems(node: Node, known: Mapping[str, Node]) -> Iterator[str]:
 
 def _of_aligning(node: Node, stage: Align, known: Mapping[str, Node]) -> Iterator[str]:
     """What speaks against the network that a stage aligns by."""
-    owner = None if stage.weights is None else stage.weights.owner
+    owner = _owner(stage)
     config = None if owner is None else _config(known[owner.name])
     if config is None or owner is None:
         return
-    if type(task_type(config)).aligner is TaskType.aligner:
-        yield node.told.entry.said(
-            f'model names "{owner.name}", whose task.type {config.task.type} aligns nothing ({node.where("model")}).'
-        )
+    said, named = node.told.entry.said, f'model names "{owner.name}", whose'
+    if not can_align(task_type(config)):
+        yield said(f"{named} task.type {config.task.type} aligns nothing ({node.where('model')}).")
         return
-    loss, heads = _loss(known[owner.name])
-    needed = HEADS.get(stage.keys.topology or "")
+    yield from map(said, _of_loss(node, stage, known[owner.name]))
+
+
+def _of_loss(node: Node, stage: Align, trained: Node) -> Iterator[str]:
+    """What speaks against the loss that the network of a stage is trained with."""
+    loss, heads = _loss(trained)
+    topology = stage.keys.topology or ""
+    needed = HEADS.get(topology)
     if needed is not None and needed not in heads:
-        yield node.told.entry.said(
-            f'topology "{stage.keys.topology}" needs a network trained with loss.type {needed}, but that of '
-            f'"{owner.name}" is {loss} ({node.where("topology")}).'
+        yield (
+            f'topology "{topology}" needs a network trained with loss.type {needed}, but that of '
+            f'"{trained.name}" is {loss} ({node.where("topology")}).'
         )
-    elif not set(heads) & set(HEADS.values()):
-        yield node.told.entry.said(
-            f'model names "{owner.name}", whose loss.type {loss} cannot align: it takes ctc or framewise '
+    elif set(heads).isdisjoint(HEADS.values()):
+        yield (
+            f'model names "{trained.name}", whose loss.type {loss} cannot align: it takes ctc or framewise '
             f"({node.where('model')})."
         )
+
+
+def _owner(stage: Align) -> Entry | None:
+    """The stage that trains the network of one that aligns."""
+    return None if stage.weights is None else stage.weights.owner
 
 
 def _config(node: Node) -> Any:
@@ -70,7 +80,7 @@ def _loss(node: Node) -> tuple[str, Sequence[str]]:
     """The type of a stage's loss, and the heads that it trains; a frame-wise one may have that of a transducer."""
     loss = _data(node)["loss"]
     heads = loss.get("heads", [loss["type"]])
-    return loss["type"], [*heads, loss["head"]] if "head" in loss else heads
+    return loss["type"], [*heads, *filter(None, [loss.get("head")])]
 
 
 def _data(node: Node) -> Mapping[str, Any]:
@@ -99,6 +109,6 @@ def _unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[tupl
 def _aligned_as(node: Node, known: Mapping[str, Node]) -> Mapping[str, Any]:
     """The config of what a stage aligns; nothing of a run of elsewhere."""
     match node.stage:
-        case Align(composed=None, weights=weights) if weights is not None and weights.owner is not None:
-            return _data(known[weights.owner.name])
+        case Align(composed=None) as stage if owner := _owner(stage):
+            return _data(known[owner.name])
     return _data(node)

@@ -1,6 +1,7 @@
 """Reads a config with stages: each stage composed, checked and put in order, before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from etude.app.stages.tables import (
     only,
     repeats_of,
 )
-from etude.app.stages.told import Told
+from etude.app.stages.told import Composed, Told
 from etude.base.config.command import Overrides, parse
 from etude.base.config.composing import Layer, Origin, command_layer, file_layers, merged
 from etude.base.config.lines import Key
@@ -76,19 +77,28 @@ def made(entries: Sequence[Entry], run: RunConfig, path: Path | None, build: Bui
     """The pipeline of these stages. Raises ConfigError with the problems of all of them."""
     folder = run.dir / run.name
     names = Names(folder, entries)
+    nodes = ordered(_nodes([Told(entry, names, build) for entry in entries]))
+    check_fit(nodes)
+    notes = set(chain.from_iterable(one.loaded.notes for one in _configs(nodes)))
+    return Pipeline(folder, nodes, composed(run, nodes), path, run.requeue_signals, sorted(notes))
+
+
+def _nodes(every: Sequence[Told]) -> list[Node]:
+    """Each stage made. Raises ConfigError with the problems of all of them."""
     nodes, problems = [], list[str]()
-    for entry in entries:
-        told = Told(entry, names, build)
+    for told in every:
         try:
-            nodes.append(Node(told, _kind(entry)(told)))
+            nodes.append(Node(told, _kind(told.entry)(told)))
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    in_order = ordered(nodes)
-    check_fit(in_order)
-    notes = {note for node in nodes if node.made.composed for note in node.made.composed.loaded.notes}
-    return Pipeline(folder, in_order, composed(run, in_order), path, run.requeue_signals, sorted(notes))
+    return nodes
+
+
+def _configs(nodes: Sequence[Node]) -> Iterator[Composed]:
+    """The configs of the stages that have one of their own."""
+    return filter(None, (node.made.composed for node in nodes))
 
 
 def _kind(entry: Entry) -> Kind:
@@ -122,13 +132,23 @@ def _own(node: Node, whole: Mapping[str, Any], shared: Mapping[str, Any]) -> dic
     """What the table of a stage holds beside its name."""
     written = dict(node.made.written)
     if node.made.composed is not None:
-        own = {name: part for name, part in whole.items() if shared.get(name) != part}
-        taken = {name: own.pop(name) for name in node.made.own if name in own}
-        return {**written, **own, **({CONFIG_KEY: taken} if taken else {})}
+        return written | _own_sections(node, whole, shared)
     if node.do == TRAIN:
         return written
-    changes = merged(Config, [Layer({**dict(layer.data)}) for layer in node.told.entry.layers]).data
-    return {**{key: part for key, part in changes.items() if key not in written}, **written}
+    changes = merged(Config, [Layer(dict(layer.data)) for layer in node.told.entry.layers]).data
+    return {**_lacking(changes, written), **written}
+
+
+def _own_sections(node: Node, whole: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that a stage does not share; under `config` those whose names its own keys have."""
+    own = {name: part for name, part in whole.items() if shared.get(name) != part}
+    taken = {name: own.pop(name) for name in node.made.own if name in own}
+    return own | ({CONFIG_KEY: taken} if taken else {})
+
+
+def _lacking(table: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
+    """A table without these keys."""
+    return {key: part for key, part in table.items() if key not in keys}
 
 
 def origins_of(pipeline: Pipeline) -> dict[Key, Origin]:
@@ -136,11 +156,21 @@ def origins_of(pipeline: Pipeline) -> dict[Key, Origin]:
     found: dict[Key, Origin] = {}
     for number, node in enumerate(pipeline.nodes):
         place: Key = (STAGES, number)
-        found |= dict.fromkeys((place, (*place, NAME), (*place, DO)), node.told.entry.origin)
-        for layer in node.told.entry.layers:
-            found |= {(*place, *key): origin for key, origin in layer.origins.items() if key}
-        composed = node.made.composed
-        for key, origin in ({} if composed is None else composed.loaded.origins).items():
-            found.setdefault(key, origin)
-            found[(*place, *key)] = origin
+        found |= _at(place, _origins_of_table(node))
+        if node.made.composed is not None:
+            origins = node.made.composed.loaded.origins
+            found = {**origins, **found, **_at(place, origins)}
     return found
+
+
+def _origins_of_table(node: Node) -> dict[Key, Origin]:
+    """Where the keys of a stage's table were given, and the table itself."""
+    found: dict[Key, Origin] = dict.fromkeys(((), (NAME,), (DO,)), node.told.entry.origin)
+    for layer in node.told.entry.layers:
+        found |= {key: origin for key, origin in layer.origins.items() if key}
+    return found
+
+
+def _at(place: Key, origins: Mapping[Key, Origin]) -> dict[Key, Origin]:
+    """The origins of a table's keys, as those of the config that has it at a place."""
+    return {(*place, *key): origin for key, origin in origins.items()}

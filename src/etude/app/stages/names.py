@@ -12,7 +12,7 @@ from etude.base.config.lines import Key
 from etude.base.config.path_places import paths_of
 from etude.base.errors import ConfigError
 from etude.base.files import sha256_of
-from etude.base.near import nearest
+from etude.base.near import did_you_mean
 from etude.tasks.config import CONFIG, Config
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.memory.checkpoint.naming import FOLDER, step_name
@@ -125,8 +125,8 @@ class Names:
 
     def unknown(self, entry: Entry, key: str, text: str, what: str, where: Origin | None) -> str:
         """A sentence about a name that is neither a stage's nor a path's."""
-        near = nearest(str(text).partition("/")[0], [*self._entries, *entry.scope])
-        hint = f'did you mean "{near}"?' if near else f"the stages are {', '.join(self._entries)}."
+        known, others = [*self._entries, *entry.scope], f"the stages are {', '.join(self._entries)}."
+        hint = did_you_mean(str(text).partition("/")[0], known, others, quote='"')
         return entry.said(f'{key} is "{text}", which is neither a stage nor {what}; {hint} ({where}).')
 
     def refuse_itself(self, entry: Entry, key: str, found: Reference, where: Origin | None) -> None:

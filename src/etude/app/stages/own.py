@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from etude.app.stages.names import Reference
 from etude.app.stages.node import Made
-from etude.app.stages.stage import Artifact, Artifacts, hashed
+from etude.app.stages.stage import Artifact, Artifacts, Stage, hashed
 from etude.app.stages.told import Told
 from etude.base.config.fields import plain
 from etude.base.config.imports import resolve_import
@@ -53,13 +54,17 @@ class Own:
             case str() | Path():
                 return Artifact(self.name, Path(left), self.identity(inputs))
             case Mapping():
-                write_json(folder / VALUE, dict(left))
-                return Artifact(self.name, folder / VALUE, self.identity(inputs), metrics=_numbers(left))
+                return self._table(folder, left, inputs)
             case Artifact():
                 return left
         raise ConfigError(
             f'stage "{self.name}": its function must give a path, a table or nothing, but gave a {type(left).__name__}.'
         )
+
+    def _table(self, folder: Path, table: Mapping[str, Any], inputs: Artifacts) -> Artifact:
+        """A table as an artifact: a file, whose numbers are what the stage has measured."""
+        write_json(folder / VALUE, dict(table))
+        return Artifact(self.name, folder / VALUE, self.identity(inputs), metrics=_numbers(table))
 
 
 def source_of(function: Callable[..., object]) -> str:
@@ -86,27 +91,47 @@ def value_of(path: Path) -> object:
 
 def own(told: Told) -> Made:
     """A stage by import path or, from Python, of a function."""
-    entry = told.entry
-    layer = told.own([key for one in entry.layers for key in one.data])
+    keys, named = _keys(told)
+    inputs = {f"{INPUTS}[{place}]": _input(told, str(name)) for place, name in enumerate(named)}
+    meant = _meant(told, keys)
+    told_keys = keys | {key: str(one) for key, one in meant.items()}
+    function, code = _function(told)
+    references = inputs | meant
+    written = {"do": told.entry.do, **told_keys, **_written_inputs(named, inputs)}
+    if _is_stage(function):
+        return Made(function, references, written=written, code=code)
+    given = keys | {key: told.names.path(one) for key, one in meant.items()}
+    takes = tuple(dict.fromkeys(one.stage for one in references.values()))
+    return Made(Own(told.name, function, takes, told_keys, given), references, written=written, code=code)
+
+
+def _keys(told: Told) -> tuple[dict[str, Any], Sequence[object]]:
+    """All keys of the stage but its inputs, and these."""
+    layer = told.own(list(chain.from_iterable(one.data for one in told.entry.layers)))
     keys: dict[str, Any] = plain(layer.data)
     named = keys.pop(INPUTS, [])
-    references = {f"{INPUTS}[{place}]": _input(told, str(name)) for place, name in enumerate(named)}
-    given = dict(keys)
+    return keys, named
+
+
+def _meant(told: Told, keys: Mapping[str, object]) -> dict[str, Reference]:
+    """The stages that keys name, by the key."""
+    meant = {}
     for key, value in keys.items():
-        found = told.names.find(entry, value) if isinstance(value, str) else None
-        if found is not None:
-            told.names.refuse_itself(entry, key, found, told.where(key))
-            references[key], given[key], keys[key] = found, told.names.path(found), str(found)
-    function, code = _function(told)
-    written = {
-        "do": entry.do,
-        **keys,
-        **({INPUTS: [str(one) for key, one in references.items() if key.startswith(INPUTS)]} if named else {}),
-    }
-    if callable(getattr(function, "run", None)) and not inspect.isclass(function):
-        return Made(function, references, written=written, code=code)
-    stage = Own(entry.name, function, tuple(dict.fromkeys(one.stage for one in references.values())), keys, given)
-    return Made(stage, references, written=written, code=code)
+        match value:
+            case str() if found := told.names.find(told.entry, value):
+                told.names.refuse_itself(told.entry, key, found, told.where(key))
+                meant[key] = found
+    return meant
+
+
+def _written_inputs(named: Sequence[object], inputs: Mapping[str, Reference]) -> dict[str, list[str]]:
+    """The inputs as a composed config holds them, where there are any."""
+    return {INPUTS: list(map(str, inputs.values()))} if named else {}
+
+
+def _is_stage(function: object) -> TypeGuard[Stage[Artifact]]:
+    """Whether it is an object with a stage's methods, rather than a function."""
+    return not inspect.isclass(function) and callable(getattr(function, "run", None))
 
 
 def _input(told: Told, name: str) -> Reference:

@@ -28,7 +28,7 @@ from etude.app.stages.stage import Artifact, Artifacts
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, remove, write_json, write_text
-from etude.base.near import nearest
+from etude.base.near import did_you_mean
 from etude.base.says import Say, surely
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.line import span
@@ -138,8 +138,7 @@ class Pipeline:
         known = by_name(self.nodes)
         for flag, name in (("from", choice.begin), ("only", choice.only), ("force-from", choice.force)):
             if name and name not in known:
-                near = nearest(name, known)
-                hint = f"did you mean {near}?" if near else f"the stages are {', '.join(known)}."
+                hint = did_you_mean(name, known, f"the stages are {', '.join(known)}.")
                 raise ConfigError(f'--{flag} names "{name}", which is not a stage; {hint}')
         if choice.only and (choice.begin or choice.force):
             raise ConfigError("--only runs one stage: leave out --from and --force-from, or --only.")

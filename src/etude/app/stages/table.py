@@ -17,7 +17,7 @@ from etude.app.stages.told import Told
 from etude.app.stages.train import Train
 from etude.base.config.components import is_import_path, quoted
 from etude.base.errors import ConfigError
-from etude.base.near import nearest
+from etude.base.near import did_you_mean
 from etude.tasks.config import LoadedConfig
 
 
@@ -48,8 +48,7 @@ def kind_of(name: str, key: str = "stage.do", where: str = "") -> Kind:
         return KINDS[name]
     if is_import_path(name):
         return own
-    near = nearest(name, KINDS)
-    hint = f'did you mean "{near}"?' if near else f"it must be {quoted(KINDS)} or an import path."
+    hint = did_you_mean(name, KINDS, f"it must be {quoted(KINDS)} or an import path.", quote='"')
     raise ConfigError(f'{key} is "{name}"; {hint}{where}')
 
 

@@ -1,16 +1,17 @@
 """The tables of a pipeline, `[[stage]]` and `[[repeat]]`, as they are written."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, filterfalse
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from etude.base.config.composing import Layer, Origin
 from etude.base.config.lines import Key
 from etude.base.config.loading import validated
 from etude.base.errors import ConfigError
-from etude.base.near import nearest
+from etude.base.near import did_you_mean
 from etude.tasks.config import STAGES
 from etude.tasks.pipelines import RepeatTable
 
@@ -97,13 +98,8 @@ def has_stages(layers: Sequence[Layer]) -> bool:
 def entries_of(path: Path, files: Sequence[Layer], command: Layer) -> list[Entry]:
     """The stages of a config, in the order of the file; `files` are its layers. Raises ConfigError."""
     holder = next(layer for layer in reversed(files) if STAGES in layer.data)
-    tables = holder.data[STAGES]
-    if not isinstance(tables, list) or not tables or not all(isinstance(one, Mapping) for one in tables):
-        raise ConfigError(f"stage must be one or more tables [[stage]] ({holder.origin_of((STAGES,))}).")
-    base = [without(layer, (STAGES, REPEATS)) for layer in files]
-    above = [without(command, (STAGES, REPEATS))]
     found, problems = list[Entry](), list[str]()
-    for number, table in enumerate(tables):
+    for number, table in enumerate(_stage_tables(holder)):
         layer = below(holder, (STAGES, number), table)
         try:
             found.append(_entry(layer, holder.origin_of((STAGES, number)) or Origin()))
@@ -112,7 +108,25 @@ def entries_of(path: Path, files: Sequence[Layer], command: Layer) -> list[Entry
     problems += _same_names(found)
     if problems:
         raise ConfigError(problems)
-    return [replace(entry, path=path, base=base, above=above) for entry in found]
+    return _laid_over(found, path, files, command)
+
+
+def _stage_tables(holder: Layer) -> Sequence[Mapping[str, object]]:
+    """The tables `[[stage]]` of a layer. Raises ConfigError for what is none."""
+    tables = holder.data[STAGES]
+    if not tables or not _are_tables(tables):
+        raise ConfigError(f"stage must be one or more tables [[stage]] ({holder.origin_of((STAGES,))}).")
+    return tables
+
+
+def _are_tables(value: object) -> TypeGuard[Sequence[Mapping[str, object]]]:
+    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+
+
+def _laid_over(entries: Sequence[Entry], path: Path, files: Sequence[Layer], command: Layer) -> list[Entry]:
+    """Stages over what they share: the other keys of the file, and above all those of the command line."""
+    base, above = ([without(layer, (STAGES, REPEATS)) for layer in layers] for layers in (files, [command]))
+    return [replace(entry, path=path, base=base, above=above) for entry in entries]
 
 
 def _entry(layer: Layer, origin: Origin) -> Entry:
@@ -128,11 +142,16 @@ def _entry(layer: Layer, origin: Origin) -> Entry:
 
 def check_name(name: object, where: str) -> None:
     """Raise ConfigError for what no stage can be called, since its folder is called the same."""
-    if not isinstance(name, str) or not FOLDER.fullmatch(name) or SET_ASIDE.fullmatch(name) or name in FILES:
+    if not isinstance(name, str) or not _can_be_called(name):
         raise ConfigError(
             f"stage.name must be the name of a folder, of letters, digits, - and _ and without .old-, but is {name!r} "
             f"({where})."
         )
+
+
+def _can_be_called(name: str) -> bool:
+    """Whether a stage's folder can have this name among the files of a pipeline and the folders that are kept."""
+    return name not in FILES and bool(FOLDER.fullmatch(name)) and not SET_ASIDE.fullmatch(name)
 
 
 def _same_names(entries: Sequence[Entry]) -> Iterator[str]:
@@ -152,12 +171,13 @@ def repeats_of(files: Sequence[Layer], path: Path) -> list[tuple[RepeatTable, Or
     tables = holder.data[REPEATS]
     if not isinstance(tables, list):
         raise ConfigError(f"repeat must be tables [[repeat]] ({holder.origin_of((REPEATS,))}).")
-    found = []
-    for number, table in enumerate(tables):
-        place = (REPEATS, number)
-        read = validated(RepeatTable, below(holder, place, table), path)
-        found.append((read.config, holder.origin_of(place) or Origin()))
-    return found
+    return [_repeat(holder, (REPEATS, number), table, path) for number, table in enumerate(tables)]
+
+
+def _repeat(holder: Layer, place: Key, table: object, path: Path) -> tuple[RepeatTable, Origin]:
+    """The repeat at a place of a layer, and where that stands."""
+    read = validated(RepeatTable, below(holder, place, table), path)
+    return read.config, holder.origin_of(place) or Origin()
 
 
 def for_stages(command: Layer, entries: Sequence[Entry]) -> list[Entry]:
@@ -166,18 +186,25 @@ def for_stages(command: Layer, entries: Sequence[Entry]) -> list[Entry]:
     The name of a stage that is repeated is that of all its rounds. Raises ConfigError for the name of no stage.
     """
     tables = command.data.get(STAGES, {})
-    known = {name for entry in entries for name in (entry.name, entry.first or entry.name)}
     if not isinstance(tables, Mapping):
         raise ConfigError("--stage.NAME.section.key VALUE changes a key of one stage (on the command line).")
-    for name in tables:
-        if name not in known:
-            near = nearest(name, known)
-            hint = f'did you mean "{near}"?' if near else f"there are {', '.join(entry.name for entry in entries)}."
-            raise ConfigError(f'"{name}" is not a stage; {hint} ({command.origin_of((STAGES, name))}).')
+    _refuse_unknown(tables, command, entries)
     return [_changed(entry, command, tables) for entry in entries]
 
 
+def _refuse_unknown(names: Iterable[str], command: Layer, entries: Sequence[Entry]) -> None:
+    """Refuse what the command line changes in a stage that there is not."""
+    known = set(chain.from_iterable(map(_names, entries)))
+    for name in filterfalse(known.__contains__, names):
+        hint = did_you_mean(name, known, f"there are {', '.join(entry.name for entry in entries)}.", quote='"')
+        raise ConfigError(f'"{name}" is not a stage; {hint} ({command.origin_of((STAGES, name))}).')
+
+
+def _names(entry: Entry) -> Iterable[str]:
+    """What a stage is called on the command line: first with all its rounds, then alone."""
+    return dict.fromkeys((entry.first or entry.name, entry.name))
+
+
 def _changed(entry: Entry, command: Layer, tables: Mapping[str, object]) -> Entry:
-    names = dict.fromkeys((entry.first or entry.name, entry.name))
-    flags = [below(command, (STAGES, name), tables[name]) for name in names if name in tables]
+    flags = [below(command, (STAGES, name), tables[name]) for name in _names(entry) if name in tables]
     return replace(entry, layers=[*entry.layers, *flags])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from etude.base.config.path_places import with_values
 from etude.base.config.section import Section
 from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError
-from etude.base.near import nearest
+from etude.base.near import did_you_mean
 from etude.base.schedules.structural import begun
 from etude.tasks.config import CONFIG, Config, LoadedConfig, class_of, load_config, of_layer
 
@@ -70,17 +70,17 @@ class Told:
     def keys(self, section: type[S], *, configs: bool = True) -> S:
         """Its own keys. Raises ConfigError for others that are, unless `configs`, sections of the config."""
         known = fields_of(section)
-        others = [key for layer in self.entry.layers for key in layer.data if key not in known]
         allowed = {CONFIG_KEY, *fields_of(Config)} if configs else set()
-        problems = [self._unknown(key, [*known, *allowed]) for key in dict.fromkeys(others) if key not in allowed]
+        given = dict.fromkeys(chain.from_iterable(layer.data for layer in self.entry.layers))
+        others = filterfalse({*known, *allowed}.__contains__, given)
+        problems = [self._unknown(key, [*known, *allowed]) for key in others]
         if problems:
             raise ConfigError(problems)
         with self.saying():
             return validated(section, self.own([*known]), self.entry.path).config
 
     def _unknown(self, key: str, known: Sequence[str]) -> str:
-        near = nearest(key, known)
-        hint = f"did you mean {near}?" if near else f"it knows {', '.join(known)}."
+        hint = did_you_mean(key, known, f"it knows {', '.join(known)}.")
         return self.entry.said(f'{key} is not a key of do = "{self.entry.do}"; {hint} ({self.where(key)}).')
 
     def own(self, keys: Sequence[str]) -> Layer:

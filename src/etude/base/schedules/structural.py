@@ -5,9 +5,10 @@ value that it has there.
 """
 
 import math
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -106,11 +107,11 @@ class StructuralPoints(Section):
     def at(self, epoch: int) -> int:
         """The value of an epoch."""
         points = [(_epochs(moment), value) for moment, value in self.points]
-        before = [point for point in points if point[0] <= epoch]
-        after = [point for point in points if point[0] > epoch]
-        if not before or not after:
-            return (before[-1] if before else after[0])[1]
-        (a, x), (b, y) = before[-1], after[0]
+        begun = bisect([begin for begin, _ in points], epoch)
+        # Before the first point and behind the last one these are the same.
+        (a, x), (b, y) = points[max(begun - 1, 0)], points[min(begun, len(points) - 1)]
+        if a == b:
+            return x
         return math.floor(x + Fraction(epoch - a, b - a) * (y - x) + Fraction(1, 2))
 
     def turns(self) -> Sequence[int]:
@@ -221,13 +222,16 @@ def _at(annotation: object, data: Mapping[str, Any], place: Key) -> Iterator[Key
     value = value_at(data, place)
     if not isinstance(value, Mapping):
         return
-    section = section_for(annotation, value)
-    if _is_schedule(value):
-        if section is None or NAME not in fields_of(section):
-            yield place
-        return
-    for key in value:
-        yield from _at(type_below(annotation, key, value), data, (*place, key))
+    if not _is_schedule(value):
+        for key in value:
+            yield from _at(type_below(annotation, key, value), data, (*place, key))
+    elif not _has_schedule(section_for(annotation, value)):
+        yield place
+
+
+def _has_schedule(section: type[BaseModel] | None) -> bool:
+    """Whether a section has such a key of its own, so that its table is no schedule of what stands there."""
+    return section is not None and NAME in fields_of(section)
 
 
 def _dotted(place: Key) -> str:
@@ -276,12 +280,17 @@ def turns(found: Mapping[Key, Structural], epochs: int | None) -> list[int]:
 
     Raises ConfigError where only asking in each epoch could tell, and their number is not known.
     """
-    begins: set[int] = set()
-    for place, schedule in found.items():
-        told = schedule.turns()
-        if told is None and epochs is None:
-            raise ConfigError(
-                f"{_dotted(place)} follows a function, which is asked in each epoch: give train.max_duration in epochs."
-            )
-        begins.update(range(epochs or 0) if told is None else told)
+    begins = set(chain.from_iterable(_turns(schedule, epochs, place) for place, schedule in found.items()))
     return sorted(begin for begin in begins if begin > 0)
+
+
+def _turns(schedule: Structural, epochs: int | None, place: Key) -> Sequence[int]:
+    """The epochs at whose begin a value may change: every one where only asking tells."""
+    told = schedule.turns()
+    if told is not None:
+        return told
+    if epochs is None:
+        raise ConfigError(
+            f"{_dotted(place)} follows a function, which is asked in each epoch: give train.max_duration in epochs."
+        )
+    return range(epochs)

@@ -40,11 +40,15 @@ def is_cuts(path: Path) -> bool:
     """Tell whether a file holds cuts: by its name, or by its first line."""
     if path.name.lower().endswith(PACKED):
         return path.is_file()
-    if path.suffix.lower() not in JSON_LINES or not path.is_file():
-        return False
+    return path.suffix.lower() in JSON_LINES and path.is_file() and _begins_with_cut(path)
+
+
+def _begins_with_cut(path: Path) -> bool:
     with path.open("rb") as file:
-        first = json_object(file.readline(FIRST).decode("utf-8", "replace"))
-    return not isinstance(first, Flaw) and str(first.get("type", "")).endswith("Cut") and "supervisions" in first
+        match json_object(file.readline(FIRST).decode("utf-8", "replace")):
+            case {"type": kind, "supervisions": _}:
+                return str(kind).endswith("Cut")
+    return False
 
 
 @final
@@ -120,22 +124,39 @@ def _cut(found: Mapping[str, Any]) -> _Cut | Flaw:
         return Flaw(f"it is a {shown(kind, 40)}, but only a MonoCut is read: have Lhotse write the audio")
     if recording is None:
         return Flaw("the cut has no recording: features that Lhotse has stored are not read")
-    supervisions = sorted(found.get("supervisions") or [], key=lambda one: float(one["start"]))
+    supervisions = sorted(found.get("supervisions") or [], key=_start)
     start, duration = float(found["start"]), float(found["duration"])
     why = _unusable(recording) or _reaching(supervisions, duration)
     if why:
         return Flaw(why)
-    texts = [str(one.get("text") or "").strip() for one in supervisions]
-    first: Mapping[str, Any] = supervisions[0] if supervisions else {}
-    is_rest = abs(start + duration - float(recording["duration"])) <= SLACK
+    first: Mapping[str, Any] = next(iter(supervisions), {})
     return _Cut(
         path=str(recording["sources"][0]["source"]),
-        text=" ".join(filter(None, texts)),
+        text=" ".join(filter(None, map(_text, supervisions))),
         start=start,
-        end=None if is_rest else start + duration,
+        end=_end(start + duration, float(recording["duration"])),
         speaker=str(first.get("speaker") or ""),
-        further={**(found.get("custom") or {}), **first, **(first.get("custom") or {})},
+        further={**_custom(found), **first, **_custom(first)},
     )
+
+
+def _start(supervision: Mapping[str, Any]) -> float:
+    return float(supervision["start"])
+
+
+def _text(supervision: Mapping[str, Any]) -> str:
+    return str(supervision.get("text") or "").strip()
+
+
+def _custom(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields that Lhotse does not know."""
+    custom: Mapping[str, Any] = table.get("custom") or {}
+    return custom
+
+
+def _end(end: float, duration: float) -> float | None:
+    """Where a cut ends in its recording; None for the recording's own end."""
+    return None if abs(end - duration) <= SLACK else end
 
 
 def _unusable(recording: Mapping[str, Any]) -> str | None:
@@ -159,7 +180,8 @@ def _unusable(recording: Mapping[str, Any]) -> str | None:
 def _reaching(supervisions: Sequence[Mapping[str, Any]], duration: float) -> str | None:
     """What is said of a supervision that a cut has a part of, whose text is not that of the part."""
     for one in supervisions:
-        start, end = float(one["start"]), float(one["start"]) + float(one["duration"])
+        start = _start(one)
+        end = start + float(one["duration"])
         if start < -SLACK or end > duration + SLACK:
             return (
                 f'its supervision "{shown(one.get("id", ""), 40)}" is from {start:g} to {end:g} seconds, but the cut '

@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
+from functools import cached_property, partial
+from itertools import chain, filterfalse
 from pathlib import Path
 
 import torch
@@ -53,10 +53,14 @@ def read_source(wanted: InitSource, key: str) -> Source:
     """
     place, note = place_of(wanted.checkpoint, key)
     tensors, notes = _read(place)
-    for name, value in tensors.items():
-        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
-            raise StorageError(f"{place} holds {name} as a tensor that is sparse, quantised or empty of values.")
+    for name in filterfalse(lambda name: _is_plain(tensors[name]), tensors):
+        raise StorageError(f"{place} holds {name} as a tensor that is sparse, quantised or empty of values.")
     return Source(wanted, key, place, tensors, [*filter(None, [note]), *notes])
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor has all its values, as they are."""
+    return value.layout is torch.strided and not value.is_quantized and not value.is_meta
 
 
 def _read(place: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -79,11 +83,20 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 def _read_parts(folder: Path) -> dict[str, Tensor]:
     """The tensors of a folder that holds them in several files."""
-    files = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(files, dict):
-        raise StorageError(f"{folder / INDEX} is damaged: it has no weight_map.")
-    names = sorted({str(name) for name in files.values()})
-    for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
-            raise StorageError(f"{folder / INDEX} names {name!r}, which is not a file of its folder.")
+    names = _parts(folder / INDEX)
+    for name in filterfalse(partial(_is_file_of, folder), names):
+        raise StorageError(f"{folder / INDEX} names {name!r}, which is not a file of its folder.")
     return dict(chain.from_iterable(read_tensors(folder / name, {}).items() for name in names))
+
+
+def _parts(index: Path) -> list[str]:
+    """The names of the files that an index lists."""
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict):
+        raise StorageError(f"{index} is damaged: it has no weight_map.")
+    return sorted(set(map(str, files.values())))
+
+
+def _is_file_of(folder: Path, name: str) -> bool:
+    """Whether a name is that of a file in the folder itself."""
+    return Path(name).name == name and (folder / name).is_file()

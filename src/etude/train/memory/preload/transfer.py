@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import filterfalse
+from itertools import chain, filterfalse, starmap
 from typing import Any
 
 import torch
@@ -111,15 +111,13 @@ class _Matching:
     def transfer(self) -> Transfer:
         """What is taken; of no use where there are problems."""
         wanted = list(filter(self._is_wanted, self._target.tensors))
-        found = {name: self._found(name) for name in wanted}
-        taken = {name: given for name, given in found.items() if given is not None}
+        taken = self._taken(wanted)
         if not self.problems:  # else it may be for them that something is missing
             self.problems += self._missing(wanted, taken)
         self.problems += self._of_twins(taken)
         grown = self._grown(taken)
-        self.problems += self._misshapen({name: given for name, given in taken.items() if name not in grown})
-        for name, given in taken.items():
-            self.problems += self._refused(name, given)
+        self.problems += self._misshapen(list(filterfalse(grown.__contains__, taken)), taken)
+        self.problems += chain.from_iterable(starmap(self._refused, taken.items()))
         used = set(taken.values())
         return Transfer(
             self._source,
@@ -138,31 +136,45 @@ class _Matching:
 
     def _misfits(self) -> Iterator[str]:
         """Patterns that mean nothing, and names that two tensors would have."""
-        key, place = self._source.key, self._source.place
-        given, own = list(self._source.tensors), list(self._target.tensors)
-        for pattern in self._wanted.rename:
-            if not any(renames(name, pattern) for name in given):
-                yield f"{key}.rename: {pattern!r} matches no tensor of {place}; {near_names(pattern, given)}."
-        for name in filterfalse(set(self._given.values()).__contains__, given):
-            new = renamed(name, self._wanted.rename)
-            yield f"{key}.rename: both {name} and {self._given[new]} of {place} become {new}."
-        for pattern in self._wanted.patterns:
-            if not any(matches(name, pattern) for name in own):
-                yield f"{key}.match: {pattern!r} matches no tensor of the model; {near_names(pattern, own)}."
-            elif not any(matches(name, pattern) or matches(TASKS_MODEL + name, pattern) for name in self._given):
-                names = list(self._given)
-                yield f"{key}.match: {pattern!r} matches no tensor of {place}; {near_names(pattern, names)}."
+        yield from chain.from_iterable(map(self._misfit_of_rename, self._wanted.rename))
+        yield from map(self._of_one_name, filterfalse(set(self._given.values()).__contains__, self._source.tensors))
+        yield from chain.from_iterable(map(self._misfit_of_match, self._wanted.patterns))
+
+    def _misfit_of_rename(self, pattern: str) -> Iterator[str]:
+        """A sentence about a pattern that renames nothing."""
+        given = list(self._source.tensors)
+        if not any(renames(name, pattern) for name in given):
+            yield (
+                f"{self._source.key}.rename: {pattern!r} matches no tensor of {self._source.place}; "
+                f"{near_names(pattern, given)}."
+            )
+
+    def _of_one_name(self, name: str) -> str:
+        """A sentence about a tensor of the source that becomes the same as another."""
+        key, place, new = self._source.key, self._source.place, renamed(name, self._wanted.rename)
+        return f"{key}.rename: both {name} and {self._given[new]} of {place} become {new}."
+
+    def _misfit_of_match(self, pattern: str) -> Iterator[str]:
+        """A sentence about a pattern that means nothing of the model, or nothing of the source."""
+        own, given = list(self._target.tensors), list(self._given)
+        said = f"{self._source.key}.match: {pattern!r} matches no tensor of"
+        if not any(matches(name, pattern) for name in own):
+            yield f"{said} the model; {near_names(pattern, own)}."
+        elif not any(matches(name, pattern) for name in chain(given, map(TASKS_MODEL.__add__, given))):
+            yield f"{said} {self._source.place}; {near_names(pattern, given)}."
+
+    def _taken(self, wanted: Sequence[str]) -> dict[str, str]:
+        """What those of these tensors that are in the source are called there."""
+        found = {name: self._found(name) for name in wanted}
+        return {name: given for name, given in found.items() if given is not None}
 
     def _is_wanted(self, name: str) -> bool:
         return any(matches(name, pattern) for pattern in self._wanted.patterns)
 
     def _found(self, name: str) -> str | None:
         """What the tensor of that name is called in the source, under one of its names; None where it is not there."""
-        for twin in (name, *self._target.twins(name)):
-            for called in (twin, twin.removeprefix(TASKS_MODEL), TASKS_MODEL + twin):
-                if called in self._given:
-                    return self._given[called]
-        return None
+        names = chain.from_iterable(map(_spellings, (name, *self._target.twins(name))))
+        return next(filter(None, map(self._given.get, names)), None)
 
     def _missing(self, wanted: Sequence[str], taken: Mapping[str, str]) -> Iterator[str]:
         """What must be in the source, and is not."""
@@ -183,6 +195,10 @@ class _Matching:
         pairs = {name: given for name, given in taken.items() if self._is_wider(name, given)}
         if not pairs or not self._wanted.grow:
             return {}
+        return self._axes(pairs)
+
+    def _axes(self, pairs: Mapping[str, str]) -> Mapping[str, Sequence[Axis]]:
+        """How tensors are filled from smaller ones; without a dimension where nobody knows."""
         structure = self._source.structure
         if structure is None:
             self.problems.append(
@@ -201,18 +217,21 @@ class _Matching:
         own, value = self._target.tensors[name], self._source.tensors[given]
         return own.shape != value.shape and _has_room(own, value)
 
-    def _misshapen(self, taken: Mapping[str, str]) -> Iterator[str]:
-        """Tensors of another shape than what would be loaded into them, the first in place of all."""
-        tensors = self._target.tensors
-        found = [name for name, given in taken.items() if tensors[name].shape != self._source.tensors[given].shape]
+    def _misshapen(self, names: Sequence[str], taken: Mapping[str, str]) -> Iterator[str]:
+        """Those of these tensors of another shape than what would be loaded into them, the first in place of all."""
+        own, values = self._target.tensors, self._source.tensors
+        found = [name for name in names if own[name].shape != values[taken[name]].shape]
         for name in found[:1]:
-            given = taken[name]
-            own, value = tensors[name], self._source.tensors[given]
-            more = f" (and {len(found) - 1:,} more differ)" if len(found) > 1 else ""
-            yield (
-                f"{self._source.key}: {given} of {self._source.place} has shape {_shape(value)}, but {name} of the "
-                f"model has {_shape(own)}{more}; {self._instead(own, value)}."
-            )
+            yield self._of_shapes(name, taken[name], len(found) - 1)
+
+    def _of_shapes(self, name: str, given: str, others: int) -> str:
+        """A sentence about a tensor that has another shape than what would be loaded, as others have."""
+        own, value = self._target.tensors[name], self._source.tensors[given]
+        more = f" (and {others:,} more differ)" if others else ""
+        return (
+            f"{self._source.key}: {given} of {self._source.place} has shape {_shape(value)}, but {name} of the "
+            f"model has {_shape(own)}{more}; {self._instead(own, value)}."
+        )
 
     def _refused(self, name: str, given: str) -> Iterator[str]:
         """Why a tensor cannot take the values of another."""
@@ -244,6 +263,11 @@ class _Matching:
             own, value = self._target.tensors[name], self._source.tensors[given]
             if own.dtype != value.dtype:
                 yield f"{_shown(value)} converted to {_shown(own)}"
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """A name as it is, and as it is inside and outside of a task."""
+    return name, name.removeprefix(TASKS_MODEL), TASKS_MODEL + name
 
 
 def _has_room(own: Tensor, value: Tensor) -> bool:
