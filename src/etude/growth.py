@@ -2,6 +2,8 @@
 
 A module whose parameter has several things side by side in one dimension says so by a method `growth_parts`:
 
+>>> from torch import nn
+>>> from etude.growth import GrowthParts, gives
 >>> class Gated(nn.Module):
 ...     def __init__(self, width: int, hidden: int) -> None:
 ...         super().__init__()

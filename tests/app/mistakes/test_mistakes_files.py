@@ -56,7 +56,7 @@ FILES = [
 
 COMMANDS = [
     asked("a verb misspelt", "trian translate.toml", '"trian" is not a verb', "did you mean train?"),
-    asked("a verb of a later version", "sweep translate.toml", '"etude sweep" is planned'),
+    asked("a verb of a later version", "replay runs/translate", '"etude replay" is planned'),
     asked("a flag before the verb", "--quiet train", "--quiet is not a flag"),
     asked("no config", "train", "etude train", "CONFIG"),
     asked("two configs", "train translate.toml other.toml", '"other.toml" is one word too many'),

@@ -89,7 +89,7 @@ def _renamed(found: re.Match[str], keys: dict[str, str]) -> str:
         return word.lower().capitalize()
     name = f"key{len(keys)}"
     keys[name] = word
-    return name
+    return f" {name} "  # so that it never joins a word beside it
 
 
 def _check(node: ast.expr, text: str, levels: int, *, is_condition: bool) -> None:
