@@ -202,6 +202,8 @@ def test_a_pattern_may_freeze_what_comes_later(place):
         ({"model.encoder_layers": '{ schedule = "stairs", values = [1, -1], every = "1 epoch" }'}, "From epoch 1 on"),
         ({"model.d_model": '{ schedule = "stairs", values = [8, 4], every = "1 epoch" }'}, "At epoch 1"),
         ({"model.d_model": '{ schedule = "stairs", values = [8, 4], every = "1 epoch" }'}, "allow_shrink"),
+        ({"model.d_model": '{ schedule = "stairs", values = [8], evry = "1 epoch" }'}, "did you mean every"),
+        ({"model.d_model": '{ schedule = "stairs", values = [8], evry = "1 epoch" }'}, "on the command line"),
         ({"train.batch_size": '{ schedule = "stairs", values = ["a"], every = "1 epoch" }'}, "batch_size"),
         ({"train.clip_grad": '{ schedule = "stairs", values = [1.0], every = "1 epoch" }'}, "train.clip_grad"),
         (

@@ -55,6 +55,14 @@ def test_a_sweep_that_is_done_runs_nothing_when_it_is_started_again(place):
     assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("metrics.jsonl")} == before
 
 
+def test_a_mistyped_key_is_named_before_it_is_told_that_the_sweep_began_otherwise(place):
+    config = written(place)
+    run(config, *GRID)
+
+    with pytest.raises(ConfigError, match="did you mean optimizer.learning_rate"):
+        run(config, "--optimizer.learning_rat", "1e-2,1e-3")
+
+
 def test_two_workers_share_a_sweep_and_nothing_is_run_twice(place):
     config, words = written(place), ("--run.seed", "1,2,3,4,5,6,7,8")
     begun = []
@@ -277,7 +285,7 @@ def test_a_combination_that_is_no_valid_config_is_named_before_any_run_begins(pl
         run(written(place), "--model.d_model", "8,-3,-4", "--run.seed", "1,2")
 
     assert "model.d_model" in str(raised.value)
-    assert "(in d_model=-3,seed=1 and 1 more)" in str(raised.value)
+    assert ", in d_model=-3,seed=1 and 1 more." in str(raised.value)
     assert not Path("runs").exists()
 
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
-from etude.base.config.composing import Layer, compose
+from etude.base.config.composing import Layer, compose, subject
 from etude.base.config.fields import absolute
 from etude.base.config.lines import Key
 from etude.base.config.loading import Loaded, validated
@@ -286,7 +286,7 @@ def load_config(path: Path | str | None, overrides: Overrides = ()) -> LoadedCon
 def of_layer(root: type[Config], layer: Layer, path: Path | str | None) -> LoadedConfig:
     """Check what was composed of a file, and is read as a config of this class. Raises ConfigError."""
     file = None if path is None else user_path(path)
-    found = shaping(root, layer.data)
+    found = _shaping(root, layer)
     first = _finished(validated(root, replace(layer, data=in_epoch(layer.data, found, 0)), file), path)
     if not found:
         return first
@@ -294,6 +294,19 @@ def of_layer(root: type[Config], layer: Layer, path: Path | str | None) -> Loade
     whole = _with_schedules(first, later, found)
     _leave_to_their_types(whole, layer.data, found)
     return replace(first, data=whole, later=tuple(later))
+
+
+def _shaping(root: type[Config], layer: Layer) -> dict[Key, Structural]:
+    """The schedules that shape the run. Raises ConfigError, which says where the wrong one stands."""
+    try:
+        return shaping(root, layer.data)
+    except ConfigError as error:
+        raise ConfigError([_placed(problem, layer) for problem in error.problems]) from None
+
+
+def _placed(problem: str, layer: Layer) -> str:
+    origin = layer.origin_of(subject(problem)[0])
+    return problem if origin is None else f"{problem.removesuffix('.')} ({origin})."
 
 
 def _epochs(train: TrainConfig) -> int | None:

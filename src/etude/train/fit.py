@@ -52,7 +52,7 @@ class Result:
     best_step: int | None = None
     """The step of the best validation; None where there was none."""
     learner: Learner | None = field(default=None, repr=False, compare=False)
-    """What learned, whose task may have come to be of another structure than at its best."""
+    """What learned, of a run that grows: its task may be of another structure than at its best."""
 
     @property
     def reason(self) -> str:
@@ -138,7 +138,7 @@ def _result(run: Run, end: End) -> Result:
         best_weights=weights,
         skipped=run.state.skipped,
         best_step=run.validation.stopping.best_step,
-        learner=run.learner,
+        learner=run.learner if run.learner.shape.may_change else None,
     )
 
 

@@ -41,7 +41,11 @@ def begin(plan: Plan, open_state: Callable[[], State], say: Say) -> None:
     Raises ConfigError where a combination is no valid config, RefusedError where the folder holds another sweep.
     """
     points = plan.points
-    known = _known(plan, open_state)
+    try:
+        known = _known(plan, open_state)
+    except RefusedError:
+        check(plan, {name: point.values for name, point in points.items()})  # a mistake says more than a difference
+        raise
     check(plan, {name: point.values for name, point in points.items() if name not in known})
     make_folder(plan.folder)
     state = open_state()
@@ -145,7 +149,9 @@ def check(plan: Plan, combinations: Mapping[str, Mapping[str, Any]]) -> None:
     if plan.is_search:
         _check_search(plan)
     if found:
-        problems = [f"{problem} (in {_counted(names)})" for problem, names in islice(found.items(), MOST)]
+        problems = [
+            f"{problem.removesuffix('.')}, in {_counted(names)}." for problem, names in islice(found.items(), MOST)
+        ]
         raise ConfigError(problems)
 
 

@@ -22,6 +22,7 @@ from etude.base.config.section import Section
 from etude.base.config.structure import fields_of, section_for, type_below
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
+from etude.base.near import did_you_mean
 from etude.base.progress import Progress
 
 SHAPING = ("task", "data", "model", "loss", "optimizer", "init")
@@ -193,7 +194,8 @@ def _sentence(key: str, problem: Mapping[str, Any], known: Sequence[str]) -> str
         case "missing":
             return f"{place} is missing: set it."
         case "extra_forbidden":
-            return f"{place} is not a key of this schedule; it knows {', '.join(known)}."
+            meant = did_you_mean(str(problem["loc"][-1]), known, f"it knows {', '.join(known)}.")
+            return f"{place} is not a key of this schedule; {meant}"
         case "int_type" | "int_from_float" | "int_parsing":
             return f"{place} must be a whole number, but is {problem['input']!r}."
     said = str(problem["msg"]).removeprefix("Value error, ")
