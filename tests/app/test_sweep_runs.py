@@ -59,7 +59,7 @@ def test_a_mistyped_key_is_named_before_it_is_told_that_the_sweep_began_otherwis
     config = written(place)
     run(config, *GRID)
 
-    with pytest.raises(ConfigError, match="did you mean optimizer.learning_rate"):
+    with pytest.raises(ConfigError, match=r"did you mean optimizer.learning_rate"):
         run(config, "--optimizer.learning_rat", "1e-2,1e-3")
 
 
