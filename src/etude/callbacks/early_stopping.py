@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
-from etude.callbacks.rows import is_number
+from etude.base.numbers import is_number
 from etude.train.stopping import Stopping, StoppingState
 from etude.train.watch.callback import Callback, RunView, Stop
 

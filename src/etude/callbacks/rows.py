@@ -1,7 +1,8 @@
 """The rows of a run as loggers take them: a step, and numbers by name."""
 
 from collections.abc import Mapping
-from typing import TypeGuard
+
+from etude.base.numbers import is_number
 
 PLACE = frozenset({"step"})
 """The key of a row that says where it stands."""
@@ -16,8 +17,3 @@ def placed(row: Mapping[str, object], without: frozenset[str] = PLACE) -> tuple[
     numbers = {name: float(value) for name, value in row.items() if is_number(value)}
     step = int(numbers["step"])
     return step, {name: value for name, value in numbers.items() if name not in without}
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number; true and false are none."""
-    return isinstance(value, int | float) and value is not True and value is not False

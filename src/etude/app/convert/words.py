@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from etude.base.config.command import Override
 from etude.base.config.components import quoted
 from etude.base.config.section import is_off
 from etude.base.config.writing import inline
 from etude.base.near import nearest
+from etude.base.numbers import is_number
 
 Check = Callable[[object], object]
 """Gives a value as the tool reads it. Raises ValueError, with what it must be, for one that the tool refuses."""
@@ -79,7 +80,7 @@ def whole(least: int) -> Check:
     """Read a whole number from `least` up; one written as 8e3 is one too."""
 
     def check(value: object) -> int:
-        if not _is_number(value) or value != value // 1:
+        if not is_number(value) or value != value // 1:
             raise ValueError("a whole number")
         if value < least:
             raise ValueError(f"at least {least}")
@@ -92,7 +93,7 @@ def number(text: str, allows: Callable[[float], bool]) -> Check:
     """Read a number for which `allows` holds; `text` says what that is, as in "more than 0"."""
 
     def check(value: object) -> float:
-        if not _is_number(value):
+        if not is_number(value):
             raise ValueError("a number")
         read = _as_float(value)
         if not allows(read):  # false for NaN too, which compares with nothing
@@ -142,13 +143,3 @@ def or_off(check: Check) -> Check:
 def _is_off(value: object) -> bool:
     """Whether a setting is switched off, in whatever case."""
     return is_off(value.lower() if isinstance(value, str) else value)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number; true and false are none."""
-    match value:
-        case bool():
-            return False
-        case int() | float():
-            return True
-    return False

@@ -18,6 +18,11 @@ def text(name: str, said: object, **attributes: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
     """A table of texts, which scrolls where it is too wide; the first cell of a row is its head."""
     lines = [element("tr", text("th", row[0], scope="row"), *(text("td", cell) for cell in row[1:])) for row in rows]
+    return table_of(head, lines, caption)
+
+
+def table_of(head: Sequence[str], lines: Sequence[str], caption: str, **attributes: str) -> str:
+    """The same, of rows that are HTML already."""
     return element(
         "div",
         element(
@@ -25,6 +30,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
             text("caption", caption),
             element("thead", element("tr", *(text("th", cell, scope="col") for cell in head))),
             element("tbody", *lines),
+            **attributes,
         ),
         class_="scrolls",
         tabindex="0",

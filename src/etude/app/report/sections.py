@@ -7,7 +7,7 @@ from operator import attrgetter, methodcaller
 from typing import Any
 
 from etude.app.report.gather import RunTold
-from etude.app.report.html import element, folded, section, table, text
+from etude.app.report.html import element, folded, section, table, table_of, text
 from etude.app.report.outputs import Samples, cell
 from etude.app.report.series import where_time_went
 from etude.app.report.trials import differing, result_of
@@ -110,20 +110,7 @@ def _matrix(caption: str, cells: Sequence[Sequence[str]]) -> str:
     """A matrix whose cells are shaded by their share of the row."""
     head, *rows = cells
     lines = [element("tr", text("th", row[0], scope="row"), *_shaded(row[1:])) for row in rows if row]
-    return element(
-        "div",
-        element(
-            "table",
-            text("caption", caption),
-            element("thead", element("tr", *(text("th", label, scope="col") for label in head))),
-            element("tbody", *lines),
-            class_="matrix",
-        ),
-        class_="scrolls",
-        tabindex="0",
-        role="region",
-        aria_label=caption,
-    )
+    return table_of(head, lines, caption, class_="matrix")
 
 
 def _shaded(counts: Sequence[str]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The rows of runs as curves, thinned to what a page can hold, and which of them belong into one chart."""
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etude.app.report.gather import RunTold
+from etude.base.numbers import is_finite
 from etude.train.watch.record import Row
 
 AXES = {"step": "step", "epoch": "epoch", "tokens": "tokens", "seconds": "time/seconds"}
@@ -75,19 +75,14 @@ def _columns(rows: Sequence[Row], keys: Collection[str]) -> dict[str, Curve]:
 
 
 def _is_drawn(row: Row, keys: Collection[str], key: str) -> bool:
-    return key not in HEAD and (not keys or key in keys) and is_number(row[key])
-
-
-def is_number(value: object) -> bool:
-    """Whether it can be drawn."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return key not in HEAD and (not keys or key in keys) and is_finite(row[key])
 
 
 def _axis(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
     """What each row is drawn over; a row that does not say takes what the one before said."""
     values, before = np.zeros(len(rows)), 0.0
     for number, row in enumerate(rows):
-        if is_number(row.get(key)):
+        if is_finite(row.get(key)):
             before = row[key]
         values[number] = before
     return values
@@ -170,9 +165,9 @@ def where_time_went(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _tells_of_steps(row: Row) -> bool:
-    return all(map(is_number, map(row.get, ("step", "time/step_seconds", "time/loader_share"))))
+    return all(map(is_finite, map(row.get, ("step", "time/step_seconds", "time/loader_share"))))
 
 
 def _all(rows: Sequence[Row], key: str) -> list[float]:
     """The values of a key."""
-    return list(filter(is_number, map(methodcaller("get", key), rows)))
+    return list(filter(is_finite, map(methodcaller("get", key), rows)))

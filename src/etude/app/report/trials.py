@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etude.app.report.gather import RunTold
-from etude.app.report.series import is_number
+from etude.base.numbers import is_finite
 
 FEWEST = 3
 """Runs from which on they are looked at as a sweep."""
@@ -38,7 +38,7 @@ def result_of(run: RunTold) -> float | None:
     if run.best is not None:
         return run.best
     choose: Callable[..., float | None] = min if run.lower_is_better else max
-    return choose(filter(is_number, map(methodcaller("get", run.monitor), run.rows)), default=None)
+    return choose(filter(is_finite, map(methodcaller("get", run.monitor), run.rows)), default=None)
 
 
 def sweep(runs: Sequence[RunTold]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from etude.base.config.composing import dotted
 from etude.base.config.loading import difference
 from etude.base.config.meaning import meaning_of
 from etude.base.config.nest import leaves
+from etude.base.numbers import is_finite
 from etude.metrics.significance import Spread, spread
 from etude.tasks.config import any_config
 
@@ -49,7 +50,7 @@ class Group:
     def numbers(self, key: str) -> list[float]:
         """The finite numbers that stand under a key."""
         values = [run(key) for run in self.runs]
-        return [float(value) for value in values if _is_number(value)]  # type: ignore[arg-type]
+        return [float(value) for value in values if is_finite(value)]
 
     def common(self, key: str) -> object:
         """What stands under a key in every run alike; `MISSING` where that is nothing, or differs."""
@@ -81,15 +82,6 @@ def _common(names: Sequence[str]) -> str:
     """What several names begin with alike."""
     signs = takewhile(lambda column: len(set(column)) == 1, zip(*names, strict=False))
     return "".join(column[0] for column in signs)
-
-
-def _is_number(value: object) -> bool:
-    match value:
-        case bool():
-            return False
-        case int() | float():
-            return math.isfinite(value)
-    return False
 
 
 def grouped(runs: Sequence[Values]) -> list[Group]:

@@ -13,6 +13,7 @@ from typing import Any, Final, final
 
 from etude.base.durations import Duration
 from etude.base.errors import ConfigError
+from etude.base.numbers import is_number
 
 Lookup = Callable[[str], object]
 """What stands under a key of a run; `MISSING` where nothing does."""
@@ -167,7 +168,7 @@ def _compare(op: ast.cmpop, one: object, other: object) -> bool:
 
 
 def _equal(one: object, other: object) -> bool:
-    if _is_number(one) and _is_number(other):
+    if is_number(one) and is_number(other):
         return one == other
     lengths = _lengths(one, other)
     return (type(one) is type(other) and one == other) or (lengths is not None and lengths[0] == lengths[1])
@@ -184,21 +185,12 @@ def _is_in(one: object, other: object) -> bool:
 
 def _orderable(one: object, other: object) -> tuple[Any, Any] | None:
     """Two values that one can be put before the other; None of such as cannot."""
-    if _is_number(one) and _is_number(other):
+    if is_number(one) and is_number(other):
         return one, other
     lengths = _lengths(one, other)
     if lengths is not None:
         return (lengths[0].amount, lengths[1].amount) if lengths[0].unit == lengths[1].unit else None
     return (one, other) if isinstance(one, str) and isinstance(other, str) else None
-
-
-def _is_number(value: object) -> bool:
-    match value:
-        case bool():
-            return False
-        case int() | float():
-            return True
-    return False
 
 
 def _lengths(one: object, other: object) -> tuple[Duration, Duration] | None:

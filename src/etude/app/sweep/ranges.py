@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etude.base.errors import ConfigError
+from etude.base.numbers import is_finite
 
 MARKS = {"min", "max"}
 KEYS = MARKS | {"log", "step"}
@@ -114,9 +115,5 @@ def _check_part(where: str, name: str, value: object) -> None:
         raise ConfigError(f"{where}.{name} is no key of a range, which has min, max, log and step.")
     if name == "log" and not isinstance(value, bool):
         raise ConfigError(f"{where}.log must be true or false, but is {value!r}.")
-    if name != "log" and not _is_number(value):
+    if name != "log" and not is_finite(value):
         raise ConfigError(f"{where}.{name} must be a finite number, but is {value!r}.")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
