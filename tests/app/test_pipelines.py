@@ -257,6 +257,21 @@ def test_a_pipeline_that_was_cut_goes_on_where_it_was_moved_to_and_a_changed_dat
     assert "Stage 1 of 3, small: runs again, since its data file val has changed." in said
 
 
+def test_first_weights_from_elsewhere_are_noticed_where_they_change(done, tmp_path):
+    small, large = (done.parent / "runs/pipe" / name / "checkpoints/last/model.safetensors" for name in NAMES[:2])
+    source = tmp_path / "weights.safetensors"
+    source.write_bytes(small.read_bytes())
+    stage = f'[[stage]]\nname = "small"\ninit.from = "{source}"\ntrain.max_duration = "1 step"\n'
+    path = write(tmp_path / "own", stage)
+    said = []
+
+    assert ran(path) == ["small"]
+    assert ran(path) == []
+    source.write_bytes(large.read_bytes())
+    assert ran(path, said=said) == ["small"]
+    assert "Stage 1 of 1, small: runs again, since its source init.from[0] has changed." in said
+
+
 def test_what_a_test_changes_is_checked_at_the_start(tmp_path):
     path = write(tmp_path, STAGES + "task.beam_sise = 8\n")
 

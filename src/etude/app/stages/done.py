@@ -25,6 +25,7 @@ from etude.train.lock import is_locked
 from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL
 from etude.train.memory.checkpoint.naming import FOLDER
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
+from etude.train.memory.preload.place import place_of
 
 CHECKED, HASHES = ".checked", ".hashes"
 FORMAT = 1
@@ -52,10 +53,11 @@ class Standing:
 
 
 def made_of(node: Node, inputs: Artifacts) -> dict[str, Any]:
-    """Hashes of all that a stage's artifact depends on: config, code, files of data, and what it takes, by stage."""
+    """Hashes of all that a stage's artifact depends on: config, code, files of data, first weights, other stages."""
     taken = {name: inputs[name].identity for name in node.stage.inputs()}
     parts: dict[str, Any] = {"config": node.stage.identity({}), "code": _code(node), "files": _files(node)}
-    return {**parts, "inputs": taken}
+    weights = {key: known_sha256(path, _memory(node)) for key, path in _first_weights(node)}
+    return {**parts, **({"weights": weights} if weights else {}), "inputs": taken}
 
 
 def hash_of(value: object) -> str:
@@ -74,17 +76,31 @@ def _files(node: Node) -> dict[str, str]:
         return {}
     data = node.loaded.config.data
     found = {split: data.split_of(split) for split in ("train", "val", "test")}
-    memory = node.folder.with_name(HASHES)
     paths = {split: path for split, path in found.items() if isinstance(path, Path) and path.is_file()}
-    return {split: known_sha256(path, memory) for split, path in paths.items()}
+    return {split: known_sha256(path, _memory(node)) for split, path in paths.items()}
+
+
+def _first_weights(node: Node) -> Iterator[tuple[str, Path]]:
+    """The files, from outside of the pipeline, that a training takes its first weights from."""
+    sources = () if node.loaded is None else node.loaded.config.init.from_
+    for number, source in enumerate(sources):
+        key = f"init.from[{number}]"
+        if not source.checkpoint.is_relative_to(node.folder.parent):
+            place = place_of(source.checkpoint, key).path
+            yield from ((key, file) for file in (place, place / MODEL) if file.is_file())
+
+
+def _memory(node: Node) -> Path:
+    """Where it is noted which hash a file had when it was last read."""
+    return node.folder.with_name(HASHES)
 
 
 def changed(node: Node, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between what a stage was made of and what it is made of now, as a clause; empty for nothing."""
     if before.get("config") != now["config"]:
         return f"its config has changed{_changed_keys(node)}"
-    for part, told in (("code", "code"), ("files", "data file"), ("inputs", "input")):
-        was, is_now = before.get(part, {}), now[part]
+    for part, told in (("code", "code"), ("files", "data file"), ("weights", "source"), ("inputs", "input")):
+        was, is_now = before.get(part, {}), now.get(part, {})
         differing = [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
         if differing:
             return f"its {told} {differing[0]} has changed"
