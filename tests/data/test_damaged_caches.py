@@ -249,6 +249,16 @@ def test_a_sealed_object_comes_back_or_is_named(tmp_path):
         assert sealed_or_empty(path) in ({}, value)
 
 
+@pytest.mark.parametrize("number", ["2.5e999", "-2.5e999", "NaN", "Infinity", r'"\ud83d"'])
+def test_a_sealed_object_with_what_json_cannot_hold_is_named(number, tmp_path):
+    path = tmp_path / "a.json"
+    write_sealed(path, {"a": [1, 2.5]})
+    path.write_text(path.read_text().replace("2.5", number))
+
+    with pytest.raises(StorageError, match=r"a\.json is damaged: its content does not have the sha256"):
+        read_sealed(path)
+
+
 def test_a_folder_with_hashes_is_as_it_was_or_names_the_file(tmp_path):
     check_hashes(tmp_path)  # one without is believed
     (tmp_path / "a.json").write_text("one")

@@ -49,7 +49,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """The object that `write_sealed` wrote. Raises StorageError where it cannot be read, or is not that any more."""
     value = read_json(path)
     seal = value.pop(SEAL, None)
-    if seal != _seal(value):
+    if not _is_seal(seal, value):
         raise StorageError(f"{path} is damaged: its content does not have the sha256 that it holds.")
     return value
 
@@ -60,6 +60,13 @@ def sealed_or_empty(path: Path) -> dict[str, Any]:
         return read_sealed(path)
     except StorageError:
         return {}
+
+
+def _is_seal(seal: object, value: Mapping[str, object]) -> bool:
+    try:
+        return seal == _seal(value)
+    except ValueError:  # damage can make a number too large for a float, or half a surrogate pair
+        return False
 
 
 def _seal(value: Mapping[str, object]) -> str:
