@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import version
 from itertools import filterfalse
 from pathlib import Path
@@ -136,7 +137,13 @@ def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, f
         extra={TASK_FILE: describe_task(learner.task, learner.shape.name)},
         about={
             "config": origin,
-            "versions": {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__},
+            "versions": _versions(),
             "metrics": {key: value for key, value in metrics.items() if math.isfinite(value)},
         },
     )
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """What wrote a checkpoint; read once, since training waits."""
+    return {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__}
