@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import pickle
 import traceback
 from contextlib import suppress
+from multiprocessing.connection import wait
 from time import monotonic
 
 import torch
@@ -11,7 +13,7 @@ import torch
 from etude.train.world.store import keep_store
 
 FORK = multiprocessing.get_context("fork")
-LONGEST = 300
+LONGEST = 240
 
 
 def environment(rank, size, port):
@@ -45,18 +47,22 @@ def in_ranks(size, function, *arguments):
 
 
 def _answers(pipes, processes):
-    end, answers = monotonic() + LONGEST, []
-    for rank, pipe in enumerate(pipes):
-        assert pipe.poll(max(0, end - monotonic())), f"rank {rank} has not answered in {LONGEST} s"
-        try:
-            good, answer = pipe.recv()
-        except EOFError:
-            processes[rank].join()
-            raise AssertionError(f"rank {rank} ended with {processes[rank].exitcode}") from None
-        if not good:
-            raise AssertionError(f"rank {rank}: {answer}")
-        answers.append(answer)
-    return answers
+    """What each rank has answered; the first that fails ends the wait for the others."""
+    end, answers = monotonic() + LONGEST, {}
+    while len(answers) < len(pipes):
+        waited = [pipe for pipe in pipes if pipes.index(pipe) not in answers]
+        ready = wait(waited, max(0, end - monotonic()))
+        assert ready, f"ranks {[pipes.index(pipe) for pipe in waited]} have not answered in {LONGEST} s"
+        for pipe in ready:
+            rank = pipes.index(pipe)
+            try:
+                good, answers[rank] = pickle.loads(pipe.recv_bytes())  # noqa: S301 - our own child's
+            except EOFError:
+                processes[rank].join()
+                raise AssertionError(f"rank {rank} ended with {processes[rank].exitcode}") from None
+            if not good:
+                raise AssertionError(f"rank {rank}: {answers[rank]}")
+    return [answers[rank] for rank in range(len(pipes))]
 
 
 def _run(rank, size, port, pipe, function, arguments):
@@ -67,6 +73,6 @@ def _run(rank, size, port, pipe, function, arguments):
     except BaseException:  # noqa: BLE001 - it is raised in the parent
         answer = False, traceback.format_exc()
     with suppress(OSError):
-        pipe.send(answer)
+        pipe.send_bytes(pickle.dumps(answer))  # by value: a tensor's memory would go with the child
     pipe.close()
     os._exit(0)
