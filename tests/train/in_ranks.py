@@ -10,6 +10,7 @@ from time import monotonic
 
 import torch
 
+from etude.base.errors import EtudeError
 from etude.train.world.store import keep_store
 
 FORK = multiprocessing.get_context("fork")
@@ -76,3 +77,50 @@ def _run(rank, size, port, pipe, function, arguments):
         pipe.send_bytes(pickle.dumps(answer))  # by value: a tensor's memory would go with the child
     pipe.close()
     os._exit(0)
+
+
+def ended(size, function, place, *arguments, after=None):
+    """How each rank has ended that runs `function(rank, *arguments)`: its exit code, what it said, and after how long.
+
+    `after(processes)` is called once they run. A rank ends as the shell ends it: by the code of its error.
+    """
+    store = keep_store()
+    processes = [
+        FORK.Process(target=_end, args=(rank, size, store.port, place, function, arguments)) for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    begun = monotonic()
+    try:
+        if after is not None:
+            after(processes)
+            begun = monotonic()
+        found = []
+        for process in processes:
+            process.join(LONGEST)
+            found.append((process.exitcode, monotonic() - begun))
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    said = [(place / f"said-{rank}.txt").read_text() for rank in range(size)]
+    return [(code, text, seconds) for (code, seconds), text in zip(found, said, strict=True)]
+
+
+def _end(rank, size, port, place, function, arguments):
+    os.environ.update(environment(rank, size, port))
+    torch.set_num_threads(1)
+    with (place / f"said-{rank}.txt").open("w") as file:
+        os.dup2(file.fileno(), 2)
+    code = 0
+    try:
+        function(rank, *arguments)
+    except EtudeError as error:
+        os.write(2, f"etude: {error}\n".encode())
+        code = error.exit_code
+    except SystemExit as ending:
+        code = ending.code
+    except BaseException as error:  # noqa: BLE001 - as the shell does
+        os.write(2, f"etude: {type(error).__name__}: {error}\n".encode())
+        code = 1
+    os._exit(code)
