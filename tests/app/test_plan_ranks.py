@@ -147,6 +147,12 @@ def test_the_peak_is_that_of_the_moment_at_which_all_together_is_most():
     assert memory.total == 2000 + 4000 + 2010
 
 
+def test_several_ranks_hold_a_copy_of_their_gradients_while_they_sum_them_up():
+    memory = memory_of(found(backward=(Level(0, 100),)), 4, "ddp")
+
+    assert (memory.gradients, memory.activations, memory.gathered) == (2000, 0, 2000)
+
+
 def test_a_sharded_model_holds_pieces_of_what_it_keeps_and_whole_what_it_computes_with():
     memory = memory_of(found(), 4, "fsdp")
 
@@ -257,6 +263,20 @@ def test_steps_do_not_hang_on_the_ranks(planned):
     assert planned.steps == 10
 
 
+def test_activations_that_are_computed_again_are_not_kept(config, planned):
+    again = plan_ranks(config({"distributed.checkpoint_activations": True}), [1], Given())
+
+    assert again.ranks[0].memory.activations < planned.ranks[0].memory.activations
+
+
+def test_local_steps_send_the_weights_once_in_so_many(config):
+    local = {"distributed.reduce": "local", "distributed.average_every": "2 epochs", "distributed.strategy": "fsdp"}
+    plan = plan_ranks(config(local), [2], Given())
+
+    assert plan.ranks[0].sent == 4 * plan.parameters / 10
+    assert plan.chosen == "fsdp"
+
+
 def test_more_ranks_than_a_batch_has_samples_are_refused(config):
     with pytest.raises(
         ConfigError, match=r"--world is 9, but the largest batch of this run has 8 samples, so that 1 of them"
@@ -293,11 +313,13 @@ def test_the_speed_of_a_run_is_the_median_of_its_log_lines(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)) + '\n{"train/tok')
 
     assert measured(tmp_path) == 20.0
-    assert measured(tmp_path, ranks=2) == 10.0
     assert read_speed(str(tmp_path), tmp_path / "none") == 20.0
     assert read_speed("12.5", tmp_path) == 12.5
     assert read_speed(None, tmp_path) == 20.0
     assert read_speed(None, tmp_path / "none") is None
+
+    (tmp_path / "config.toml").write_text("[distributed]\nprocesses = 2\n")
+    assert measured(tmp_path) == 10.0
 
 
 def test_a_speed_that_is_neither_number_nor_run_is_refused(tmp_path):

@@ -9,12 +9,15 @@ from typing import Literal, NamedTuple
 from etude.app.plan.ranks.footprint import Footprint, Part, footprint
 from etude.app.plan.ranks.imagined import Level
 from etude.base.errors import ConfigError
+from etude.base.horizon import Horizon
 from etude.base.says import Say, unheard
 from etude.tasks.config import LoadedConfig
+from etude.train.world.config import DistributedConfig
+from etude.train.world.ranks import BUCKET
 
 Strategy = Literal["alone", "ddp", "fsdp"]
-NARROW = 2
-"""Bytes of a number in which weights are gathered where the forward pass is computed in 16 bits."""
+FULL, NARROW = 4, 2
+"""Bytes of a gradient, and of a weight that is gathered where the forward pass is computed in 16 bits."""
 
 
 class Memory(NamedTuple):
@@ -28,7 +31,7 @@ class Memory(NamedTuple):
     activations: int
     """What the forward pass keeps for the way back, and all that is needed in passing."""
     gathered: int
-    """Whole weights and gradients of the units of a sharded model that are there at once."""
+    """What is gathered to be sent, or to be computed with: a copy of gradients, or whole units of a sharded model."""
 
     @property
     def total(self) -> int:
@@ -99,16 +102,13 @@ class Given(NamedTuple):
     """Targets that one rank learns from in a second."""
     bandwidth: float | None = None
     """Bytes that one rank sends in a second."""
-    strategy: str = "ddp"
-    """`distributed.strategy`."""
-    average_every: float | None = None
-    """Steps between two averages of the weights, in place of a reduction of gradients in every one."""
 
 
 def plan_ranks(loaded: LoadedConfig, worlds: Sequence[int], given: Given, say: Say = unheard) -> Ranks:
     """Plan a run for some numbers of ranks. Raises ConfigError for more ranks than a batch has samples."""
     _check(worlds, given)
     found = footprint(loaded, worlds, say)
+    every = _average_every(loaded.config.distributed, found.horizon)
     return Ranks(
         run=loaded.config.run.name,
         parameters=sum(map(_numbers, found.parameters)),
@@ -119,10 +119,12 @@ def plan_ranks(loaded: LoadedConfig, worlds: Sequence[int], given: Given, say: S
         samples=(found.shares.least, found.shares.most),
         tokens=found.tokens,
         accumulate=found.accumulate,
-        chosen=given.strategy,
+        chosen=loaded.config.distributed.strategy,
         speed=given.speed,
         bandwidth=given.bandwidth,
-        ranks=tuple(rank_of(found, world, strategy, given) for world in worlds for strategy in _strategies(world)),
+        ranks=tuple(
+            rank_of(found, world, strategy, given, every) for world in worlds for strategy in _strategies(world)
+        ),
         notes=(*found.notes, *notes_of(found, worlds)),
     )
 
@@ -140,6 +142,22 @@ def _strategies(world: int) -> tuple[Strategy, ...]:
     return ("alone",) if world == 1 else ("ddp", "fsdp")
 
 
+def _average_every(config: DistributedConfig, horizon: Horizon) -> float | None:
+    """Steps between two averages of the weights; None where gradients are summed in every step."""
+    if config.reduce != "local":
+        return None
+    every = config.average_every
+    known = {
+        "steps": 1.0,
+        "epochs": horizon.steps_per_epoch,
+        "batches": 1 / horizon.batches_per_step,
+        "percent": None if horizon.steps is None else horizon.steps / 100,
+    }.get(every.unit)
+    if known is None:
+        raise ConfigError(f"distributed.average_every is {every}, whose steps are not known here; give it in steps.")
+    return max(1.0, float(every.amount) * known)
+
+
 def notes_of(found: Footprint, worlds: Sequence[int]) -> Iterator[str]:
     """What else is to be known, in sentences."""
     least = found.shares.least
@@ -155,9 +173,9 @@ def _listed(numbers: Sequence[int]) -> str:
     return " or ".join(f"{number:,}" for number in numbers)
 
 
-def rank_of(found: Footprint, world: int, strategy: Strategy, given: Given) -> Rank:
+def rank_of(found: Footprint, world: int, strategy: Strategy, given: Given, average_every: float | None = None) -> Rank:
     """One rank of so many."""
-    sent = 0.0 if world == 1 else sent_in_a_step(found, world, strategy, given.average_every)
+    sent = 0.0 if world == 1 else sent_in_a_step(found, world, strategy, average_every)
     return Rank(
         world,
         strategy,
@@ -198,10 +216,13 @@ class _Moment(NamedTuple):
 
 
 def _whole(found: Footprint, world: int) -> Iterator[_Moment]:
-    """A step of a rank that has the whole model."""
+    """A step of a rank that has the whole model; between backward and update, several sum up their gradients."""
     step = found.steps[world]
     for level in (*step.backward, *step.update):
         yield _Moment(level.gradients, level.other)
+    if world > 1:
+        gradients = _share(_trained(found), 1)
+        yield _Moment(gradients, 0, min(gradients, BUCKET * FULL))
 
 
 def _sharded(found: Footprint, world: int) -> Iterator[_Moment]:
@@ -268,7 +289,7 @@ def sent_in_a_step(found: Footprint, world: int, strategy: Strategy, average_eve
 
     A sum over N ranks of S bytes takes 2 (N - 1) / N S, a gathering or a scattering sum half of that. A sharded model
     gathers its weights in the forward and, but for the root, in the backward pass of each batch, and scatters the sum
-    of its gradients; averages of weights in place of gradients come every so many steps.
+    of its gradients; with `average_every` the weights are summed every so many steps, and no gradients.
     """
     ring = (world - 1) / world
     gradients = _share(_trained(found), 1)

@@ -2,23 +2,35 @@
 
 import json
 import math
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from etude.base.errors import ConfigError
 
-METRICS = "metrics.jsonl"
+METRICS, CONFIG = "metrics.jsonl", "config.toml"
 KEY = "train/tokens_per_second"
 
 
-def measured(folder: Path, ranks: int = 1) -> float | None:
-    """Targets that one rank of a run learnt from in a second: the median of its log lines; None where it has none."""
+def measured(folder: Path) -> float | None:
+    """Targets that one rank of a run learnt from in a second: the median of its log lines; None where it has none.
+
+    How many ranks there were is what its config says.
+    """
     file = folder / METRICS
     if not file.is_file():
         return None
     found = list(_speeds(file))
-    return median(found) / ranks if found else None
+    return median(found) / _ranks(folder / CONFIG) if found else None
+
+
+def _ranks(config: Path) -> int:
+    """How many processes a run was to have."""
+    if not config.is_file():
+        return 1
+    with config.open("rb") as file:
+        return int(tomllib.load(file).get("distributed", {}).get("processes", 1))
 
 
 def _speeds(file: Path) -> Iterator[float]:
