@@ -19,8 +19,8 @@ from measuring import Section, print_section
 
 HOUR = 3600.0
 RUNS = 40
-WANTED = 30 * 24 * HOUR
-"""Seconds of training that a simulated run is to have."""
+FAILURES, MOST = 100, 2_000
+"""A simulated run trains as long as it takes on average for so many failures to come; it is given up after the most."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def expected(faults: Faults) -> float:
     return faults.every / stretch
 
 
-def simulated(faults: Faults, seed: int, wanted: float = WANTED) -> float:
-    """The share of its time that one run trains, until it has trained as long as is wanted.
+def simulated(faults: Faults, seed: int, wanted: float | None = None) -> float:
+    """The share of its time that one run trains, until it has trained for so many seconds, or failed too often.
 
     Every rank has a clock of its own: its next failure is drawn anew whenever it has failed.
     """
@@ -79,12 +79,14 @@ def simulated(faults: Faults, seed: int, wanted: float = WANTED) -> float:
     failures = [chance.expovariate(1 / faults.mean) for _ in range(faults.ranks)]
     heapq.heapify(failures)
     now = trained = 0.0
-    while trained < wanted:
+    wanted = wanted or FAILURES * faults.mean_of_all
+    failed = 0
+    while trained < wanted and failed < MOST:
         end = now + faults.every + faults.save
         if failures[0] >= end:
             now, trained = end, trained + faults.every
             continue
-        now = _restarted(faults, failures, chance)
+        now, failed = _restarted(faults, failures, chance), failed + 1
     return trained / now
 
 
@@ -98,9 +100,9 @@ def _restarted(faults: Faults, failures: list[float], chance: random.Random) -> 
     return again
 
 
-def several(faults: Faults, runs: int = RUNS, wanted: float = WANTED) -> tuple[float, float]:
+def several(faults: Faults, runs: int = RUNS) -> tuple[float, float]:
     """The mean share of so many runs, and the standard error of that mean."""
-    shares = [simulated(faults, seed, wanted) for seed in range(runs)]
+    shares = [simulated(faults, seed) for seed in range(runs)]
     return statistics.mean(shares), statistics.stdev(shares) / math.sqrt(runs)
 
 
@@ -141,7 +143,7 @@ def section(*, ranks: Sequence[int], mean_hours: float, save: float, restart: fl
     return Section(
         "Time that is left for training, when ranks fail",
         f"A rank fails every {mean_hours:,.0f} hours on average; a save takes {save:g} s, a restart {restart:g} s. "
-        f"Means of {RUNS} simulated runs of {WANTED / 24 / HOUR:.0f} days of training, with their standard error.",
+        f"Means of {RUNS} simulated runs with about {FAILURES} failures each or more, and their standard error.",
         ["ranks", "a failure every", "save every", "trains", "by formula", f"saving every {told(given)}"],
         [row(replace(faults, ranks=count), given) for count in ranks],
     )

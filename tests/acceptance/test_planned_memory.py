@@ -1,6 +1,8 @@
 """The memory that a plan foresees is within 10 % of what is measured, and a sharded model's pieces are FSDP's."""
 
 import importlib.util
+import re
+import shlex
 import sys
 import warnings
 from itertools import islice
@@ -15,6 +17,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from etude.app.cli.main import main
 from etude.app.dry_run import dry_run
 from etude.app.find.prepared import prepared
 from etude.app.plan.ranks.footprint import footprint
@@ -24,7 +27,9 @@ from etude.app.plan.ranks.units import units
 from etude.tasks.config import load_config
 
 pytestmark = pytest.mark.acceptance
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+PAGE = (ROOT / "docs" / "guide" / "scale.md").read_text(encoding="utf-8")
 RANKS = 4
 
 
@@ -113,3 +118,18 @@ def test_a_step_of_a_sharded_model_holds_and_sends_what_is_foreseen(benchmark, p
     assert pieces + foreseen.buffers == memory.parameters
     assert sent.bytes == pytest.approx(sent_in_a_step(foreseen, RANKS, "fsdp", None), rel=0.01)
     assert step == pytest.approx(held, rel=0.1)
+
+
+@pytest.mark.parametrize("shown", re.findall(r"```sh\n(etude plan .*?)```\n\n```text\n(.*?)```", PAGE, re.DOTALL))
+def test_what_the_guide_shows_of_a_plan_is_what_is_printed(shown, tmp_path, monkeypatch, capsys):
+    command, printed = shown
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(command.replace("\\\n", " "))[1:]
+
+    main([str(ROOT / word) if word.startswith("recipes/") else word for word in words])
+
+    assert capsys.readouterr().out == printed
+
+
+def test_the_guide_shows_a_plan():
+    assert "1,024  fsdp" in PAGE
