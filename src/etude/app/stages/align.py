@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from etude.app.runs.identity import numbers_of
 from etude.app.runs.run import Run
 from etude.app.stages.better import write_better
 from etude.app.stages.names import OF, Reference, Weights
 from etude.app.stages.node import Made
 from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.app.stages.told import Composed, Told
-from etude.app.stages.train import numbers_of
 from etude.base.config.command import Override
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError, DataError
@@ -149,7 +149,7 @@ class Align:
 
 def _numbers_of(composed: Composed) -> dict[str, object]:
     """The keys of a config that change a linear alignment."""
-    numbers = numbers_of(composed.loaded, composed.named())
+    numbers = numbers_of(type(composed.loaded.config), composed.named())
     return {key: value for key, value in numbers.items() if key.partition(".")[0] in OF_ALIGNMENTS}
 
 
@@ -184,7 +184,14 @@ def _linear(told: Told, keys: AlignKeys) -> Made:
     composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
     _refuse_others(told, task_type(composed.loaded.config))
     stage = Align(told.name, keys, None, (), composed)
-    return Made(stage, composed.dotted(), composed, written=_written(keys), own=tuple(AlignKeys.model_fields))
+    return Made(
+        stage,
+        composed.dotted(),
+        composed,
+        written=_written(keys),
+        own=tuple(AlignKeys.model_fields),
+        splits=tuple(dict.fromkeys(("train", *keys.splits))),  # whose labels are those of the train split
+    )
 
 
 def _by_network(told: Told, keys: AlignKeys, model: str) -> Made:
@@ -200,6 +207,7 @@ def _by_network(told: Told, keys: AlignKeys, model: str) -> Made:
         references,
         used=told.of_model(weights, AlignKeys),
         written={**_written(keys), KEEP: False, **{key: str(one) for key, one in references.items()}},
+        splits=keys.splits,
     )
 
 

@@ -27,6 +27,8 @@ class Made:
     """Its other keys, as a composed config writes them."""
     own: Sequence[str] = ()
     """The keys that this kind of stage has of its own."""
+    splits: Sequence[str] = ()
+    """The splits of the data that it reads."""
     code: Sequence[Path] = ()
     """Files of code that it runs, beside those that its config names."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etude.app.runs.pipelines import DONE, PIPELINE
+from etude.app.stages.depends import made_of
 from etude.app.stages.done import (
     DAMAGED,
     FINISHED,
@@ -17,10 +18,10 @@ from etude.app.stages.done import (
     begin,
     finish,
     left_by,
-    made_of,
     mends_itself,
     set_aside,
     standing,
+    standing_of,
 )
 from etude.app.stages.graph import by_name, following
 from etude.app.stages.node import Node
@@ -129,7 +130,7 @@ class Pipeline:
                 f"flag or by --only {node.name}."
             )
         if needed and artifacts.keys() >= set(node.stage.inputs()):
-            now = standing(node, made_of(node, artifacts))
+            now = standing_of(node, artifacts)
             if now.state == STALE:
                 say(f"Stage {node.name} is used as it is, although {now.why}.")
         return [Report(node, ran=False, standing=found)]

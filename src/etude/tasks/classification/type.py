@@ -1,6 +1,6 @@
 """Classification as a type of task: what depends on a kind of input is asked of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -72,6 +72,10 @@ class ClassificationType(TaskType[Any, Any]):
     def open(self, config: Config, splits: Sequence[str], say: Say, processor: Any = None) -> Data[Any]:
         """Open and prepare splits."""
         return _of(config).open(config, splits, say, processor)
+
+    def files(self, config: Config, split: str) -> Iterable[Path]:
+        """Those that the input knows."""
+        return _of(config).files(config, split)
 
     def task(self, config: Config, processor: Processor) -> Task:
         """The task with its model, initialised."""

@@ -1,19 +1,21 @@
 """Text for a run: the files of each split, the tokenizer, prepared shards, and feeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
-from etude.base.says import Say
+from etude.base.says import Say, unheard
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.text_feed import TextFeed, Weighed
 from etude.data.files.skipped import write_skipped
+from etude.data.files.text_files import text_files
 from etude.data.files.text_source import TextCorpus, open_texts
 from etude.data.files.text_split import PARTS, WHOLE
 from etude.data.store.progress import SpokenProgress
@@ -248,6 +250,23 @@ class _Preparation:
             notice=self._say,
             key=key,
         )
+
+
+def files_read(config: TextRun, split: str) -> Iterator[Path]:
+    """The files of text of one split. Raises DataError where one is not there, or none is of text."""
+    for path in _paths(config.data.split_of(split)):
+        yield from (file.path for file in text_files([path], f"data.{split}", unheard))
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """The files and folders that a split names; a corpus has none."""
+    match value:
+        case Path():
+            yield value
+        case WeighedText(path=inside):
+            yield from _paths(inside)
+        case tuple() | list():
+            yield from chain.from_iterable(map(_paths, value))
 
 
 def _divide(texts: Texts, tables: Mapping[str, TextTable]) -> None:

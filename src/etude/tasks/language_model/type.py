@@ -1,6 +1,6 @@
 """Language models, as a type of task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -11,7 +11,7 @@ from etude.model.decoder import Decoder
 from etude.tasks.best_lines import BestLines
 from etude.tasks.language_model.build import build_task
 from etude.tasks.language_model.config import MODELS, TextRun
-from etude.tasks.language_model.data import Texts, prepare
+from etude.tasks.language_model.data import Texts, files_read, prepare
 from etude.tasks.language_model.flags import FLAGS
 from etude.tasks.language_model.predictor import Completions, check_together
 from etude.tasks.language_model.processor import TextProcessor
@@ -50,6 +50,10 @@ class LanguageModelType(TaskType[TextRun, TextProcessor]):
     def open(self, config: TextRun, splits: Sequence[str], say: Say, processor: TextProcessor | None = None) -> Texts:
         """Open and tokenise splits."""
         return prepare(config, splits, say, processor)
+
+    def files(self, config: TextRun, split: str) -> Iterable[Path]:
+        """Files of text; what else a folder holds counts as nothing."""
+        return files_read(config, split)
 
     def task(self, config: TextRun, processor: TextProcessor) -> Task:
         """The task with its model, initialised."""
