@@ -26,6 +26,7 @@ from etude.app.stages.done import (
 from etude.app.stages.graph import by_name, following
 from etude.app.stages.node import Node
 from etude.app.stages.stage import Artifact, Artifacts
+from etude.app.stages.watched import watched
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, remove, write_json, write_text
@@ -166,7 +167,9 @@ def _one(node: Node, artifacts: Artifacts, head: str, say: Say, *, forced: bool)
     begun = time.perf_counter()
     with claimed(node.folder):
         remove(node.folder / DONE)
-        left = node.stage.run(node.folder, {name: artifacts[name] for name in node.stage.inputs()}, say)
+        with watched(node, say) as watch:
+            left = node.stage.run(node.folder, {name: artifacts[name] for name in node.stage.inputs()}, say)
+            watch.ended(left)
         seconds = time.perf_counter() - begun
         artifact = finish(node, left, made, seconds)
     say(f"{head}: done in {span(seconds)}.")
