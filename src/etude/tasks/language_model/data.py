@@ -14,6 +14,7 @@ from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.text_feed import TextFeed, Weighed
+from etude.data.feeds.text_masks import TextMasks
 from etude.data.files.skipped import write_skipped
 from etude.data.files.text_files import text_files
 from etude.data.files.text_source import TextCorpus, open_texts
@@ -107,13 +108,17 @@ class Texts(Data[TextProcessor]):
             _weighed(self.splits[split].tables, weights),
             batches.training(config, config.data.workers, say),
             varying_block="data.block_size" in self._planned(),
+            anew=config.train.overfit is None,
         )
 
     def _evaluation_feed(self, split: str, say: Say) -> TextFeed:
         tables = self.splits[split].tables
         return self._feed(_weighed(tables, [1.0] * len(tables)), batches.evaluating(self.config, split, say))
 
-    def _feed(self, tables: TextTable | list[Weighed], batching: Batching, *, varying_block: bool = False) -> TextFeed:
+    def _feed(
+        self, tables: TextTable | list[Weighed], batching: Batching, *, varying_block: bool = False, anew: bool = False
+    ) -> TextFeed:
+        shares, tokens = self.config.masks, self.processor.tokenizer.size
         return TextFeed(
             tables,
             batching,
@@ -121,6 +126,7 @@ class Texts(Data[TextProcessor]):
             packing=self.config.data.packing,
             order=self._order(),
             varying_block=varying_block,
+            masks=None if shares is None else TextMasks(shares, tokens, batching.seed, anew),
         )
 
     def _order(self) -> Literal["contiguous", "shuffled"]:

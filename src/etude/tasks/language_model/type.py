@@ -60,8 +60,8 @@ class LanguageModelType(TaskType[TextRun, TextProcessor]):
         return build_task(config, processor)
 
     def counts_all_targets(self, config: TextRun) -> bool:
-        """Whether the loss is Etude's own."""
-        return is_own_loss(config)
+        """Whether the loss is Etude's own, and of every token."""
+        return is_own_loss(config) and config.masks is None
 
     def check_flags(self, given: Mapping[str, object]) -> None:
         """Refuse flags that contradict each other."""
