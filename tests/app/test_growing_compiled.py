@@ -1,0 +1,35 @@
+"""A network that grows under torch.compile learns as without it, and ends in the same bits wherever it is cut."""
+
+import pytest
+import torch
+from growing import files, losses, rows, run, stripped, write_place
+
+pytestmark = [
+    pytest.mark.acceptance,  # each network is compiled anew
+    pytest.mark.skipif(not torch._dynamo.is_dynamo_supported(), reason="torch.compile is not supported here"),
+]
+DEEPER = '{ schedule = "stairs", values = [1, 2], every = "1 epoch" }'
+COMPILED = {
+    "model.encoder_layers": DEEPER,
+    "model.dropout": 0.0,
+    "train.compile": "true",
+    "train.batch_size": 20,
+    "train.max_duration": "2 epochs",
+}
+
+
+def test_a_compiled_network_that_grows_is_as_one_that_is_not_compiled_and_goes_on_in_the_same_bits(
+    tmp_path, monkeypatch
+):
+    """The compiler may make two versions of a function: those of the first network do not count for the second."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    write_place(tmp_path)
+
+    straight = run(tmp_path, "straight", **COMPILED)
+    cut = run(tmp_path, "cut", [3], **COMPILED)
+    plain = run(tmp_path, "plain", **{**COMPILED, "train.compile": "false"})
+
+    assert files(cut) == files(straight)
+    assert stripped(rows(cut)) == stripped(rows(straight))
+    assert losses(straight) == pytest.approx(losses(plain), rel=1e-4)
