@@ -1,7 +1,7 @@
 """What of a run is made anew where the structure of its task changes: optimizers, scheduled values, the update."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from etude.train.optim.slot import Slot
 from etude.train.step.hiddens import hiddens_of
 from etude.train.step.noise import noise_of
 from etude.train.step.precision import Precision
+from etude.train.step.ranks import Along
 from etude.train.step.update import Update
 from etude.train.structure import Learns, Made
 from etude.train.task import Task
@@ -69,6 +70,8 @@ class Assembly:
     seed: int
     stage: str
     say: Callable[[str], None]
+    along: Along = field(default_factory=Along)
+    """What the run tells the other ranks in each step."""
 
     def __call__(self, learns: Learns, task: Task) -> Made:
         """Make it for `task`, which is ready, from what is given for its structure."""
@@ -96,6 +99,7 @@ class Assembly:
             term_weights=learns.term_weights,
             events=self.events,
             world=self.world,
+            along=self.along,
         )
         return Made(slots, values, hiddens, update, evaluated_weights(task, config.ema_decay, slots))
 

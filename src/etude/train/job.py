@@ -55,6 +55,8 @@ class Job:
     pause: Duration | None = None
     """Save and stop there as an interrupted run does: not the end of the run, which its horizon does not know of."""
     say: Callable[[str], None] = print
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of what the run reads, its code among it, by what a message calls it: the same on every rank."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """The run's config, for callbacks."""
     origin: str = ""

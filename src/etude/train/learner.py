@@ -12,7 +12,8 @@ from torch import Tensor
 
 from etude.base.progress import Progress
 from etude.base.schedules import Driven, begin_anew
-from etude.data.feeds.feed import Delivery
+from etude.data.feeds.feed import Delivery, Feed
+from etude.data.order.plan import Share
 from etude.train.assembly import Assembly
 from etude.train.evaluate import evaluate
 from etude.train.growing import Shape
@@ -24,7 +25,9 @@ from etude.train.step.outcome import Outcome
 from etude.train.step.pieces import evaluated, in_pieces
 from etude.train.structure import Change, Learns, Made, Structure
 from etude.train.watch.events import Events
+from etude.train.watch.metrics import ScalarLog
 from etude.train.watch.record import Row
+from etude.train.world import ALONE, World
 
 Group = Sequence[Delivery]
 """The batches of one step."""
@@ -64,6 +67,8 @@ class Learner:
         self.device = assembly.device
         self.precision = assembly.precision
         self._assembly = assembly
+        self.along = assembly.along
+        """What ranks tell each other in each step beside what they learn."""
         self._in_time = in_time
         self.shape = Shape(self.task, structure, assembly)
         """Which structure the task has, and may come to have."""
@@ -72,7 +77,7 @@ class Learner:
     def _take_up(self, learns: Learns, made: Made) -> None:
         self._made = made
         self.slots, self.values, self._hiddens, self.update, self.average = made
-        self.feed = in_pieces(learns.train, self.task, self._in_time.steps)
+        self.feed = in_pieces(learns.train, self.task, self._in_time.steps, self._assembly.world)
         self.judged_by = learns.val
         self.memory = learns.train.memory
 
@@ -95,14 +100,13 @@ class Learner:
         self.values.set(progress)
         batches = [delivery.batch for delivery in group]
         firsts = [delivery.piece == 0 for delivery in group]
-        outcome = attempted(self.update, batches, progress, firsts, ends=group[-1].ends, lower=TRAINED)
+        borrowed = [delivery.borrowed for delivery in group]
+        outcome = attempted(
+            self.update, batches, progress, firsts, ends=group[-1].ends, borrowed=borrowed, lower=TRAINED
+        )
         if outcome.moves:
             self.average.update()
         return outcome
-
-    def count(self, outcome: Outcome) -> int:
-        """The targets that a step counted, on all ranks together."""
-        return int(self._assembly.world.sum(outcome.tokens))
 
     def follow(self, before: Progress, now: Progress) -> None:
         """Step the torch schedulers that a step from `before` to `now` makes due."""
@@ -111,7 +115,10 @@ class Learner:
 
     def row(self, outcome: Outcome) -> Row:
         """What a step's log line tells of it."""
-        return step_row(outcome, self.update.scalars.read(), self.slots, self.values)
+        scalars = ScalarLog()
+        for sums in self._assembly.world.gather(self.update.scalars.mark()):
+            scalars.take_in(sums)
+        return step_row(outcome, scalars.read(), self.slots, self.values)
 
     # -- a validation --------------------------------------------------------------------------------------------
 
@@ -135,7 +142,19 @@ class Learner:
                 before=events.validation_batch_start,
                 after=events.validation_batch_end,
                 nothing=nothing,
+                world=self._judging,
+                whole=events.takes_batches,
             )
+
+    def turns(self, feed: Feed) -> Feed:
+        """Those batches of a feed that this rank evaluates."""
+        world = self._judging
+        return feed if world.size == 1 else feed.in_turns(Share(world.rank, world.size))
+
+    @property
+    def _judging(self) -> World:
+        """The ranks that share a validation: where hidden states go from batch to batch, each does all of it."""
+        return ALONE if self._in_time.carry else self._assembly.world
 
     def driven(self) -> dict[str, Driven]:
         """The schedules that follow validations, by name."""

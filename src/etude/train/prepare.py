@@ -22,7 +22,7 @@ from etude.train.job import Job, as_durations
 from etude.train.learner import InTime, Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
-from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
+from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper, NoKeeper
 from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.run import Run
 from etude.train.saving import Saves
@@ -69,7 +69,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     """Everything the run is made of, before its first step and before any checkpoint is read."""
     until = _until(job)
     device = _ready(job)
-    feed = in_pieces(job.train, job.task, job.config.tbptt_steps)
+    feed = in_pieces(job.train, job.task, job.config.tbptt_steps, world)
     _refuse_empty(feed)
     length = Length(until, feed, job.horizon or horizon_of(until, feed, job.config.accumulate))
     moments, stopping = _moments(job, length), _stopping(job, length)
@@ -218,7 +218,9 @@ def _learner(job: Job, events: Events, device: torch.device, length: Length, see
 
 def _keeper(job: Job, world: World) -> Keeper:
     """Where checkpoints go: into the run's folder, by the rank that writes."""
-    if job.folder is None or not world.is_first:
+    if not world.is_first:
+        return NoKeeper()
+    if job.folder is None:
         return MemoryKeeper()
     return FolderKeeper(job.folder, keep_last=job.config.keep_last, keep_best=job.config.keep_best)
 

@@ -58,6 +58,7 @@ class Run:
     """What had ended the run when it was loaded, where nothing was left to do."""
 
     def __post_init__(self) -> None:
+        self.learner.along.tell = self.tell
         self._tidy = Tidy(of_this_process())
         self._outcome = Outcome()
         self._last: Delivery | None = None
@@ -71,7 +72,7 @@ class Run:
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
         train(self.learner.task, self.learner.slots, self.say)
-        end = self.finished or self.ending()
+        end = self.finished or (self._ending() if self.world.size == 1 else self._agreed())
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
         self.events.fit_start()
@@ -79,8 +80,30 @@ class Run:
         return end
 
     def ending(self) -> End | None:
-        """What ends the run after this step, or None; the same on every rank."""
-        return self.world.agree(self._ending())
+        """What ends the run after this step, or None; the same on every rank.
+
+        Ranks ask each other only where all of them see an end, or where one has said in the step that it wants one.
+        """
+        if self.world.size == 1:
+            return self._ending()
+        wanted = self.learner.along.heard.get("asked", 0) > 0
+        return self._agreed() if wanted or self._reached() or self._waited() else None
+
+    def _agreed(self) -> End | None:
+        """The end that the first rank with one has."""
+        found = self.world.agree(None if (end := self._ending()) is None else (end, self.interrupts.received))
+        if found is None:
+            return None
+        end, received = found
+        if end.kind is Kind.INTERRUPTED:
+            self.interrupts.received = received
+        return end
+
+    def tell(self) -> dict[str, float]:
+        """What this rank says to the others in each step: whether it wants an end, and the first one's clock."""
+        asked = self.interrupts.received is not None or self.events.requested is not None
+        now = self._seconds + perf_counter() - self._begun
+        return {"asked": asked, "seconds": now if self.world.is_first else 0.0}
 
     def _ending(self) -> End | None:
         return self._reached() or self._interrupted() or self._asked_to_stop()
@@ -105,10 +128,15 @@ class Run:
         not_before = self.moments.not_before
         if not_before is not None and not not_before.reached(self.state.progress):
             return None
-        if (waited := self.validation.stopping.reason()) is not None:
-            return End(Kind.PATIENCE, f"early stopping: {waited}")
+        if (end := self._waited()) is not None:
+            return end
         asked = self.events.stop_reason
         return None if asked is None else End(Kind.ASKED, asked)
+
+    def _waited(self) -> End | None:
+        """The end that patience asks for."""
+        waited = self.validation.stopping.reason()
+        return None if waited is None else End(Kind.PATIENCE, f"early stopping: {waited}")
 
     def end(self, end: End) -> End:
         """Wait for the last save; tell everybody."""
@@ -197,12 +225,18 @@ class Run:
             batch=before.batch + ended,
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
-            tokens=before.tokens + self.learner.count(outcome),
-            seconds=self._seconds + perf_counter() - self._begun,
+            tokens=before.tokens + int(outcome.tokens),
+            seconds=self._clock(before),
             epoch_done=0 if last.last else last.done,
             epoch_total=self._epoch_total(last),
             batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
+
+    def _clock(self, before: Progress) -> float:
+        """Seconds of training so far; of several ranks by the first one's clock."""
+        if self.world.size == 1:
+            return self._seconds + perf_counter() - self._begun
+        return self.learner.along.heard.get("seconds", before.seconds)
 
     def _epoch_total(self, last: Delivery) -> int:
         """What the epoch holds; of one that has gone on beyond what it was said to hold, more than is done of it."""
@@ -301,6 +335,7 @@ class Run:
         """Save a checkpoint; a failure is told of, and ends the run when it is one too many."""
         begun = perf_counter()
         self.state.end = end
+        self.state.of_ranks = [] if self.world.size == 1 else self.world.gather(self.state.of_this_rank())
         if self.saves.save(self.learner, self.state, best=best or self.validation.feed is None):
             self.events.save(self.saves.folder(self.state.progress.step))
         self.pace.leave_out(perf_counter() - begun)

@@ -18,8 +18,9 @@ from etude.base.config.reading import read
 from etude.base.files import sha256_of
 from etude.base.hashes import content_of
 from etude.data.files.named import files_named
-from etude.tasks.config import CONFIG, LoadedConfig
+from etude.tasks.config import LoadedConfig
 from etude.tasks.own import task_type
+from etude.tasks.run_files import CONFIG
 from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.preload.place import place_of
 

@@ -24,8 +24,9 @@ from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.modes import mode_of
 from etude.base.paths import user_path
-from etude.tasks.config import CONFIG, Config, LoadedConfig, load_config
+from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.tasks.run_config import RunConfig
+from etude.tasks.run_files import CONFIG
 from etude.tasks.sweeps import SweepConfig
 
 SEARCHES = ("tpe", "cma_es")

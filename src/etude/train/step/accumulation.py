@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Protocol, final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
 from etude.train.optim.slot import Slot
@@ -29,6 +29,10 @@ class Accumulation(ABC):
     @abstractmethod
     def add(self, terms: Sequence[Term], active: Sequence[Term]) -> "Accumulation":
         """Add the gradient of a batch, of whose terms the `active` ones have any; return who takes the next batch."""
+
+    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+        """Of each parameter, whether a batch so far has a gradient for it."""
+        return [parameter.grad is not None for parameter in parameters]
 
     @abstractmethod
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
@@ -68,10 +72,11 @@ class Counted(Accumulation):
 class OneTerm(Accumulation):
     """A loss of one term: sums are differentiated, and the gradient is scaled once, when the count is known."""
 
-    def __init__(self, gradient: Differentiates, slot: Slot, batches: int) -> None:
+    def __init__(self, gradient: Differentiates, slot: Slot, batches: int | None) -> None:
         self._gradient = gradient
         self._slot = slot
         self._batches = batches
+        """None where sums are added up over ranks, and have to be in the same unit on all of them."""
         self._name: str | None = None
         self._unit: float | Tensor = 1.0
 
@@ -81,7 +86,9 @@ class OneTerm(Accumulation):
             return TermByTerm(self._gradient, self._slot, self._name, self._unit).add(terms, active)
         (term,) = terms
         if self._name is None:
-            self._name, self._unit = term.name, _power_of_two(term.count, self._batches)
+            self._name = term.name
+            if self._batches is not None:
+                self._unit = _power_of_two(term.count, self._batches)
         loss = term.sum / self._unit
         if loss.requires_grad:
             self._gradient.differentiate(loss)
@@ -110,6 +117,10 @@ class TermByTerm(Accumulation):
             value = self._gradient.prepared(term.sum / self._unit)
             self._buffers.add(term.name, value, retain_graph=position < len(active))
         return self
+
+    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+        """Of each parameter, whether a batch so far has a gradient for it."""
+        return self._buffers.differentiated(parameters)
 
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
         """Add the gradients, each over its term's count."""

@@ -65,6 +65,16 @@ class TermBuffers:
             for before, after in zip(old, new, strict=True)
         ]
 
+    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+        """Of each parameter, whether a term has a gradient for it."""
+        found = {
+            id(parameter)
+            for buffer in self._buffers.values()
+            for parameter, grad in zip(self._parameters, buffer, strict=True)
+            if grad is not None
+        }
+        return [id(parameter) in found for parameter in parameters]
+
     def release(self, factors: dict[str, float | Tensor]) -> None:
         """Add each buffer, times its term's factor, to the parameters' gradients."""
         for name, buffer in self._buffers.items():

@@ -16,6 +16,7 @@ from etude.train.step.noise import NoNoise, ParameterNoise
 from etude.train.step.outcome import Outcome, Round
 from etude.train.step.own_step import OwnStep
 from etude.train.step.precision import Precision
+from etude.train.step.ranks import Along, Ranks
 from etude.train.step.statistics import Running
 from etude.train.step.terms import ExtraTerm, NameCheck, Term, Weigher
 from etude.train.task import Task
@@ -47,6 +48,7 @@ class Update:
         term_weights: Mapping[str, float] | None = None,
         events: Events | None = None,
         world: World = ALONE,
+        along: Along | None = None,
     ) -> None:
         self._task = task
         self._slots = slots
@@ -61,7 +63,9 @@ class Update:
         self._running = Running(task)
         self._hiddens = hiddens
         self._events = events or Events(())
-        self._world = world
+        self._ranks = None if world.size == 1 else Ranks(world, self._running, along or Along())
+        self.scalars = ScalarLog()
+        """What `task.log` was given in this step."""
         self._gradient = Gradient(
             task,
             device=device,
@@ -72,9 +76,9 @@ class Update:
             hiddens=self._hiddens,
             term_weights=weights,
             events=self._events,
+            scalars=self.scalars,
+            ranks=self._ranks,
         )
-        self.scalars = ScalarLog()
-        """What `task.log` was given in this step."""
         self._own_step = OwnStep(task, self._compute, precision=precision, events=self._events, scalars=self.scalars)
 
     @property
@@ -83,12 +87,18 @@ class Update:
         return self._gradient.weigh
 
     def __call__(
-        self, group: Sequence[object], progress: Progress, firsts: Sequence[bool] = (), *, ends: bool = True
+        self,
+        group: Sequence[object],
+        progress: Progress,
+        firsts: Sequence[bool] = (),
+        *,
+        ends: bool = True,
+        borrowed: Sequence[bool] = (),
     ) -> Outcome:
         """Take the step of `group`, batches as the loader gave them, at `progress` (before the step).
 
         `firsts` tells which of them are not later pieces of a batch (all, unless given), `ends` whether the last is
-        all, or the last piece, of its batch.
+        all, or the last piece, of its batch, `borrowed` which of them are nothing of this rank's.
         """
         self.scalars.clear()
         # Not by setattr, which in an nn.Module looks for parameters first, at ten times the cost.
@@ -96,7 +106,7 @@ class Update:
         attributes["_scalars"] = self.scalars
         attributes["progress"] = progress
         moved = group if self._on_cpu else [move(batch, self._device, non_blocking=True) for batch in group]
-        batches = Batches(moved, firsts or [True] * len(moved), progress)
+        batches = Batches(moved, firsts or [True] * len(moved), progress, borrowed)
         self._running.keep()
         self._noise.begin()
         turns: dict[str, Outcome] = {}
@@ -110,6 +120,8 @@ class Update:
         outcome = outcome if len(turns) == 1 else Round(turns)
         if not outcome.moves:
             self._running.restore()
+        elif self._ranks is not None:
+            self._ranks.average_buffers()
         return outcome
 
     def _turn(self, slot: Slot, batches: Batches, outcome: Outcome) -> None:
@@ -168,7 +180,7 @@ class Update:
         value = norm.item()
         outcome.grad_norm = value
         losses = all(isfinite(total) for total, _, _ in outcome.terms.values())
-        outcome.finite = self._world.all(losses and isfinite(value))
+        outcome.finite = losses and isfinite(value)  # of sums over all ranks, so the same on each
         outcome.overflowed = losses and not outcome.finite and self._precision.is_scaled
         return outcome.finite and self._clip is not None and value > self._clip - 2 * _NORM_EPSILON
 

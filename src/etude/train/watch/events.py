@@ -171,6 +171,13 @@ class Events:
             if method is not None:
                 yield listener, _fitted(method, len(GIVEN[event]))
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether anybody looks at the batches of a validation, or at what they give."""
+        return any(
+            getattr(listener, "looks_at_batches", True) for listener, _ in self._listening_to("validation_batch_end")
+        )
+
     def _tell(self, own: Sequence[Listener], view: object, about: tuple[object, ...]) -> None:
         for listener, method in own:
             try:
