@@ -144,8 +144,9 @@ def content_of(paths: Iterable[Path], memory: Path, *, deep: bool) -> str:
     found = _digest((path.name, sha256_of(path) if path.is_file() else "") for path in listed)
     newest = max((max(state[1:3]) for state in states if len(state) > 1), default=0)
     if begun - newest / 1e9 > SETTLED_SECONDS:
-        make_folder(place.parent)
-        write_sealed(place, {"content": found})
+        with suppress(StorageError):  # a cache that only others may write
+            make_folder(place.parent)
+            write_sealed(place, {"content": found})
     return found
 
 
