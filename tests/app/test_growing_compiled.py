@@ -20,9 +20,7 @@ COMPILED = {
 def test_a_compiled_network_that_grows_is_as_one_that_is_not_compiled_and_goes_on_in_the_same_bits(
     tmp_path, monkeypatch
 ):
-    """The compiler may make two versions of a function: those of the first network do not count for the second."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     write_place(tmp_path)
 
     straight = run(tmp_path, "straight", **COMPILED)
