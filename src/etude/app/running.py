@@ -1,9 +1,10 @@
 """Training a run from its config: what `etude train` and `etude.train` do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from etude.app.build import build_callbacks, build_slots, build_terms, imported_files
 from etude.app.held import Held, Phase
@@ -20,6 +21,7 @@ from etude.base.says import Say, surely, unheard
 from etude.callbacks.config import build_loggers, build_progress
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig, load_config
+from etude.tasks.task_type import Processor, TaskType
 from etude.train.config import TrainConfig
 from etude.train.device import choose_device
 from etude.train.fit import Job, Result, fit
@@ -27,6 +29,7 @@ from etude.train.interrupt import requeued
 from etude.train.lock import claimed
 from etude.train.step.precision import Precision
 from etude.train.structure import Structured
+from etude.train.task import Task
 
 
 def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> Result:
@@ -86,13 +89,22 @@ def _train_beside(loaded: LoadedConfig, folder: Path) -> Result:
     return fit(beside(build_job(loaded, folder, unheard)))
 
 
-def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
-    """Read the data and make every part of the run."""
+MakesTask = Callable[[TaskType[Any, Any], Config, Processor], Task]
+"""Makes the task of a config with what a run keeps of its data."""
+
+
+def made(kind: TaskType[Any, Any], config: Config, processor: Processor) -> Task:
+    """The task with its weights."""
+    return kind.task(config, processor)
+
+
+def build_job(loaded: LoadedConfig, folder: Path, say: Say, task_of: MakesTask = made) -> Job:
+    """Read the data and make every part of the run; its task is made by `task_of`."""
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
     sources = read_sources(config, folder)
     held = Held(loaded, folder, say, fingerprints(sources))
-    make = partial(_learns, held, say)
+    make = partial(_learns, held, say, task_of)
     learns = make(config)
     load_first_weights(learns.task, sources, folder, say)
     task, phase = learns.task, held.now
@@ -111,6 +123,7 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
         config=config.train,
         optimizers=learns.optimizers,
         folder=folder,
+        distributed=config.distributed,
         seed=config.run.seed,
         stage=config.run.stage or "",
         requeue=config.run.requeue_signals,
@@ -131,10 +144,10 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
     return job
 
 
-def _learns(held: Held, say: Say, config: Config) -> Structured:
+def _learns(held: Held, say: Say, task_of: MakesTask, config: Config) -> Structured:
     """The task of a config, and what trains it; the data are the run's from then on."""
     phase = held.take_up(config)
-    task = phase.kind.task(config, phase.data.processor)
+    task = task_of(phase.kind, config, phase.data.processor)
     phase.data.attend(task)
     terms = build_terms(config, task)
     return Structured(

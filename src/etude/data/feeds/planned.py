@@ -14,7 +14,7 @@ from etude.data.feeds.feed import NOTHING, Delivery, Feed, Limit, limited
 from etude.data.feeds.fetching import Fetch, named, sample_error
 from etude.data.feeds.remembered import Memory, tell_epoch
 from etude.data.feeds.workers import WorkerDied, Workers
-from etude.data.order.plan import ALONE, Plan, Planned, Position, Share
+from etude.data.order.plan import ALONE, Keys, Plan, Planned, Position, Share
 
 AHEAD = 16
 """Batches that are made one by one after a worker died."""
@@ -147,6 +147,19 @@ class PlannedFeed(Feed):
         other = copy.copy(self)
         vars(other).update(_fetch=fetch, _workers=None, _pin=False)
         return other
+
+    def keyed(self) -> "PlannedFeed":
+        """Give a feed of the same epochs whose deliveries hold, in place of a batch, the keys of its samples."""
+        return self.fetching(lambda _, keys: keys)
+
+    def made(self, epoch: int, keys: Keys) -> object:
+        """Make the batch of the samples `keys`, in this process."""
+        return self._fetch(epoch, keys)
+
+    def places(self, epoch: int, keys: Keys) -> int:
+        """Give how large that batch is, padding included, in a unit that compares it with others."""
+        del epoch
+        return len(keys)
 
     def in_turns(self, share: Share) -> "PlannedFeed":
         """Give the same feed with one of every `share.world` batches, of which no other is made."""
