@@ -1,6 +1,6 @@
 """Classification as a type of task: what depends on a kind of input is asked of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -76,6 +76,10 @@ class ClassificationType(TaskType[Any, Any]):
         if config.chooses_thresholds and "train" in splits and not config.validates:
             raise ConfigError('task.thresholds = "f1" is chosen by validations: give data.val, or thresholds yourself.')
         return _of(config).open(config, splits, say, processor)
+
+    def files(self, config: Config, split: str) -> Iterable[Path]:
+        """Those that the input knows."""
+        return _of(config).files(config, split)
 
     def task(self, config: Config, processor: Processor) -> Task:
         """The task with its model, initialised."""
