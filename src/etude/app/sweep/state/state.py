@@ -155,8 +155,8 @@ class State:
             found = act.rows("SELECT name FROM etude_trial WHERE sweep = ? AND owner = ?", self._sweep, self._me)
         return {row[0] for row in found}
 
-    def report(self, name: str, reported: Mapping[int, tuple[int, float | None]]) -> None:
-        """Keep what a trial measured: by the number of the validation, the step and the value."""
+    def report(self, name: str, reported: Mapping[int, tuple[int | None, float | None]]) -> None:
+        """Keep what a trial measured: by the number of the validation, the step, where it is of one, and the value."""
         with self._database.transaction() as act:
             act.run("DELETE FROM etude_value WHERE sweep = ? AND trial = ?", self._sweep, name)
             for number, (step, value) in reported.items():
@@ -165,7 +165,7 @@ class State:
                     self._sweep,
                     name,
                     number,
-                    step,
+                    step or 0,
                     value,
                 )
 
