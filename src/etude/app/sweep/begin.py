@@ -5,7 +5,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from etude.app.runs.pipelines import SWEEP
 from etude.app.sweep.names import name_of
 from etude.app.sweep.plan import Plan
 from etude.app.sweep.state.database import Postgres, Sqlite
@@ -15,6 +14,7 @@ from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, write_text
 from etude.base.says import Say
+from etude.callbacks.rows import SWEEP
 
 STATE = "sweep.sqlite"
 ASKED, FIRST = "asked", "first"
