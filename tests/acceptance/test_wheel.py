@@ -1,4 +1,4 @@
-"""A wheel in an environment of its own, which knows nothing of the checkout: `etude new TASK`, then the next commands."""
+"""A wheel in an environment of its own, which knows no checkout: `etude new TASK`, then the commands of its README."""
 
 import os
 import shutil

@@ -16,12 +16,13 @@ from etude.app.report.gather import folders, gather_all
 from etude.app.results.groups import grouped
 from etude.app.results.stages import summaries
 from etude.app.results.values import Values
-from etude.app.runs.pipelines import SHARED, SWEEP
+from etude.app.runs.pipelines import SHARED
 from etude.app.stages.done import hash_of
 from etude.app.stages.shared import GATES
 from etude.app.sweep.plan import read_plan
 from etude.app.sweep.state.state import Stand
 from etude.base.errors import ConfigError, RefusedError
+from etude.callbacks.rows import SWEEP
 from etude.train.lock import Lock
 from etude.train.step.update import Update
 

@@ -9,11 +9,10 @@ from etude.base.config.nest import rebuilt
 from etude.base.errors import StorageError
 from etude.base.files import json_or_empty
 from etude.base.says import Say, unheard
+from etude.callbacks.rows import SWEEP
 
 PIPELINE = "pipeline.json"
 """The file of a folder that says that it is a pipeline's: the stages in their order, and what each does."""
-SWEEP = "sweep.toml"
-"""The file of a folder that says that it is a sweep's: its trials lie in it."""
 SHARED = ".stages"
 """The folder of a sweep that holds the stages of all its trials."""
 DONE, BEGUN = "done.json", "stage.json"
