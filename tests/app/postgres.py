@@ -2,37 +2,72 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 
+class Server:
+    """A server that can be killed and started again."""
+
+    def __init__(self, programs, folder):
+        self._programs, self._folder = programs, folder
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        self.url = f"postgresql://postgres@/postgres?host={folder}"
+        self._do("initdb", "-A", "trust", "-U", "postgres")
+
+    def start(self):
+        """Start it; what a killed one has left needs a moment to go."""
+        options = f"-k {self._folder} -c listen_addresses= -c fsync=off"
+        for _ in range(50):
+            try:
+                self._do("pg_ctl", "-o", options, "-l", self._folder / "log", "-w", "start")
+            except subprocess.CalledProcessError:
+                time.sleep(0.2)
+            else:
+                return
+        raise AssertionError((self._folder / "log").read_text())
+
+    def kill(self):
+        """End it by SIGKILL, as a machine that fails."""
+        os.kill(int((self._folder / "data/postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+
+    def stop(self):
+        self._do("pg_ctl", "-m", "fast", "-w", "stop")
+
+    def _do(self, program, *words):
+        command = [*self._as_user, self._programs / program, "-D", self._folder / "data", *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self._folder)
+
+
 @contextmanager
-def server():
-    """The URL of a server that lives as long as the block; skips where there is none to start."""
+def running():
+    """A server that runs as long as the block; skips where there is none to start."""
     pytest.importorskip("psycopg", reason="needs etude[postgres]")
     programs = _programs()
     if programs is None:
         pytest.skip("needs the programs of a PostgreSQL server")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     folder = Path(tempfile.mkdtemp(prefix="etude-pg-"))
     folder.chmod(0o777)
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
-
-    def do(program, *words):
-        command = [*as_user, programs / program, "-D", folder / "data", *words]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-
-    do("initdb", "-A", "trust", "-U", "postgres")
-    do("pg_ctl", "-o", options, "-l", folder / "log", "-w", "start")
+    server_ = Server(programs, folder)
+    server_.start()
     try:
-        yield f"postgresql://postgres@/postgres?host={folder}"
+        yield server_
     finally:
-        do("pg_ctl", "-m", "fast", "-w", "stop")
+        server_.stop()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def server():
+    """The URL of a server that lives as long as the block; skips where there is none to start."""
+    with running() as found:
+        yield found.url
 
 
 def _programs():

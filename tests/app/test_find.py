@@ -7,12 +7,14 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from etude.__main__ import main
 from etude.app.find.noise import Measured, noise_scale
 from etude.app.find.picture import svg
 from etude.app.find.rates import found, range_test
-from etude.app.find.sizes import largest
+from etude.app.find.sizes import PARTS, SHARE, Search, Tried, largest, sizes_from
 from etude.app.new.project import new
 from etude.base.errors import ConfigError, DataError
 
@@ -136,6 +138,74 @@ def test_a_size_that_memory_has_no_room_for_is_not_tried(place, monkeypatch):
     assert told.bounded
     assert told.size == 32
     assert "expected to need" in told.ended
+
+
+class Limit:
+    """Memory of which a size needs so many bytes each; its room may be known."""
+
+    def __init__(self, room=None):
+        self._room = room
+
+    def begin(self):
+        """Nothing."""
+
+    def peak(self):
+        return 0
+
+    def room(self):
+        return self._room
+
+
+def searched(begin, limit, *, seconds=0.1, data=1 << 40, room=None):
+    """What is found where sizes up to `limit` fit, and the sizes that were tried at all."""
+    asked = []
+
+    def attempt(size, place):
+        assert sizes_from(begin)[place] == size
+        asked.append(size)
+        if size > limit:
+            raise ConfigError("There is not enough memory for a batch.")
+        return Tried(size, min(size, data), seconds, 100 * size)
+
+    return Search("train.batch_size", attempt, Limit(room)).run(sizes_from(begin)), asked
+
+
+@given(begin=st.integers(1, 300), limit=st.integers(1, 1 << 20))
+def test_the_largest_size_under_a_limit_is_that_of_a_search_through_all(begin, limit):
+    assume(limit >= begin)
+
+    found, asked = searched(begin, limit)
+
+    assert found.size == max(size for size in sizes_from(begin) if size <= limit)
+    assert found.size >= limit * PARTS / (PARTS + 1) - 1
+    assert found.bounded
+    assert found.ended == f"{min(size for size in asked if size > limit):,} does not fit."
+    assert len(asked) <= math.log2(limit / begin) + 2 + math.log2(PARTS) + 1
+    assert [tried.size for tried in found.tried] == sorted(size for size in asked if size <= limit)
+
+
+def test_a_size_that_a_known_room_cannot_hold_is_never_tried():
+    found, asked = searched(32, 1 << 30, room=100 * 1000 / SHARE)
+
+    assert found.size == 992
+    assert max(asked) == 992
+    assert found.ended.startswith("1,024 was not tried: it is expected to need")
+
+
+def test_the_first_size_must_fit():
+    with pytest.raises(ConfigError, match="not enough memory"):
+        searched(32, 31)
+
+
+@pytest.mark.parametrize(
+    ("more", "size", "says"),
+    [({"seconds": 30.0}, 32, "a step of 32 took 30 s"), ({"data": 100}, 256, "the training data give no larger batch")],
+)
+def test_what_is_no_matter_of_memory_ends_it_without_halving(more, size, says):
+    found, asked = searched(32, 1 << 30, **more)
+
+    assert (found.size, found.bounded, max(asked)) == (size, False, size)
+    assert says in found.ended
 
 
 def test_what_cannot_be_found_is_refused(place, capsys):

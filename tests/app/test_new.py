@@ -107,10 +107,12 @@ def test_the_tables_in_the_package_are_the_beginning_of_their_corpus(name, corpu
         assert path.read_text() == (TEMPLATES / name / f"{split}.tsv").read_text()
 
 
-def test_every_file_of_the_templates_is_packaged():
+def test_every_file_of_the_package_is_part_of_a_wheel():
     import tomllib
 
-    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["etude"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["etude"]
+    package = ROOT / "src/etude"
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
 
-    endings = {pattern.rpartition("*")[2] for pattern in packaged}
-    assert {path.suffix for path in TEMPLATES.rglob("*") if path.is_file()} <= endings
+    assert {path.suffix for path in TEMPLATES.rglob("*") if path.is_file()} == {".toml", ".tsv"}
+    assert files == {path for pattern in patterns for path in package.glob(pattern)}

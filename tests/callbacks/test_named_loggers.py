@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import etude
+from etude.app.python.loggers import read_loggers
 from etude.base.errors import ConfigError
 from etude.callbacks import config as module
 from etude.callbacks.config import LogConfig, build_loggers
@@ -43,16 +44,25 @@ class MlflowClient:
     def create_run(self, experiment_id, run_name):
         random.random()
         run = uuid.uuid4().hex
-        self.db["runs"][run] = {"experiment": experiment_id, "name": run_name, "status": "RUNNING", "metrics": []}
+        begun = {"experiment": experiment_id, "name": run_name, "status": "RUNNING", "metrics": []}
+        self.db["runs"][run] = {**begun, "params": {}, "tags": {}, "artifacts": []}
         self.save()
         return Named(info=Named(run_id=run))
     def get_run(self, run):
         if run not in self.db["runs"]:
             raise MlflowException("no such run", "RESOURCE_DOES_NOT_EXIST")
+        return Named(data=Named(params=self.db["runs"][run]["params"]))
     def update_run(self, run, status):
         self.db["runs"][run]["status"] = status
-    def log_batch(self, run, metrics):
-        for m in metrics:
+    def log_artifact(self, run, path, inside):
+        self.db["runs"][run]["artifacts"].append([os.path.basename(path), inside])
+    def log_batch(self, run, metrics=(), params=(), tags=()):
+        known = self.db["runs"][run]
+        for p in params:
+            if len(params) > 100 or known["params"].setdefault(p.key, p.value) != p.value:
+                raise MlflowException(f"Changing param values is not allowed: {p.key}")
+        known["tags"] |= {t.key: t.value for t in tags}
+        for m in [*metrics, *params]:
             if not re.fullmatch(r"[/\\w.\\- :]*", m.key):
                 raise MlflowException(f"Invalid value {m.key} for metric name")
         self.db["runs"][run]["metrics"] += [[m.key, m.value, m.step] for m in metrics]
@@ -65,6 +75,13 @@ class MlflowClient:
 class Metric:
     def __init__(self, key, value, timestamp, step):
         self.key, self.value, self.timestamp, self.step = key, value, timestamp, step
+
+class Param:
+    def __init__(self, key, value):
+        self.key, self.value = key, value
+
+class RunTag(Param):
+    pass
 """,
     "exceptions": """
 class MlflowException(Exception):
@@ -80,9 +97,16 @@ STARTED = []
 class Settings(dict):
     def __init__(self, **given):
         super().__init__(given)
+class Config(dict):
+    def update(self, given, allow_val_change):
+        assert allow_val_change
+        super().update(given)
 class Run:
     def __init__(self, given):
         self.given, self.rows, self.axes, self.exit_code = given, [], {}, None
+        self.config, self.saved = Config(), []
+    def save(self, path, base_path, policy):
+        self.saved.append((path.removeprefix(base_path + "/"), policy))
     def define_metric(self, name, step_metric=None):
         self.axes[name] = step_metric
     def log(self, row):
@@ -202,6 +226,26 @@ def test_mlflow_is_told_that_a_run_failed(mlflow, tmp_path):
     assert mlflow_runs(tmp_path)[0]["status"] == "FAILED"
 
 
+def test_mlflow_gets_the_config_once_the_sweep_as_a_tag_and_files_at_the_end(mlflow, tmp_path):
+    (tmp_path / "sweep.toml").touch()
+    logger = {"type": "mlflow", "artifacts": ["metrics.*", "checkpoints/best/manifest.json", "nothing/*"]}
+    fit(tmp_path / "mine", logger, save_every="1 epoch")
+
+    fit(tmp_path / "mine", logger, until="5 steps", save_every="1 epoch")
+
+    (run,) = mlflow_runs(tmp_path / "mine")
+    assert run["params"]["train.batch_size"] == "2"
+    assert run["params"]["train.max_duration"] == "3 steps"  # MLflow lets no parameter change
+    assert run["tags"] == {"etude.sweep": tmp_path.name}
+    assert run["artifacts"][-2:] == [["metrics.jsonl", None], ["manifest.json", "checkpoints/best"]]
+
+
+@pytest.mark.parametrize("pattern", ["/etc/passwd", "../*", ""])
+def test_files_from_outside_of_the_run_folder_are_no_artifacts(pattern):
+    with pytest.raises(ConfigError, match="must name files in the run folder"):
+        build_loggers(read_loggers([{"type": "mlflow", "artifacts": [pattern]}])[0], None)
+
+
 def test_the_options_of_mlflow_reach_it(mlflow, tmp_path):
     uri = f"{tmp_path}/elsewhere"
     table = {"type": "mlflow", "tracking_uri": uri, "experiment": "numbers", "run_name": "first"}
@@ -242,6 +286,18 @@ def test_wandb_gets_rows_with_their_step_as_axis_offline(wandb, tmp_path):
     assert run.given.items() >= {"mode": "offline", "project": "etude", "name": "mine", "resume": "allow"}.items()
     assert run.axes == {"step": None, "*": "step"}
     assert run.exit_code == 0
+
+
+def test_wandb_gets_the_config_the_sweep_as_a_group_and_files_at_the_end(wandb, tmp_path):
+    (tmp_path / "sweep.toml").touch()
+
+    fit(tmp_path / "trial/stage", {"type": "wandb", "artifacts": ["metrics.*"]})
+
+    (run,) = wandb.STARTED
+    assert run.given["group"] == tmp_path.name
+    assert run.config["train.batch_size"] == 2
+    assert run.config["optimizer.betas"] == "[0.9, 0.999]"
+    assert run.saved == [("metrics.jsonl", "now")]
 
 
 def test_a_run_that_goes_on_is_the_same_run_of_wandb(wandb, tmp_path):

@@ -7,9 +7,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from etude.base.config.components import Imported
 from etude.base.errors import ConfigError
+from etude.base.progress import Progress
 from etude.callbacks import config as module
 from etude.callbacks.config import LogConfig, build_loggers
 from etude.callbacks.tensorboard import TensorBoardLogger
+from etude.train.watch.callback import RunView
 from etude.train.watch.record import Record
 
 
@@ -132,3 +134,27 @@ def test_a_logger_that_cannot_log_is_refused_by_name(tmp_path):
 
     with pytest.raises(ConfigError, match=r"log\.loggers\[0\] .* must have a method log\(row\)"):
         build_loggers(LogConfig(tensorboard=False, loggers=[entry]), tmp_path)
+
+
+def test_the_config_stands_there_as_hyper_parameters_under_the_sweep_and_the_run(tmp_path):
+    from tensorboard.plugins.hparams import metadata
+
+    (tmp_path / "sweep.toml").touch()
+    logger = TensorBoardLogger(tmp_path / "trial/tensorboard")
+    config = {
+        "optimizer": {"learning_rate": 0.5, "betas": [0.9, 0.99]},
+        "task": {"type": "own"},
+        "on": True,
+        "no": None,
+    }
+    logger.on_fit_start(RunView(Progress(), None, config))
+    logger.log(row(1, loss=1.0))
+    logger.close()
+
+    read = EventAccumulator(str(tmp_path / "trial/tensorboard"))
+    read.Reload()
+    (content,) = read.PluginTagToContent("hparams").values()
+    told = metadata.parse_session_start_info_plugin_data(content)
+    assert told.group_name == f"{tmp_path.name}/trial"
+    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in told.hparams.items()}
+    assert found == {"optimizer.learning_rate": 0.5, "optimizer.betas": "[0.9, 0.99]", "task.type": "own", "on": True}

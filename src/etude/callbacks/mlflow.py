@@ -9,13 +9,19 @@ from typing import Any, Literal, final
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
-from etude.callbacks.named_run import NamedRun
+from etude.callbacks.named_run import Artifacts, NamedRun
+from etude.callbacks.rows import sweep_of
 
 URI = "MLFLOW_TRACKING_URI"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """A server that is down must not hold training up for minutes, as MLflow's own settings would."""
 UNNAMEABLE = re.compile(r"[^\w\-. :/]")
 """What MLflow takes in no name, and a pattern of parameters may have: it is logged as an underscore."""
+
+
+LONGEST, AT_ONCE = 500, 100
+"""Characters of a parameter, and parameters of a batch, that every store of MLflow takes."""
+SWEEP_TAG = "etude.sweep"
 
 
 class MlflowConfig(Section):
@@ -28,6 +34,8 @@ class MlflowConfig(Section):
     """The experiment that the run belongs to; created if it does not exist."""
     run_name: Switch[str] = None
     """Name of the run in MLflow; default: the name of the run folder."""
+    artifacts: Artifacts
+    """Files of the run folder that are logged at the end, by patterns such as `outputs/*`."""
 
     def build(self, folder: Path | None) -> "MlflowLogger":
         """Make the logger. Raises ConfigError without a run folder."""
@@ -39,7 +47,7 @@ class MlflowLogger(NamedRun):
     """An MLflow run, the same one however often this run is continued."""
 
     def __init__(self, config: MlflowConfig, folder: Path | None) -> None:
-        super().__init__(folder, "mlflow")
+        super().__init__(folder, "mlflow", config.artifacts)
         self._config = config
         self._client: Any = None
         self._run = ""
@@ -79,6 +87,22 @@ class MlflowLogger(NamedRun):
             experiment = found.experiment_id
         run = self._client.create_run(experiment, run_name=self.title(self._config.run_name))
         return str(run.info.run_id)
+
+    def _describe(self, told: Mapping[str, bool | float | str]) -> None:
+        """Log the config, and the sweep as a tag; what an earlier process has logged cannot be another in MLflow."""
+        from mlflow.entities import Param, RunTag
+
+        known = self._client.get_run(self._run).data.params
+        named = {UNNAMEABLE.sub("_", name): str(value)[:LONGEST] for name, value in told.items()}
+        params = [Param(name, value) for name, value in named.items() if name not in known]
+        for begin in range(0, len(params), AT_ONCE):
+            self._client.log_batch(self._run, params=params[begin : begin + AT_ONCE])
+        if sweep := sweep_of(self.folder):
+            self._client.log_batch(self._run, tags=[RunTag(SWEEP_TAG, sweep)])
+
+    def _keep(self, path: Path) -> None:
+        inside = path.relative_to(self.folder).parent.as_posix()
+        self._client.log_artifact(self._run, str(path), None if inside == "." else inside)
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric

@@ -14,12 +14,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from etude.base.files import make_folder, storage
 from etude.base.regular import reading
-from etude.callbacks.rows import placed
+from etude.callbacks.rows import parameters, placed, sweep_of
+from etude.train.watch.callback import RunView
 
 METRICS = "metrics.jsonl"
 NOT_SCALARS = frozenset({"step", "tokens", "samples"})
 """Keys of a row that say where it stands."""
 
+SESSION = "_hparams_/session_start_info"
+"""Where the plugin "hparams" looks for the parameters of a run."""
 TAIL_BYTES = 1 << 18
 """How much of the end of `metrics.jsonl` is read: more than the rows that one process can have cut and one step has."""
 
@@ -27,13 +30,19 @@ TAIL_BYTES = 1 << 18
 class TensorBoardLogger:
     """Writes every number of a row against its step, at once, so that what a kill leaves is whole.
 
-    The file is opened by the first row. Points that an earlier process wrote after the checkpoint from which this one
+    Each file begins with the config as hyper-parameters, by which TensorBoard lists and filters runs. The file is
+    opened by the first row. Points that an earlier process wrote after the checkpoint from which this one
     goes on are taken back, by the mark that TensorBoard knows for a restart.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: BinaryIO | None = None
+        self._parameters: dict[str, bool | float | str] = {}
+
+    def on_fit_start(self, run: RunView) -> None:
+        """Remember the config."""
+        self._parameters = parameters(run.config)
 
     def log(self, row: Mapping[str, object]) -> None:
         """Write one row."""
@@ -61,6 +70,32 @@ class TensorBoardLogger:
         if earlier:
             mark = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=now, step=self._first_new(step), session_log=mark))
+        if self._parameters:
+            self._write(Event(wall_time=now, summary=self._described(now)))
+
+    def _described(self, now: float) -> Summary:
+        """The parameters as the plugin "hparams" reads them, under the names of the sweep and of the run.
+
+        Written here because tensorboard's own function takes seconds to import.
+        """
+        from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
+
+        run = self._folder.absolute().parent
+        names = filter(None, (sweep_of(run), run.name))
+        told = SessionStartInfo(group_name="/".join(names), start_time_secs=now)
+        for name, value in self._parameters.items():
+            kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
+            setattr(told.hparams[name], kind, value)
+        content = HParamsPluginData(session_start_info=told, version=0).SerializeToString()
+        plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
+        nothing = TensorProto(
+            dtype=1, float_val=[0.0], tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+        )
+        value_ = Summary.Value(tag=SESSION, metadata=SummaryMetadata(plugin_data=plugin), tensor=nothing)
+        return Summary(value=[value_])
 
     def _first_new(self, step: int) -> int:
         """The first step that this process logs anew: one after the last that the resumed `metrics.jsonl` kept."""

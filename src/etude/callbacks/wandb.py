@@ -8,7 +8,8 @@ from typing import Any, Literal, final
 
 from etude.base.config.fields import Switch
 from etude.base.config.section import Section
-from etude.callbacks.named_run import NamedRun
+from etude.callbacks.named_run import Artifacts, NamedRun
+from etude.callbacks.rows import sweep_of
 
 MODE = "WANDB_MODE"
 
@@ -25,6 +26,8 @@ class WandbConfig(Section):
     """Name of the run there; default: the name of the run folder."""
     mode: Switch[Literal["online", "offline", "disabled"]] = None
     """Default: WANDB_MODE, else offline: files in the run folder, for `wandb sync`."""
+    artifacts: Artifacts
+    """Files of the run folder that are kept with it at the end, by patterns such as `outputs/*`."""
 
     def build(self, folder: Path | None) -> "WandbLogger":
         """Make the logger. Raises ConfigError without a run folder."""
@@ -36,7 +39,7 @@ class WandbLogger(NamedRun):
     """A run of Weights & Biases, with `step` as the axis."""
 
     def __init__(self, config: WandbConfig, folder: Path | None) -> None:
-        super().__init__(folder, "wandb")
+        super().__init__(folder, "wandb", config.artifacts)
         self._config = config
         self._run: Any = None
 
@@ -51,6 +54,7 @@ class WandbLogger(NamedRun):
             entity=self._config.entity,
             name=self.title(self._config.run_name),
             id=name,
+            group=sweep_of(self.folder) or None,
             resume="allow",
             dir=str(self.folder),
             mode=self._config.mode or os.environ.get(MODE) or "offline",
@@ -58,6 +62,12 @@ class WandbLogger(NamedRun):
         )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
+
+    def _describe(self, told: Mapping[str, bool | float | str]) -> None:
+        self._run.config.update(dict(told), allow_val_change=True)
+
+    def _keep(self, path: Path) -> None:
+        self._run.save(str(path), base_path=str(self.folder), policy="now")
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
         # Its own step may never go back, which that of a run that was killed and goes on does.

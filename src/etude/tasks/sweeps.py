@@ -40,6 +40,8 @@ class SweepConfig(Section):
     """Seed from which combinations are drawn."""
     metric: Switch[str] = None
     """What runs are judged by, at its best validation; default: train.monitor."""
+    stage: Switch[str] = None
+    """Of a config with stages: the one whose metric it is; default: the last that trains."""
     goal: Switch[Goal] = None
     """Whether less or more of it is better; default: train.mode, or as its name tells."""
     prune: Switch[Literal["median", "hyperband"]] = None

@@ -5,6 +5,7 @@ import os
 import shutil
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from etude.app.cli.naming import command, shell_word
 from etude.app.cli.streams import printable, put, say
@@ -14,7 +15,7 @@ from etude.app.sweep.methods import pruning_of, search_of
 from etude.app.sweep.plan import Plan, read_plan
 from etude.app.sweep.state.state import Stand, Trial, counted
 from etude.app.sweep.told import as_row, failures, ranked, summary, table
-from etude.app.sweep.worker import Jobs, Worker, best_of
+from etude.app.sweep.worker import Jobs, Worker, at_step, best_of
 from etude.base.errors import ConfigError, StorageError
 from etude.data.store.crew import cores
 from etude.train.interrupt import Interrupted
@@ -99,6 +100,12 @@ def _tell_the_end(plan: Plan, trials: Sequence[Trial]) -> int:
         say("To try failed runs again, add --retry failed to the same command.")
     best = best_of(trials, plan.goal)
     if best is not None:
-        say(f"Best: {best.name} ({plan.metric} {best.value:.6g} at step {best.step:,}).")
-        say(f"Next:\n  {command()} test {shell_word(plan.folder / best.name)}")
+        say(f"Best: {best.name} ({plan.metric} {best.value:.6g}{at_step(best.step)}).")
+        say(f"Next:\n  {command()} test {shell_word(_tested(plan, best))}")
     return next((trial.code or 1 for trial in trials if trial.state is Stand.FAILED), 0)
+
+
+def _tested(plan: Plan, best: Trial) -> Path:
+    """The folder of the run of a trial that can be tested."""
+    folder = plan.folder / best.name
+    return plan.judge.run(folder) if plan.judge.trains else folder

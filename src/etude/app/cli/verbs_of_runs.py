@@ -112,6 +112,29 @@ OF_RUNS: tuple[Verb, ...] = (
         overrides=False,
     ),
     Verb(
+        "ensemble",
+        "the averaged probabilities of several runs, or of a sweep: what they predict together",
+        "etude ensemble runs/loans --best 5 --output together.parquet",
+        "etude.app.cli.ensemble:run",
+        "Takes the outputs that runs have saved of a split (train.save_outputs), joins them by sample, and averages\n"
+        "their probabilities, or the numbers that they predict. Prints what each run and all together are worth.\n"
+        "A folder of runs, such as a sweep, stands for all runs in it; --best N takes the best of them by the metric\n"
+        "that they monitor. --process is given the columns (sample, target, prediction, scores, loss) as lists, and\n"
+        "returns such columns: these are measured and written. With one run, that is post-processing alone.",
+        (
+            path("runs", metavar="RUN", nargs="+", help="run folders, or folders of runs"),
+            argument("--split", choices=SPLITS, default="val", help="whose saved outputs: val (default), test, train"),
+            argument("--best", metavar="N", type=int, help="only the best N runs, by the metric of val they monitor"),
+            argument("--softmax", action="store_true", help="scores are logits: make probabilities of them"),
+            argument(
+                "--process", metavar="FUNCTION", help="package.module:function or file.py:function of the columns"
+            ),
+            path("--output", metavar="FILE", help="write the rows to FILE, which ends in .parquet or .jsonl"),
+            argument("--json", action="store_true", help="one JSON object"),
+        ),
+        overrides=False,
+    ),
+    Verb(
         "rm",
         "remove runs, failed runs, or checkpoints of runs that lost; lists them and asks first",
         "etude rm --failed runs/",

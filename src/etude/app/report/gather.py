@@ -1,13 +1,17 @@
 """What a report tells of a run: read from its folder alone, without loading any of it; a damaged part is left out."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
 from etude.app.report.outputs import Samples, samples_of
+from etude.app.results.found import is_another_name
 from etude.app.runs.folder import CONFIG, ENVIRONMENT, STARTS
+from etude.app.runs.pipelines import as_stage, stages_in, trained_in
 from etude.base.config.reading import read
 from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, EtudeError, StorageError
@@ -78,10 +82,13 @@ class RunTold:
 
 
 def folders(given: Sequence[str | Path]) -> list[Path]:
-    """The run folders that are named, or that lie in those that are: the runs of a sweep. Raises StorageError."""
+    """The run folders that are named, or that lie in those that are: the runs of a sweep.
+
+    Of a pipeline these are the stages that have trained, of one in a sweep the last of them. Raises StorageError.
+    """
     found: list[Path] = []
     for one in map(Path, given):
-        here = list(_runs_in(one, DEEPEST))
+        here = trained_in(one) or list(_runs_in(one, DEEPEST))
         if not here:
             raise StorageError(f"{one} is not a run folder, and holds none: it has no {CONFIG}.")
         found += here
@@ -90,10 +97,12 @@ def folders(given: Sequence[str | Path]) -> list[Path]:
 
 def _runs_in(folder: Path, depth: int) -> Iterator[Path]:
     """A run folder itself, else those inside, as a sweep leaves them; nothing is looked for in a run."""
-    if (folder / CONFIG).is_file():
+    if stages_in(folder):
+        yield from trained_in(folder)[-1:]
+    elif (folder / CONFIG).is_file():
         yield folder
     elif depth:
-        for inside in sorted(folder.glob("[!.]*/")):
+        for inside in filterfalse(is_another_name, sorted(folder.glob("[!.]*/"))):
             yield from _runs_in(inside, depth - 1)
 
 
@@ -109,7 +118,7 @@ def names(found: Sequence[Path]) -> dict[Path, str]:
     >>> list(names([Path("/a/x/run"), Path("/b/x/run"), Path("/a/other")]).values())
     ['a/x/run', 'b/x/run', 'other']
     """
-    whole = {one: one.resolve().parts[1:] for one in found}
+    whole = {one: Path(os.path.abspath(one)).parts[1:] for one in found}  # noqa: PTH100 - a stage may be a link
     return {one: "/".join(_told_apart(parts, list(whole.values()))) for one, parts in whole.items()}
 
 
@@ -128,7 +137,7 @@ def gather(folder: Path, *, whole: bool = True) -> RunTold:
     if not (folder / CONFIG).is_file():
         raise StorageError(f"{folder} is not a run folder: it has no {CONFIG}.")
     refuse_links_out(folder)
-    data = read(folder / CONFIG).data
+    data = as_stage(read(folder / CONFIG).data)
     monitor = str(_table(data.get("train")).get("monitor", MONITOR))
     manifest = json_or_empty(folder / "checkpoints" / "best" / "manifest.json")
     told = RunTold(

@@ -31,11 +31,12 @@ def runs_in(folder: Path) -> Iterator[tuple[str, Path]]:
         inside = sorted(folder.iterdir())
     if _is_run(folder):
         yield folder.resolve().name, folder
-    for path in () if stages_in(folder) else filterfalse(_is_another_name, inside):
+    for path in () if stages_in(folder) else filterfalse(is_another_name, inside):
         yield from _found(path, path.name, DEEPEST)
 
 
-def _is_another_name(path: Path) -> bool:
+def is_another_name(path: Path) -> bool:
+    """Whether a path is a link to what lies beside it, as a sweep's `best`."""
     return path.is_symlink() and path.resolve().parent == path.parent.resolve()
 
 
@@ -44,7 +45,7 @@ def _found(path: Path, name: str, levels: int) -> Iterator[tuple[str, Path]]:
     if _is_run(path) and not name.startswith(DOOMED):
         yield name, path
     if levels and _may_hold_runs(path) and not stages_in(path):
-        for inside in _listed(path):
+        for inside in filterfalse(is_another_name, _listed(path)):
             yield from _found(inside, f"{name}/{inside.name}", levels - 1)
 
 

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, final
 
 from etude.app.results.values import Values
@@ -85,11 +86,22 @@ def _common(names: Sequence[str]) -> str:
 
 
 def grouped(runs: Sequence[Values]) -> list[Group]:
-    """The runs by their configs, those of one apart from the seed together, in the order of the first of each."""
+    """The runs by their configs, those of one apart from the seed together, in the order of the first of each.
+
+    A stage that trials of a sweep share is one run.
+    """
     found: dict[str, list[Values]] = {}
-    for run in runs:
+    for run in _each_once(runs):
         found.setdefault(fingerprint(run.config) if run.config else run.summary.folder, []).append(run)
     return list(map(Group, found.values()))
+
+
+def _each_once(runs: Sequence[Values]) -> Iterable[Values]:
+    """The runs, of those in the same place the first."""
+    found: dict[Path, Values] = {}
+    for run in runs:
+        found.setdefault(run.folder.resolve(), run)
+    return found.values()
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude.app.runs.pipelines import BEGUN, DONE
+from etude.app.runs.pipelines import BEGUN, DONE, as_stage
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import json_or_empty
@@ -211,7 +211,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 def read_config(folder: Path) -> tuple[bool, Mapping[str, Any]]:
     """Whether the config of a run can be read at all, and what it holds."""
     try:
-        return True, read(folder / CONFIG).data
+        return True, as_stage(read(folder / CONFIG).data)
     except ConfigError:
         return False, {}
 

@@ -16,7 +16,7 @@ class Place:
     """The place of a run folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
+        self._folder = folder.resolve()  # a stage of a sweep is a link to where all trials have it
 
     @property
     def is_writable(self) -> bool:

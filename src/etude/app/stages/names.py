@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, final
 
+from etude.app.runs.pipelines import shared_by
 from etude.app.stages.tables import TRAIN, Entry
 from etude.base.config.composing import Layer, Origin, dotted
 from etude.base.config.fields import absolute
@@ -15,7 +16,7 @@ from etude.base.files import sha256_of
 from etude.base.near import did_you_mean
 from etude.tasks.config import Config
 from etude.tasks.run_files import CONFIG
-from etude.tasks.task_type import TOKENIZERS
+from etude.tasks.task_type import CACHE, TOKENIZERS
 from etude.train.memory.checkpoint.naming import FOLDER, step_name
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 
@@ -74,6 +75,9 @@ class Names:
 
     def __init__(self, folder: Path, entries: Sequence[Entry]) -> None:
         self.folder = folder
+        shared = shared_by(folder)
+        self.cache = None if shared is None else shared / CACHE
+        """Where data is kept prepared, unless that is for each config to say."""
         self._entries = {entry.name: entry for entry in entries}
 
     def find(self, entry: Entry, text: str) -> Reference | None:

@@ -25,6 +25,7 @@ from etude.app.stages.done import (
 )
 from etude.app.stages.graph import by_name, following
 from etude.app.stages.node import Node
+from etude.app.stages.shared import Keeping, keeping_of
 from etude.app.stages.stage import Artifact, Artifacts
 from etude.app.stages.watched import watched
 from etude.base.config.writing import toml
@@ -93,7 +94,7 @@ class Pipeline:
         self, say: Say, choice: Choice, forced: set[str], around: Around
     ) -> tuple[dict[str, Artifact], list[Report]]:
         artifacts: dict[str, Artifact] = {}
-        reports = []
+        reports, keeping = [], keeping_of(self.folder)
         for number, node in enumerate(self.nodes, 1):
             if not self._is_wanted(node, choice):
                 used = self._used(node, artifacts, say, needed=self._is_needed(node, choice))
@@ -102,7 +103,7 @@ class Pipeline:
                 continue
             head = f"Stage {number} of {len(self.nodes)}, {node.name}"
             with around(node.folder):
-                report = _one(node, artifacts, head, say, forced=node.name in forced)
+                report = _one(node, artifacts, head, say, keeping, forced=node.name in forced)
             reports.append(report)
             assert report.standing.artifact is not None
             artifacts[node.name] = report.standing.artifact
@@ -151,18 +152,28 @@ class Pipeline:
         write_text(self.folder / CONFIG, toml(self.config))
 
 
-def _one(node: Node, artifacts: Artifacts, head: str, say: Say, *, forced: bool) -> Report:
+def _one(node: Node, artifacts: Artifacts, head: str, say: Say, keeping: Keeping, *, forced: bool) -> Report:
     """Run a stage, unless it is done."""
     made = made_of(node, artifacts)
     found = standing(node, made)
     if found.state == FINISHED and not forced:
         return Report(node, ran=False, standing=found)
-    say(f"{head}: {_why(found, forced=forced)}")
-    if forced or not _goes_on(node, found):
-        kept = set_aside(node.folder)
-        if kept is not None:
-            say(f"{node.folder} is kept as {kept.name}.")
-    make_folder(node.folder)
+    with keeping.held(node, made, say) as place:
+        found = standing(node, made)
+        if found.state == FINISHED and not forced:
+            say(f"{head}: is shared with another trial, which has run it.")
+            return Report(node, ran=False, standing=found)
+        say(f"{head}: {_why(found, forced=forced)}")
+        if forced or not _goes_on(node, found):
+            kept = set_aside(place)
+            if kept is not None:
+                say(f"{place} is kept as {kept.name}.")
+        make_folder(place)
+        return _ran(node, made, artifacts, head, say)
+
+
+def _ran(node: Node, made: Mapping[str, Any], artifacts: Artifacts, head: str, say: Say) -> Report:
+    """What a stage has come to that is run in its folder."""
     begin(node, made)
     begun = time.perf_counter()
     with claimed(node.folder):

@@ -141,7 +141,7 @@ class Told:
         data = with_values(layer.data, paths)
         assert isinstance(data, dict)
         with self.saying():
-            loaded = of_layer(root, replace(layer, data=data), entry.path)
+            loaded = _cached(of_layer(root, replace(layer, data=data), entry.path), self.names.cache)
         return Composed(loaded, {as_written(place): one for place, one in references.items()})
 
     def _refuse_place(self) -> None:
@@ -161,3 +161,11 @@ class Told:
             yield
         except ConfigError as error:
             raise ConfigError(list(map(self.entry.said, error.problems))) from None
+
+
+def _cached(loaded: LoadedConfig, folder: Path | None) -> LoadedConfig:
+    """A config whose prepared data lies in a folder; as it is where that is None."""
+    if folder is None:
+        return loaded
+    later = tuple(_cached(one, folder) for one in loaded.later)
+    return replace(loaded, config=loaded.config.with_cache(folder), later=later)

@@ -5,7 +5,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from etude.app.runs.changes import Change, changes_between
 from etude.app.sweep.names import name_of
 from etude.app.sweep.plan import Plan
 from etude.app.sweep.state.database import Postgres, Sqlite
@@ -15,12 +14,13 @@ from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, RefusedError, StorageError
 from etude.base.files import make_folder, write_text
 from etude.base.says import Say
+from etude.callbacks.rows import SWEEP
 
-STATE, RECORD = "sweep.sqlite", "sweep.toml"
+STATE = "sweep.sqlite"
 ASKED, FIRST = "asked", "first"
 MOST = 5
 """Problems of combinations that are told."""
-HOW = ("method", "seed", "metric", "goal", "keys")
+HOW = ("method", "seed", "metric", "stage", "goal", "keys")
 """What of a sweep cannot change once it has begun."""
 
 
@@ -56,7 +56,7 @@ def begin(plan: Plan, open_state: Callable[[], State], say: Say) -> None:
         _tell_what_changed(added, known.keys() - points.keys(), say, is_new=not known)
     state.close()
     with suppress(StorageError):  # another process may be writing the same, under the same number on its machine
-        write_text(plan.folder / RECORD, toml(record(plan)))
+        write_text(plan.folder / SWEEP, toml(record(plan)))
 
 
 def _known(plan: Plan, open_state: Callable[[], State]) -> dict[str, Trial]:
@@ -84,6 +84,7 @@ def asked(plan: Plan) -> dict[str, Any]:
         "method": plan.config.method,
         "seed": plan.config.seed if plan.config.method != "grid" else None,
         "metric": plan.metric,
+        "stage": plan.judge.stage or None,
         "goal": plan.goal,
         "keys": sorted(plan.space.keys),
     }
@@ -106,7 +107,7 @@ def compare(plan: Plan, state: State) -> None:
     before, first = state.noted(ASKED), state.noted(FIRST)
     if before is None or first is None:
         return
-    changed = _changed(before, asked(plan)) or list(dict.fromkeys(map(str, _changes(plan, first))))
+    changed = _changed(before, asked(plan)) or list(dict.fromkeys(_changes(plan, first)))
     if changed:
         more = f" and {len(changed) - MOST} more" if len(changed) > MOST else ""
         raise RefusedError(
@@ -124,17 +125,15 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _changes(plan: Plan, first: Mapping[str, Any]) -> list[Change]:
+def _changes(plan: Plan, first: Mapping[str, Any]) -> list[str]:
     """What changed of the config that all runs share, as the first combination has it."""
-    loaded = plan.load("", first["values"])
-    found = changes_between(first["config"], loaded.data, type(loaded.config))
-    return [change for change in found if change.meaning.identity != "none"]
+    return list(plan.composed("", first["values"]).changed(first["config"]))
 
 
 def note_first(plan: Plan, state: State) -> None:
     """Note the config of one combination, by which changes are seen later."""
     point = next(iter(plan.points.values()), None) or plan.space.at([0.5] * plan.space.axes)
-    state.note(FIRST, {"values": dict(point.values), "config": plan.load("", point.values).data})
+    state.note(FIRST, {"values": dict(point.values), "config": plan.composed("", point.values).view})
 
 
 def check(plan: Plan, combinations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -142,7 +141,7 @@ def check(plan: Plan, combinations: Mapping[str, Mapping[str, Any]]) -> None:
     found: dict[str, list[str]] = {}
     for name, values in combinations.items():
         try:
-            plan.load(name, values)
+            plan.composed(name, values)
         except ConfigError as error:
             for problem in error.problems:
                 found.setdefault(problem, []).append(name)
@@ -163,4 +162,4 @@ def _check_search(plan: Plan) -> None:
     """Check the corners of the space, of which a search may choose any place."""
     for place in (0.0, 0.5, 1.0):
         point = plan.space.at([place] * plan.space.axes)
-        plan.load(name_of(point, plan.space.keys, 0), point.values)
+        plan.composed(name_of(point, plan.space.keys, 0), point.values)

@@ -6,13 +6,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from etude.app.sweep.judge import Judge
 from etude.app.sweep.state.state import Trial
 from etude.base.files import make_folder, storage
-from etude.train.watch.record import METRICS, row_of
+from etude.train.watch.record import row_of
 
 LOG = "log.txt"
 """The file of a run's folder that holds what its process said."""
@@ -27,8 +29,8 @@ class Measured:
     """What a run has logged of the metric, validation by validation."""
 
     metric: str
-    values: dict[int, tuple[int, float | None]] = field(default_factory=dict)
-    """By the number of the validation, counted from 1: the step, and the value."""
+    values: dict[int, tuple[int | None, float | None]] = field(default_factory=dict)
+    """By the number of the validation, counted from 1: the step, where it is of one, and the value."""
     logged: set[str] = field(default_factory=set)
     """Names of what validations gave."""
 
@@ -53,7 +55,7 @@ class Measured:
         found = [(sign * value, step) for step, value in self.values.values() if value is not None]
         if not found:
             return None, None
-        merit, step = min(found)
+        merit, step = min(found, key=itemgetter(0))
         return sign * merit, step
 
 
@@ -89,17 +91,17 @@ class Child:
         self,
         trial: Trial,
         folder: Path,
-        metric: str,
+        judge: Judge,
         command: Sequence[str],
         environment: Mapping[str, str],
         place: int = 0,
     ) -> None:
         self.trial, self.folder, self.place = trial, folder, place
-        self.measured = Measured(metric)
+        self.measured = Measured(judge.metric)
         self.stopping = ""
         """Why it was asked to end: empty, as long as it was not."""
-        self._metric = metric
-        self._tail = Tail(folder / METRICS)
+        self._judge = judge
+        self._tail = Tail(judge.rows(folder))
         self._begun = monotonic()
         make_folder(folder)
         with storage("write", folder / LOG), (folder / LOG).open("ab") as log:
@@ -122,7 +124,7 @@ class Child:
         """Read what was logged since the last look; whether the metric was among it."""
         rows = self._tail.rows()
         if rows is None:
-            self.measured = Measured(self._metric)
+            self.measured = Measured(self._judge.metric)
             rows = self._tail.rows() or []
         found = False
         for row in rows:
@@ -134,8 +136,10 @@ class Child:
         code = self._process.poll()
         if code is None:
             return None
-        self._tail, self.measured = Tail(self.folder / METRICS), Measured(self._metric)
+        self._tail, self.measured = Tail(self._judge.rows(self.folder)), Measured(self._judge.metric)
         self.look()
+        if not self._judge.trains:
+            self.measured.values = {1: (None, self._judge.measured_at_end(self.folder))}
         return abs(code) + 128 * (code < 0)
 
     def stop(self, why: str) -> None:

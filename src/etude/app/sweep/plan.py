@@ -8,21 +8,22 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from etude.app.stages.tables import has_stages
+from etude.app.sweep.composed import Composed, OfRun, OfStages
 from etude.app.sweep.conditions import looking, read_condition
 from etude.app.sweep.draws import PLACES, draw
+from etude.app.sweep.judge import Judge, judge_of
 from etude.app.sweep.names import name_of
 from etude.app.sweep.ranges import Values
 from etude.app.sweep.space import Point, Space, read_space
 from etude.app.sweep.words import read_flags
 from etude.base.config.command import Override
-from etude.base.config.composing import compose, dotted
+from etude.base.config.composing import command_layer, compose, dotted, file_layers
 from etude.base.config.lines import split_key
 from etude.base.config.loading import validated
-from etude.base.config.nest import value_at
 from etude.base.config.section import Section
 from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError
-from etude.base.modes import mode_of
 from etude.base.paths import user_path
 from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.tasks.run_config import RunConfig
@@ -31,8 +32,6 @@ from etude.tasks.sweeps import SweepConfig
 
 SEARCHES = ("tpe", "cma_es")
 """Methods that choose a combination by what came of those before."""
-MONITOR, MODE = ("train", "monitor"), ("train", "mode")
-DEFAULT_MONITOR = "val/loss"
 
 
 class _Asked(Section):
@@ -55,10 +54,21 @@ class Plan:
     space: Space
     config: SweepConfig
     folder: Path
-    metric: str
-    goal: str
+    judge: Judge
     requeue: Sequence[str]
     """Signals that ask for the same command to be queued again."""
+    has_stages: bool = False
+    """Whether its trials are pipelines."""
+
+    @property
+    def metric(self) -> str:
+        """What trials are judged by."""
+        return self.judge.metric
+
+    @property
+    def goal(self) -> str:
+        """Whether less or more of it is better."""
+        return self.judge.goal
 
     @property
     def name(self) -> str:
@@ -104,12 +114,18 @@ class Plan:
     def _composed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The config of a combination with its defaults; without them where it is no valid one."""
         try:
-            return self.load("", values).data
+            return self.composed("", values).view
         except ConfigError:
             return compose(Config, self.path, self._overrides("", values)).data
 
+    def composed(self, name: str, values: Mapping[str, Any]) -> Composed:
+        """The config of a trial. Raises ConfigError."""
+        if self.has_stages:
+            return OfStages(self.path, self._overrides(name, values))
+        return OfRun(self.load(name, values))
+
     def load(self, name: str, values: Mapping[str, Any]) -> LoadedConfig:
-        """The config of a run. Raises ConfigError."""
+        """The config of a trial that is one run. Raises ConfigError."""
         return load_config(self.path, self._overrides(name, values))
 
     def _overrides(self, name: str, values: Mapping[str, Any]) -> list[Override]:
@@ -148,21 +164,11 @@ def read_plan(config: str | Path, words: Sequence[str], *, runs: bool = True) ->
         raise ConfigError(
             "A sweep needs keys with several values: give --section.key V1,V2, or [sweep.keys] in the config."
         )
-    metric = asked.sweep.metric or value_at(layer.data, MONITOR) or DEFAULT_MONITOR
-    goal = asked.sweep.goal or _goal(str(metric), layer.data)
+    files = file_layers(path)
+    judge = judge_of(asked.sweep, path, files, command_layer(same))
     if runs:
         _check(asked.sweep, space)
-    return Plan(path, same, space, asked.sweep, folder, str(metric), goal, asked.run.requeue_signals)
-
-
-def _goal(metric: str, data: Mapping[str, Any]) -> str:
-    """Whether less or more of a metric is better."""
-    monitored = value_at(data, MONITOR) or DEFAULT_MONITOR
-    told = value_at(data, MODE) if metric == monitored else None
-    goal = told or mode_of(metric)
-    if not goal:
-        raise ConfigError(f'sweep.metric is "{metric}", which Etude does not know: give sweep.goal, min or max.')
-    return str(goal)
+    return Plan(path, same, space, asked.sweep, folder, judge, asked.run.requeue_signals, has_stages(files))
 
 
 def _check(config: SweepConfig, space: Space) -> None:

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import final
 
 from etude.app.runs.folder import CONFIG, has_checkpoint
+from etude.app.runs.pipelines import stages_in
 from etude.app.sweep.child import SAVED, Child, command
 from etude.app.sweep.plan import Plan
 from etude.app.sweep.search import Pruning, Search
@@ -143,17 +144,17 @@ class Worker:
 
     def _start(self, trial: Trial, folder: Path) -> None:
         try:
-            loaded = self._plan.load(trial.name, trial.values)
+            composed = self._plan.composed(trial.name, trial.values)
         except ConfigError as error:
             self._end(trial, Ending(Stand.FAILED, code=error.exit_code, error=str(error)))
             return
         make_folder(folder)
-        write_text(folder / CONFIG, loaded.toml())
-        goes_on = "resumed" if has_checkpoint(folder) else "started"
+        write_text(folder / CONFIG, composed.toml())
+        goes_on = "resumed" if has_checkpoint(folder) or stages_in(folder) else "started"
         self._say(f"{trial.name}: {goes_on}.")
         place = min({*range(self._jobs.count)} - {child.place for child in self._children})
         words, environment = self._starts(folder / CONFIG), self._jobs.environment(place)
-        self._children.append(Child(trial, folder, self._plan.metric, words, environment, place))
+        self._children.append(Child(trial, folder, self._plan.judge, words, environment, place))
 
     # -- looking after -------------------------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Worker:
         value, step = child.measured.best(self._plan.goal)
         made = Ending(Stand.DONE, value, step, child.seconds)
         if code == 0 and value is None:
-            wrong = f"No validation gave a finite {self._plan.metric}."
+            wrong = self._plan.judge.missing(child.folder)
             return replace(made, state=Stand.FAILED, code=1, error=wrong)
         if code == 0:
             return made
@@ -292,9 +293,14 @@ class _beating:  # noqa: N801 - a context manager, as a function would be
             state.close()
 
 
+def at_step(step: int | None) -> str:
+    """When a value was measured, as the end of a clause; nothing of one that belongs to no step."""
+    return "" if step is None else f" at step {step:,}"
+
+
 def told(ending: Ending, metric: str) -> str:
     """What came of a trial, as a line."""
-    value = "" if ending.value is None else f"{metric} {ending.value:.4g} at step {ending.step:,}"
+    value = "" if ending.value is None else f"{metric} {ending.value:.4g}{at_step(ending.step)}"
     seconds = f"({ending.seconds:.0f} s)"
     match ending.state:
         case Stand.FAILED:

@@ -4,10 +4,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import make_folder
+
+if TYPE_CHECKING:
+    import psycopg
 
 Value = str | int | float | None
 Row = Sequence[Any]
@@ -28,6 +31,10 @@ TABLES = (
 )
 
 
+class LostError(StorageError):
+    """The database was lost in a transaction, which has taken effect or not; it may be there again."""
+
+
 class Transaction(Protocol):
     """Statements that take effect together, or not at all."""
 
@@ -42,7 +49,7 @@ class Database(Protocol):
     """Holds transactions, one after the other among all processes."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Give a transaction that no other one overlaps. Raises StorageError."""
+        """Give a transaction that no other one overlaps. Raises StorageError, LostError where it may be tried again."""
 
     def close(self) -> None:
         """Let it go."""
@@ -99,19 +106,21 @@ class _OfSqlite:
         return self._connection.execute(statement, values).fetchall()
 
 
-@final
 class Postgres:
-    """A PostgreSQL database at a URL, which many machines can share."""
+    """A PostgreSQL database at a URL, which many machines can share; one that was away is connected to anew."""
 
     def __init__(self, url: str) -> None:
         try:
             import psycopg
         except ImportError:
             raise ConfigError("sweep.state is a PostgreSQL URL: run pip install 'etude[postgres]'.") from None
-        self._errors, self._url = psycopg.Error, url
-        with self._telling():
-            self._connection = psycopg.connect(url, connect_timeout=int(WAIT_SECONDS), autocommit=True)
+        self._connect, self._errors, self._url = psycopg.connect, psycopg.Error, url
+        with self._telling(StorageError):
+            self._connection = self._connected()
             self._make_tables()
+
+    def _connected(self) -> "psycopg.Connection[Any]":
+        return self._connect(self._url, connect_timeout=int(WAIT_SECONDS), autocommit=True)
 
     def _make_tables(self) -> None:
         """Make what is missing; several processes may begin at once, and PostgreSQL lets only one make a table."""
@@ -123,17 +132,22 @@ class Postgres:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Give a transaction, which holds a lock of the database until it ends."""
+        if self._connection.closed:
+            with self._telling(LostError):
+                self._connection = self._connected()
         with self._telling(), self._connection.transaction(), self._connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             yield _OfPostgres(cursor)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, kind: type[StorageError] | None = None) -> Iterator[None]:
+        """Raise psycopg's errors as those of a kind; unless one is given, as LostError where the connection is lost."""
         try:
             yield
         except self._errors as error:
             said = " ".join(str(error).split())
-            raise StorageError(f"The state of the sweep at {self._url} cannot be used: {said}.") from error
+            kind = kind or (LostError if self._connection.closed else StorageError)
+            raise kind(f"The state of the sweep at {self._url} cannot be used: {said}.") from error
 
     def close(self) -> None:
         """End the connection."""

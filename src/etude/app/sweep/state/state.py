@@ -1,13 +1,14 @@
 """The state of a sweep: its trials, who runs which, and what came of them. Every change is one transaction."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic
-from typing import Any, final
+from functools import wraps
+from time import monotonic, sleep
+from typing import Any, Concatenate, ParamSpec, TypeVar, final
 
-from etude.app.sweep.state.database import Database, Row, Transaction
+from etude.app.sweep.state.database import Database, LostError, Row, Transaction
 from etude.app.sweep.state.owner import Owner, read_owner
 
 
@@ -47,6 +48,31 @@ class Trial:
     """The metric by the number of the validation, counted from 1."""
 
 
+AWAY_SECONDS, POLL_SECONDS = 60.0, 0.5
+"""How long a database that was lost is waited for, and how often it is asked."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _again(method: "Callable[Concatenate[State, P], T]") -> "Callable[Concatenate[State, P], T]":
+    """Do what a method does again where the database was lost in it, as long as it may come back."""
+
+    @wraps(method)
+    def done(state: "State", /, *given: P.args, **named: P.kwargs) -> T:
+        until = monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                return method(state, *given, **named)
+            except LostError:
+                if monotonic() >= until:
+                    raise
+                state.forget_silence()
+                sleep(POLL_SECONDS)
+
+    return done
+
+
 _COLUMNS = "name, number, combination, state, owner, beat, kept, value, step, seconds, code, error, remarks"
 
 
@@ -62,6 +88,14 @@ class State:
 
         No two clocks are ever compared, so they may differ.
         """
+        self._taken: set[str] = set()
+        """The trials of this process; another that is in its name was taken when the database was lost."""
+        self._ending: tuple[str, Ending] | None = None
+        """What was given back last."""
+
+    def forget_silence(self) -> None:
+        """Count the time anew in which no other process has given a sign of life: none could while all had no state."""
+        self._seen.clear()
 
     def close(self) -> None:
         """Let the database go."""
@@ -69,12 +103,14 @@ class State:
 
     # -- the sweep itself ----------------------------------------------------------------------------------------------
 
+    @_again
     def noted(self, name: str) -> Any:
         """Something noted of the sweep; None where it is not."""
         with self._database.transaction() as act:
             found = act.rows("SELECT value FROM etude_sweep WHERE sweep = ? AND name = ?", self._sweep, name)
         return json.loads(found[0][0]) if found else None
 
+    @_again
     def note(self, name: str, value: object) -> None:
         """Note something of the sweep, unless it is noted already."""
         with self._database.transaction() as act:
@@ -87,6 +123,7 @@ class State:
 
     # -- trials --------------------------------------------------------------------------------------------------------
 
+    @_again
     def trials(self) -> list[Trial]:
         """All of them, in order, with what they reported."""
         with self._database.transaction() as act:
@@ -98,6 +135,7 @@ class State:
             found = act.rows(f"SELECT {_COLUMNS} FROM etude_trial WHERE sweep = ? ORDER BY number", self._sweep)  # noqa: S608 - constants
         return [_trial(row, reported.get(row[0], {})) for row in found]
 
+    @_again
     def settle(self, combinations: Mapping[str, Mapping[str, Any]]) -> int:
         """Add the combinations, by name, that are new; those that left wait no more. How many are new."""
         with self._database.transaction() as act:
@@ -113,14 +151,18 @@ class State:
                     self._set_state(act, name, Stand.WAITING)
         return len(new)
 
+    @_again
     def add(self, name: str, number: int, values: Mapping[str, Any], remarks: Mapping[str, Any]) -> bool:
         """Add a trial that a search has chosen, as this process's; False where another has that number."""
         with self._database.transaction() as act:
             if self._next_number(act) != number:
                 return False
             self._insert(act, name, number, values)
-            return self._take(act, name, remarks)
+            taken = self._take(act, name, remarks)
+        self._taken.add(name)
+        return taken
 
+    @_again
     def retry(self, states: Collection[Stand]) -> int:
         """Let trials that ended in one of these states wait again; how many there are."""
         with self._database.transaction() as act:
@@ -141,22 +183,26 @@ class State:
         trials = self.trials()
         for trial in trials:
             if self._is_free(trial) and self._claim(trial):
+                self._taken.add(trial.name)
                 return trial
         return None
 
+    @_again
     def beat(self) -> None:
         """Give a sign of life for every trial of this process."""
         with self._database.transaction() as act:
             act.run("UPDATE etude_trial SET beat = beat + 1 WHERE sweep = ? AND owner = ?", self._sweep, self._me)
 
+    @_again
     def owned(self) -> set[str]:
         """The trials that are still this process's."""
         with self._database.transaction() as act:
             found = act.rows("SELECT name FROM etude_trial WHERE sweep = ? AND owner = ?", self._sweep, self._me)
         return {row[0] for row in found}
 
-    def report(self, name: str, reported: Mapping[int, tuple[int, float | None]]) -> None:
-        """Keep what a trial measured: by the number of the validation, the step and the value."""
+    @_again
+    def report(self, name: str, reported: Mapping[int, tuple[int | None, float | None]]) -> None:
+        """Keep what a trial measured: by the number of the validation, the step, where it is of one, and the value."""
         with self._database.transaction() as act:
             act.run("DELETE FROM etude_value WHERE sweep = ? AND trial = ?", self._sweep, name)
             for number, (step, value) in reported.items():
@@ -165,10 +211,11 @@ class State:
                     self._sweep,
                     name,
                     number,
-                    step,
+                    step or 0,
                     value,
                 )
 
+    @_again
     def remark(self, name: str, remarks: Mapping[str, Any]) -> None:
         """Note what the search has to remember of a trial."""
         with self._database.transaction() as act:
@@ -179,9 +226,14 @@ class State:
                 name,
             )
 
+    @_again
     def end(self, name: str, ending: "Ending") -> bool:
         """Give a trial of this process back with what came of it; False where it is no longer this process's."""
         with self._database.transaction() as act:
+            if name in self._taken and (name, ending) == self._ending and self._states(act).get(name) == ending.state:
+                self._taken.discard(name)
+                return True  # it was done when the database was lost
+            self._ending = name, ending
             changed = act.run(
                 "UPDATE etude_trial SET state = ?, owner = NULL, value = ?, step = ?, code = ?, error = ?, "
                 "seconds = seconds + ? WHERE sweep = ? AND name = ? AND owner = ?",
@@ -195,6 +247,7 @@ class State:
                 name,
                 self._me,
             )
+        self._taken.discard(name)
         return changed == 1
 
     # -- inside of a transaction ---------------------------------------------------------------------------------------
@@ -236,6 +289,7 @@ class State:
         )
         return changed == 1
 
+    @_again
     def _claim(self, trial: Trial) -> bool:
         """Take a trial if it still stands as it was seen."""
         owner = None if trial.owner is None else trial.owner.text()
@@ -256,8 +310,10 @@ class State:
     def _is_free(self, trial: Trial) -> bool:
         if trial.state is Stand.WAITING:
             return True
-        if trial.state is not Stand.RUNNING or trial.owner is None or trial.owner == self._owner:
+        if trial.state is not Stand.RUNNING or trial.owner is None:
             return False
+        if trial.owner == self._owner:
+            return trial.name not in self._taken
         return trial.owner.is_dead or self._is_silent(trial.name, trial.owner.mark, trial.beat)
 
     def _is_silent(self, name: str, mark: str, beat: int) -> bool:
