@@ -209,6 +209,21 @@ def test_whole_numbers_are_real_among_imagined_ones():
     assert chosen.shape == (4, 5)
 
 
+def test_a_ctc_loss_over_imagined_logits_keeps_its_forward_variables():
+    imagined = Imagined()
+    targets, frames, lengths = torch.tensor([[1, 2], [3, 0]]), torch.tensor([20, 18]), torch.tensor([2, 1])
+
+    with imagined:
+        logits = torch.zeros(20, 2, 7, requires_grad=True)
+        imagined.mark([logits], Kind.PARAMETERS)
+        loss = torch.nn.functional.ctc_loss(logits, targets, frames, lengths, reduction="none")
+        kept = imagined.held(Kind.OTHER)
+        loss.sum().backward()
+
+    assert kept == 4 * (2 + 2 * 20 * 5)
+    assert logits.grad.shape == logits.shape
+
+
 def test_what_is_asked_of_imagined_numbers_is_that_they_are_finite():
     with Imagined():
         numbers = torch.zeros(3)
