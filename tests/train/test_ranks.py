@@ -1,13 +1,17 @@
 """On any number of ranks a run optimises the same: each takes a part of every batch."""
 
+import os
+import signal
+
 import pytest
 import torch
 from in_ranks import in_ranks
-from small_runs import trainer, without_clock
+from small_runs import Regression, loaders, rows, trainer, weights, without_clock
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import etude
+from etude.base.errors import ConfigError, DistributedError
 
 STEPS = 24
 
@@ -96,3 +100,102 @@ def test_several_ranks_optimise_what_one_does(size, kind, tmp_path):
         if name != "mean":  # of a batch's parts in place of the batch
             torch.testing.assert_close(value, first[1][name], rtol=1e-9, atol=1e-11)
     assert {path.name for path in (tmp_path / "many").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+
+
+# -- each rank by itself, averaged now and then ------------------------------------------------------------------------
+
+
+def local(rank, folder, every, steps=12, kill=None, **options):
+    distributed = {"reduce": "local", "average_every": f"{every} steps"}
+    given = {"max_duration": f"{steps} steps", "eval_every": "4 steps", "ema_decay": None, "clip_grad": None, **options}
+    callbacks = [] if kill is None or rank == 0 else [Kills(kill)]
+    task = Two(counts=False)
+    fit = trainer(folder, learning_rate=1e-2, distributed=distributed, callbacks=callbacks, **given)
+    try:
+        fit.fit(task, DataLoader(data(22), batch_size=4, shuffle=True), DataLoader(data(7), batch_size=2))
+    except SystemExit as ending:
+        return ending.code
+    return {name: value.clone() for name, value in task.state_dict().items()}
+
+
+class Kills(etude.Callback):
+    def __init__(self, at):
+        self.at = at
+
+    def on_step_end(self, run, outcome):
+        if run.progress.step == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_gradient_descent_averaged_at_every_step_is_that_of_the_mean_of_the_ranks_gradients(tmp_path):
+    first, second = in_ranks(2, local, tmp_path / "run", 1, 1, None)
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def broken_off(rank, folder):
+    return local(rank, folder, 3, 12, 5)
+
+
+def straight(rank, folder):
+    return local(rank, folder, 3)
+
+
+def test_local_steps_are_averaged_and_resume_to_the_bit(tmp_path):
+    first, second = in_ranks(2, straight, tmp_path / "straight")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+    assert in_ranks(2, broken_off, tmp_path / "broken") == [143, 143]
+    assert (tmp_path / "broken" / "checkpoints" / "last").resolve().name == "step-00000006"
+    again, _ = in_ranks(2, straight, tmp_path / "broken")
+
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert rows(tmp_path / "straight") == rows(tmp_path / "broken")
+
+
+class Strays(etude.Callback):
+    def on_step_end(self, run, outcome):
+        if run.progress.step == 3:
+            with torch.no_grad():
+                run.task.out.weight.add_(1e-6)
+
+
+def strays(rank):
+    given = {"max_duration": "12 steps", "distributed": {"check_every": "2 steps"}}
+    callbacks = [Strays()] if rank == 1 else []
+    try:
+        trainer(None, callbacks=callbacks, save_every="5 steps", **given).fit(Two(), DataLoader(data(22), batch_size=4))
+    except DistributedError as error:
+        return str(error)
+    return "nothing"
+
+
+def test_a_rank_whose_weights_have_strayed_ends_the_run():
+    for said in in_ranks(2, strays):
+        assert said.startswith(
+            "The ranks no longer have the same weights at step 4: rank 1 has another out.weight than rank 0."
+        )
+
+
+# -- recomputed activations --------------------------------------------------------------------------------------------
+
+
+def test_activations_that_are_computed_again_leave_every_bit(tmp_path):
+    class Deep(Regression):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(3)
+            self.more = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.3), nn.Tanh()) for _ in range(3)])
+
+        def training_step(self, batch):
+            inputs, targets = batch
+            for layer in self.more:
+                inputs = layer(inputs)
+            return super().training_step((inputs, targets))
+
+    for name, again in (("kept", False), ("again", True)):
+        trainer(tmp_path / name, distributed={"checkpoint_activations": again}).fit(Deep(), *loaders())
+
+    assert weights(tmp_path / "kept") == weights(tmp_path / "again")
+    with pytest.raises(ConfigError, match="checkpoint_activations needs a model with a stack of layers"):
+        trainer(None, distributed={"checkpoint_activations": True}, save_every="1 epoch").fit(Regression(), *loaders())

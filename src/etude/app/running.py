@@ -123,6 +123,7 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say, task_of: MakesTask =
         config=config.train,
         optimizers=learns.optimizers,
         folder=folder,
+        distributed=config.distributed,
         seed=config.run.seed,
         stage=config.run.stage or "",
         requeue=config.run.requeue_signals,

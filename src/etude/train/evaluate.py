@@ -12,6 +12,7 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
+from etude.model.initialisers import seed_everything
 from etude.train.optim.slot import Slot
 from etude.train.step.failures import attempted
 from etude.train.step.terms import TOTAL, Term, read_terms
@@ -187,7 +188,7 @@ def undisturbed(seed: int) -> Iterator[None]:
     """Seed every global generator inside the block, and leave each as it was found."""
     kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
     with torch.random.fork_rng(devices=_devices_in_use()):
-        torch.manual_seed(seed_of(seed, "evaluation"))
+        seed_everything(seed_of(seed, "evaluation"))
         try:
             yield
         finally:

@@ -21,7 +21,7 @@ from etude.train.memory.state import seed_generators
 from etude.train.prepare import prepare
 from etude.train.resume import go_on, load_weights
 from etude.train.run import Run
-from etude.train.same import check_same, spread
+from etude.train.same import check_same
 from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
@@ -103,7 +103,6 @@ def fit(job: Job) -> Result:
             check_same(world, job)
             seed_generators(job.seed)
             go_on(job, run)
-            spread(world, run.learner.task)
             end = _told_of_stage(job, run)
         except BaseException as error:
             run.events.exception(error)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from etude.base.durations import Duration
-from etude.base.errors import DataError, DivergedError
+from etude.base.errors import DataError, DistributedError, DivergedError
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
 from etude.train.driver import Moments
@@ -51,6 +51,10 @@ class Run:
     """For callbacks, as is `data`, by split; nothing in either can be changed."""
     data: Mapping[str, Any] = field(default_factory=dict)
     max_skipped: int = 5
+    averaging: Duration | None = None
+    """How often ranks that step by themselves average their weights; what else is due waits for it."""
+    checking: Duration | None = None
+    """How often ranks compare their weights."""
     pause: Duration | None = None
     through: Callable[[Feed], Feed] = lambda feed: feed
     """What the batches of another structure are looked at through."""
@@ -64,6 +68,8 @@ class Run:
         self._last: Delivery | None = None
         self._begun = perf_counter()
         self._seconds = 0.0
+        self._averaged = Progress()
+        """Where ranks that step by themselves last averaged their weights."""
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
@@ -71,6 +77,7 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
+        self._averaged = progress
         train(self.learner.task, self.learner.slots, self.say)
         end = self.finished or (self._ending() if self.world.size == 1 else self._agreed())
         if end is None and progress.step == 0:
@@ -86,6 +93,8 @@ class Run:
         """
         if self.world.size == 1:
             return self._ending()
+        if self.averaging is not None and self._averaged != self.state.progress:
+            return None
         wanted = self.learner.along.heard.get("asked", 0) > 0
         return self._agreed() if wanted or self._reached() or self._waited() else None
 
@@ -215,6 +224,24 @@ class Run:
         if last.last:
             self.events.loader_exhausted()
             self.events.epoch_end()
+        return self._together(before, now)
+
+    def _together(self, before: Progress, now: Progress) -> tuple[Progress, Progress]:
+        """What the step is to whoever asks what is due: where ranks step by themselves, all since they last averaged.
+
+        Raises DistributedError where the ranks should have the same weights, and have not.
+        """
+        if self.averaging is not None:
+            ends = now.epoch > before.epoch or any(duration.reached(now) for duration in self.moments.until)
+            if not ends and not self.averaging.due(before, now):
+                return now, now
+            self.learner.average_over_ranks()
+            before, self._averaged = self._averaged, now
+        if self.checking is not None and self.checking.due(before, now) and (told := self.learner.differs()):
+            raise DistributedError(
+                f"The ranks no longer have the same weights at step {now.step:,}: {told}. Is something random or "
+                f"different on each, such as a callback that changes weights?"
+            )
         return before, now
 
     def _after(self, before: Progress, group: Group, outcome: Outcome) -> Progress:

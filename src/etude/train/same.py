@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from etude.base.errors import DistributedError
+from etude.base.errors import ConfigError, DistributedError
 from etude.train.job import Job
+from etude.train.step.precision import Precision
 from etude.train.task import Task
 from etude.train.world import World
+from etude.train.world.sharding import Sharding, Whole
 
 _SHOWN = 60
 """Characters of a value that a message shows."""
@@ -63,3 +65,28 @@ def spread(world: World, task: Task) -> None:
     """Let all ranks begin with the weights and buffers of the first."""
     if world.size > 1:
         world.spread([tensor.detach() for tensor in (*task.parameters(), *task.buffers())])
+
+
+def sharded(job: Job, world: World, device: torch.device) -> Sharding:
+    """Let all ranks begin with the weights of the first, whole or sharded as the config says.
+
+    Raises ConfigError for what cannot be done with sharded weights.
+    """
+    spread(world, job.task)
+    if job.distributed.strategy != "fsdp" or world.size == 1:
+        return Whole()
+    refused = {
+        "a structure that changes with the epoch": bool(job.structure.names()),
+        "train.save_outputs": bool(job.config.save_outputs),
+        "train.compile": job.config.compile,
+        "train.tbptt_steps": job.config.tbptt_steps is not None,
+        'train.precision = "float16"': job.config.precision == "float16",
+        "train.parameter_noise": job.config.parameter_noise != 0.0,
+        'distributed.reduce = "local"': job.distributed.reduce == "local",
+    }
+    if wrong := [name for name, is_asked in refused.items() if is_asked]:
+        raise ConfigError(f'distributed.strategy = "fsdp" cannot be used with {", ".join(wrong)}; take "ddp".')
+    from etude.train.world.sharded import Sharded  # a second's import, which other runs do without
+
+    precision = Precision(job.config.precision, device)
+    return Sharded(job.task, world.size, precision.dtype if precision.dtype is torch.bfloat16 else None)

@@ -171,6 +171,7 @@ class Trainer:
             train=train,
             val=self._data.validation(given.get("val")),
             config=self.config,
+            distributed=self._loaded.config.distributed,
             optimizers=partial(self._optimizer.slots, config=self._loaded.config.optimizer, say=self._say),
             folder=self._folder,
             seed=self._seed,

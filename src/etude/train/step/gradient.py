@@ -11,7 +11,7 @@ from etude.base.progress import Progress
 from etude.base.randomness import seed_of
 from etude.model.exact import exact_dtype
 from etude.train.optim.slot import Slot
-from etude.train.step.accumulation import Accumulation, Counted, OneTerm
+from etude.train.step.accumulation import Accumulation, Counted, OneTerm, Told
 from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
 from etude.train.step.precision import Precision
@@ -138,10 +138,11 @@ class Gradient:
 
     def _several(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
         totals = self._known_totals(group.batches)
-        many = len(group.batches) if self._ranks is None else None
-        sums: Accumulation = OneTerm(self, slot, many) if totals is None else Counted(self, totals)
+        sums = self._accumulation(slot, group, totals, outcome)
         learns = False
         for index, batch in enumerate(group.batches):
+            if self._ranks is not None:
+                self._ranks.sharding.reduces(now=index == len(group.batches) - 1)
             terms = self._forward(slot, group, index, self.weigh)
             self._count(terms, outcome)
             active = [term for term in terms if term.learns]
@@ -153,10 +154,27 @@ class Gradient:
         if self._ranks is None:
             sums.finish(outcome.factors)
         else:
-            self._ranks.tell(sums.differentiated(slot.parameters), outcome)
-            sums.finish(outcome.factors)
+            own = outcome.factors
+            if not isinstance(sums, Told):
+                self._ranks.tell(sums.differentiated(slot.parameters), outcome)
+            sums.finish(own if self._ranks.locally else outcome.factors)
             self._ranks.add_up(slot)
         return torch.as_tensor(outcome.unread_loss, dtype=exact_dtype(terms[0].value))
+
+    def _accumulation(
+        self, slot: Slot, group: Batches, totals: Mapping[str, int] | None, outcome: Outcome
+    ) -> Accumulation:
+        """What adds up the gradients of a group."""
+        ranks = self._ranks
+        if totals is not None:
+            return Counted(self, totals)
+        if ranks is None:
+            return OneTerm(self, slot, len(group.batches))
+        if not ranks.sharding.is_sharded:
+            return OneTerm(self, slot, None)
+        if len(group.batches) == 1:
+            return Told(self, lambda: ranks.told(outcome))
+        return OneTerm(self, slot, None, alone=True)
 
     def _count(self, terms: Sequence[Term], outcome: Outcome) -> None:
         """Add a batch's terms to those of the step."""
@@ -180,7 +198,7 @@ class Gradient:
                 )
             for name, count in counts.items():
                 totals[name] = totals.get(name, 0) + count
-        return totals if self._ranks is None else self._ranks.counted(totals)
+        return totals if self._ranks is None or self._ranks.locally else self._ranks.counted(totals)
 
 
 def _mean(term: Term) -> Tensor:

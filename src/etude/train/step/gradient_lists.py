@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from etude.train.optim.sparse import added, summed
+from etude.train.world.sharding import local
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """The gradients that are there; of a sparse one its values, each row once, which are changed with it."""
-    found = [p.grad for p in parameters if p.grad is not None]
+    """The gradients that are there, of sharded ones this rank's part.
+
+    Of a sparse one its values, each row once, which are changed with it.
+    """
+    found = local([p.grad for p in parameters if p.grad is not None])
     return list(_values(parameters)) if any(map(_IS_SPARSE, found)) else found
 
 

@@ -11,6 +11,7 @@ from etude.train.optim.slot import Slot
 from etude.train.step.outcome import Outcome
 from etude.train.step.statistics import Running
 from etude.train.world import World
+from etude.train.world.sharding import Sharding, Whole
 
 
 @dataclass
@@ -23,6 +24,19 @@ class Along:
     """Their sums over the ranks, as of the last step."""
 
 
+@dataclass(frozen=True)
+class Among:
+    """The ranks that a step is taken among."""
+
+    world: World
+    along: Along = field(default_factory=Along)
+    """What the run tells the other ranks in each step."""
+    sharding: Sharding = field(default_factory=Whole)
+    """How the weights lie on the ranks."""
+    locally: bool = False
+    """Whether each rank steps by the gradient of its own part."""
+
+
 @final
 class Ranks:
     """Makes of what each rank has what they have together: each takes a part of every batch.
@@ -31,11 +45,13 @@ class Ranks:
     none, as in one process.
     """
 
-    def __init__(self, world: World, running: Running, along: Along) -> None:
-        self.rank = world.rank
-        self._world = world
+    def __init__(self, among: Among, running: Running) -> None:
+        self.rank = among.world.rank
+        self.sharding = among.sharding
+        self._world = among.world
         self._running = running
-        self._along = along
+        self._along = among.along
+        self.locally = among.locally
         self._there: list[bool] = []
         """Which parameters have a gradient on any rank."""
         self._changed: list[bool] = []
@@ -59,9 +75,30 @@ class Ranks:
         self._along.heard = {name[4:]: number for name, number in found.items() if name.startswith("run ")}
         _take_in(found, outcome)
 
+    def told(self, outcome: Outcome) -> Mapping[str, float | Tensor]:
+        """Let the outcome be that of all ranks; by term, its weight over what they count."""
+        self.tell((), outcome)
+        return outcome.factors
+
+    def norm(self, own: Tensor) -> Tensor:
+        """The norm of what lies on all ranks together, of which this rank's part has the norm `own`."""
+        if not self.sharding.is_sharded:
+            return own
+        found, _ = self._world.total({"squares": float(own) ** 2})
+        return own.new_tensor(found["squares"] ** 0.5)
+
     def add_up(self, slot: Slot) -> None:
-        """Leave in the parameters the sum of the gradients of all ranks."""
+        """Leave in the parameters the sum of the gradients of all ranks, unless the backward pass has done so."""
+        if self.sharding.is_sharded or self.locally:
+            return
         self._world.add_up([_gradient(p) for p, there in zip(slot.parameters, self._there, strict=True) if there])
+
+    def all_finite(self, *, own: bool) -> bool:
+        """Whether the gradient is finite on every rank; it is the same on all, unless each has one of its own."""
+        if not self.locally:
+            return own
+        found, _ = self._world.total({"not finite": not own})
+        return found["not finite"] == 0
 
     def average_buffers(self) -> None:
         """Let what a forward has changed without an optimizer be the mean over the ranks."""

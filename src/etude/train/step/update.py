@@ -16,13 +16,12 @@ from etude.train.step.noise import NoNoise, ParameterNoise
 from etude.train.step.outcome import Outcome, Round
 from etude.train.step.own_step import OwnStep
 from etude.train.step.precision import Precision
-from etude.train.step.ranks import Along, Ranks
+from etude.train.step.ranks import Among, Ranks
 from etude.train.step.statistics import Running
 from etude.train.step.terms import ExtraTerm, NameCheck, Term, Weigher
 from etude.train.task import Task
 from etude.train.watch.events import Events
 from etude.train.watch.metrics import ScalarLog
-from etude.train.world import ALONE, World
 
 NO_HIDDENS, NO_NOISE = NoHiddens(), NoNoise()
 _NORM_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -47,8 +46,7 @@ class Update:
         extra_terms: Sequence[ExtraTerm] = (),
         term_weights: Mapping[str, float] | None = None,
         events: Events | None = None,
-        world: World = ALONE,
-        along: Along | None = None,
+        among: Among | None = None,
     ) -> None:
         self._task = task
         self._slots = slots
@@ -63,7 +61,7 @@ class Update:
         self._running = Running(task)
         self._hiddens = hiddens
         self._events = events or Events(())
-        self._ranks = None if world.size == 1 else Ranks(world, self._running, along or Along())
+        self._ranks = None if among is None or among.world.size == 1 else Ranks(among, self._running)
         self.scalars = ScalarLog()
         """What `task.log` was given in this step."""
         self._gradient = Gradient(
@@ -170,7 +168,7 @@ class Update:
     def _check_and_clip(self, slot: Slot, outcome: Outcome) -> None:
         """Find out whether the gradient is finite, and scale it down to the norm that is allowed."""
         grads = gradients(slot.parameters)
-        norm = global_norm(grads)
+        norm = global_norm(grads) if self._ranks is None else self._ranks.norm(global_norm(grads))
         clips = self._check_here(norm, outcome) if self._on_cpu else self._check_on_device(slot, norm, outcome)
         if clips and self._clip is not None:
             scale(grads, torch.clamp(self._clip / (norm + _NORM_EPSILON), max=1.0))
@@ -180,7 +178,8 @@ class Update:
         value = norm.item()
         outcome.grad_norm = value
         losses = all(isfinite(total) for total, _, _ in outcome.terms.values())
-        outcome.finite = losses and isfinite(value)  # of sums over all ranks, so the same on each
+        finite = losses and isfinite(value)
+        outcome.finite = finite if self._ranks is None else self._ranks.all_finite(own=finite)
         outcome.overflowed = losses and not outcome.finite and self._precision.is_scaled
         return outcome.finite and self._clip is not None and value > self._clip - 2 * _NORM_EPSILON
 
