@@ -23,8 +23,8 @@ from etude.app.find.prepared import prepared
 from etude.app.plan.ranks.footprint import footprint
 from etude.app.plan.ranks.largest import Again
 from etude.app.plan.ranks.ranks import Memory, memory_of, sent_in_a_step
-from etude.app.plan.ranks.units import units
 from etude.tasks.config import load_config
+from etude.train.world.sharding import layers_of
 
 pytestmark = pytest.mark.acceptance
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_a_step_of_a_sharded_model_holds_and_sends_what_is_foreseen(benchmark, p
         job.train = Again(foreseen.shares.largest[RANKS])
         learner = prepared(job).learner
         task = learner.task
-        for unit in units(task):
+        for unit in layers_of(task):
             fully_shard(unit, mesh=ranks)
         fully_shard(task, mesh=ranks)
         register_fsdp_forward_method(task, "training_step")

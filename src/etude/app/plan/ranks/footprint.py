@@ -5,18 +5,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 from torch import Size, Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from etude.app.dry_run import dry_run
 from etude.app.phases import Phases, epochs_of
 from etude.app.plan.ranks.imagined import Imagined, Kind, Level, cannot
 from etude.app.plan.ranks.largest import Again, Shares, shares
-from etude.app.plan.ranks.units import units
 from etude.base.errors import ConfigError, EtudeError
 from etude.base.horizon import Horizon
 from etude.base.progress import Progress
@@ -32,6 +29,7 @@ from etude.train.learner import Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.task import Task
 from etude.train.values import Values
+from etude.train.world.sharding import layers_of
 
 AT_ONCE = 2
 """Batches of a step that are imagined, at most: behind the second, gradients and activations are as many as ever."""
@@ -115,14 +113,14 @@ def _imagined(loaded: LoadedConfig, worlds: Sequence[int], say: Say) -> tuple[Fo
     def make(kind: Any, config: Config, processor: Any) -> Task:
         return _emptied(imagined, kind.task(config, processor))
 
-    with dry_run(_bare(loaded), "plan", say, task=make) as (job, config):
+    with dry_run(_bare(loaded), "plan", say, task=make) as (job, _):
         steps = _Steps(job, imagined, worlds)
         largest = None
         if isinstance(job.structure, Phases) and job.structure.changes:
             most = max(job.structure.changes, key=lambda grown: grown.parameters)
             largest = most.epoch if most.parameters > sum(p.numel() for p in job.task.parameters()) else None
         with _refusing():
-            return steps.footprint(checkpoints=config.distributed.checkpoint_activations), largest
+            return steps.footprint(), largest
 
 
 def _emptied(imagined: Imagined, task: Task) -> Task:
@@ -160,7 +158,7 @@ class _Steps:
         self._job, self._imagined, self._worlds = job, imagined, worlds
         self._feed = job.train
 
-    def footprint(self, *, checkpoints: bool) -> Footprint:
+    def footprint(self) -> Footprint:
         """Take a step of each number of ranks, and write down what it held."""
         job = self._job
         until = as_durations(job.config.max_duration)
@@ -175,8 +173,6 @@ class _Steps:
             learner = prepare_run(job, Interrupts()).learner
             count = max(1, round(horizon.batches_per_step))
             self._mark(learner)
-            if checkpoints:
-                _checkpoint(learner.task)
             self._step(learner, min(AT_ONCE, count))
             steps = {}
             for world in self._worlds:
@@ -233,14 +229,10 @@ class _Steps:
         return Peaks(backward or update, update)
 
     def _parameters(self, task: nn.Module) -> list[Part]:
-        unit_of = {id(parameter): number for number, unit in enumerate(units(task)) for parameter in unit.parameters()}
+        unit_of = {
+            id(parameter): number for number, unit in enumerate(layers_of(task)) for parameter in unit.parameters()
+        }
         return [Part(p.shape, p.element_size(), unit_of.get(id(p)), trained=p.requires_grad) for p in task.parameters()]
-
-
-def _checkpoint(task: nn.Module) -> None:
-    """Let the units of a task compute again what is inside of them, in place of keeping it."""
-    for unit in units(task):
-        vars(unit)["forward"] = partial(checkpoint, unit.forward, use_reentrant=False)
 
 
 def _refuse_idle(shares: Shares, world: int) -> None:

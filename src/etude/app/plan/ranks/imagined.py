@@ -126,8 +126,7 @@ class Imagined(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if not imagined and (_are_whole(given) if given else self._makes_whole(func, args, kwargs)):
             return self._without_numbers(func(*args, **kwargs))
         if func in MADE:
-            with self._fake:
-                return MADE[func](*args)
+            return MADE[func](*args)
         if func in BY_PLACES:
             args = (args[0], places_of(args[1]), *args[2:])
         with self._fake:

@@ -226,12 +226,16 @@ def _whole(found: Footprint, world: int) -> Iterator[_Moment]:
 
 
 def _sharded(found: Footprint, world: int) -> Iterator[_Moment]:
-    """A step of a rank that has a piece of every tensor, and gathers the units of the model one after the other."""
+    """A step of a rank that has a piece of every tensor, and gathers the units of the model one after the other.
+
+    Gradients are divided once a step, so that those of several batches are whole until the last.
+    """
     step, gathered = found.steps[world], _gathered(found)
     trained = _trained(found)
     piece = _share(trained, world) / max(1, _share(trained, 1))
+    held = piece if found.accumulate == 1 else 1.0
     for level in step.backward:
-        yield _Moment(math.ceil(level.gradients * piece), level.other, gathered)
+        yield _Moment(math.ceil(level.gradients * held), level.other, gathered)
     for level in step.update:
         yield _in_pieces(level, piece)
 
@@ -241,15 +245,22 @@ def _in_pieces(level: Level, piece: float) -> _Moment:
 
 
 def _gathered(found: Footprint) -> int:
-    """The most that is whole at once: the root, a unit and the next one, and twice the gradients of a unit.
+    """The most that is whole at once: the root, a unit and the next one, and the gradients of a unit.
 
     Those are reduced from a copy; the root stays whole from the forward pass on.
     """
-    weights = _by_unit(found.parameters, _gathered_itemsize(found))
-    gradients = _by_unit(_trained(found), None)
+    weights = _whole_weights(found)
+    computed, reduced = (_by_unit(_trained(found), itemsize) for itemsize in (_narrow(found), None))
     units = [weights[unit] for unit in sorted(weights, key=_order) if unit is not None]
     pairs = [one + other for one, other in pairwise(units)] or units
-    return weights.get(None, 0) + max(pairs, default=0) + 2 * max(gradients.values(), default=0)
+    gradients = max((computed[unit] + size for unit, size in reduced.items()), default=0)
+    return weights.get(None, 0) + max(pairs, default=0) + gradients
+
+
+def _whole_weights(found: Footprint) -> dict[int | None, int]:
+    """Bytes of each unit once it is gathered: of the root in its own type, of layers in that which they compute in."""
+    own, narrow = (_by_unit(found.parameters, itemsize) for itemsize in (None, _narrow(found)))
+    return {unit: size if unit is None else narrow[unit] for unit, size in own.items()}
 
 
 def _order(unit: int | None) -> int:
@@ -264,8 +275,8 @@ def _by_unit(parts: Iterable[Part], itemsize: int | None) -> dict[int | None, in
     return found
 
 
-def _gathered_itemsize(found: Footprint) -> int | None:
-    """Bytes of a number of the weights that are gathered; None for as many as they have."""
+def _narrow(found: Footprint) -> int | None:
+    """Bytes of a number of a layer that is gathered; None for as many as it has."""
     return None if found.precision == "float32" else NARROW
 
 
@@ -288,16 +299,19 @@ def sent_in_a_step(found: Footprint, world: int, strategy: Strategy, average_eve
     """Bytes that a rank sends in a step, by algorithms of the ring, which send least (Patarasuk and Yuan 2009).
 
     A sum over N ranks of S bytes takes 2 (N - 1) / N S, a gathering or a scattering sum half of that. A sharded model
-    gathers its weights in the forward and, but for the root, in the backward pass of each batch, and scatters the sum
-    of its gradients; with `average_every` the weights are summed every so many steps, and no gradients.
+    gathers its weights in the forward and, but for the root, in the backward pass of each batch, and once a step it
+    scatters the sum of its gradients. With `average_every`, weights, their average and the optimizer's state are summed
+    every so many steps, and no gradients.
     """
     ring = (world - 1) / world
     gradients = _share(_trained(found), 1)
+    if strategy == "ddp" and average_every is not None:
+        return 2 * ring * _share((*found.parameters, *found.average, *found.optimizer), 1) / average_every
     if strategy == "ddp":
-        return 2 * ring * gradients / (average_every or 1)
-    weights = _by_unit(found.parameters, _gathered_itemsize(found))
+        return 2 * ring * gradients
+    weights = _whole_weights(found)
     gathered = 2 * sum(weights.values()) - weights.get(None, 0)
-    return ring * found.accumulate * (gathered + gradients)
+    return ring * (found.accumulate * gathered + gradients)
 
 
 def _computing(found: Footprint, world: int, speed: float) -> float | None:
