@@ -29,6 +29,8 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "seek": ("--repeats 15", "--repeats 3"),
     "first_step": ("--rounds 5", "--rounds 1"),
     "resident": ("--steps 250", "--steps 5"),
+    "plan_memory": ("", ""),
+    "faults": ("", ""),
     "memory": ("--sizes 100000 1000000 10000000", "--sizes 10000 100000"),
 }
 HEAD = """# Benchmarks

@@ -53,6 +53,7 @@ FIRST = (
     "loss",
     "optimizer",
     "train",
+    "distributed",
     "callbacks",
     "log",
     "sweep",

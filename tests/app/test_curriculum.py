@@ -163,22 +163,38 @@ VARIANTS = {
 FALLING = {"schedule": "cosine", "peak": 0.01}
 
 
+LAST = "checkpoints/last/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def unbroken():
+    """What an unbroken run of a variant saw, logged and ended with, once for all its cuts."""
+    made = {}
+
+    def get(variant, place, options):
+        if variant not in made:
+            epochs = run(place, "straight", **options)
+            (place / "seen.jsonl").unlink()
+            made[variant] = epochs, rows(place, "straight"), (place / "runs/straight" / LAST).read_bytes()
+        return made[variant]
+
+    return get
+
+
 @pytest.mark.parametrize("cut", [1, 4, 9])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_killed_run_goes_on_exactly_with_the_rest_of_its_epoch(variant, cut, place):
+def test_a_killed_run_goes_on_exactly_with_the_rest_of_its_epoch(variant, cut, place, unbroken):
     options = {**VARIANTS[variant], "optimizer__learning_rate": FALLING, "train__max_duration": "3 epochs"}
-    straight = run(place, "straight", **options)
-    (place / "seen.jsonl").unlink()
+    epochs, logged, weights = unbroken(variant, place, options)
 
     # The same config by content: what is killed by its own kill stays a part of it.
     with pytest.raises(SystemExit):
         run(place, "cut", callbacks=[{"type": "seen.py:Seen", "kill": cut}], **options)
     again = run(place, "cut", callbacks=[{"type": "seen.py:Seen", "kill": cut}], **options)
 
-    assert again == straight
-    assert rows(place, "cut") == rows(place, "straight")
-    last = "checkpoints/last/model.safetensors"
-    assert (place / "runs/cut" / last).read_bytes() == (place / "runs/straight" / last).read_bytes()
+    assert again == epochs
+    assert rows(place, "cut") == logged
+    assert (place / "runs/cut" / LAST).read_bytes() == weights
 
 
 def test_the_estimate_of_a_run_is_of_its_average_epoch_and_said(place, capsys):

@@ -184,29 +184,38 @@ def test_links_that_lead_out_of_a_run_are_not_followed(home, tmp_path, verb, nam
     assert hashes(tmp_path) == before
 
 
-@pytest.mark.parametrize("verb", ["test", "predict", "validate", "diff", "fork", "train"])
-def test_a_run_that_is_mounted_read_only_is_used_all_the_same(home, tmp_path, verb):
+READERS = {
+    "test": ["home/runs/c", "--data.test", "home/pairs.tsv"],
+    "validate": ["home/runs/c", "--data.val", "home/pairs.tsv"],
+    "predict": ["home/runs/c", "home/pairs.tsv"],
+    "diff": ["home/runs/c", "home/runs/c"],
+    "fork": ["home/runs/c", "--at", "2 steps"],
+    "train": ["home/runs/c/config.toml", *LONGER],
+}
+ONE_PROCESS = """
+import contextlib, io, json, sys
+from etude.__main__ import main
+answers = {}
+for verb, words in json.loads(sys.argv[1]).items():
+    with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(io.StringIO()):
+        answers[verb] = main([verb, *words])
+    answers[verb] = answers[verb], told.getvalue()
+print(json.dumps(answers))
+"""
+
+
+def test_a_run_that_is_mounted_read_only_is_used_all_the_same(home, tmp_path):
     if not can_mount(tmp_path):
         pytest.skip("nothing can be mounted here")
-    run, pairs = home / "runs" / "c", home / "pairs.tsv"
     before = hashes(home)
-    words = {
-        "test": [run, "--data.test", pairs],
-        "validate": [run, "--data.val", pairs],
-        "predict": [run, pairs],
-        "diff": [run, run],
-        "fork": [run, "--at", "2 steps"],
-        "train": [run / "config.toml", *LONGER],
-    }[verb]
 
-    done = subprocess.run(
-        [*MOUNTS, home, sys.executable, "-m", "etude", verb, *words], capture_output=True, text=True, check=False
-    )
+    command = [*MOUNTS, home, sys.executable, "-c", ONE_PROCESS, json.dumps(READERS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    refused = verb in {"fork", "train"}
-    assert done.returncode == (5 if refused else 0), done.stderr
-    assert not refused or "Read-only file system" in done.stderr
-    assert verb != "test" or "cannot be written: the test leaves no predictions and no row there" in done.stderr
+    answers = json.loads(done.stdout)
+    assert {verb: code for verb, (code, _) in answers.items()} == {**dict.fromkeys(READERS, 0), "fork": 5, "train": 5}
+    assert all("Read-only file system" in answers[verb][1] for verb in ("fork", "train"))
+    assert "cannot be written: the test leaves no predictions and no row there" in answers["test"][1]
     assert hashes(home) == before
 
 

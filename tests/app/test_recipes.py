@@ -35,11 +35,14 @@ def test_a_recipe_composes_to_its_golden_file(recipe):
     assert tomllib.loads(composed(recipe)) == tomllib.loads((GOLDEN / recipe.name).read_text())
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_the_schema_accepts_a_recipe_as_written_and_as_composed(recipe):
+@pytest.fixture(scope="module")
+def rules():
     jsonschema = pytest.importorskip("jsonschema")
-    rules = jsonschema.Draft202012Validator(config_schema())
+    return jsonschema.Draft202012Validator(config_schema())
 
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_the_schema_accepts_a_recipe_as_written_and_as_composed(recipe, rules):
     rules.validate(tomllib.loads(recipe.read_text()))
     rules.validate(tomllib.loads(composed(recipe)))
 

@@ -1,119 +1,288 @@
-"""Where ranks matter a run asks its world: who writes, what was counted, whether a step is finite, when it ends."""
+"""Ranks meet, agree, follow the first, and end together."""
+
+import json
+import os
+import signal
 
 import pytest
 import torch
-from small_runs import Regression, loaders, trainer
+from in_ranks import in_ranks
+from small_runs import Regression, dataset, loaders, rows, trainer, weights
 
-from etude.app.python import trainer as face
+import etude
 from etude.base.errors import DistributedError
-from etude.train.end import End, Kind
-from etude.train.interrupt import Interrupts
-from etude.train.loop import train
-from etude.train.prepare import prepare
-from etude.train.world import Alone, refuse_ranks
+from etude.train.world import ALONE, find_place, joined, refuse_ranks
+from etude.train.world.place import Place, hosts
 
+# -- who is which ------------------------------------------------------------------------------------------------------
 
-class Second:
-    """The second rank of two, of which the other is said to do the same; it ends at step 3, or had a bad step."""
-
-    rank = 1
-    size = 2
-    is_first = False
-
-    def __init__(self, *, ends=None, bad=None):
-        self.ends = ends
-        self.bad = bad
-        self.asked = 0
-        self.steps = 0
-
-    def sum(self, value):
-        return value + value
-
-    def all(self, holds):
-        self.steps += 1
-        return holds and self.steps != self.bad
-
-    def gather(self, value):
-        return [value, value]
-
-    def agree(self, value):
-        self.asked += 1
-        return self.ends if self.ends is not None and self.asked > 3 else value
-
-
-@pytest.fixture
-def job(monkeypatch):
-    """What a trainer would run."""
-    made = []
-    monkeypatch.setattr(face, "run_job", lambda job: made.append(job) or (_ for _ in ()).throw(KeyboardInterrupt))
-
-    def make(folder=None, **options):
-        torch.manual_seed(1)
-        with pytest.raises(KeyboardInterrupt):
-            trainer(folder, **{"max_duration": "5 steps", "eval_every": "2 steps", **options}).fit(
-                Regression(), *loaders()
-            )
-        return made[-1]
-
-    return make
-
-
-def ended(job, world):
-    run = prepare(job, Interrupts(), world)
-    return train(run), run
-
-
-def test_targets_are_counted_over_all_ranks(job):
-    _, alone = ended(job(), Alone())
-    _, second = ended(job(), Second())
-
-    assert second.state.progress.tokens == 2 * alone.state.progress.tokens
-    assert second.state.progress.step == alone.state.progress.step == 5
-
-
-def test_all_ranks_end_when_one_does(job):
-    end, run = ended(job(), Second(ends=End(Kind.INTERRUPTED, "interrupted by SIGTERM")))
-
-    assert end.kind is Kind.INTERRUPTED
-    assert run.state.progress.step == 3
-
-
-def test_a_step_that_is_not_finite_on_one_rank_is_skipped_on_all(job):
-    _, run = ended(job(), Second(bad=2))
-
-    assert run.state.skipped == 1
-    assert run.learner.average.updates == 4
-
-
-def test_the_first_rank_alone_writes(job, tmp_path):
-    ended(job(tmp_path / "run"), Second())
-
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
-    assert not (tmp_path / "run" / "checkpoints").exists()
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29500"}
+SLURM = {
+    "SLURM_NTASKS": "4",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_JOB_ID": "12",
+    "SLURM_STEP_NODELIST": "gpu[07-08]",
+}
+MPIRUN = {
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    "MASTER_ADDR": "b",
+    "MASTER_PORT": "7",
+}
 
 
 @pytest.mark.parametrize(
-    ("environment", "launcher"),
+    ("told", "place"),
     [
-        ({"WORLD_SIZE": "2", "RANK": "1"}, "torchrun"),
-        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, "srun"),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun"),
+        (TORCHRUN, Place(1, 4, 1, "a", 29500, is_kept=False)),
+        (TORCHRUN | {"TORCHELASTIC_USE_AGENT_STORE": "True"}, Place(1, 4, 1, "a", 29500, is_kept=True)),
+        (SLURM, Place(3, 4, 1, "gpu07", 15012, is_kept=False)),
+        (SLURM | {"MASTER_ADDR": "c", "MASTER_PORT": "8"}, Place(3, 4, 1, "c", 8, is_kept=False)),
+        (MPIRUN, Place(1, 2, 0, "b", 7, is_kept=False)),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_NTASKS": "4"}, None),
+        ({}, None),
     ],
 )
-def test_one_of_several_ranks_is_refused_before_anything_is_written(environment, launcher, tmp_path, monkeypatch):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_a_launcher_tells_which_rank_a_process_is(told, place):
+    assert find_place(told) == place
 
-    for folder in (tmp_path / "run", None):
-        with pytest.raises(DistributedError, match=rf"^{launcher} has started \d ranks .* trains in one process"):
-            trainer(folder).fit(Regression(), *loaders())
 
-    assert list(tmp_path.iterdir()) == []
+def test_hosts_of_slurm():
+    assert list(hosts("n[1-3]x,m,k[08,10-11]")) == ["n1x", "n2x", "n3x", "m", "k08", "k10", "k11"]
 
 
 @pytest.mark.parametrize(
-    "environment",
-    [{"WORLD_SIZE": "1", "RANK": "0"}, {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, {"SLURM_NTASKS": "4"}, {}],
+    ("told", "message"),
+    [
+        ({**TORCHRUN, "MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
+        ({**TORCHRUN, "RANK": "x"}, "RANK must be a number, but is 'x'"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}, "MASTER_ADDR"),
+    ],
 )
-def test_one_task_of_a_launcher_trains(environment):
-    refuse_ranks(environment)
+def test_what_a_launcher_leaves_out_is_named(told, message):
+    with pytest.raises(DistributedError, match=message):
+        find_place(told)
+
+
+def test_a_process_that_is_one_of_several_does_nothing_by_itself():
+    with pytest.raises(DistributedError, match=r"^This process is rank 1 of 4, but only training is done by several"):
+        refuse_ranks(TORCHRUN)
+    refuse_ranks({})
+
+
+def test_a_process_that_is_alone_joins_nobody():
+    with joined({}) as here:
+        assert here is None
+    assert ALONE.total({"a": 2.0}, [True]) == ({"a": 2.0}, [True])
+
+
+# -- what they tell each other -----------------------------------------------------------------------------------------
+
+
+def talk(rank):
+    with joined() as here:
+        world = here.world
+        numbers = {"all": 2.0**52 + rank, "last": 1.0} if rank == 2 else {"all": 1.0, f"only {rank}": 0.5}
+        first = world.total(numbers, [rank == 1, False])
+        again = world.total({"all": 1.0})
+        tensors = [torch.full((3, 2), float(rank)), torch.full((2,), rank, dtype=torch.int64), torch.ones(4).double()]
+        world.add_up(tensors)
+        sparse = torch.sparse_coo_tensor([[rank, 3]], [1.0, 2.0], (4,), check_invariants=False)
+        world.add_up([sparse])
+        spread = [torch.full((2, 2), float(rank)), torch.full((), float(rank))]
+        world.spread(spread)
+        said = world.agree({"rank": rank} if rank else None)
+        values = [tensor.tolist() for tensor in (*tensors, sparse.to_dense(), *spread)]
+        return first, again, values, said, world.gather(rank), world.agree(None)
+
+
+def test_ranks_tell_each_other_numbers_tensors_and_values():
+    answers = in_ranks(3, talk)
+
+    assert answers[0] == answers[1] == answers[2]
+    first, again, values, said, gathered, nothing = answers[0]
+    assert first == ({"all": 2.0**52 + 4, "last": 1.0, "only 0": 0.5, "only 1": 0.5}, [True, False])
+    assert again == ({"all": 3.0}, [])
+    assert values == [[[3.0] * 2] * 3, [3, 3], [3.0] * 4, [1.0, 1.0, 1.0, 6.0], [[0.0] * 2] * 2, 0.0]
+    assert (said, gathered, nothing) == ({"rank": 1}, [0, 1, 2], None)
+
+
+def join_twice(rank):
+    found = []
+    for _ in range(2):
+        with joined() as here:
+            found.append(here.world.gather(rank))
+    return found
+
+
+def test_a_process_can_join_again():
+    assert in_ranks(2, join_twice) == [[[0, 1], [0, 1]]] * 2
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+class Stops(etude.Callback):
+    def __init__(self, rank, at):
+        self.rank, self.at = rank, at
+
+    def on_step_end(self, run, outcome):
+        if self.rank == 1 and run.progress.step == self.at:
+            return etude.Stop("enough")
+        return None
+
+
+def ended(rank, folder, *, stop=None, kill=None, **options):
+    """A run of two ranks, of which the second one asks for a stop, or gets a signal, at a step."""
+    if rank == 1 and kill is not None:
+        options["callbacks"] = [Kills(kill)]
+    if stop is not None:
+        options["callbacks"] = [Stops(rank, stop)]
+    try:
+        result = trainer(folder, **options).fit(Regression(dropout=0.0), *loaders())
+    except SystemExit as ending:
+        return ending.code, ending.result.progress.step, ending.result.reason
+    return 0, result.progress.step, result.reason
+
+
+class Kills(etude.Callback):
+    def __init__(self, at):
+        self.at = at
+
+    def on_step_end(self, run, outcome):
+        if run.progress.step == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_all_ranks_stop_where_one_asks_for_it(tmp_path):
+    assert in_ranks(2, asks, tmp_path / "stopped") == [(0, 6, "enough")] * 2
+
+
+def asks(rank, folder):
+    return ended(rank, folder, stop=5)
+
+
+def killed_at_five(rank, folder):
+    return ended(rank, folder, kill=5)
+
+
+def test_a_signal_to_one_rank_ends_all_after_a_save(tmp_path):
+    answers = in_ranks(2, killed_at_five, tmp_path / "run")
+
+    assert answers == [(143, 6, "interrupted by SIGTERM")] * 2
+    assert (tmp_path / "run" / "checkpoints" / "last").resolve().name == "step-00000006"
+
+
+def test_an_interrupted_run_of_two_ranks_ends_with_the_bits_of_one_that_was_not(tmp_path):
+    in_ranks(2, ended, tmp_path / "straight")
+    in_ranks(2, killed_at_five, tmp_path / "broken")
+    in_ranks(2, ended, tmp_path / "broken")
+
+    assert weights(tmp_path / "straight") == weights(tmp_path / "broken")
+    assert rows(tmp_path / "straight") == rows(tmp_path / "broken")
+
+
+def test_a_run_goes_on_with_any_number_of_ranks_in_the_same_order(tmp_path):
+    """From two ranks to one, three and two: the losses of each step are those of one rank, to rounding."""
+    trainer(tmp_path / "straight", max_duration="20 steps").fit(Regression(dropout=0.0), *loaders())
+    for size, until in ((2, 5), (1, 10), (3, 15), (2, 20)):
+        if size == 1:
+            goes_on(0, tmp_path / "changing", until)
+        else:
+            in_ranks(size, goes_on, tmp_path / "changing", until)
+
+    found, straight = (
+        {row["step"]: row["train/loss"] for row in rows(tmp_path / name) if "train/loss" in row}
+        for name in ("changing", "straight")
+    )
+    assert found.keys() == straight.keys()
+    for step, loss in straight.items():
+        assert found[step] == pytest.approx(loss, rel=1e-5), step
+
+
+def goes_on(rank, folder, until):
+    schedule = {"schedule": "linear", "peak": 1e-2, "over": "21 steps"}
+    trainer(folder, max_duration=f"{until} steps", learning_rate=schedule).fit(Regression(dropout=0.0), *loaders())
+
+
+class Breaks(Regression):
+    """Whose loss is not a number where a batch holds a certain sample."""
+
+    def training_step(self, batch):
+        loss = super().training_step(batch)
+        if (batch[0] == dataset().tensors[0][17]).all(dim=1).any():
+            return etude.Loss(loss.sum * float("nan"), loss.count)
+        return loss
+
+
+def breaks(rank, folder):
+    result = trainer(folder, max_duration="1 epoch").fit(Breaks(dropout=0.0), *loaders())
+    return result.skipped, result.progress.step
+
+
+def test_a_step_that_is_not_finite_on_one_rank_is_skipped_on_all(tmp_path):
+    assert in_ranks(2, breaks, tmp_path / "run") == [(1, 7)] * 2
+
+
+def differs(rank, folder):
+    try:
+        trainer(folder, learning_rate=1e-3 * (rank + 1)).fit(Regression(), *loaders())
+    except DistributedError as error:
+        return str(error)
+    return "nothing"
+
+
+def test_a_rank_with_another_config_is_named(tmp_path):
+    for said in in_ranks(2, differs, tmp_path / "run"):
+        assert said == (
+            "Rank 1 has another optimizer.learning_rate than rank 0: 0.002 instead of 0.001. All ranks must be started "
+            "by the same command, with the same files."
+        )
+
+
+def begins_anywhere(rank):
+    torch.manual_seed(rank)
+    model = torch.nn.Linear(4, 1)
+    torch.manual_seed(0)
+    quiet = {"say": lambda _: None, "progress": False, "device": "cpu"}
+    result = etude.fit(model, dataset(), loss=torch.nn.functional.mse_loss, max_duration="3 steps", **quiet)
+    return [parameter.tolist() for parameter in model.parameters()], result.history[-1]["step"]
+
+
+def test_a_model_that_each_rank_has_drawn_begins_as_that_of_the_first():
+    first, second = in_ranks(2, begins_anywhere)
+
+    assert first == second
+
+
+def iterates(rank, batches):
+    made = [(torch.arange(n * 4.0).reshape(n, 4), torch.ones(n, 1)) for n in batches]
+    quiet = {"say": lambda _: None, "progress": False, "device": "cpu", "seed": 3}
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    history = etude.fit(
+        model, made, loss=torch.nn.functional.mse_loss, max_duration="2 epochs", log_every="1 step", **quiet
+    ).history
+    return [row["train/loss"] for row in history if "train/loss" in row]
+
+
+def test_batches_of_an_iterable_are_shared_by_their_rows():
+    alone = iterates(0, [5, 3, 1])
+
+    for found in in_ranks(2, iterates, [5, 3, 1]):
+        assert found == pytest.approx(alone, rel=1e-5)
+
+
+def test_the_second_rank_writes_nothing(tmp_path):
+    in_ranks(2, ended, tmp_path / "run")
+
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    trainer(tmp_path / "alone").fit(Regression(dropout=0.0), *loaders())
+    assert names == {path.name for path in (tmp_path / "alone").iterdir()}
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len([row for row in logged if row["step"] == 3 and "train/loss" in row]) == 1

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from etude.app.running import build_job
+from etude.app.running import MakesTask, build_job, made
 from etude.app.runs.folder import has_checkpoint
 from etude.base.says import Say
 from etude.tasks.config import Config, LoadedConfig
@@ -24,7 +24,7 @@ class DryRun(NamedTuple):
 
 
 @contextmanager
-def dry_run(loaded: LoadedConfig, purpose: str, say: Say) -> Iterator[DryRun]:
+def dry_run(loaded: LoadedConfig, purpose: str, say: Say, *, task: MakesTask = made) -> Iterator[DryRun]:
     """Read the data and make the parts of a run in a temporary folder, which is named after the purpose.
 
     The folder is removed and the feeds are closed with the block; an error in it tells where its key was given.
@@ -34,7 +34,7 @@ def dry_run(loaded: LoadedConfig, purpose: str, say: Say) -> Iterator[DryRun]:
         folder = elsewhere.config.folder
         with elsewhere.naming_places():
             folder.mkdir(parents=True)
-            job = build_job(elsewhere, folder, _without_places(say))
+            job = build_job(elsewhere, folder, _without_places(say), task)
             job.folder, job.callbacks, job.loggers = None, (), ()
             try:
                 yield DryRun(job, elsewhere.config)

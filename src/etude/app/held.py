@@ -58,7 +58,7 @@ class Held:
         self._loaded = loaded
         self._folder = folder
         self._say = say
-        self._contents = dict(others)
+        self.contents = dict(others)
         """Hashes of all that the run reads, those of other things than data among them."""
         self.now = self._opened(loaded.config)
         self._phases = {_about(loaded.config): self.now}
@@ -121,8 +121,8 @@ class Held:
 
     def _check(self, contents: Mapping[str, str]) -> None:
         """Refuse contents that changed since the run began; a run that has saved nothing notes them all anew."""
-        self._contents |= contents
-        check_data(self._folder, self._contents)
+        self.contents |= contents
+        check_data(self._folder, self.contents)
 
     def _refuse_another_kind(self, config: Config) -> None:
         first = self._loaded.config

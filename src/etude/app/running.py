@@ -1,34 +1,35 @@
 """Training a run from its config: what `etude train` and `etude.train` do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from etude.app.build import (
-    build_callbacks,
-    build_slots,
-    build_terms,
-)
+from etude.app.build import build_callbacks, build_slots, build_terms, imported_files
 from etude.app.held import Held, Phase
 from etude.app.interrupted import telling
 from etude.app.layout import batches
 from etude.app.phases import Phases, epochs_of, tell_of_growth
+from etude.app.ranks import beside, follow, ranks_of, sharing
 from etude.app.runs.first_weights import fingerprints, load_first_weights, read_sources
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
 from etude.app.stages.table import stages_of
-from etude.base.says import Say, surely
+from etude.base.files import sha256_of
+from etude.base.says import Say, surely, unheard
 from etude.callbacks.config import build_loggers, build_progress
 from etude.data.feeds.feed import Feed
 from etude.tasks.config import Config, LoadedConfig, load_config
+from etude.tasks.task_type import Processor, TaskType
 from etude.train.config import TrainConfig
 from etude.train.device import choose_device
-from etude.train.fit import Job, Result
+from etude.train.fit import Job, Result, fit
 from etude.train.interrupt import requeued
 from etude.train.lock import claimed
 from etude.train.step.precision import Precision
 from etude.train.structure import Structured
+from etude.train.task import Task
 
 
 def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> Result:
@@ -39,19 +40,22 @@ def train(config: str | Path, overrides: Mapping[str, object] | None = None) -> 
     """
     loaded, say = load_config(config, overrides or {}), surely(print)
     with telling(loaded.config.folder, say):
-        with loaded.naming_places():
-            say(computes_with(loaded.config))
         return train_run(loaded, say=say)
 
 
-def computes_with(config: Config) -> str:
+def computes_with(config: Config, ranks: int = 1) -> str:
     """What the run computes with."""
     device, train = choose_device(config.train.device), config.train
     precision = Precision(train.precision, device)
     size, unit = (train.batch_size, "samples") if train.batch_tokens is None else _padded(train)
     share = f"{size:,} {unit} at most" if isinstance(size, int) else f"{unit} by schedule"
     judged = precision.judged(validates=config.has_val)
-    return f"Device: {device}, {precision.name}; 1 rank, whole batches ({share}){judged}."
+    return f"Device: {device}, {precision.name}; {_shares(ranks)} ({share}){judged}."
+
+
+def _shares(ranks: int) -> str:
+    """What each rank takes of a batch."""
+    return "1 rank, whole batches" if ranks == 1 else f"{ranks} ranks, each with 1/{ranks} of every batch"
 
 
 def _padded(train: TrainConfig) -> tuple[object, str]:
@@ -59,21 +63,48 @@ def _padded(train: TrainConfig) -> tuple[object, str]:
 
 
 def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
-    """Train, continue or find finished the run that `loaded` describes."""
-    say, run = surely(say), loaded.config.run
-    with requeued(run.requeue_signals), loaded.naming_places(), claimed(loaded.config.folder) as folder:
+    """Train, continue or find finished the run that `loaded` describes; of several ranks, as one of them."""
+    config, say = loaded.config, surely(say)
+    with (
+        ranks_of(config.distributed, config.folder) as here,
+        requeued(config.run.requeue_signals),
+        loaded.naming_places(),
+    ):
+        if here is None or here.world.is_first:
+            say(computes_with(config, 1 if here is None else here.place.size))
+            return _train_first(loaded if here is None else sharing(loaded, here), say)
+        return follow(loaded, here, _train_beside)
+
+
+def _train_first(loaded: LoadedConfig, say: Say) -> Result:
+    """Train as the process that has the run folder."""
+    with claimed(loaded.config.folder) as folder:
         earlier, training = stages_of(loaded, folder, build_job)
         artifacts = run_stages(earlier, lambda _: folder, say)
         return run_stage(training, folder, artifacts, say).result
 
 
-def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
-    """Read the data and make every part of the run."""
+def _train_beside(loaded: LoadedConfig, folder: Path) -> Result:
+    """Train as a rank that follows, with a folder of its own for what it would write; nobody is told of anything."""
+    return fit(beside(build_job(loaded, folder, unheard)))
+
+
+MakesTask = Callable[[TaskType[Any, Any], Config, Processor], Task]
+"""Makes the task of a config with what a run keeps of its data."""
+
+
+def made(kind: TaskType[Any, Any], config: Config, processor: Processor) -> Task:
+    """The task with its weights."""
+    return kind.task(config, processor)
+
+
+def build_job(loaded: LoadedConfig, folder: Path, say: Say, task_of: MakesTask = made) -> Job:
+    """Read the data and make every part of the run; its task is made by `task_of`."""
     config = loaded.config
     callbacks, loggers = build_callbacks(config), build_loggers(config.log, folder)
     sources = read_sources(config, folder)
     held = Held(loaded, folder, say, fingerprints(sources))
-    make = partial(_learns, held, say)
+    make = partial(_learns, held, say, task_of)
     learns = make(config)
     load_first_weights(learns.task, sources, folder, say)
     task, phase = learns.task, held.now
@@ -92,6 +123,7 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
         config=config.train,
         optimizers=learns.optimizers,
         folder=folder,
+        distributed=config.distributed,
         seed=config.run.seed,
         stage=config.run.stage or "",
         requeue=config.run.requeue_signals,
@@ -106,15 +138,16 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say) -> Job:
         loggers=loggers,
         say=say,
         about=loaded.data,
+        contents={**held.contents, **{str(file): sha256_of(file) for file in imported_files(config)}},
     )
     job.after = lambda result: save_rest(job, result, held.now.again(), held.now.data)
     return job
 
 
-def _learns(held: Held, say: Say, config: Config) -> Structured:
+def _learns(held: Held, say: Say, task_of: MakesTask, config: Config) -> Structured:
     """The task of a config, and what trains it; the data are the run's from then on."""
     phase = held.take_up(config)
-    task = phase.kind.task(config, phase.data.processor)
+    task = task_of(phase.kind, config, phase.data.processor)
     phase.data.attend(task)
     terms = build_terms(config, task)
     return Structured(

@@ -135,6 +135,9 @@ def is_live(stream: TextIO | None) -> bool:
 class ProgressDisplay(Callback):
     """Shows epoch, step, loss, learning rate, tokens per second, time left and memory."""
 
+    looks_at_batches = False
+    """Validation batches are counted, whatever is in them."""
+
     def __init__(
         self, screen: Callable[[], Screen], every: float, clock: Callable[[], float] = time.perf_counter
     ) -> None:

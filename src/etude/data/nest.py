@@ -5,7 +5,7 @@ tuple, namedtuple, list, mapping or dataclass of nests. Anything else (numbers, 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any, TypeVar, cast
 
@@ -30,6 +30,31 @@ def pin(batch: B) -> B:
 def detach(batch: B) -> B:
     """Give the batch cut from the graph that made it."""
     return cast("B", _walk(batch, "detach", _detached))
+
+
+def rows_of(batch: B, rows: Sequence[int]) -> B:
+    """Give some rows, by number, of a batch whose tensors have them in the first dimension; lists as long as that too.
+
+    >>> rows_of({"x": torch.tensor([5, 6, 7]), "name": ["a", "b", "c"], "what": "d"}, [0, 2])
+    {'x': tensor([5, 7]), 'name': ['a', 'c'], 'what': 'd'}
+    """
+    count, chosen = count_samples(batch), torch.tensor(rows, dtype=torch.long)
+
+    def take(part: Any) -> object:
+        match part:
+            case Tensor():
+                return part[chosen]
+            case list() if len(part) == count and not any(map(_has_tensors, part)):
+                return [part[row] for row in rows]
+            case str() | bytes() | int() | float() | type() | None:
+                return part
+        return with_parts(part, take)
+
+    return cast("B", take(batch))
+
+
+def _has_tensors(part: object) -> bool:
+    return any(True for _ in tensors(part))
 
 
 def count_samples(batch: object) -> int | None:

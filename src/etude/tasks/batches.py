@@ -52,6 +52,8 @@ def training(config: Config, workers: int, say: Say, *, varying: bool = False) -
         pin_memory=True,
         limit=train.overfit if overfits else train.limit_train,
         varying=varying or bool(size_schedule(train)),
+        rank=config.share.rank,
+        world=config.share.world,
         notice=say,
     )
 

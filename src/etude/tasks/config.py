@@ -14,7 +14,6 @@ from pydantic.fields import FieldInfo
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.components import Component, Imported, component
 from etude.base.config.composing import Layer, compose, subject
-from etude.base.config.fields import absolute
 from etude.base.config.lines import Key
 from etude.base.config.loading import Loaded, validated
 from etude.base.config.meaning import Mark, means
@@ -25,6 +24,7 @@ from etude.base.errors import ConfigError
 from etude.base.paths import user_path
 from etude.base.schedules.structural import Structural, begun, in_epoch, put, shaping, turns
 from etude.callbacks.config import LogConfig
+from etude.data.order.plan import ALONE, Share
 from etude.data.tokens.config import BpeConfig, TokenizerField
 from etude.model.growth import Growth
 from etude.model.initialisers import InitConfig
@@ -33,15 +33,15 @@ from etude.model.losses.config import LossSection
 from etude.tasks.own import type_of
 from etude.tasks.pipelines import tables
 from etude.tasks.run_config import RunConfig
+from etude.tasks.run_files import home_of
 from etude.tasks.sweeps import SweepConfig, without_sweep
 from etude.tasks.table import built_in, named
 from etude.tasks.task_type import CACHE
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
+from etude.train.world.config import DistributedConfig
 
 LOSSES: dict[str, type[Section]] = {"cross_entropy": LossConfig, "mse": MeanSquaredErrorConfig}
-CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json", "pipeline.json")
-"""What the config of a run is called in its folder, and what lies beside it."""
 STAGES = "stage"
 """The list of tables, in a config, of the stages that it is made of."""
 OWN_SECTIONS = ("task", "data", "model")
@@ -95,6 +95,7 @@ class Config(Section):
     """The task's name in the table; empty for one of the user's own."""
     _cache: Path | None = PrivateAttr(default=None)
     _epoch: int = PrivateAttr(default=0)
+    _share: Share = PrivateAttr(default=ALONE)
 
     run: RunConfig = Field(default_factory=RunConfig)  # made anew: its folder follows the current one
     task: Annotated[TaskSection | Imported, means(governs=("weights",), of_type=OTHER_TASK)]
@@ -118,6 +119,7 @@ class Config(Section):
         means(governs=("optimizer",), of_type=OTHER_OPTIMIZER),
     ] = AdamWConfig()
     train: TrainConfig = TrainConfig()
+    distributed: DistributedConfig = DistributedConfig()
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()
@@ -166,6 +168,11 @@ class Config(Section):
         made = self.model_copy()
         made._epoch = epoch  # noqa: SLF001 - a copy of its own
         return made
+
+    @property
+    def share(self) -> Share:
+        """Which part of every training batch this process takes."""
+        return self._share
 
     @property
     def has_val(self) -> bool:
@@ -265,6 +272,12 @@ class LoadedConfig(Loaded[Config]):
     later: tuple["LoadedConfig", ...] = ()
     """The configs that take its place at the begin of later epochs, where a schedule shapes the run."""
 
+    def with_share(self, share: Share) -> "LoadedConfig":
+        """The same for a process that takes a part of every training batch."""
+        config = self.config.model_copy()
+        config._share = share  # noqa: SLF001 - a copy of its own
+        return replace(self, config=config, later=tuple(later.with_share(share) for later in self.later))
+
     def at(self, epoch: int) -> "LoadedConfig":
         """The config in force in an epoch."""
         begun = [one for one in self.later if one.config.epoch <= epoch]
@@ -357,20 +370,6 @@ def _finished(loaded: Loaded[Config], path: Path | str | None) -> LoadedConfig:
     )
     config, data = _without(loaded, left_out) if left_out else (loaded.config, loaded.data)
     return LoadedConfig(config, data, loaded.path, loaded.origins, notes)
-
-
-def home_of(path: Path | str | None) -> list[Override]:
-    """Where the run of a config lies, where that is the config of a run folder."""
-    file = None if path is None else absolute(str(path))
-    if file is None or not is_of_run(file):
-        return []
-    place = {("run", "dir"): str(file.parent.parent), ("run", "name"): file.parent.name}
-    return [Override(key, value, "the run folder that the config lies in") for key, value in place.items()]
-
-
-def is_of_run(config: Path) -> bool:
-    """Whether a config is that of a run folder rather than one that somebody wrote."""
-    return config.name == CONFIG and any((config.parent / name).is_file() for name in OF_RUNS)
 
 
 def _named(loaded: Loaded[Config], path: Path | str | None) -> Loaded[Config]:

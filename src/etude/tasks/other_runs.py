@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from etude.base.config.imports import code_of
 from etude.base.errors import ConfigError
-from etude.tasks.config import CONFIG, load_config
+from etude.tasks.config import load_config
 from etude.tasks.kept import stored_processor
 from etude.tasks.own import task_type
+from etude.tasks.run_files import CONFIG
 from etude.tasks.task_type import TOKENIZERS, Processor
 from etude.train.fit import load_weights
 from etude.train.memory.checkpoint import read_weights

@@ -14,7 +14,7 @@ from etude.base.config.imports import check_signature, resolve_import
 from etude.base.errors import ConfigError, DataError, EtudeError, StorageError
 from etude.base.schedules.values import ScheduledValue
 from etude.data.tokens.tokenizers import Tokenizer, load_tokenizer
-from etude.model.initialisers import initialise
+from etude.model.initialisers import initialise, seed_everything
 from etude.model.loss import Loss, Mean
 from etude.model.losses import (
     CROSS_ENTROPY,
@@ -74,7 +74,7 @@ def imported_task(entry: Imported, offered: Mapping[str, object]) -> Task:
 def made_model(config: Config, make: Callable[[], object], sizes: str) -> nn.Module:
     """What `make` gives, drawn from the seed alone. Raises ConfigError for no module, and for `sizes` too large."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.drawn_from)
+        seed_everything(config.run.drawn_from)
         try:
             model = make()
         except (RuntimeError, MemoryError) as error:

@@ -10,6 +10,7 @@ from etude.base.horizon import Horizon
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.train.averaging import evaluated_weights
+from etude.train.checkpointing import checkpoint_activations
 from etude.train.compiling import compile_task
 from etude.train.components import components
 from etude.train.config import TrainConfig
@@ -19,12 +20,15 @@ from etude.train.optim.slot import Slot
 from etude.train.step.hiddens import hiddens_of
 from etude.train.step.noise import noise_of
 from etude.train.step.precision import Precision
+from etude.train.step.ranks import Among
 from etude.train.step.update import Update
 from etude.train.structure import Learns, Made
 from etude.train.task import Task
 from etude.train.values import Values
 from etude.train.watch.events import Events
-from etude.train.world import World
+from etude.train.world.config import DistributedConfig
+
+ALONE_AS_USUAL = DistributedConfig()
 
 
 class Seen(NamedTuple):
@@ -40,6 +44,8 @@ def ready(
     device: torch.device,
     say: Callable[[str], None],
     elsewhere: Collection[str],
+    *,
+    distributed: DistributedConfig = ALONE_AS_USUAL,
 ) -> None:
     """Bring a task to its device, frozen and compiled as the config says.
 
@@ -47,6 +53,9 @@ def ready(
     """
     task.to(device)
     freeze(task, constant_patterns(config.freeze), "train.freeze", elsewhere)
+    if distributed.checkpoint_activations:
+        layers = checkpoint_activations(task)
+        say(f"The activations of {layers} layers are computed again in the backward pass.")
     if config.compile:
         compile_task(task, say)
 
@@ -65,10 +74,11 @@ class Assembly:
     """Parts of the run that may have events and stay."""
     elsewhere: Collection[str]
     """Names of parameters that the task has in other epochs."""
-    world: World
+    among: Among
     seed: int
     stage: str
     say: Callable[[str], None]
+    distributed: DistributedConfig = ALONE_AS_USUAL
 
     def __call__(self, learns: Learns, task: Task) -> Made:
         """Make it for `task`, which is ready, from what is given for its structure."""
@@ -95,7 +105,7 @@ class Assembly:
             extra_terms=learns.extra_terms,
             term_weights=learns.term_weights,
             events=self.events,
-            world=self.world,
+            among=self.among,
         )
         return Made(slots, values, hiddens, update, evaluated_weights(task, config.ema_decay, slots))
 

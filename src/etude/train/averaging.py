@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import filterfalse
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.model.growth import Transfer
 from etude.train.optim.slot import Slot
+from etude.train.world.sharding import local
 
 
 class NoAverage:
@@ -180,3 +182,15 @@ def evaluated_weights(module: nn.Module, decay: float | None, slots: Sequence[Sl
         f"train.ema_decay must be off with {type(own[0].optimizer).__name__}, which has an average of its own to be "
         f"evaluated."
     )
+
+
+def not_finite(task: nn.Module) -> str | None:
+    """The name of the first weight that is trained and not finite; None where all are.
+
+    Buffers are not asked: a mask may hold infinities. It waits for an accelerator once.
+    """
+    trained = {name: local([weight.detach()])[0] for name, weight in task.named_parameters() if weight.requires_grad}
+    finite = torch.ones((), dtype=torch.bool)
+    for weight in trained.values():
+        finite = finite.to(weight.device) & weight.isfinite().all()
+    return None if finite else next(filterfalse(lambda name: trained[name].isfinite().all(), trained))

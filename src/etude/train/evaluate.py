@@ -12,11 +12,14 @@ from etude.base.errors import DataError
 from etude.base.randomness import seed_of
 from etude.data.feeds.feed import Delivery
 from etude.data.nest import move
+from etude.model.initialisers import seed_everything
 from etude.train.optim.slot import Slot
 from etude.train.step.failures import attempted
 from etude.train.step.terms import TOTAL, Term, read_terms
 from etude.train.task import StepOutput, Task
+from etude.train.turns import InOrder, Turns
 from etude.train.watch.metrics import Metric, ScalarLog, adapt, computed, prefixed
+from etude.train.world import ALONE, World
 
 Forward = Callable[[], AbstractContextManager[object]]
 """Makes the context of one forward pass."""
@@ -41,6 +44,8 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     before: Callable[[object], None] = lambda _: None,
     after: Callable[[object, object], None] = lambda *_: None,
     nothing: Callable[[], None] = lambda: None,
+    world: World = ALONE,
+    whole: bool = True,
 ) -> dict[str, float]:
     """Run `step` (a task's validation_step or test_step) over `deliveries` and return the metrics by `prefix/name`.
 
@@ -48,22 +53,29 @@ def evaluate(  # noqa: PLR0913 - what a pass needs, one for one
     the context of each step, such as a precision's (float32, unless given). `weigh` counts the samples of a batch
     whose loss is a mean (the task's own `batch_size`, unless given). `before` is told of each batch, `after` of the
     batch and what the step gave as `outputs`, `nothing` of a pass in which no target counted, which has no loss.
-    Raises DataError where there is no batch.
+    Of several ranks in a `world` each is given the batches of its turns; every one takes in what all have found, in
+    the order of the batches, as one process would; `whole` says whether `after` looks at what it is told. Raises
+    DataError where there is no batch.
     """
     weigh = weigh or task.batch_size
     sums, scalars = _Sums(), ScalarLog()
     given = task.configure_metrics()
     metrics = {name: _begun(metric, device) for name, metric in given.items()}
+    turns = InOrder(given, scalars) if world.size == 1 else Turns(world, metrics, device, whole=whole)
     with undisturbed(seed), evaluating(task), torch.no_grad():
-        task.metrics, task._scalars = given, scalars  # noqa: SLF001 - the loop is the task's other half
-        for delivery in deliveries:
-            batch = move(delivery.batch, device, non_blocking=True)
-            before(batch)
-            with forward():
-                returned = attempted(step, batch)
-            sums.add(read_terms(returned, lambda batch=batch: weigh(batch)))  # type: ignore[misc]
-            after(batch, _outputs(returned))
-        task._scalars = None  # noqa: SLF001
+        task.metrics, task._scalars = turns.metrics, turns.scalars  # noqa: SLF001 - the loop is the task's other half
+        for delivery in turns.each(deliveries):
+            if delivery is not None:
+                batch = move(delivery.batch, device, non_blocking=True)
+                before(batch)
+                with forward():
+                    returned = attempted(step, batch)
+                turns.find(read_terms(returned, lambda batch=batch: weigh(batch)), batch, _outputs(returned))  # type: ignore[misc]
+            for found in turns.shared():
+                sums.add(found.terms)
+                scalars.take_in(found.scalars)
+                after(found.batch, found.outputs)
+        task.metrics, task._scalars = given, None  # noqa: SLF001
     if not sums.found:
         raise DataError(f"The {NAMES.get(prefix, prefix)} data holds no batch.")
     if not sums.counted:
@@ -176,7 +188,7 @@ def undisturbed(seed: int) -> Iterator[None]:
     """Seed every global generator inside the block, and leave each as it was found."""
     kept = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
     with torch.random.fork_rng(devices=_devices_in_use()):
-        torch.manual_seed(seed_of(seed, "evaluation"))
+        seed_everything(seed_of(seed, "evaluation"))
         try:
             yield
         finally:

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +21,11 @@ from etude.train.memory.state import seed_generators
 from etude.train.prepare import prepare
 from etude.train.resume import go_on, load_weights
 from etude.train.run import Run
+from etude.train.same import check_same
 from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
-from etude.train.world import refuse_ranks
+from etude.train.world import begin_together, refuse_ranks
 
 __all__ = ["Job", "Result", "Resume", "as_durations", "fit", "load_weights", "prepare"]
 
@@ -89,15 +90,17 @@ def fit(job: Job) -> Result:
     Ctrl-C it is a KeyboardInterrupt as well.
     """
     refuse_ranks()
+    world = begin_together()
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
         with in_memory("the model and its optimizer"):
-            run = prepare(job, interrupts)
+            run = prepare(job, interrupts, world)
         for close in (run.saves.keeper.close, run.record.close, job.train.close):
             stack.callback(close)
         if job.val is not None:
             stack.callback(job.val.close)
         try:
+            check_same(world, job)
             seed_generators(job.seed)
             go_on(job, run)
             end = _told_of_stage(job, run)
@@ -108,8 +111,10 @@ def fit(job: Job) -> Result:
     ending = interrupts.ending(result)
     if ending is not None and end.kind is Kind.INTERRUPTED:
         raise ending
-    job.after(result)
-    return result
+    if world.is_first:
+        job.after(result)
+    best, last = world.gather((result.best, result.last))[0]
+    return replace(result, best=best, last=last)
 
 
 def _told_of_stage(job: Job, run: Run) -> End:

@@ -65,7 +65,14 @@ class Shape:
         """Let the task be another, which is made anew with all that trains it."""
         assembly, rewarm = self._assembly, change.growth.rewarm
         self._task.become(learns.task)
-        ready(self._task, assembly.config, assembly.device, assembly.say, assembly.elsewhere)
+        ready(
+            self._task,
+            assembly.config,
+            assembly.device,
+            assembly.say,
+            assembly.elsewhere,
+            distributed=assembly.distributed,
+        )
         made = assembly(learns, self._task)
         self.in_force.name = change.name
         if rewarm is not None:

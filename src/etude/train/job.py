@@ -16,6 +16,7 @@ from etude.train.step.terms import ExtraTerm
 from etude.train.structure import Fixed, Structure
 from etude.train.task import Task
 from etude.train.watch.record import Logger
+from etude.train.world.config import DistributedConfig
 
 Resume = Literal["auto", "never", "must"]
 
@@ -37,6 +38,8 @@ class Job:
     """What follows a schedule beside the optimizers' rates, in the order in which it is set and logged."""
     structure: Structure = field(default_factory=Fixed)
     """Where, by epoch, the structure of the task is replaced."""
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    """How ranks share the work."""
     horizon: Horizon | None = None
     """How long the run is, where the batches of `train` are not those of all its epochs."""
     extra_terms: Sequence[ExtraTerm] = ()
@@ -55,6 +58,8 @@ class Job:
     pause: Duration | None = None
     """Save and stop there as an interrupted run does: not the end of the run, which its horizon does not know of."""
     say: Callable[[str], None] = print
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of what the run reads, its code among it, by what a message calls it: the same on every rank."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """The run's config, for callbacks."""
     origin: str = ""

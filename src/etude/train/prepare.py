@@ -22,12 +22,14 @@ from etude.train.job import Job, as_durations
 from etude.train.learner import InTime, Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
-from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper
+from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper, NoKeeper
 from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.run import Run
+from etude.train.same import sharded
 from etude.train.saving import Saves
 from etude.train.step.pieces import in_pieces
 from etude.train.step.precision import Precision
+from etude.train.step.ranks import Among
 from etude.train.stopping import Stopping
 from etude.train.validating import Validation
 from etude.train.warming import long_warm_ups
@@ -69,7 +71,8 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
     """Everything the run is made of, before its first step and before any checkpoint is read."""
     until = _until(job)
     device = _ready(job)
-    feed = in_pieces(job.train, job.task, job.config.tbptt_steps)
+    among = _among(job, world, device)
+    feed = in_pieces(job.train, job.task, job.config.tbptt_steps, world)
     _refuse_empty(feed)
     length = Length(until, feed, job.horizon or horizon_of(until, feed, job.config.accumulate))
     moments, stopping = _moments(job, length), _stopping(job, length)
@@ -80,9 +83,8 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         return run.view()
 
     events = Events(job.callbacks, (), view, seed=job.seed, say=job.say)
-    learner = _learner(job, events, device, length, seen, world)
-    if job.val is None and learner.driven():
-        job.say("A schedule follows validations, but there is no validation data: its value will not change.")
+    learner = _learner(job, events, device, length, seen, among)
+    _tell_of_validations(job, learner)
     folder = job.folder if world.is_first else None
     record = Record(folder, job.loggers if world.is_first else (), job.say)
     validation = Validation(
@@ -121,6 +123,8 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         data=seen.data,
         max_skipped=job.config.max_skipped_steps,
         pause=job.pause,
+        averaging=length.of("average_every", job.distributed.average_every) if among.locally else None,
+        checking=job.distributed.check_every if world.size > 1 else None,
     )
     return run
 
@@ -156,7 +160,7 @@ def _ready(job: Job) -> torch.device:
     if not job.task.can_learn:
         raise ConfigError(f"{type(job.task).__name__} needs a training_step(batch), which returns the loss.")
     device = choose_device(job.config.device)
-    ready(job.task, job.config, device, job.say, job.structure.names())
+    ready(job.task, job.config, device, job.say, job.structure.names(), distributed=job.distributed)
     return device
 
 
@@ -189,7 +193,19 @@ def _tell_of_warm_ups(job: Job, length: Length) -> None:
         job.say(told)
 
 
-def _learner(job: Job, events: Events, device: torch.device, length: Length, seen: Seen, world: World) -> Learner:
+def _among(job: Job, world: World, device: torch.device) -> Among:
+    """The ranks that the run is done among; the task is sharded over them where the config says so."""
+    locally = world.size > 1 and job.distributed.reduce == "local"
+    return Among(world, sharding=sharded(job, world, device), locally=locally)
+
+
+def _tell_of_validations(job: Job, learner: Learner) -> None:
+    """Say that a schedule waits for validations that do not come."""
+    if job.val is None and learner.driven():
+        job.say("A schedule follows validations, but there is no validation data: its value will not change.")
+
+
+def _learner(job: Job, events: Events, device: torch.device, length: Length, seen: Seen, among: Among) -> Learner:
     """What learns."""
     config = job.config
     precision = Precision(config.precision, device)
@@ -202,7 +218,8 @@ def _learner(job: Job, events: Events, device: torch.device, length: Length, see
         seen=seen,
         others=[*job.components, *job.loggers],
         elsewhere=job.structure.names(),
-        world=world,
+        among=among,
+        distributed=job.distributed,
         seed=job.seed,
         stage=job.stage,
         say=job.say,
@@ -218,7 +235,9 @@ def _learner(job: Job, events: Events, device: torch.device, length: Length, see
 
 def _keeper(job: Job, world: World) -> Keeper:
     """Where checkpoints go: into the run's folder, by the rank that writes."""
-    if job.folder is None or not world.is_first:
+    if not world.is_first:
+        return NoKeeper()
+    if job.folder is None:
         return MemoryKeeper()
     return FolderKeeper(job.folder, keep_last=job.config.keep_last, keep_best=job.config.keep_best)
 

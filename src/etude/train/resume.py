@@ -24,7 +24,7 @@ from etude.train.watch.record import Mark
 def go_on(job: Job, run: Run) -> None:
     """Load the newest sound checkpoint, if there is one, and open the record where it stood."""
     keeper = run.saves.keeper
-    found = keeper.newest(job.say)
+    found = run.world.agree(keeper.newest(job.say))
     if found is None:
         if job.resume == "must":
             raise RefusedError(f"There is nothing to resume in {job.folder}: it holds no checkpoint.")
@@ -35,6 +35,7 @@ def go_on(job: Job, run: Run) -> None:
     _load(found, run, job.say)
     mark = Mark(run.state.record, run.state.record_hash)
     run.record.open(cut=mark.bytes if run.finished is None else None, mark=mark)
+    run.record.last = run.world.gather(run.record.last)[0]
     _settle(checkpoint_step(found), run, job.say)
     job.say(_where_it_stands(run, found))
     run.events.load(found)
@@ -65,6 +66,11 @@ def _load(found: Path, run: Run, say: Callable[[str], None]) -> None:
     with _fitting(found):
         run.learner.load_state_dict({"model": weights, "averaged": averaged, "optimizers": state["optimizers"]})
         run.state.load_state_dict(state)
+        if not run.state.go_on_as(run.world.rank, run.world.size, state):
+            say(
+                f"The hidden states that are carried are those of {len(state.get('ranks', ())) or 1} ranks: of "
+                f"{run.world.size} they begin anew."
+            )
         _tell_of_another_length(run, state.get("horizon"), say)
         run.finished = _what_finished(run, state)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from etude.base.durations import Duration
-from etude.base.errors import DataError, DivergedError
+from etude.base.errors import DataError, DistributedError, DivergedError
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
 from etude.train.driver import Moments
@@ -51,6 +51,10 @@ class Run:
     """For callbacks, as is `data`, by split; nothing in either can be changed."""
     data: Mapping[str, Any] = field(default_factory=dict)
     max_skipped: int = 5
+    averaging: Duration | None = None
+    """How often ranks that step by themselves average their weights; what else is due waits for it."""
+    checking: Duration | None = None
+    """How often ranks compare their weights."""
     pause: Duration | None = None
     through: Callable[[Feed], Feed] = lambda feed: feed
     """What the batches of another structure are looked at through."""
@@ -58,11 +62,14 @@ class Run:
     """What had ended the run when it was loaded, where nothing was left to do."""
 
     def __post_init__(self) -> None:
+        self.learner.along.tell = self.tell
         self._tidy = Tidy(of_this_process())
         self._outcome = Outcome()
         self._last: Delivery | None = None
         self._begun = perf_counter()
         self._seconds = 0.0
+        self._averaged = Progress()
+        """Where ranks that step by themselves last averaged their weights."""
 
     # -- begin and end -------------------------------------------------------------------------------------------
 
@@ -70,8 +77,9 @@ class Run:
         """Prepare the first step; what ended the run, where none is left."""
         progress = self.state.progress
         self._seconds, self._begun = progress.seconds, perf_counter()
+        self._averaged = progress
         train(self.learner.task, self.learner.slots, self.say)
-        end = self.finished or self.ending()
+        end = self.finished or (self._ending() if self.world.size == 1 else self._agreed())
         if end is None and progress.step == 0:
             self.validation.try_out(progress)
         self.events.fit_start()
@@ -79,8 +87,32 @@ class Run:
         return end
 
     def ending(self) -> End | None:
-        """What ends the run after this step, or None; the same on every rank."""
-        return self.world.agree(self._ending())
+        """What ends the run after this step, or None; the same on every rank.
+
+        Ranks ask each other only where all of them see an end, or where one has said in the step that it wants one.
+        """
+        if self.world.size == 1:
+            return self._ending()
+        if self.averaging is not None and self._averaged != self.state.progress:
+            return None
+        wanted = self.learner.along.heard.get("asked", 0) > 0
+        return self._agreed() if wanted or self._reached() or self._waited() else None
+
+    def _agreed(self) -> End | None:
+        """The end that the first rank with one has."""
+        found = self.world.agree(None if (end := self._ending()) is None else (end, self.interrupts.received))
+        if found is None:
+            return None
+        end, received = found
+        if end.kind is Kind.INTERRUPTED:
+            self.interrupts.received = received
+        return end
+
+    def tell(self) -> dict[str, float]:
+        """What this rank says to the others in each step: whether it wants an end, and the first one's clock."""
+        asked = self.interrupts.received is not None or self.events.requested is not None
+        now = self._seconds + perf_counter() - self._begun
+        return {"asked": asked, "seconds": now if self.world.is_first else 0.0}
 
     def _ending(self) -> End | None:
         return self._reached() or self._interrupted() or self._asked_to_stop()
@@ -105,10 +137,15 @@ class Run:
         not_before = self.moments.not_before
         if not_before is not None and not not_before.reached(self.state.progress):
             return None
-        if (waited := self.validation.stopping.reason()) is not None:
-            return End(Kind.PATIENCE, f"early stopping: {waited}")
+        if (end := self._waited()) is not None:
+            return end
         asked = self.events.stop_reason
         return None if asked is None else End(Kind.ASKED, asked)
+
+    def _waited(self) -> End | None:
+        """The end that patience asks for."""
+        waited = self.validation.stopping.reason()
+        return None if waited is None else End(Kind.PATIENCE, f"early stopping: {waited}")
 
     def end(self, end: End) -> End:
         """Wait for the last save; tell everybody."""
@@ -187,6 +224,24 @@ class Run:
         if last.last:
             self.events.loader_exhausted()
             self.events.epoch_end()
+        return self._together(before, now)
+
+    def _together(self, before: Progress, now: Progress) -> tuple[Progress, Progress]:
+        """What the step is to whoever asks what is due: where ranks step by themselves, all since they last averaged.
+
+        Raises DistributedError where the ranks should have the same weights, and have not.
+        """
+        if self.averaging is not None:
+            ends = now.epoch > before.epoch or any(duration.reached(now) for duration in self.moments.until)
+            if not ends and not self.averaging.due(before, now):
+                return now, now
+            self.learner.average_over_ranks()
+            before, self._averaged = self._averaged, now
+        if self.checking is not None and self.checking.due(before, now) and (told := self.learner.differs()):
+            raise DistributedError(
+                f"The ranks no longer have the same weights at step {now.step:,}: {told}. Is something random or "
+                f"different on each, such as a callback that changes weights?"
+            )
         return before, now
 
     def _after(self, before: Progress, group: Group, outcome: Outcome) -> Progress:
@@ -197,12 +252,18 @@ class Run:
             batch=before.batch + ended,
             epoch=before.epoch + last.last,
             samples=before.samples + sum([delivery.samples for delivery in group]),
-            tokens=before.tokens + self.learner.count(outcome),
-            seconds=self._seconds + perf_counter() - self._begun,
+            tokens=before.tokens + int(outcome.tokens),
+            seconds=self._clock(before),
             epoch_done=0 if last.last else last.done,
             epoch_total=self._epoch_total(last),
             batch_in_epoch=0 if last.last else before.batch_in_epoch + ended,
         )
+
+    def _clock(self, before: Progress) -> float:
+        """Seconds of training so far; of several ranks by the first one's clock."""
+        if self.world.size == 1:
+            return self._seconds + perf_counter() - self._begun
+        return self.learner.along.heard.get("seconds", before.seconds)
 
     def _epoch_total(self, last: Delivery) -> int:
         """What the epoch holds; of one that has gone on beyond what it was said to hold, more than is done of it."""
@@ -301,6 +362,7 @@ class Run:
         """Save a checkpoint; a failure is told of, and ends the run when it is one too many."""
         begun = perf_counter()
         self.state.end = end
+        self.state.of_ranks = [] if self.world.size == 1 else self.world.gather(self.state.of_this_rank())
         if self.saves.save(self.learner, self.state, best=best or self.validation.feed is None):
             self.events.save(self.saves.folder(self.state.progress.step))
         self.pace.leave_out(perf_counter() - begun)

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import version
-from itertools import filterfalse
 from pathlib import Path
 from typing import final
 
 import numpy as np
 import torch
-from torch import nn
 
 from etude.base.errors import DivergedError, StorageError
 from etude.train.learner import Learner
@@ -64,7 +63,7 @@ class Saves:
         """
         final = state.end is not None
         self._finish(final=False)
-        if (broken := not_finite(learner.task)) is not None:
+        if (broken := learner.broken()) is not None:
             self._leave_out(broken, state)
             return False
         try:
@@ -115,18 +114,6 @@ class Saves:
         self._say(f"{error} Training continues and tries again at the next save.")
 
 
-def not_finite(task: nn.Module) -> str | None:
-    """The name of the first weight that is trained and not finite; None where all are.
-
-    Buffers are not asked: a mask may hold infinities. It waits for an accelerator once.
-    """
-    trained = {name: weight.detach() for name, weight in task.named_parameters() if weight.requires_grad}
-    finite = torch.ones((), dtype=torch.bool)
-    for weight in trained.values():
-        finite = finite.to(weight.device) & weight.isfinite().all()
-    return None if finite else next(filterfalse(lambda name: trained[name].isfinite().all(), trained))
-
-
 def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, float]) -> Content:
     """The run as it stands; `origin` is the hash of its config."""
     return Content.capture(
@@ -136,7 +123,13 @@ def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, f
         extra={TASK_FILE: describe_task(learner.task, learner.shape.name)},
         about={
             "config": origin,
-            "versions": {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__},
+            "versions": _versions(),
             "metrics": {key: value for key, value in metrics.items() if math.isfinite(value)},
         },
     )
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    """What wrote a checkpoint; read once, since training waits."""
+    return {"etude": version("etude"), "torch": torch.__version__, "numpy": np.__version__}

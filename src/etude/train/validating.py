@@ -52,7 +52,8 @@ class Validation:
         """Validate on a few batches before the first step; what they give is thrown away."""
         if self.feed is None or self.tried == 0:
             return
-        metrics = self._evaluate(islice(self.feed.epoch(0), self.tried), Events(()), progress)
+        batches = self._learner.turns(self.feed).epoch(0)
+        metrics = self._evaluate(islice(batches, self.tried), Events(()), progress)
         self._check_monitor(metrics)
         if self._counted:
             self._learner.check(metrics)
@@ -72,7 +73,7 @@ class Validation:
         begun = perf_counter()
         self.is_due = due
         self._events.validation_start()
-        self.metrics = metrics = self._evaluate(self.feed.epoch(0), self._events, state.progress)
+        self.metrics = metrics = self._evaluate(self._learner.turns(self.feed).epoch(0), self._events, state.progress)
         if state.position is None:
             metrics |= _of_epoch(metrics)
         self._record.write(head(state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun})

@@ -11,7 +11,7 @@ from etude.app.fork.plan import plan_fork
 from etude.app.fork.start import make
 from etude.app.fork.way import is_underway
 from etude.app.interrupted import told
-from etude.app.running import build_job, computes_with, train_run
+from etude.app.running import build_job, train_run
 from etude.app.runs.folder import CONFIG, remove_tree
 from etude.app.stages.stage import run_stages
 from etude.app.stages.table import stages_of
@@ -28,7 +28,6 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     is_new = make(asked, say)
     folder = asked.folder
     loaded = load_config(folder / CONFIG)
-    say(computes_with(loaded.config))
     for note in NOTES if arguments.debug else ():
         say(note)
     try:

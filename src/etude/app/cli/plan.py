@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from etude.app.cli.picture import check_picture, write_file
+from etude.app.cli.plan_ranks import check_world, draw_ranks
 from etude.app.cli.stages import plan_stages
 from etude.app.cli.streams import flushed, is_terminal, put, say
 from etude.app.plan.picture import svg
@@ -30,6 +31,7 @@ WIDTH = 80
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
     """Print the plan, and write what was asked for."""
+    check_world(arguments)
     if is_pipeline(arguments.config):
         return plan_stages(arguments, overrides, draw)
     if arguments.stage is not None:
@@ -49,6 +51,9 @@ def check_files(arguments: Namespace) -> None:
 
 def draw(loaded: LoadedConfig, arguments: Namespace) -> None:
     """Print the plan of a run, and write what was asked for of it."""
+    if arguments.world is not None:
+        draw_ranks(loaded, arguments)
+        return
     made = plan(loaded, steps=arguments.steps, say=say)
     with flushed():
         _print(made, arguments)

@@ -73,7 +73,7 @@ def plan_stages(arguments: Namespace, overrides: list[str], draw: Callable[[Load
     if arguments.stage is not None:
         draw(_training(pipeline, arguments.stage), arguments)
         return 0
-    for flag, value in (("csv", arguments.csv), ("steps", arguments.steps)):
+    for flag, value in (("csv", arguments.csv), ("steps", arguments.steps), ("world", arguments.world)):
         if value is not None:
             raise ConfigError(f"--{flag} is for the plan of one stage: give --stage NAME as well.")
     if arguments.output is not None:

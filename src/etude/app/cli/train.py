@@ -9,7 +9,8 @@ from etude.app.cli.stages import refuse_stages, run_stages
 from etude.app.cli.streams import say
 from etude.app.cli.waiting import NOTES
 from etude.app.interrupted import told
-from etude.app.running import computes_with, train_run
+from etude.app.ranks import is_first, start_ranks, starts_ranks
+from etude.app.running import train_run
 from etude.app.stages.loading import is_pipeline
 from etude.base.files import json_or_empty
 from etude.tasks.config import Config
@@ -26,16 +27,18 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     refuse_stages(arguments)
     loaded = load_run(arguments, overrides)
     config = loaded.config
-    with loaded.naming_places():
-        say(computes_with(config))
+    if starts_ranks(config.distributed):
+        return start_ranks(arguments.words, config.distributed.processes, say)
     for note in NOTES if arguments.debug else ():
         say(note)
     try:
         result = train_run(loaded, say=say)
     except Interrupted as ending:
-        say(told(ending, config.folder))
+        if is_first():
+            say(told(ending, config.folder))
         raise
-    say(summary(result, config))
+    if is_first():
+        say(summary(result, config))
     return 0
 
 

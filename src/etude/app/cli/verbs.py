@@ -58,9 +58,19 @@ VERBS: tuple[Verb, ...] = (
         "etude.app.cli.plan:run",
         "Reads the data and builds the run as training does, then walks through the steps without training. Each row\n"
         "holds the values of one step, as metrics.jsonl will. Leaves nothing behind.\n\n"
-        "If CONFIG has stages, their graph is printed and drawn, and which of them are done; --stage NAME plans one.",
+        "If CONFIG has stages, their graph is printed and drawn, and which of them are done; --stage NAME plans one.\n"
+        "\n"
+        "With --world N it shows what each of N ranks holds in memory, what it sends in a step and, given --bandwidth\n"
+        "and --speed, how long that takes; no weights are made.",
         (
             CONFIG,
+            argument("--world", metavar="N[,N...]", help="plan memory, communication and time of N ranks"),
+            argument("--bandwidth", metavar="BYTES", type=float, help="bytes a second that a rank sends, as 25e9"),
+            argument(
+                "--speed",
+                metavar="TOKENS",
+                help="tokens a second of one rank, or a run folder to take them from (default: this run's)",
+            ),
             argument("--steps", metavar="N", type=int, help="plan no more than the first N steps"),
             argument("--stage", metavar="NAME", help="of a config with stages, the plan of one"),
             path("--output", metavar="FILE", help="draw every value into a file that ends in .svg"),

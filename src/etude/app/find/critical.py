@@ -24,6 +24,7 @@ from etude.train.step.hiddens import NoHiddens
 from etude.train.step.outcome import Outcome
 from etude.train.step.precision import Precision
 from etude.train.watch.events import Events
+from etude.train.watch.metrics import ScalarLog
 
 TOGETHER: Final = 4
 """Batches whose gradients make that of one large batch."""
@@ -118,6 +119,7 @@ class _Gradients:
             hiddens=NoHiddens(),
             term_weights=job.term_weights,
             events=Events(()),
+            scalars=ScalarLog(),
         )
 
     def measure(self, several: Sequence[Delivery]) -> Measured:

@@ -12,9 +12,11 @@ from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.adopt import DEFAULT_BATCH_SIZE, adopt
 from etude.data.feeds.feed import Feed, Limit
 from etude.data.feeds.foreign import is_feed
+from etude.data.order.plan import ALONE, Share
 from etude.train.config import TrainConfig
 from etude.train.job import as_durations
 from etude.train.length import expect
+from etude.train.world import World
 
 
 @final
@@ -26,8 +28,14 @@ class TrainerData:
         self._seed = seed
         self._say = say
         self._given = "batch_size" in config.model_fields_set and config.batch_size is not None
+        self._share = ALONE
+        """Which part of every training batch this process takes."""
         self._fixed: object = None
         """What was trained on, where `overfit` makes it the one set for everything."""
+
+    def among(self, world: World) -> None:
+        """Let training batches be this rank's part of them."""
+        self._share = Share(world.rank, world.size)
 
     @property
     def schedule(self) -> ScheduleSection | None:
@@ -61,10 +69,12 @@ class TrainerData:
         self._refuse_budget(data)
         if config.overfit is not None:
             self._fixed = data
-            return self._adopted(data, shuffle=False, limit=config.overfit, size=self._size())
+            return self._adopted(data, shuffle=False, limit=config.overfit, size=self._size(), share=self._share)
         self._fixed = None
         shuffle = None if isinstance(data, DataLoader) else True
-        return self._adopted(data, shuffle=shuffle, limit=config.limit_train, size=self._size(), training=True)
+        return self._adopted(
+            data, shuffle=shuffle, limit=config.limit_train, size=self._size(), training=True, share=self._share
+        )
 
     def validation(self, data: object) -> Feed | None:
         """Data to validate on in the course of a run, again and again; None where there is none."""
@@ -77,7 +87,7 @@ class TrainerData:
         """Data to validate or test on, in its own order; with `overfit` the set that was trained on, if any was."""
         config = self._config
         if self._fixed is not None:
-            return self.train(self._fixed)
+            return self._adopted(self._fixed, shuffle=False, limit=config.overfit or 1.0, size=self._size())
         if config.overfit is not None:
             limit = config.overfit
         if _holds_samples(data):
@@ -116,10 +126,25 @@ class TrainerData:
         return self._config.eval_batch_size or self._size()
 
     def _adopted(
-        self, data: object, *, shuffle: bool | None, limit: Limit, size: int | None, training: bool = False
+        self,
+        data: object,
+        *,
+        shuffle: bool | None,
+        limit: Limit,
+        size: int | None,
+        training: bool = False,
+        share: Share = ALONE,
     ) -> Feed:
         return adopt(
-            data, seed=self._seed, shuffle=shuffle, batch_size=size, notice=self._say, limit=limit, training=training
+            data,
+            seed=self._seed,
+            shuffle=shuffle,
+            batch_size=size,
+            notice=self._say,
+            limit=limit,
+            training=training,
+            rank=share.rank,
+            world=share.world,
         )
 
 

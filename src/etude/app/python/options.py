@@ -19,10 +19,12 @@ from etude.base.signals import BEFORE_THE_END
 from etude.train.config import TrainConfig
 from etude.train.optim.config import OPTIMIZERS, AdamWConfig, OptimizerConfig
 from etude.train.watch.events import check_callback
+from etude.train.world.config import DistributedConfig
 
 OWN = (
     "optimizer",
     "learning_rate",
+    "distributed",
     "callbacks",
     "loggers",
     "run_dir",
@@ -41,6 +43,7 @@ _OPTIONS = {
     "optimizer": "optimizer",
     "log.progress": "progress",
     "log": "loggers",
+    "distributed": "distributed",
     "run.seed": "seed",
     "run": "run_dir",
 }
@@ -67,18 +70,28 @@ class TrainerOptions(Section):
 
     run: _RunOptions = _RunOptions()
     train: TrainConfig = TrainConfig()
+    distributed: DistributedConfig = DistributedConfig()
     optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
 
 
 def read_options(
-    options: Mapping[str, object], optimizer: Mapping[str, object], **run: object
+    options: Mapping[str, object],
+    optimizer: Mapping[str, object],
+    distributed: Mapping[str, object] | None = None,
+    **run: object,
 ) -> Loaded[TrainerOptions]:
-    """Check every option; `optimizer` holds the keys of that section, `run` those of another.
+    """Check every option; `optimizer` and `distributed` hold the keys of those sections, `run` those of another.
 
     Raises ConfigError with all problems at once.
     """
     given = {**_section("train", options), **_section("optimizer", optimizer), **_section("run", run)}
-    return load_given(TrainerOptions, given)
+    loaded = load_given(TrainerOptions, given | _section("distributed", distributed or {}))
+    if loaded.config.distributed.processes > 1:
+        raise ConfigError(
+            "distributed.processes is for the shell: a script does not start itself again. Start it with "
+            "torchrun --nproc-per-node N SCRIPT."
+        )
+    return loaded
 
 
 def _section(name: str, given: Mapping[str, object]) -> dict[str, object]:

@@ -22,6 +22,7 @@ from etude.app.python.optimizers import ChosenOptimizer
 from etude.app.python.options import check_resume, read_callbacks, read_options, refuse_unknown
 from etude.app.python.results import at, check_weights, holding, record_test, step_of, summary, write_task
 from etude.app.python.samples import as_data
+from etude.app.ranks import beside, ranks_of
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
@@ -42,6 +43,7 @@ from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
 from etude.train.watch.callback import RunView, read_only
 from etude.train.watch.events import Events
+from etude.train.world import ALONE
 
 
 def _say(sentence: str) -> None:
@@ -61,6 +63,8 @@ class Trainer:
     `loggers` are sinks of rows beside `metrics.jsonl` (TensorBoard in the run folder, where it is installed, unless
     given); `progress=False` shows no progress; `say` takes the sentences of a run (stderr, unless given). After one of
     `requeue_signals` the run saves and the process exits with 75, which asks a cluster to run the script again.
+    Under torchrun, srun or mpirun the processes train together, as the keys of `distributed` say (those of
+    `[distributed]`): each takes a part of every batch, and the first writes.
     """
 
     def __init__(  # noqa: PLR0913 - options by keyword, as documented
@@ -75,6 +79,7 @@ class Trainer:
         check_data: Check = "sample",
         requeue_signals: Sequence[str] | str | Literal[False] = BEFORE_THE_END,
         seed: int = 1,
+        distributed: Mapping[str, object] | None = None,
         progress: bool = True,
         say: Callable[[str], None] = _say,
         **options: object,
@@ -82,7 +87,9 @@ class Trainer:
         check_resume(resume, folder=run_dir)
         self._optimizer = ChosenOptimizer(optimizer, learning_rate)
         refuse_unknown(options)
-        self._loaded = read_options(options, self._optimizer.keys(), seed=seed, requeue_signals=requeue_signals)
+        self._loaded = read_options(
+            options, self._optimizer.keys(), distributed, seed=seed, requeue_signals=requeue_signals
+        )
         self.config: TrainConfig = self._loaded.config.train
         self._precision = str(options.get("precision", AUTO))
         self._callbacks = read_callbacks(callbacks)
@@ -120,16 +127,22 @@ class Trainer:
         self._task, self._test = task, test
         given = _given(train=train, val=val, test=test)
         with ExitStack() as stack:
-            if self._folder is not None:
-                stack.enter_context(claimed(self._folder))
-            origin = "" if self._folder is None else self._describe(self._folder, task, given)
-            self.result = self._do(replace(self._job(task, given), origin=origin))
-        self._say(summary(self.result, self.config.monitor))
+            here = stack.enter_context(ranks_of(self._loaded.config.distributed, self._folder))
+            world = ALONE if here is None else here.world
+            self._data.among(world)
+            folder = self._folder if world.is_first else None
+            if folder is not None:
+                stack.enter_context(claimed(folder))
+            origin = "" if folder is None else self._describe(folder, task, given)
+            job = replace(self._job(task, given), origin=origin, folder=folder)
+            self.result = self._do(job if world.is_first else beside(job))
+        if world.is_first:
+            self._say(summary(self.result, self.config.monitor))
         return self.result
 
     def _do(self, job: Job) -> Result:
         """Do the run; where a signal ends it, keep what it came to."""
-        self._say(Precision(self.config.precision, choose_device(self.config.device)).told(validates="val" in job.data))
+        job.say(Precision(self.config.precision, choose_device(self.config.device)).told(validates="val" in job.data))
         with telling(self._folder, self._say):
             try:
                 return run_job(job)
@@ -158,6 +171,7 @@ class Trainer:
             train=train,
             val=self._data.validation(given.get("val")),
             config=self.config,
+            distributed=self._loaded.config.distributed,
             optimizers=partial(self._optimizer.slots, config=self._loaded.config.optimizer, say=self._say),
             folder=self._folder,
             seed=self._seed,

@@ -23,7 +23,7 @@ from etude.app.runs.pipelines import stages_in
 from etude.base.errors import RefusedError, StorageError
 from etude.base.files import json_or_empty, storage, write_json
 from etude.base.regular import reading
-from etude.tasks.config import is_of_run
+from etude.tasks.run_files import is_of_run
 from etude.train.lock import Lock, is_locked
 
 DATA = "data.json"

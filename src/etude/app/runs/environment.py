@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,13 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The versions of Python, the system, and the packages that decide a run's bits; those installed alone."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
+    return {"python": platform.python_version(), "system": platform.platform(), **_installed()}
+
+
+@cache
+def _installed() -> Mapping[str, str]:
+    """The versions of packages, as they were when this process first asked: what is imported stays what it is."""
+    found = {}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

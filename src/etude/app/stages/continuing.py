@@ -18,7 +18,8 @@ from etude.base.errors import ConfigError, StorageError
 from etude.base.files import json_or_empty, read_json, replace_link, storage, whole_folder, write_bytes, write_json
 from etude.base.regular import reading
 from etude.base.says import Say
-from etude.tasks.config import LoadedConfig, is_of_run
+from etude.tasks.config import LoadedConfig
+from etude.tasks.run_files import is_of_run
 from etude.train.job import as_durations
 from etude.train.memory.checkpoint.content import MANIFEST
 from etude.train.memory.checkpoint.naming import checkpoint_step

@@ -19,7 +19,7 @@ from etude.base.config.reading import read
 from etude.base.errors import StorageError
 from etude.base.files import sha256_of, storage
 from etude.base.hashes import Facts, first_damaged, known_sha256, sealed_or_empty, write_sealed
-from etude.tasks.config import CONFIG
+from etude.tasks.run_files import CONFIG
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.lock import is_locked
 from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL

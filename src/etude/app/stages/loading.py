@@ -36,8 +36,9 @@ from etude.base.config.loading import validated
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
-from etude.tasks.config import STAGES, Config, home_of
+from etude.tasks.config import STAGES, Config
 from etude.tasks.run_config import RunConfig
+from etude.tasks.run_files import home_of
 
 RUN = "run"
 

@@ -14,7 +14,8 @@ from etude.base.config.path_places import paths_of
 from etude.base.errors import ConfigError
 from etude.base.files import sha256_of
 from etude.base.near import did_you_mean
-from etude.tasks.config import CONFIG, Config
+from etude.tasks.config import Config
+from etude.tasks.run_files import CONFIG
 from etude.tasks.task_type import CACHE, TOKENIZERS
 from etude.train.memory.checkpoint.naming import FOLDER, step_name
 from etude.train.memory.checkpoint.store import BEST, LAST, Store

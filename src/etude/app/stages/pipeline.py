@@ -33,7 +33,7 @@ from etude.base.near import did_you_mean
 from etude.base.says import Say, surely
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.line import span
-from etude.tasks.config import CONFIG
+from etude.tasks.run_files import CONFIG
 from etude.train.interrupt import requeued
 from etude.train.lock import claimed
 

@@ -22,7 +22,8 @@ from etude.base.config.structure import fields_of
 from etude.base.errors import ConfigError
 from etude.base.near import did_you_mean
 from etude.base.schedules.structural import begun
-from etude.tasks.config import CONFIG, Config, LoadedConfig, class_of, load_config, of_layer
+from etude.tasks.config import Config, LoadedConfig, class_of, load_config, of_layer
+from etude.tasks.run_files import CONFIG
 
 S = TypeVar("S", bound=Section)
 PLACED = ("name", "dir", "stage")

@@ -25,8 +25,9 @@ from etude.base.config.section import Section
 from etude.base.config.writing import inline
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.paths import user_path
-from etude.tasks.config import CONFIG, Config, LoadedConfig, load_config
+from etude.tasks.config import Config, LoadedConfig, load_config
 from etude.tasks.run_config import RunConfig
+from etude.tasks.run_files import CONFIG
 from etude.tasks.sweeps import SweepConfig
 
 SEARCHES = ("tpe", "cma_es")

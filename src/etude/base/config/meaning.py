@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, GetJsonSchemaHandler
@@ -99,6 +100,7 @@ class Meaning:
         return replace(self, **given, governs=self.governs | set(mark.governs))
 
 
+@lru_cache(maxsize=10_000)  # every start of a run asks of each of its keys
 def meaning_of(root: type[BaseModel], key: str) -> Meaning:
     """What a dotted key of a config of this root means.
 

@@ -67,12 +67,12 @@ def adopt(  # noqa: PLR0913 - what the trainer knows about its data, one for one
         return feed.reading(data, training=training)
     if isinstance(data, IterableDataset):
         loader: DataLoader[object] = DataLoader(data, batch_size=batch_size or DEFAULT_BATCH_SIZE)
-        return IterableFeed(loader, seed=seed, limit=limit, notice=notice)
+        return IterableFeed(loader, seed=seed, limit=limit, share=share, notice=notice)
     _refuse(batch_size, data)
     if _computable(data):
         return _of_loader(data, seed=seed, shuffle=shuffle, share=share, limit=limit, notice=notice, training=training)
     _need_batches(data)
-    return IterableFeed(data, seed=seed, limit=limit, notice=notice)
+    return IterableFeed(data, seed=seed, limit=limit, share=share, notice=notice)
 
 
 def _need_batches(data: object) -> None:

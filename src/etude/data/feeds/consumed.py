@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
+import torch
 from torch.utils.data import DataLoader
 
 from etude.base.errors import DataError, EtudeError
@@ -13,8 +14,8 @@ from etude.base.says import Say, unheard
 from etude.data.feeds import jsonable
 from etude.data.feeds.feed import Delivery, Feed, Limit, limited
 from etude.data.feeds.remembered import Memory, State, changed, remembered, tell_epoch
-from etude.data.nest import count_samples
-from etude.data.order.plan import Position
+from etude.data.nest import count_samples, rows_of, tensors
+from etude.data.order.plan import ALONE, Position, Share
 from etude.data.order.sampled import Announced, ended
 from etude.data.order.states import begun_seeded, each_seeded, on_its_own, reseed
 
@@ -27,7 +28,8 @@ class IterableFeed(Feed):
 
     The iteration has global random states of its own, begun from (seed, epoch), so that it gives the same again. To
     go on in the middle of an epoch it is read forward, and how long that took is said; a list is entered at once, and
-    an iterable with `state_dict` and `load_state_dict` is asked. Every rank reads an iterable of its own.
+    an iterable with `state_dict` and `load_state_dict` is asked. Every rank reads all of it, and takes its `share`
+    of the rows of each batch.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class IterableFeed(Feed):
         *,
         seed: int,
         limit: Limit | None = None,
+        share: Share = ALONE,
         notice: Say = unheard,
     ) -> None:
+        self._share = share
         self._data = data
         self._seed = seed
         self._limit = limit
@@ -48,7 +52,7 @@ class IterableFeed(Feed):
         self._announced = Announced(notice)
         self._memory = Memory(data, notice=notice)
         self._known: State | None = None
-        self._told = False
+        self._told = self._told_of_rows = False
 
     @property
     def memory(self) -> Memory:
@@ -95,7 +99,23 @@ class IterableFeed(Feed):
             after = {"batch": batch, "sample": sample, **state}
             if last:
                 self._announced.ended(self.batches, batch)
-            yield Delivery(item, count, after, batch, last)
+            part = item if self._share.world == 1 else self._part(item, count)
+            yield Delivery(part, count, after, batch, last, borrowed=self._share.borrows(count))
+
+    def _part(self, batch: object, count: int) -> object:
+        """This rank's rows of a batch that all ranks have read. Raises DataError where its rows are not known."""
+        if any(tensor.ndim == 0 or len(tensor) != count for tensor in tensors(batch)):
+            raise DataError(
+                f"A batch of an iterable cannot be shared out among {self._share.world} ranks: its tensors differ in "
+                f"their first dimension, so that its rows are not known. Give a Dataset, or a DataLoader of one."
+            )
+        if not self._told_of_rows:
+            self._told_of_rows = True
+            self._notice(
+                f"Every rank reads all of the iterable, and takes each {self._share.world}th row of its batches: the "
+                f"first dimension of every tensor."
+            )
+        return rows_of(batch, self._share.of(torch.arange(count)).tolist())
 
     def close(self) -> None:
         """Nothing is held here: workers of a loader are its own."""

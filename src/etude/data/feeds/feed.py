@@ -7,11 +7,12 @@ position of the last batch that was used goes on with the next one, whatever was
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 from etude.base.errors import ConfigError
 from etude.data.feeds.remembered import Memory
-from etude.data.order.plan import Position
+from etude.data.order.plan import Position, Share
 
 NOTHING = Memory()
 
@@ -32,6 +33,8 @@ class Delivery(NamedTuple):
     """Which piece of a batch this is, where batches are split along time."""
     ends: bool = True
     """Whether this is all, or the last piece, of what the loader handed over."""
+    borrowed: bool = False
+    """Whether this rank has no sample of the batch: what it holds is another's, and is not to count."""
 
 
 class Feed(ABC):
@@ -118,6 +121,10 @@ class Feed(ABC):
         """Set the weight of a source of a mixture, for epochs begun from now on; one continued keeps its own."""
         raise self._fixed(f"weight {weight} of source {source}")
 
+    def in_turns(self, share: Share) -> "Feed":
+        """Give a feed of one of every `share.world` batches, beginning with number `share.rank`, to be evaluated."""
+        return _InTurns(self, share)
+
     def counted(self) -> "Feed | None":
         """Give a feed of the same epochs whose deliveries hold, in place of a batch, how many targets a loss counts.
 
@@ -127,6 +134,42 @@ class Feed(ABC):
 
     def _fixed(self, asked: str) -> ValueError:
         return ValueError(f"{type(self).__name__} cannot be set to {asked}.")
+
+
+class _InTurns(Feed):
+    """One of every so many batches of a feed that has to make them all."""
+
+    def __init__(self, feed: Feed, share: Share) -> None:
+        self._feed = feed
+        self._share = share
+
+    @property
+    def epoch_total(self) -> int:
+        """What one epoch of the whole feed holds."""
+        return self._feed.epoch_total
+
+    @property
+    def batches(self) -> int | None:
+        """Batches of an epoch, all ranks together."""
+        return self._feed.batches
+
+    @property
+    def exact(self) -> bool:
+        """Whether `batches` is the number in every epoch."""
+        return self._feed.exact
+
+    @property
+    def samples(self) -> int | None:
+        """Samples of an epoch, all ranks together; None where unknown."""
+        return self._feed.samples
+
+    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
+        """Give this rank's batches."""
+        return islice(self._feed.epoch(epoch, position), self._share.rank, None, self._share.world)
+
+    def close(self) -> None:
+        """End worker processes; the feed can be used again."""
+        self._feed.close()
 
 
 Limit = float | int

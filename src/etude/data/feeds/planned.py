@@ -14,7 +14,7 @@ from etude.data.feeds.feed import NOTHING, Delivery, Feed, Limit, limited
 from etude.data.feeds.fetching import Fetch, named, sample_error
 from etude.data.feeds.remembered import Memory, tell_epoch
 from etude.data.feeds.workers import WorkerDied, Workers
-from etude.data.order.plan import Plan, Planned, Position
+from etude.data.order.plan import ALONE, Keys, Plan, Planned, Position, Share
 
 AHEAD = 16
 """Batches that are made one by one after a worker died."""
@@ -55,6 +55,7 @@ class PlannedFeed(Feed):
         self._source: object = None
         self._memory = NOTHING
         self._expected: tuple[int, int, float] | None = None
+        self._turns = ALONE
 
     def reading(self, source: object, *, training: bool) -> Self:
         """Let the feed know what of a user's it reads: that is watched and, in `training`, told of each epoch."""
@@ -147,6 +148,25 @@ class PlannedFeed(Feed):
         vars(other).update(_fetch=fetch, _workers=None, _pin=False)
         return other
 
+    def keyed(self) -> "PlannedFeed":
+        """Give a feed of the same epochs whose deliveries hold, in place of a batch, the keys of its samples."""
+        return self.fetching(lambda _, keys: keys)
+
+    def made(self, epoch: int, keys: Keys) -> object:
+        """Make the batch of the samples `keys`, in this process."""
+        return self._fetch(epoch, keys)
+
+    def places(self, epoch: int, keys: Keys) -> int:
+        """Give how large that batch is, padding included, in a unit that compares it with others."""
+        del epoch
+        return len(keys)
+
+    def in_turns(self, share: Share) -> "PlannedFeed":
+        """Give the same feed with one of every `share.world` batches, of which no other is made."""
+        other = copy.copy(self)
+        vars(other)["_turns"] = share
+        return other
+
     def close(self) -> None:
         """End worker processes; the feed can be used again."""
         if self._workers is not None:
@@ -155,6 +175,8 @@ class PlannedFeed(Feed):
     def _run(self, epoch: int, position: Position | None, *, single: bool) -> Iterator[Delivery]:
         stop, unit = self._stop(), "batch" if self._in_batches() else "sample"
         plans = _first(self._plan.epoch(epoch, position), stop)
+        if self._turns.world > 1:
+            plans = itertools.islice(plans, self._turns.rank, None, self._turns.world)
         if single:
             plans = itertools.islice(plans, 1)
         made = self._here(epoch, plans) if self._workers is None else self._workers.stream(epoch, plans)
@@ -162,7 +184,7 @@ class PlannedFeed(Feed):
             after = planned.position
             last = planned.last or after["batch"] == stop
             samples = planned.samples if self._sized else nest.count_samples(batch) or 1
-            yield Delivery(batch, samples, after, after[unit], last)
+            yield Delivery(batch, samples, after, after[unit], last, borrowed=planned.borrowed)
 
     def _here(self, epoch: int, plans: Iterable[Planned]) -> Iterator[tuple[Planned, Any]]:
         for planned in plans:

@@ -94,6 +94,13 @@ class TableFeed(PlannedFeed):
         """Give a feed of the same epochs whose deliveries hold, in place of a batch, its targets."""
         return self.fetching(Counted(self._rows.targets))
 
+    def places(self, epoch: int, keys: Keys) -> int:
+        """Give the places of that batch on both sides, padding included, and one more for each sample."""
+        if not len(keys):
+            return 0
+        sources, targets = self._rows.at(epoch).lengths(np.asarray(keys, dtype=np.int64))
+        return len(keys) * (int(sources.max()) + int(targets.max()) + 1)
+
     @property
     def targets(self) -> float | None:
         """Targets of an epoch that a loss counts; None where not known."""

@@ -9,6 +9,7 @@ from etude.data.feeds.feed import Feed
 from etude.data.feeds.fetching import Counted
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.text_batches import TextFetch
+from etude.data.order.plan import Keys
 from etude.data.order.text_plan import ContiguousPlan, TextPlan
 from etude.data.order.text_rows import DocumentSource, Joined, Rows, StreamSource
 from etude.data.store.text_table import TextTable
@@ -77,6 +78,11 @@ class TextFeed(PlannedFeed):
     def counted(self) -> Feed:
         """Give a feed of the same epochs whose deliveries hold, in place of a batch, its targets."""
         return self.fetching(Counted(Rows.targets))
+
+    def places(self, epoch: int, keys: Keys) -> int:
+        """Give the places of that batch."""
+        del epoch
+        return len(keys) * keys.width if isinstance(keys, Rows) else 0
 
     @property
     def targets(self) -> float:

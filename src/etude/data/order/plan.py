@@ -2,8 +2,8 @@
 
 A plan gives the batches of an epoch as arrays of sample numbers. Every rank makes the same plan of global batches and
 takes its share of each: every `world`-th sample, beginning with its rank. So every rank takes the same number of
-steps, no sample is taken twice, and a share is at most one sample larger than another (the share of a last batch with
-fewer samples than ranks may be empty).
+steps, no sample is taken twice, and a share is at most one sample larger than another. A rank whose share of a last
+batch is empty, since that has fewer samples than there are ranks, borrows its first sample, which is not to count.
 
 A position is a small mapping of numbers that a batch carries; the plan goes on right after that batch.
 """
@@ -39,6 +39,8 @@ class Planned(NamedTuple):
     """Where the plan stands after this batch: `batch` and `sample` count this epoch's."""
     last: bool
     """Whether this batch ends its epoch."""
+    borrowed: bool = False
+    """Whether this rank's share is empty, so that `indices` hold a sample of another's."""
 
 
 class Plan(Protocol):
@@ -70,8 +72,14 @@ class Share(NamedTuple):
     world: int = 1
 
     def of(self, indices: Any) -> Any:
-        """Give this rank's samples of a global batch."""
-        return indices if self.world == 1 else indices[self.rank :: self.world]
+        """Give this rank's samples of a global batch; where it has none, the first."""
+        if self.world == 1:
+            return indices
+        return indices[:1] if self.borrows(len(indices)) else indices[self.rank :: self.world]
+
+    def borrows(self, samples: int) -> bool:
+        """Whether this rank has none of the samples of a global batch."""
+        return samples <= self.rank
 
 
 ALONE = Share()
@@ -212,7 +220,8 @@ class CountPlan:
                 start += len(indices)
                 batch += 1
                 after = {"batch": batch, "sample": start, "size": size, **limits}
-                yield Planned(self._share.of(indices), len(indices), after, start == end)
+                borrowed = self._share.borrows(len(indices))
+                yield Planned(self._share.of(indices), len(indices), after, start == end, borrowed)
 
     def _whole(self, left: int, size: int) -> int:
         return left - left % size if self._drop_last else left

@@ -101,7 +101,7 @@ class SamplerPlan:
             after = {"batch": batch, "sample": sample}
             if last:
                 self._announced.ended(self.batches, batch)
-            yield Planned(self._share.of(numbers), count, after, last)
+            yield Planned(self._share.of(numbers), count, after, last, self._share.borrows(len(numbers)))
 
     def resize(self, size: int) -> None:
         """Do nothing: the sampler alone knows what a batch holds."""

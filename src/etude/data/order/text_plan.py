@@ -95,7 +95,7 @@ class TextPlan:
                 over = at["sample"] == total
             at = {**at, "batch": at["batch"] + 1, "sources": cursors_at(cursors)}
             indices = self._share.of(Rows(rows, block, documents))
-            yield Planned(indices, samples, dict(at), over)
+            yield Planned(indices, samples, dict(at), over, self._share.borrows(len(rows)))
 
     def _begin(self) -> dict[str, Any]:
         begin: dict[str, Any] = {"batch": 0, "sample": 0, "block": self._block, "size": self._size}
@@ -198,7 +198,8 @@ class ContiguousPlan:
             rows[:, 0, 1], rows[:, 0, 2] = begins + done, np.minimum(lengths - done, width)
             at = {**at, "batch": batch + 1, "sample": at["sample"] + count}
             last = done + width == longest
-            yield Planned(self._share.of(Rows(list(rows), width, documents=False)), count, at, last)
+            indices = self._share.of(Rows(list(rows), width, documents=False))
+            yield Planned(indices, count, at, last, self._share.borrows(len(rows)))
 
     def _longest(self, streams: int) -> int:
         return -(-self._table.targets // streams)

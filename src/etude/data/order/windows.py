@@ -144,7 +144,8 @@ class WindowPlan:
                 batch += 1
                 sample += len(indices)
                 after = {"batch": batch, "sample": sample, "window": window, "cut": cut, "size": size, **limits}
-                yield Planned(self._share.of(indices), len(indices), after, sample == len(order))
+                borrowed = self._share.borrows(len(indices))
+                yield Planned(self._share.of(indices), len(indices), after, sample == len(order), borrowed)
             cut = 0
 
     def _windows(self, samples: int) -> int:

@@ -131,6 +131,13 @@ class MemoryKeeper:
         """Nothing is held."""
 
 
+class NoKeeper(MemoryKeeper):
+    """Keeps nothing: of several ranks the first one keeps checkpoints for all."""
+
+    def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
+        """Do nothing."""
+
+
 def _weights_of(content: Content) -> dict[str, Tensor]:
     """The weights, averaged where an average is kept, under all their names."""
     name = AVERAGED if AVERAGED in content.tensors else MODEL

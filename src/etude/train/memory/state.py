@@ -14,6 +14,9 @@ from etude.base.progress import Progress
 from etude.base.randomness import seed_of
 from etude.train.end import End
 
+OF_EACH_RANK = ("generators", "hiddens", "data")
+"""The parts of a run, by name, that each of its ranks has one of its own of."""
+
 
 @runtime_checkable
 class Part(Protocol):
@@ -123,6 +126,29 @@ class State:
     learnt: Callable[[], Mapping[str, Part]] = _nothing
     """Gives the parts of the learner, which may become others at an epoch's begin."""
 
+    of_ranks: Sequence[Mapping[str, Any]] = ()
+    """The states of the parts that each rank has its own of, by rank; of one rank nothing."""
+
+    def of_this_rank(self) -> dict[str, Any]:
+        """The states of the parts that each rank has its own of."""
+        return {name: part.state_dict() for name, part in self.parts.items() if name in OF_EACH_RANK}
+
+    def go_on_as(self, rank: int, size: int, state: Mapping[str, Any]) -> bool:
+        """Let those parts be what they were on a rank; where there were another number, what that is to them.
+
+        Whether there were as many, or nothing that a rank had of its own.
+        """
+        of_ranks = state.get("ranks", ())
+        if len(of_ranks) == size:
+            for name, own in of_ranks[rank].items():
+                self.parts[name].load_state_dict(own)
+            return True
+        hiddens = self.parts.get("hiddens")
+        if hiddens is None or not state["part hiddens"]["hiddens"]:
+            return True
+        hiddens.load_state_dict({"hiddens": {}, "samples": {}})
+        return False
+
     @property
     def parts(self) -> dict[str, Part]:
         """Every part with a memory, by name."""
@@ -138,6 +164,7 @@ class State:
             "record": {"bytes": self.record, "sha256": self.record_hash},
             "ended": None if self.end is None else {**self.end.state_dict(), "until": list(self.until)},
             "horizon": self.horizon,
+            **({"ranks": list(self.of_ranks)} if self.of_ranks else {}),
             **{f"part {name}": part.state_dict() for name, part in self.parts.items()},
         }
 

@@ -33,6 +33,11 @@ class SlotState(TypedDict):
     groups: Sequence[Mapping[str, Any]]
 
 
+def _as_it_is(value: Tensor, like: Tensor) -> Tensor:
+    del like
+    return value
+
+
 class Slot:
     """One optimizer of a run."""
 
@@ -279,10 +284,15 @@ class Slot:
         named = zip(names, self.parameters, strict=True)
         return {name: p.grad for name, p in named if p.grad is not None}
 
-    def load_state_dict(self, state: SlotState) -> None:
-        """Go on from `state_dict()`."""
+    def load_state_dict(self, state: SlotState, parted: Callable[[Tensor, Tensor], Tensor] = _as_it_is) -> None:
+        """Go on from `state_dict()`; `parted` gives the part of a whole tensor that is like that of a parameter."""
         index_of = {name: index for index, name in enumerate(self._own_names())}
         moments = {index_of[name]: value for name, value in state["state"].items()}
+        for index, kept in moments.items():
+            parameter = self.parameters[index]
+            moments[index] = {
+                key: parted(one, parameter) if isinstance(one, Tensor) else one for key, one in kept.items()
+            }
         self.optimizer.load_state_dict({"state": moments, "param_groups": self._packed_groups(state["groups"])})
         for name, gradient in state.get("gradients", {}).items():
             parameter = self.parameters[index_of[name]]

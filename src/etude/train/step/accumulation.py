@@ -1,11 +1,11 @@
 """How the gradient of several batches becomes that of one batch made of them: three ways, from cheap to dear."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import log2
 from typing import Protocol, final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from etude.base.errors import ConfigError
 from etude.train.optim.slot import Slot
@@ -29,6 +29,10 @@ class Accumulation(ABC):
     @abstractmethod
     def add(self, terms: Sequence[Term], active: Sequence[Term]) -> "Accumulation":
         """Add the gradient of a batch, of whose terms the `active` ones have any; return who takes the next batch."""
+
+    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+        """Of each parameter, whether a batch so far has a gradient for it."""
+        return [parameter.grad is not None for parameter in parameters]
 
     @abstractmethod
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
@@ -65,23 +69,54 @@ class Counted(Accumulation):
 
 
 @final
+class Told(Accumulation):
+    """The one batch of a step, of which ranks have told each other what they count before any is differentiated."""
+
+    def __init__(self, gradient: Differentiates, ask: Callable[[], Mapping[str, float | Tensor]]) -> None:
+        self._gradient = gradient
+        self._ask = ask
+
+    def add(self, terms: Sequence[Term], active: Sequence[Term]) -> Accumulation:
+        """Add the loss."""
+        del terms
+        factors = self._ask()
+        shares = [term.sum * factors[term.name] for term in active]
+        if shares:
+            self._gradient.differentiate(sum(shares[1:], start=shares[0]))
+        return self
+
+    def finish(self, factors: Mapping[str, float | Tensor]) -> None:
+        """Nothing is left to do."""
+
+
+@final
 class OneTerm(Accumulation):
     """A loss of one term: sums are differentiated, and the gradient is scaled once, when the count is known."""
 
-    def __init__(self, gradient: Differentiates, slot: Slot, batches: int) -> None:
+    def __init__(self, gradient: Differentiates, slot: Slot, batches: int | None, *, alone: bool = False) -> None:
         self._gradient = gradient
         self._slot = slot
         self._batches = batches
+        """None where sums are added up over ranks, and have to be in the same unit on all of them."""
+        self._alone = alone
+        """Whether there may be no other term, since a gradient for each cannot be kept."""
         self._name: str | None = None
         self._unit: float | Tensor = 1.0
 
     def add(self, terms: Sequence[Term], active: Sequence[Term]) -> Accumulation:
         """Add a batch's sum; from the first one with another term on, each has a gradient of its own."""
         if len(terms) != 1 or self._name not in {None, terms[0].name}:
+            if self._alone:
+                raise ConfigError(
+                    'distributed.strategy = "fsdp" accumulates several loss terms only where the task counts their '
+                    "targets ahead: define count_targets(batch), or set train.accumulate to 1."
+                )
             return TermByTerm(self._gradient, self._slot, self._name, self._unit).add(terms, active)
         (term,) = terms
         if self._name is None:
-            self._name, self._unit = term.name, _power_of_two(term.count, self._batches)
+            self._name = term.name
+            if self._batches is not None:
+                self._unit = _power_of_two(term.count, self._batches)
         loss = term.sum / self._unit
         if loss.requires_grad:
             self._gradient.differentiate(loss)
@@ -110,6 +145,10 @@ class TermByTerm(Accumulation):
             value = self._gradient.prepared(term.sum / self._unit)
             self._buffers.add(term.name, value, retain_graph=position < len(active))
         return self
+
+    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+        """Of each parameter, whether a batch so far has a gradient for it."""
+        return self._buffers.differentiated(parameters)
 
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
         """Add the gradients, each over its term's count."""

@@ -11,13 +11,15 @@ from etude.base.progress import Progress
 from etude.base.randomness import seed_of
 from etude.model.exact import exact_dtype
 from etude.train.optim.slot import Slot
-from etude.train.step.accumulation import Accumulation, Counted, OneTerm
+from etude.train.step.accumulation import Accumulation, Counted, OneTerm, Told
 from etude.train.step.hiddens import Hiddens, NoHiddens
 from etude.train.step.outcome import Outcome
 from etude.train.step.precision import Precision
-from etude.train.step.terms import Term, Weigher, inverse, read_terms, weighted
+from etude.train.step.ranks import Ranks
+from etude.train.step.terms import Term, Weigher, inverse, read_terms, uncounted, weighted
 from etude.train.task import Task, accepts
 from etude.train.watch.events import Events
+from etude.train.watch.metrics import ScalarLog
 
 
 class Batches(NamedTuple):
@@ -28,6 +30,8 @@ class Batches(NamedTuple):
     """Which of them are not later pieces of one."""
     progress: Progress
     """How far the run is before the step."""
+    borrowed: Sequence[bool] = ()
+    """Which of them this rank has no part of: what it has in its hands is another's, and counts nothing."""
 
 
 class Gradient:
@@ -45,8 +49,12 @@ class Gradient:
         hiddens: Hiddens | NoHiddens,
         term_weights: Mapping[str, float],
         events: Events,
+        scalars: ScalarLog,
+        ranks: Ranks | None = None,
     ) -> None:
         self._task = task
+        self._scalars = scalars
+        self._ranks = ranks
         self._device = device
         self._on_cpu = device.type == "cpu"
         self._precision = precision
@@ -57,13 +65,15 @@ class Gradient:
         self._term_weights = term_weights
         self._hiddens = hiddens
         self._events = events
+        self._rank = () if ranks is None else (ranks.rank,)
+        """Apart from the others', so that ranks drop out different things."""
         self.weigh = Weigher(task, say)
         """Counts the samples of a batch, and says once where it cannot."""
 
     def backward(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
         """Leave the group's gradient in the slot's parameters; return the loss."""
         self._hiddens.begin(slot.name)
-        if len(group.batches) == 1:
+        if len(group.batches) == 1 and self._ranks is None:
             return self._one(slot, group, outcome)
         return self._several(slot, group, outcome)
 
@@ -89,7 +99,8 @@ class Gradient:
         task, hiddens, batch = self._task, self._hiddens, group.batches[index]
         self._events.batch_start(batch)
         hiddens.before(batch, first=group.firsts[index])
-        seed = seed_of(self._seed, self._stage, "forward", group.progress.step, index, slot.name)
+        logged = self._scalars.mark()
+        seed = seed_of(self._seed, self._stage, "forward", group.progress.step, index, slot.name, *self._rank)
         torch.default_generator.manual_seed(seed)
         if not self._on_cpu:
             torch.get_device_module(self._device).manual_seed(seed)
@@ -99,8 +110,14 @@ class Gradient:
                 returned = task.training_step(batch, **{keyword: known[keyword] for keyword in self._keywords})
             else:
                 returned = task.training_step(batch)
-        hiddens.after(returned)
+        borrowed = bool(group.borrowed) and group.borrowed[index]
+        if borrowed:
+            self._scalars.go_back(logged)
+        else:
+            hiddens.after(returned)
         terms = read_terms(returned, lambda: samples(batch))
+        if borrowed:
+            terms = tuple(map(uncounted, terms))
         return weighted(terms, self._term_weights) if self._term_weights else terms
 
     def _one(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
@@ -121,9 +138,11 @@ class Gradient:
 
     def _several(self, slot: Slot, group: Batches, outcome: Outcome) -> Tensor:
         totals = self._known_totals(group.batches)
-        sums: Accumulation = OneTerm(self, slot, len(group.batches)) if totals is None else Counted(self, totals)
+        sums = self._accumulation(slot, group, totals, outcome)
         learns = False
         for index, batch in enumerate(group.batches):
+            if self._ranks is not None:
+                self._ranks.sharding.reduces(now=index == len(group.batches) - 1)
             terms = self._forward(slot, group, index, self.weigh)
             self._count(terms, outcome)
             active = [term for term in terms if term.learns]
@@ -132,8 +151,30 @@ class Gradient:
             self._events.batch_end(batch)
         if not learns:
             _refuse_constant(slot, terms)
-        sums.finish(outcome.factors)
+        if self._ranks is None:
+            sums.finish(outcome.factors)
+        else:
+            own = outcome.factors
+            if not isinstance(sums, Told):
+                self._ranks.tell(sums.differentiated(slot.parameters), outcome)
+            sums.finish(own if self._ranks.locally else outcome.factors)
+            self._ranks.add_up(slot)
         return torch.as_tensor(outcome.unread_loss, dtype=exact_dtype(terms[0].value))
+
+    def _accumulation(
+        self, slot: Slot, group: Batches, totals: Mapping[str, int] | None, outcome: Outcome
+    ) -> Accumulation:
+        """What adds up the gradients of a group."""
+        ranks = self._ranks
+        if totals is not None:
+            return Counted(self, totals)
+        if ranks is None:
+            return OneTerm(self, slot, len(group.batches))
+        if not ranks.sharding.is_sharded:
+            return OneTerm(self, slot, None)
+        if len(group.batches) == 1:
+            return Told(self, lambda: ranks.told(outcome))
+        return OneTerm(self, slot, None, alone=True)
 
     def _count(self, terms: Sequence[Term], outcome: Outcome) -> None:
         """Add a batch's terms to those of the step."""
@@ -157,7 +198,7 @@ class Gradient:
                 )
             for name, count in counts.items():
                 totals[name] = totals.get(name, 0) + count
-        return totals
+        return totals if self._ranks is None or self._ranks.locally else self._ranks.counted(totals)
 
 
 def _mean(term: Term) -> Tensor:

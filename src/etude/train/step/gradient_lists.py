@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from etude.train.optim.sparse import added, summed
+from etude.train.world.sharding import local
 
 
 def gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """The gradients that are there; of a sparse one its values, each row once, which are changed with it."""
-    found = [p.grad for p in parameters if p.grad is not None]
+    """The gradients that are there, of sharded ones this rank's part.
+
+    Of a sparse one its values, each row once, which are changed with it.
+    """
+    found = local([p.grad for p in parameters if p.grad is not None])
     return list(_values(parameters)) if any(map(_IS_SPARSE, found)) else found
 
 
@@ -64,6 +68,16 @@ class TermBuffers:
             after if before is None else before if after is None else added(before, after)
             for before, after in zip(old, new, strict=True)
         ]
+
+    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+        """Of each parameter, whether a term has a gradient for it."""
+        found = {
+            id(parameter)
+            for buffer in self._buffers.values()
+            for parameter, grad in zip(self._parameters, buffer, strict=True)
+            if grad is not None
+        }
+        return [id(parameter) in found for parameter in parameters]
 
     def release(self, factors: dict[str, float | Tensor]) -> None:
         """Add each buffer, times its term's factor, to the parameters' gradients."""

@@ -33,6 +33,8 @@ class Outcome:
 
     without_targets: int = 0
     """Batches in which no target counts."""
+    counted: list[bool] = field(default_factory=list)
+    """Of each batch, whether a target of it counts."""
 
     @property
     def moves(self) -> bool:
@@ -54,7 +56,8 @@ class Outcome:
 
     def note(self, terms: Sequence[Term]) -> None:
         """Count a batch in which no target counts, as far as the host knows."""
-        self.without_targets += not any(map(_has_targets, terms))
+        self.counted.append(any(map(_has_targets, terms)))
+        self.without_targets += not self.counted[-1]
 
     def add(self, term: Term, total: float | Tensor) -> None:
         """Add one batch's term; `total` is its sum, detached."""
@@ -71,6 +74,7 @@ class Outcome:
         """Begin anew."""
         self.terms.clear()
         self.targets.clear()
+        self.counted.clear()
         self.without_targets = 0
 
     @property

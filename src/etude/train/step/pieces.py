@@ -9,6 +9,7 @@ from etude.base.errors import ConfigError
 from etude.data.feeds.feed import Delivery, Feed
 from etude.train.step.hiddens import Handed
 from etude.train.task import Task, accepts
+from etude.train.world import ALONE, World
 
 PARTS = 1 << 16
 """An epoch's progress is counted in so many parts of the feed's own unit, so that pieces of a batch move it."""
@@ -23,8 +24,11 @@ class Pieces(Feed):
     counted with a batch's last piece.
     """
 
-    def __init__(self, feed: Feed, split: Callable[[object], Sequence[object]], *, seekable: bool = True) -> None:
+    def __init__(
+        self, feed: Feed, split: Callable[[object], Sequence[object]], *, seekable: bool = True, world: World = ALONE
+    ) -> None:
         self._feed = feed
+        self._world = world
         self._split = split
         self._seekable = seekable
 
@@ -60,7 +64,11 @@ class Pieces(Feed):
             return None
         with closing(self._feed.epoch(0)) as deliveries:  # type: ignore[type-var]
             first = next(deliveries, None)
-        return None if first is None else float(self._feed.batches * len(self._split(first.batch)))
+        return None if first is None else float(self._feed.batches * self._most(len(self._split(first.batch))))
+
+    def _most(self, own: int) -> int:
+        """The most pieces that a rank has of a batch, of which this one has `own`."""
+        return own if self._world.size == 1 else max(self._world.gather(own))
 
     def resize(self, size: int) -> None:
         """Set what a batch holds."""
@@ -84,22 +92,26 @@ class Pieces(Feed):
         pieces = self._split(delivery.batch)
         if not len(pieces):
             raise ConfigError("split_for_tbptt gave no piece of a batch; a batch has at least one.")
-        for index in range(taken, len(pieces) - 1):
-            part = (delivery.done - done) * PARTS * (index + 1) // len(pieces)
+        # A rank with fewer pieces than another has its last one in its hands again, which does not count.
+        own, most = len(pieces), self._most(len(pieces))
+        for index in range(taken, most - 1):
+            part = (delivery.done - done) * PARTS * (index + 1) // most
             yield Delivery(
-                pieces[index],
+                pieces[min(index, own - 1)],
                 samples=0,
                 position={PIECE: index + 1, "before": before, "done": done},
                 done=done * PARTS + part,
                 last=False,
                 piece=index,
                 ends=False,
+                borrowed=delivery.borrowed or index >= own,
             )
         yield delivery._replace(
             batch=pieces[-1],
             position={"after": delivery.position, "done": delivery.done},
             done=delivery.done * PARTS,
-            piece=len(pieces) - 1,
+            piece=most - 1,
+            borrowed=delivery.borrowed or most > own,
         )
 
     def close(self) -> None:
@@ -107,11 +119,11 @@ class Pieces(Feed):
         self._feed.close()
 
 
-def in_pieces(feed: Feed, task: Task, steps: int | None) -> Feed:
-    """The feed itself, or, with truncated back-propagation over `steps`, its pieces."""
+def in_pieces(feed: Feed, task: Task, steps: int | None, world: World = ALONE) -> Feed:
+    """The feed itself, or, with truncated back-propagation over `steps`, its pieces, as many on every rank."""
     if steps is None:
         return feed
-    return Pieces(feed, lambda batch: task.split_for_tbptt(batch, steps), seekable=feed.repeatable)
+    return Pieces(feed, lambda batch: task.split_for_tbptt(batch, steps), seekable=feed.repeatable, world=world)
 
 
 def evaluated(

@@ -195,6 +195,11 @@ def weighted(terms: tuple[Term, ...], weights: Mapping[str, float]) -> tuple[Ter
     return tuple([replace(term, weight=weights.get(term.name, term.weight)) for term in terms])
 
 
+def uncounted(term: Term) -> Term:
+    """The same term, of which nothing counts; its gradient is zero."""
+    return replace(term, value=term.value * 0, count=0, targets=None if term.targets is None else 0)
+
+
 class NameCheck:
     """Finds, once every optimizer of the run has computed a loss, the names that a config gives in vain.
 

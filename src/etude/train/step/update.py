@@ -16,12 +16,12 @@ from etude.train.step.noise import NoNoise, ParameterNoise
 from etude.train.step.outcome import Outcome, Round
 from etude.train.step.own_step import OwnStep
 from etude.train.step.precision import Precision
+from etude.train.step.ranks import Among, Ranks
 from etude.train.step.statistics import Running
 from etude.train.step.terms import ExtraTerm, NameCheck, Term, Weigher
 from etude.train.task import Task
 from etude.train.watch.events import Events
 from etude.train.watch.metrics import ScalarLog
-from etude.train.world import ALONE, World
 
 NO_HIDDENS, NO_NOISE = NoHiddens(), NoNoise()
 _NORM_EPSILON = 1e-6  # as in torch.nn.utils.clip_grad_norm_
@@ -46,7 +46,7 @@ class Update:
         extra_terms: Sequence[ExtraTerm] = (),
         term_weights: Mapping[str, float] | None = None,
         events: Events | None = None,
-        world: World = ALONE,
+        among: Among | None = None,
     ) -> None:
         self._task = task
         self._slots = slots
@@ -61,7 +61,9 @@ class Update:
         self._running = Running(task)
         self._hiddens = hiddens
         self._events = events or Events(())
-        self._world = world
+        self._ranks = None if among is None or among.world.size == 1 else Ranks(among, self._running)
+        self.scalars = ScalarLog()
+        """What `task.log` was given in this step."""
         self._gradient = Gradient(
             task,
             device=device,
@@ -72,9 +74,9 @@ class Update:
             hiddens=self._hiddens,
             term_weights=weights,
             events=self._events,
+            scalars=self.scalars,
+            ranks=self._ranks,
         )
-        self.scalars = ScalarLog()
-        """What `task.log` was given in this step."""
         self._own_step = OwnStep(task, self._compute, precision=precision, events=self._events, scalars=self.scalars)
 
     @property
@@ -83,12 +85,18 @@ class Update:
         return self._gradient.weigh
 
     def __call__(
-        self, group: Sequence[object], progress: Progress, firsts: Sequence[bool] = (), *, ends: bool = True
+        self,
+        group: Sequence[object],
+        progress: Progress,
+        firsts: Sequence[bool] = (),
+        *,
+        ends: bool = True,
+        borrowed: Sequence[bool] = (),
     ) -> Outcome:
         """Take the step of `group`, batches as the loader gave them, at `progress` (before the step).
 
         `firsts` tells which of them are not later pieces of a batch (all, unless given), `ends` whether the last is
-        all, or the last piece, of its batch.
+        all, or the last piece, of its batch, `borrowed` which of them are nothing of this rank's.
         """
         self.scalars.clear()
         # Not by setattr, which in an nn.Module looks for parameters first, at ten times the cost.
@@ -96,7 +104,7 @@ class Update:
         attributes["_scalars"] = self.scalars
         attributes["progress"] = progress
         moved = group if self._on_cpu else [move(batch, self._device, non_blocking=True) for batch in group]
-        batches = Batches(moved, firsts or [True] * len(moved), progress)
+        batches = Batches(moved, firsts or [True] * len(moved), progress, borrowed)
         self._running.keep()
         self._noise.begin()
         turns: dict[str, Outcome] = {}
@@ -110,6 +118,8 @@ class Update:
         outcome = outcome if len(turns) == 1 else Round(turns)
         if not outcome.moves:
             self._running.restore()
+        elif self._ranks is not None:
+            self._ranks.average_buffers()
         return outcome
 
     def _turn(self, slot: Slot, batches: Batches, outcome: Outcome) -> None:
@@ -158,7 +168,7 @@ class Update:
     def _check_and_clip(self, slot: Slot, outcome: Outcome) -> None:
         """Find out whether the gradient is finite, and scale it down to the norm that is allowed."""
         grads = gradients(slot.parameters)
-        norm = global_norm(grads)
+        norm = global_norm(grads) if self._ranks is None else self._ranks.norm(global_norm(grads))
         clips = self._check_here(norm, outcome) if self._on_cpu else self._check_on_device(slot, norm, outcome)
         if clips and self._clip is not None:
             scale(grads, torch.clamp(self._clip / (norm + _NORM_EPSILON), max=1.0))
@@ -168,7 +178,8 @@ class Update:
         value = norm.item()
         outcome.grad_norm = value
         losses = all(isfinite(total) for total, _, _ in outcome.terms.values())
-        outcome.finite = self._world.all(losses and isfinite(value))
+        finite = losses and isfinite(value)
+        outcome.finite = finite if self._ranks is None else self._ranks.all_finite(own=finite)
         outcome.overflowed = losses and not outcome.finite and self._precision.is_scaled
         return outcome.finite and self._clip is not None and value > self._clip - 2 * _NORM_EPSILON
 

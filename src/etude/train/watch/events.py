@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from etude.base.errors import ConfigError
@@ -19,6 +19,7 @@ from etude.train.watch.callback import (
 )
 from etude.train.watch.naming import FOREIGN, PREFIX
 
+_NAMES = {PREFIX + event: event for event in EVENTS}
 _POSITIONAL = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
 
 
@@ -40,7 +41,15 @@ def check_callback(callback: object, where: str = "callbacks") -> None:
 
 def _faults(part: object) -> list[str]:
     """A sentence for each of its events that needs what the event does not give."""
-    return [fault for event in EVENTS if (fault := _fault(part, event))]
+    return [fault for event in _held(part) if (fault := _fault(part, event))]
+
+
+def _held(part: object) -> list[str]:
+    """The events that the object or a class of its has a name for: most parts have none, and to look closer is slow."""
+    held = set().union(*(_NAMES.keys() & vars(one).keys() for one in type(part).__mro__))
+    with suppress(AttributeError):  # it has slots
+        held |= _NAMES.keys() & object.__getattribute__(part, "__dict__").keys()
+    return [event for name, event in _NAMES.items() if name in held]
 
 
 def _fault(part: object, event: str) -> str:
@@ -171,6 +180,13 @@ class Events:
             if method is not None:
                 yield listener, _fitted(method, len(GIVEN[event]))
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether anybody looks at the batches of a validation, or at what they give."""
+        return any(
+            getattr(listener, "looks_at_batches", True) for listener, _ in self._listening_to("validation_batch_end")
+        )
+
     def _tell(self, own: Sequence[Listener], view: object, about: tuple[object, ...]) -> None:
         for listener, method in own:
             try:
@@ -212,7 +228,7 @@ def _listening(
     for part in {type(part): part for part in parts if type(part) not in looked_at}.values():
         _look_at(part, say)
         looked_at.add(type(part))
-    return [part for part in parts if not _faults(part)]
+    return [part for part in parts if _held(part) and not _faults(part)]
 
 
 def _look_at(part: object, say: Callable[[str], None]) -> None:

@@ -103,6 +103,11 @@ class ScalarLog:
         before = self._sums.get(name)
         self._sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
 
+    def take_in(self, sums: Sums) -> None:
+        """Add what another has summed."""
+        for name, (total, count) in sums.items():
+            self.add_sum(name, total, count)
+
     def mark(self) -> Sums:
         """What was added so far, for `go_back`."""
         return dict(self._sums)

@@ -1,6 +1,8 @@
 """State as plain JSON beside plain tensors: what a checkpoint holds, and all that it may hold."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor
 from etude.base.errors import StorageError
 
 TENSOR, SPARSE, TUPLE, PAIRS, FLOAT = "$tensor", "$sparse", "$tuple", "$pairs", "$float"
+_PLAIN = {str, int, bool, NoneType}
 
 
 def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
@@ -42,8 +45,13 @@ def split(value: object, where: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
+def _is_plain(value: object) -> bool:
+    """Whether it is JSON as it stands. Nearly all of a state is, so it is asked first: training waits."""
+    return type(value) in _PLAIN or (type(value) is float and math.isfinite(value))
+
+
 def _split_sequence(value: Sequence[object], where: str, tensors: dict[str, Tensor]) -> list[Any]:
-    return [split(part, f"{where}/{index}", tensors) for index, part in enumerate(value)]
+    return [part if _is_plain(part) else split(part, f"{where}/{at}", tensors) for at, part in enumerate(value)]
 
 
 def _parts_of_sparse(tensor: Tensor) -> list[object]:
@@ -53,7 +61,7 @@ def _parts_of_sparse(tensor: Tensor) -> list[object]:
 
 
 def _split_mapping(value: Mapping[object, object], where: str, tensors: dict[str, Tensor]) -> Any:
-    parts = {key: split(part, f"{where}/{key}", tensors) for key, part in value.items()}
+    parts = {key: part if _is_plain(part) else split(part, f"{where}/{key}", tensors) for key, part in value.items()}
     if all(map(_is_name, parts)):
         return parts
     for key in parts:

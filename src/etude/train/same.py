@@ -1,0 +1,92 @@
+"""What must be the same on all ranks: config, data, code, versions, and the weights that they begin with."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from etude.base.errors import ConfigError, DistributedError
+from etude.train.job import Job
+from etude.train.step.precision import Precision
+from etude.train.task import Task
+from etude.train.world import World
+from etude.train.world.sharding import Sharding, Whole
+
+_SHOWN = 60
+"""Characters of a value that a message shows."""
+
+
+def check_same(world: World, job: Job) -> None:
+    """Raise DistributedError, which names the first difference, where another rank has been given something else."""
+    if world.size == 1:
+        return
+    first, *others = world.gather(_what_is_given(job))
+    for rank, given in enumerate(others, start=1):
+        for name in first.keys() | given.keys():
+            if first.get(name) != given.get(name):
+                raise DistributedError(
+                    f"Rank {rank} has another {name} than rank 0: {_shown(given, name)} instead of "
+                    f"{_shown(first, name)}. All ranks must be started by the same command, with the same files."
+                )
+
+
+def _what_is_given(job: Job) -> dict[str, str]:
+    versions = {
+        "version of etude": version("etude"),
+        "version of torch": torch.__version__,
+        "version of numpy": np.__version__,
+        "version of Python": platform.python_version(),
+    }
+    return _flat(job.about) | {f"content of {name}": content for name, content in job.contents.items()} | versions
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    """A config as dotted keys and the values that a file would have for them."""
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        match value:
+            case Mapping():
+                found |= _flat(value, f"{before}{key}.")
+            case _:
+                found[f"{before}{key}"] = json.dumps(value, default=str)
+    return found
+
+
+def _shown(given: Mapping[str, str], name: str) -> str:
+    value = given.get(name, "nothing")
+    return value if len(value) <= _SHOWN else f"{value[:_SHOWN]}..."
+
+
+def spread(world: World, task: Task) -> None:
+    """Let all ranks begin with the weights and buffers of the first."""
+    if world.size > 1:
+        world.spread([tensor.detach() for tensor in (*task.parameters(), *task.buffers())])
+
+
+def sharded(job: Job, world: World, device: torch.device) -> Sharding:
+    """Let all ranks begin with the weights of the first, whole or sharded as the config says.
+
+    Raises ConfigError for what cannot be done with sharded weights.
+    """
+    spread(world, job.task)
+    if job.distributed.strategy != "fsdp" or world.size == 1:
+        return Whole()
+    refused = {
+        "a structure that changes with the epoch": bool(job.structure.names()),
+        "train.save_outputs": bool(job.config.save_outputs),
+        "train.compile": job.config.compile,
+        "train.tbptt_steps": job.config.tbptt_steps is not None,
+        'train.precision = "float16"': job.config.precision == "float16",
+        "train.parameter_noise": job.config.parameter_noise != 0.0,
+        'distributed.reduce = "local"': job.distributed.reduce == "local",
+    }
+    if wrong := [name for name, is_asked in refused.items() if is_asked]:
+        raise ConfigError(f'distributed.strategy = "fsdp" cannot be used with {", ".join(wrong)}; take "ddp".')
+    from etude.train.world.sharded import Sharded  # a second's import, which other runs do without
+
+    precision = Precision(job.config.precision, device)
+    return Sharded(job.task, world.size, precision.dtype if precision.dtype is torch.bfloat16 else None)

@@ -1,0 +1,76 @@
+"""All ranks of a run as one of them sees them, and the world of one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar, final
+
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+class World(Protocol):
+    """All ranks of a run, as one of them sees them. Every method is called by all of them, in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """Which of them this one is, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes."""
+
+    def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
+        """By name, the sum over the ranks that have a number of that name; exact for whole ones up to 2^53.
+
+        `marks`, as many on each rank, come back as whether any rank has set them.
+        """
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor the sum over all ranks; they have the same shapes and types on each."""
+
+    def spread(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor what it is on the first rank."""
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank."""
+
+    def agree(self, value: T | None) -> T | None:
+        """What the lowest rank that has something to say says; None where none has. The same on every rank."""
+
+
+@final
+class Alone:
+    """A world of one rank.
+
+    >>> Alone().total({"a": 3}), Alone().gather("a"), Alone().agree(None)
+    (({'a': 3}, []), ['a'], None)
+    """
+
+    rank = 0
+    size = 1
+    is_first = True
+
+    def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
+        """The numbers themselves, and the marks."""
+        return dict(numbers), list(marks)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """They are the sum."""
+
+    def spread(self, tensors: Sequence[Tensor]) -> None:
+        """They are the first's."""
+
+    def gather(self, value: T) -> list[T]:
+        """`value` alone."""
+        return [value]
+
+    def agree(self, value: T | None) -> T | None:
+        """`value` itself."""
+        return value
+
+
+ALONE = Alone()

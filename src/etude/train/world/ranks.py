@@ -1,0 +1,122 @@
+"""All ranks of a run, over torch.distributed: gloo for what lies on the CPU, NCCL for what lies on GPUs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, TypeVar, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from etude.train.world.watch import Watch
+
+T = TypeVar("T")
+BUCKET = 1 << 25
+"""Elements that are sent at once: what does not fit into one message goes in several."""
+_FULL = 1
+
+
+@final
+class Ranks:
+    """The world of a process that has joined a group; `watch` knows which rank has failed first."""
+
+    def __init__(self, rank: int, size: int, watch: Watch) -> None:
+        self.rank = rank
+        self.size = size
+        self._watch = watch
+        self._names: list[str] = []
+        """What numbers have been added up by, in the same order on all ranks."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes."""
+        return self.rank == 0
+
+    def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
+        """By name, the sum over the ranks that have a number of that name, in one message once names are known."""
+        while True:
+            unknown = len(numbers.keys() - set(self._names))
+            there = [name in numbers for name in self._names]
+            values = [numbers.get(name, 0.0) for name in self._names]
+            sent = torch.tensor([unknown, *there, *values, *marks], dtype=torch.float64)
+            with self._speaking("total"):
+                dist.all_reduce(sent)
+            found = sent.tolist()
+            if not found[0]:
+                count = len(self._names)
+                sums = zip(self._names, found[1 : 1 + count], found[1 + count : 1 + 2 * count], strict=True)
+                return {name: value for name, ranks, value in sums if ranks}, [
+                    mark > 0 for mark in found[1 + 2 * count :]
+                ]
+            news = {name for names in self.gather(sorted(numbers)) for name in names} - set(self._names)
+            self._names += sorted(news)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor the sum over all ranks."""
+        with self._speaking("add_up"):
+            for tensor in filter(_is_sparse, tensors):
+                dist.all_reduce(tensor)
+            _in_buckets([tensor for tensor in tensors if not tensor.is_sparse], dist.all_reduce)
+
+    def spread(self, tensors: Sequence[Tensor]) -> None:
+        """Put into each tensor what it is on the first rank."""
+        with self._speaking("spread"):
+            _in_buckets(tensors, lambda flat: dist.broadcast(flat, src=0))
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, by rank."""
+        found: list[Any] = [None] * self.size
+        with self._speaking("gather"):
+            dist.all_gather_object(found, value)
+        return found
+
+    def agree(self, value: T | None) -> T | None:
+        """What the lowest rank that has something to say says."""
+        return next((said for said in self.gather(value) if said is not None), None)
+
+    @contextmanager
+    def _speaking(self, what: str) -> Iterator[None]:
+        """Count a call that all ranks take part in. Raises DistributedError, of the rank that failed first."""
+        self._watch.called(what)
+        try:
+            yield
+        except RuntimeError as error:  # as gloo and NCCL tell of a peer that is gone, or late
+            raise self._watch.explained(error) from error
+        finally:
+            self._watch.returned()
+
+
+def _is_sparse(tensor: Tensor) -> bool:
+    return tensor.is_sparse
+
+
+@torch.no_grad()
+def _in_buckets(tensors: Sequence[Tensor], send: Callable[[Tensor], object]) -> None:
+    """Send tensors in their order, those that follow each other and are of one kind together."""
+    for _, same in groupby(tensors, key=lambda tensor: (tensor.dtype, tensor.device)):
+        for bucket in _buckets(same):
+            _send_bucket(bucket, send)
+
+
+def _buckets(tensors: Iterator[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    held = 0
+    for tensor in tensors:
+        if bucket and held + tensor.numel() > BUCKET:
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(tensor)
+        held += tensor.numel()
+    if bucket:
+        yield bucket
+
+
+def _send_bucket(bucket: list[Tensor], send: Callable[[Tensor], object]) -> None:
+    if len(bucket) == _FULL and bucket[0].is_contiguous():
+        send(bucket[0])
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+    send(flat)
+    parts = torch.split(flat, [tensor.numel() for tensor in bucket])
+    torch._foreach_copy_(bucket, [part.view(tensor.shape) for part, tensor in zip(parts, bucket, strict=True)])

@@ -1,0 +1,73 @@
+"""How the weights of a task lie on its ranks: whole on each, or sharded, which `sharded.py` does."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TypeVar, cast, final
+
+from torch import Tensor, nn
+
+Nest = TypeVar("Nest")
+
+
+class Sharding(Protocol):
+    """How the weights lie on the ranks."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a rank holds a part of each alone."""
+
+    def reduces(self, *, now: bool) -> None:
+        """Let the next backward pass add up gradients over the ranks, or leave that to a later one."""
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Let every rank hold all weights inside the block, where it computes without the others."""
+
+    def whole(self, nest: Nest) -> Nest:
+        """The same mappings and lists with whole tensors."""
+
+    def parted(self, value: Tensor, like: Tensor) -> Tensor:
+        """This rank's part of a whole tensor, as `like` is parted; itself where that is not."""
+
+
+@final
+class Whole:
+    """Each rank holds all weights."""
+
+    is_sharded = False
+
+    def reduces(self, *, now: bool) -> None:
+        """Nothing is reduced in a backward pass."""
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """All weights are there."""
+        yield
+
+    def whole(self, nest: Nest) -> Nest:
+        """Every tensor is whole."""
+        return nest
+
+    def parted(self, value: Tensor, like: Tensor) -> Tensor:
+        """The tensor itself."""
+        del like
+        return value
+
+
+def layers_of(task: nn.Module) -> list[nn.Module]:
+    """The layers of the stacks of a task: what its outermost lists of modules hold."""
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module) -> None:
+        for child in module.children():
+            if isinstance(child, nn.ModuleList):
+                found.extend(layer for layer in child if any(True for _ in layer.parameters()))
+            else:
+                look(child)
+
+    look(task)
+    return found
+
+
+def local(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The parts of tensors that lie on this rank, which share their memory."""
+    return [cast("Any", tensor).to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]

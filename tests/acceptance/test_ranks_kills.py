@@ -1,0 +1,50 @@
+"""Runs of two ranks, one of them or both killed at random moments: each ends in the bits of the unbroken run."""
+
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+
+from in_ranks import ended, in_ranks
+from small_runs import rows, weights
+from test_ranks_faults import train
+
+pytestmark = pytest.mark.acceptance
+KILLS = 20
+
+
+def killing(chosen, seconds):
+    def kill(processes):
+        time.sleep(seconds)
+        for rank in chosen:
+            if processes[rank].is_alive():
+                processes[rank].kill()
+
+    return kill
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(all_of_them, tmp_path):
+    in_ranks(2, train, tmp_path / "straight")
+    begun = time.monotonic()
+    in_ranks(2, train, tmp_path / "timed")
+    whole = time.monotonic() - begun
+    chance = random.Random(5)
+    for number in range(KILLS):
+        place = tmp_path / f"run-{number}"
+        place.mkdir()
+        chosen = [0, 1] if all_of_them else [chance.randrange(2)]
+
+        found = ended(2, train, place, place / "run", after=killing(chosen, chance.uniform(0, whole)))
+
+        for rank, (code, said, seconds) in enumerate(found):
+            assert code in {0, 6, -signal.SIGKILL}, (rank, code, said)
+            assert seconds < 10, (rank, said)
+        in_ranks(2, train, place / "run")
+        assert weights(place / "run") == weights(tmp_path / "straight"), number
+        assert rows(place / "run") == rows(tmp_path / "straight"), number
