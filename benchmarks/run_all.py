@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "translation_speed": ("--rounds 12 --steps 12", "--rounds 2 --steps 3"),
     "language_model_speed": ("--rounds 8 --steps 6", "--rounds 2 --steps 2"),
     "lm_loss_memory": ("", ""),
+    "transducer_loss": ("--rounds 40", "--rounds 2"),
     "text_baselines": ("", ""),
     "generation": ("--tokens 512", "--tokens 32"),
     "levers": ("--rounds 8 --steps 6", "--rounds 1 --steps 2"),

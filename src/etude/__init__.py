@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etude import errors, growth, losses
-    from etude.app.python.pipeline import Pipeline, Stage
+    from etude.app.python.pipeline import Pipeline, Repeat, Stage
     from etude.app.python.trainer import Trainer, fit
     from etude.app.running import train
     from etude.app.runs.run import Run
@@ -37,6 +37,7 @@ _HOMES = {
     "Result": "etude.train.fit",
     "Run": "etude.app.runs.run",
     "Scheduled": "etude.train.optim.configured",
+    "Repeat": "etude.app.python.pipeline",
     "Stage": "etude.app.python.pipeline",
     "StepOutput": "etude.train.task",
     "Stop": "etude.train.watch.callback",
@@ -56,6 +57,7 @@ __all__ = [
     "Metric",
     "Pipeline",
     "Progress",
+    "Repeat",
     "Result",
     "Run",
     "Scheduled",

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
+import in_ranks as in_ranks_module
 from in_ranks import ended, in_ranks
 from small_runs import rows, weights
 from test_ranks_faults import train
@@ -29,12 +30,13 @@ def killing(chosen, seconds):
 
 
 @pytest.mark.parametrize("all_of_them", [False, True])
-def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(all_of_them, tmp_path):
+def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(all_of_them, tmp_path, monkeypatch):
     in_ranks(2, train, tmp_path / "straight")
     begun = time.monotonic()
     in_ranks(2, train, tmp_path / "timed")
     whole = time.monotonic() - begun
-    chance = random.Random(5)
+    monkeypatch.setattr(in_ranks_module, "GRACE", 10)
+    chance, alone = random.Random(5), 0
     for number in range(KILLS):
         place = tmp_path / f"run-{number}"
         place.mkdir()
@@ -44,7 +46,10 @@ def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(all_o
 
         for rank, (code, said, seconds) in enumerate(found):
             assert code in {0, 6, -signal.SIGKILL}, (rank, code, said)
-            assert seconds < 10, (rank, said)
+            assert seconds < 13, (rank, said)
+        # One that had nobody to meet, since the other was dead before it could be met, is ended by its launcher.
+        alone += any(code == -signal.SIGKILL and rank not in chosen for rank, (code, _, _) in enumerate(found))
         in_ranks(2, train, place / "run")
         assert weights(place / "run") == weights(tmp_path / "straight"), number
         assert rows(place / "run") == rows(tmp_path / "straight"), number
+    assert alone <= KILLS // 2

@@ -211,6 +211,10 @@ def test_of_two_alignments_each_better_path_is_kept(capsys):
     wrong = ["--better-of", "runs/small/alignments/even", "--name", "wrong"]
     shell("align", "runs/small", *wrong, code=DataError.exit_code)
     assert "topology is 'hmm', but must be 'ctc'" in capsys.readouterr().err
+    said = []
+    found = etude.Run("runs/small", say=said.append).align(name="any", better_of=Path(wrong[1]), must_compare=False)
+    assert f"{wrong[1]} holds alignments of another kind, or without scores: none of them is kept." in said
+    assert stored(found.folder) == stored(STORE)
 
 
 def test_linear_alignment_divides_frames_evenly_without_a_network():

@@ -69,6 +69,7 @@ def test_the_flags_that_slangmods_sections_are_told_are_keys(is_known):
         (["--batch-size", "8"], "--train.batch_size 8"),
         (["--max_iters=300"], '--train.max_duration "300 steps"'),
         (["--seed", "7"], "--run.seed 7"),
+        (["--beam-size", "8"], "--task.beam_size 8"),
         (["--grad-clip", "1.0"], "--train.clip_grad 1.0"),
         (["--num_workers"], "--data.workers VALUE"),
         (["train.batch_size=8"], "--train.batch_size 8"),

@@ -211,6 +211,10 @@ def test_a_pattern_may_freeze_what_comes_later(place):
             "epoch 1",
         ),
         ({"train.freeze": '["model.encoder.7.*"]', "model.encoder_layers": DEEPER}, "matches no parameter"),
+        (
+            {"tokenizer.type": '{ schedule = "stairs", values = ["byte", "char"], every = "1 epoch" }'},
+            "tokenizer.type cannot follow a schedule: a run keeps the tokens that it begins with",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_first_step(given, told, place):

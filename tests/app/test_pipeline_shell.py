@@ -157,4 +157,6 @@ def test_a_process_that_dies_in_a_stage_is_followed_by_one_that_ends_in_the_same
         "small ends at step 6",
         "large starts at step 0",
         "large ends at step 12",
+        "measured starts at step 0",
+        "measured ends at step 0",
     ]

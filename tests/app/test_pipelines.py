@@ -254,7 +254,7 @@ def test_a_pipeline_that_was_cut_goes_on_where_it_was_moved_to_and_a_changed_dat
     with (tmp_path / "val.tsv").open("a") as file:
         file.write("one one\tone one\n")
     assert ran(path, *place, said=said) == list(NAMES)
-    assert "Stage 1 of 3, small: runs again, since its data file val has changed." in said
+    assert "Stage 1 of 3, small: runs again, since the content of data.val has changed." in said
 
 
 def test_first_weights_from_elsewhere_are_noticed_where_they_change(done, tmp_path):
@@ -269,7 +269,7 @@ def test_first_weights_from_elsewhere_are_noticed_where_they_change(done, tmp_pa
     assert ran(path) == []
     source.write_bytes(large.read_bytes())
     assert ran(path, said=said) == ["small"]
-    assert "Stage 1 of 1, small: runs again, since its source init.from[0] has changed." in said
+    assert "Stage 1 of 1, small: runs again, since the content of init.from[0].checkpoint has changed." in said
 
 
 def test_what_a_test_changes_is_checked_at_the_start(tmp_path):

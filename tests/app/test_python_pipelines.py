@@ -2,12 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from forks import TOML, quiet, written
 
 import etude
+from etude.app.running import build_job
+from etude.app.stages.loading import load_pipeline
 from etude.errors import ConfigError
+
+SHORT = {"train.max_duration": "3 steps"}
 
 
 def count(artifacts, folder):
@@ -34,7 +39,7 @@ def pipeline(rate=0.01, function=count):
             etude.Stage("measured", do="evaluate", overrides={"model": "trained/best", "split": "val"}),
         ],
         config="parent.toml",
-        overrides={"train.max_duration": "3 steps"},
+        overrides=SHORT,
         name="mine",
         say=quiet,
     )
@@ -86,7 +91,12 @@ def test_one_stage_alone_runs_where_those_it_takes_from_are_done():
 @pytest.mark.parametrize(
     ("stages", "told"),
     [
-        (list, "A pipeline is made of one or more etude.Stage."),
+        (list, "A pipeline is made of one or more etude.Stage and etude.Repeat."),
+        (lambda: [etude.Repeat([], 2)], "A repeat is made of one or more etude.Stage."),
+        (lambda: [etude.Repeat([etude.Stage("a"), etude.Stage("b")], 0)], 'Repeat from "a" to "b": times must be'),
+        (lambda: [etude.Repeat([etude.Repeat([etude.Stage("a")], 2)], 2)], "A repeat is made of one or more"),
+        (lambda: [etude.Stage("a"), etude.Repeat([etude.Stage("a")], 2)], 'Two stages are called "a"'),
+        (lambda: [etude.Stage("a", overrides={"again.run.seed": 2})], "again is for a stage that is repeated"),
         (lambda: [etude.Stage("a/b")], "stage.name must be the name of a folder"),
         (lambda: [etude.Stage("a", count, do="align")], "a function takes no config and no do"),
         (lambda: [etude.Stage("a", count, inputs=["b"])], 'stage "a": inputs is "b", which is neither a stage nor'),
@@ -100,6 +110,95 @@ def test_what_is_no_pipeline_is_refused_before_anything_is_written(stages, told)
 
     assert told in str(refused.value)
     assert not Path("runs").exists()
+
+
+REPEATED = """
+[[stage]]
+name = "first"
+
+[[stage]]
+name = "grown"
+init.from = [{ checkpoint = "first/best", grow = true }]
+model.feedforward = { schedule = "stairs", values = [8, 16], every = "1 round" }
+again.init.from = [{ checkpoint = "grown/best", grow = true }]
+
+[[stage]]
+name = "measured"
+do = "evaluate"
+model = "grown"
+split = "val"
+
+[[repeat]]
+from = "grown"
+to = "measured"
+times = 2
+"""
+
+
+def test_what_is_repeated_equals_the_tables_of_a_file():
+    Path("file.toml").write_text(TOML.replace('"parent"', '"mine"') + REPEATED)
+    larger = {"schedule": "stairs", "values": [8, 16], "every": "1 round"}
+    growing = {
+        "init.from": [{"checkpoint": "first/best", "grow": True}],
+        "model.feedforward": larger,
+        "again.init.from": [{"checkpoint": "grown/best", "grow": True}],
+    }
+    measured = etude.Stage("measured", do="evaluate", overrides={"model": "grown", "split": "val"})
+    stages = [etude.Stage("first"), etude.Repeat([etude.Stage("grown", overrides=growing), measured], times=2)]
+
+    made = etude.Pipeline(stages, config="parent.toml", name="mine", say=quiet).course()
+
+    written = load_pipeline("file.toml", [], build_job)
+    names = ["first", "grown", "measured", "grown-2", "measured-2"]
+    assert [node.name for node in made.nodes] == [node.name for node in written.nodes] == names
+    identities = [[node.stage.identity({}) for node in one.nodes] for one in (made, written)]
+    assert identities[0] == identities[1]
+    assert len(set(identities[0])) == len(names)
+    assert made.config == written.config
+
+
+class Listener:
+    """Notes what it is told of stages."""
+
+    heard: ClassVar[list[tuple[object, ...]]] = []
+
+    def on_stage_start(self, run, stage):
+        self.heard.append((stage, "starts", run.task is None, dict(run.metrics)))
+
+    def on_stage_end(self, run, stage):
+        self.heard.append((stage, "ends", run.task is None, "val/loss" in run.metrics))
+        return etude.Stop("enough") if stage == "counted" else None
+
+    def on_exception(self, run, error):
+        self.heard.append((run.folder.name, str(error)))
+
+
+def test_callbacks_are_told_of_stages_of_every_kind():
+    Listener.heard.clear()
+    Path("parent.toml").write_text(TOML + f'[callbacks.listener]\ntype = "{__name__}:Listener"\n')
+    mean = etude.Stage("mean", do="average", overrides={"model": "trained", "last": 1})
+    said = []
+    made = pipeline()
+    etude.Pipeline([*made.stages, mean], config="parent.toml", overrides=SHORT, name="mine", say=said.append).run()
+
+    kinds = {"trained": False, "counted": True, "doubled": True, "measured": True, "mean": True}
+    told = [(stage, when, bare) for stage, when, bare, _ in Listener.heard]
+    assert told == [(stage, when, bare) for stage, bare in kinds.items() for when in ("starts", "ends")]
+    assert ("measured", "ends", True, True) in Listener.heard
+    assert "A callback asked to stop (enough), but counted does not train: it has ended as it does." in said
+
+
+def test_callbacks_are_told_of_what_ends_a_stage_by_an_error():
+    Listener.heard.clear()
+    Path("parent.toml").write_text(TOML + f'[callbacks.listener]\ntype = "{__name__}:Listener"\n')
+    made = etude.Pipeline([etude.Stage("odd", lambda artifacts: 7)], config="parent.toml", name="odd", say=quiet)
+
+    with pytest.raises(ConfigError):
+        made.run()
+
+    assert Listener.heard[0] == ("odd", "starts", True, {})
+    assert Listener.heard[1][0] == "odd"
+    assert "must give a path" in Listener.heard[1][1]
 
 
 def test_a_function_that_gives_what_no_artifact_can_be_is_told():

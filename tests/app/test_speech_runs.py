@@ -110,6 +110,22 @@ def test_a_recording_is_transcribed_with_times_in_every_form(trained, capsys):
     assert 'text = "ca"' in grid
 
 
+def test_what_cannot_be_written_or_found_is_said(trained, capsys):
+    Path("two.csv").write_text("path\nval/0.wav\nval/1.wav\n")
+    capsys.readouterr()
+
+    for form in ("srt", "vtt", "textgrid"):
+        shell("predict", "runs/small", "two.csv", "--format", form, code=2)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"--format {form} writes the file of one recording, but val/1.wav is another" in err
+    shell("predict", "runs/small", "two.csv", "--format", "ctm")
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"val/0.wav", "val/1.wav"}
+    for words, why in {'["ab", "aß"]': 'has "aß", which no search can find: the run', '[" "]': "it is empty"}.items():
+        shell("predict", "runs/small", "val/0.wav", "--task.hot_words", words, "--beam-size", "4", code=2)
+        assert why in capsys.readouterr().err
+
+
 def test_a_bad_recording_costs_no_other_its_answer(trained, capsys, monkeypatch):
     Path("text.wav").write_text("no audio")
     asked(monkeypatch, "val/0.wav\ntext.wav\ngone.wav\nval/0.wav\n")

@@ -14,7 +14,7 @@ from etude.base.errors import EtudeError
 from etude.train.world.store import keep_store
 
 FORK = multiprocessing.get_context("fork")
-LONGEST = 240
+LONGEST, GRACE = 240, 30
 
 
 def environment(rank, size, port):
@@ -82,7 +82,8 @@ def _run(rank, size, port, pipe, function, arguments):
 def ended(size, function, place, *arguments, after=None):
     """How each rank has ended that runs `function(rank, *arguments)`: its exit code, what it said, and after how long.
 
-    `after(processes)` is called once they run. A rank ends as the shell ends it: by the code of its error.
+    `after(processes)` is called once they run; seconds count from its end. A rank ends as the shell ends it: by the
+    code of its error.
     """
     store = keep_store()
     processes = [
@@ -95,16 +96,28 @@ def ended(size, function, place, *arguments, after=None):
         if after is not None:
             after(processes)
             begun = monotonic()
-        found = []
-        for process in processes:
-            process.join(LONGEST)
-            found.append((process.exitcode, monotonic() - begun))
+        found = _codes(processes, begun)
     finally:
         for process in processes:
             process.kill()
             process.join()
     said = [(place / f"said-{rank}.txt").read_text() for rank in range(size)]
     return [(code, text, seconds) for (code, seconds), text in zip(found, said, strict=True)]
+
+
+def _codes(processes, begun):
+    """How processes end, and when; as a launcher does, those are ended that outlive a failure by `GRACE` seconds."""
+    found = {}
+    failed = None
+    while len(found) < len(processes) and monotonic() - begun < LONGEST:
+        for number, process in enumerate(processes):
+            process.join(0.01)
+            if number not in found and process.exitcode is not None:
+                found[number] = process.exitcode, monotonic() - begun
+                failed = failed or (monotonic() if process.exitcode else None)
+            if failed is not None and monotonic() - failed > GRACE:
+                process.kill()
+    return [found.get(number, (None, LONGEST)) for number in range(len(processes))]
 
 
 def _end(rank, size, port, place, function, arguments):

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -93,7 +93,15 @@ def _own_measure(entry: ImportedTerm, where: str) -> Callable[[Task], object]:
     return made  # type: ignore[no-any-return]
 
 
-def build_callbacks(config: Config) -> list[Any]:
+class Watched(Protocol):
+    """A config, or the part of one that names callbacks."""
+
+    @property
+    def callbacks(self) -> Sequence[Imported] | Mapping[str, Imported]:
+        """The user's callbacks."""
+
+
+def build_callbacks(config: Watched) -> list[Any]:
     """The user's callbacks."""
     found = []
     for where, entry in callback_entries(config).items():
@@ -102,7 +110,7 @@ def build_callbacks(config: Config) -> list[Any]:
     return found
 
 
-def callback_entries(config: Config) -> dict[str, Imported]:
+def callback_entries(config: Watched) -> dict[str, Imported]:
     """The user's callbacks in order, by key: `callbacks[0]` of a list, `callbacks.NAME` of a table."""
     match config.callbacks:
         case Mapping() as named:

@@ -140,4 +140,4 @@ def _splits(config: Config) -> list[str]:
 def _about(config: Config) -> str:
     """What the data of a config hang on."""
     plain = plain_data(config)
-    return repr([plain["task"].get("type"), plain["data"]])
+    return repr([plain["task"], plain["data"]])

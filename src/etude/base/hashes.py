@@ -5,15 +5,17 @@ do (size, times and which file it is), and only a file that has changed since is
 """
 
 import hashlib
+import json
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import filterfalse
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from etude.base.errors import StorageError
-from etude.base.files import json_bytes, read_json, sha256_of, storage, write_json
+from etude.base.files import json_bytes, make_folder, read_json, sha256_of, storage, write_json
 
 SEAL = "sha256"
 SETTLED_SECONDS = 2.0
@@ -124,21 +126,42 @@ def state_of(path: Path) -> tuple[int, int, int, int]:
     return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
 
 
-def known_sha256(path: Path, memory: Path) -> str:
-    """The SHA-256 of a file, read only if it has changed since the hash was noted in the file `memory`.
+def content_of(paths: Iterable[Path], memory: Path, *, deep: bool) -> str:
+    """A SHA-256 of what files hold, by their names, wherever they lie; without `deep` of names and sizes alone.
 
-    Raises OSError.
+    What was hashed once is remembered in the folder `memory`, by the states of all files: files are read again where
+    one of them has changed. A file that is not there counts as such.
     """
-    begun, state = time.time(), list(state_of(path))
-    known = sealed_or_empty(memory)
-    match known.get(str(path)):
-        case [str() as digest, *before] if before == state:
-            return digest
-    digest = sha256_of(path)
-    if begun - max(state[1:3]) / 1e9 > SETTLED_SECONDS:
-        with suppress(StorageError):
-            write_sealed(memory, {**known, str(path): [digest, *state]})
-    return digest
+    listed, begun = list(paths), time.time()
+    states = [_state_or_none(path) for path in listed]
+    if not deep:
+        return _digest((path.name, state[0]) for path, state in zip(listed, states, strict=True))
+    named = _digest((os.fsencode(path).hex(), *state) for path, state in zip(listed, states, strict=True))
+    place = memory / f"{named[:32]}.json"
+    match sealed_or_empty(place):
+        case {"content": str(known)}:
+            return known
+    found = _digest((path.name, sha256_of(path) if path.is_file() else "") for path in listed)
+    newest = max((max(state[1:3]) for state in states if len(state) > 1), default=0)
+    if begun - newest / 1e9 > SETTLED_SECONDS:
+        with suppress(StorageError):  # a cache that only others may write
+            make_folder(place.parent)
+            write_sealed(place, {"content": found})
+    return found
+
+
+def _state_or_none(path: Path) -> tuple[int, ...]:
+    try:
+        return state_of(path)
+    except OSError:
+        return (-1,)
+
+
+def _digest(parts: Iterable[tuple[object, ...]]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps(part).encode())
+    return digest.hexdigest()
 
 
 # -- a small folder that lists its own hashes ----------------------------------------------------------------------

@@ -116,9 +116,9 @@ class SavedOutputs(Callback):
                 path.unlink()
 
     def on_validation_start(self, run: RunView) -> None:
-        """Begin the validation's file."""
-        del run
-        self.begin("val")
+        """Begin the validation's file, unless it is not known yet what is predicted: then the run's end writes it."""
+        if not run.task.predicts_late:
+            self.begin("val")
 
     def on_validation_batch_end(self, run: RunView, batch: object, outputs: object) -> None:
         """Add its samples."""

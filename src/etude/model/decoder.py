@@ -113,15 +113,16 @@ class Decoder(nn.Module):
         positions_BT: Tensor | None = None,
         *,
         window: int | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """What `forward` makes its logits of, [B, T, M]; for a loss that never holds all logits.
 
         Tokens see themselves and those before them, of the same number in `documents_BT`, and of the last `window`
-        where that is given. `positions_BT` are 0 to T - 1 unless given. Raises DataError for a learned position that
-        is not there.
+        where that is given; with `mask`, what that says instead. `positions_BT` are 0 to T - 1 unless given. Raises
+        DataError for a learned position that is not there.
         """
         hidden_BTM, turn = self._embed(tokens_BT, positions_BT)
-        mask = self._mask(hidden_BTM, documents_BT, window)
+        mask = self._mask(hidden_BTM, documents_BT, window) if mask is None else mask
         for layer in self.layers:
             if not self.layer_drop.leaves_out():
                 hidden_BTM = layer(hidden_BTM, mask, turn)

@@ -14,7 +14,7 @@ from etude.model.layers.blocks import EncoderLayer
 from etude.model.layers.dropout import Dropout
 from etude.model.layers.growing import SINUSOIDS, GrowthParts, Nested, embedded
 from etude.model.layers.linear import ScaledEmbedding
-from etude.model.layers.masks import padding_mask
+from etude.model.layers.masks import Mask, padding_mask
 from etude.model.layers.norms import EPSILON, final_norm
 from etude.model.layers.positions import Positions, added, check_width, turning
 from etude.model.layers.spec import LayerSpec
@@ -90,10 +90,13 @@ class TokenEncoder(nn.Module):
         """The width."""
         return (self.width,)
 
-    def forward(self, tokens_BS: Tensor) -> Tensor:
-        """[B, S] to [B, S, M]; what stands where padding does means nothing."""
+    def forward(self, tokens_BS: Tensor, mask: Mask | None = None) -> Tensor:
+        """[B, S] to [B, S, M]; what stands where padding does means nothing.
+
+        `mask` says what else is hidden, and what padding is.
+        """
         hidden_BSM = self.dropout(self.positions(self.embedding(tokens_BS), 0))
-        mask = padding_mask(tokens_BS == self.pad, hidden_BSM.dtype)
+        mask = padding_mask(tokens_BS == self.pad, hidden_BSM.dtype) if mask is None else mask
         turn = self.rotary.turn(0, tokens_BS.size(1), hidden_BSM)
         for layer in self.layers:
             hidden_BSM = layer(hidden_BSM, mask, turn)

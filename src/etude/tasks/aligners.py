@@ -26,6 +26,8 @@ class AlignmentAsked:
     """One of `PRIORS`; None for what is usual of the topology."""
     better_of: Path | None = None
     """Alignments of which each path is kept that scores more than the new one."""
+    must_compare: bool = True
+    """Whether those of another kind, or without scores, are refused; else none of them is kept."""
     batch_size: int | None = None
     shard_size: int = SHARD
 

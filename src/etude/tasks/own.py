@@ -5,7 +5,7 @@ uses), and the methods `predictor()` and `export(folder)`.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -95,6 +95,10 @@ class OwnTask(TaskType["Config", Processor]):
     ) -> Data[Processor]:
         """Open and prepare splits."""
         return self._base.open(config, splits, say, processor)
+
+    def files(self, config: "Config", split: str) -> Iterable[Path]:
+        """Those that the kind of data knows."""
+        return self._base.files(config, split)
 
     def task(self, config: "Config", processor: Processor) -> "Task":
         """The user's task, with the model and the loss of the config."""

@@ -1,6 +1,6 @@
 """Recordings for a run, whatever is to be found in them: `[data]` of a task over audio, and how splits are opened."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -14,7 +14,7 @@ from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
-from etude.base.says import Say
+from etude.base.says import Say, unheard
 from etude.base.schedules.values import ScheduledValue
 from etude.data.audio.augment import Augment
 from etude.data.audio.config import AugmentConfig, FeaturesConfig
@@ -24,11 +24,12 @@ from etude.data.audio.reading import Channel, Listening
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.header import Choice
 from etude.data.files.manifests import Columns, Manifest, open_manifest
+from etude.data.files.named import files_named
 from etude.data.files.names import ColumnField, Roles, audio_corpus_names, labelled_audio_corpus_names
 from etude.data.files.skipped import AllowanceField, Policy
 from etude.data.files.table_file import TableForm
 from etude.data.order.joined import Joining
-from etude.data.store.recordings import KEPT_SECONDS, SPEAKER, Waves, Wishes, rate_of, seconds_of
+from etude.data.store.recordings import KEPT_SECONDS, SPEAKER, Waves, Wishes, files_of, rate_of, seconds_of
 from etude.tasks.config import Config, DataSection
 
 
@@ -221,6 +222,17 @@ def open_recordings(
         key=f"data.{name}",
         roles=data.roles,
     )
+
+
+def files_heard(config: Config, data: RecordingsSection, name: str) -> Iterator[Path]:
+    """The files of one split: its manifests and the recordings that they list; none of a generated corpus.
+
+    Raises DataError where a manifest is not there, or cannot be read.
+    """
+    split = data.split_of(name)
+    yield from files_named(split, f"data.{name}")
+    if isinstance(split, Path | tuple):
+        yield from files_of(open_recordings(config, data, name, unheard))
 
 
 def augment_of(data: RecordingsSection, rate: int) -> Augment | None:

@@ -266,6 +266,15 @@ class TaskType(Protocol[C_contra, P]):
         DataError where its files cannot be used.
         """
 
+    def files(self, config: C_contra, split: str) -> Iterable[Path]:
+        """The files that the content of a split lies in, those that its files name among them; none of a corpus.
+
+        Raises DataError where one that the config names is not there.
+        """
+        from etude.data.files.named import files_named
+
+        return files_named(config.data.split_of(split), f"data.{split}")
+
     def task(self, config: C_contra, processor: P) -> "Task":
         """The task with its model, initialised from (seed, names) alone; no weights of a run are loaded."""
 

@@ -121,6 +121,10 @@ class Average:
         self.updates += 1
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self._old, self._new, 1 - decay)
+        self._take_over()
+
+    @torch.no_grad()
+    def _take_over(self) -> None:
         for old, new in self._rest:
             old.copy_(new)
 
@@ -141,7 +145,8 @@ class Average:
             old.copy_(kept)
 
     def weights(self) -> dict[str, Tensor] | None:
-        """The averaged state dict."""
+        """The averaged state dict; what has no average is as the module has it."""
+        self._take_over()
         return self._averaged
 
     def state_dict(self) -> dict[str, int]:

@@ -12,8 +12,11 @@ def compile_task(task: nn.Module, say: Callable[[str], None]) -> None:
     """Compile each module that the task holds, and the methods that a module names in `compiled_methods`.
 
     Lengths are dynamic from the beginning, so that batches of new shapes are not compiled anew. A module without
-    children (a single layer) is left as it is where there are others: it has little to gain.
+    children (a single layer) is left as it is where there are others: it has little to gain. What was compiled before
+    is forgotten: the compiler makes a few versions of one method, for all tasks together, and leaves further ones as
+    they are, so that the bits of a network that grows would hang on how often the run was started.
     """
+    torch.compiler.reset()
     for part in task.modules():
         _leave_alone(part)
     chosen = _worth_it(task)

@@ -121,6 +121,7 @@ def _what_finished(run: Run, state: Mapping[str, Any]) -> End | None:
 
 def load_weights(task: Task, weights: Mapping[str, Tensor], source: Path) -> None:
     """Give `task` the weights read from `source`, or refuse naming the first differences; never a part of them."""
+    weights = task.fitting(weights)
     check_weights(task, weights, source)
     task.load_state_dict(dict(weights))
 

@@ -154,6 +154,15 @@ class Task(nn.Module, metaclass=_KeepsArguments):
         """How many parameters there are, as a run begins with it."""
         return f"{sum(p.numel() for p in self.parameters()):,} parameters"
 
+    @property
+    def predicts_late(self) -> bool:
+        """Whether what is predicted of validation samples is known only once a validation in training is over."""
+        return False
+
+    def fitting(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Of the weights of a run of this task those that it has a place for; unless overridden, all."""
+        return weights
+
     def output_columns(self, batch: Any, outputs: Any) -> Any:  # noqa: ARG002 - overridden
         """The outputs of a batch for the saved ones, best as columns of one value a sample; as the step gave them."""
         return outputs

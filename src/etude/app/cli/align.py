@@ -57,7 +57,8 @@ def _check(arguments: Namespace) -> None:
 
 def _options(arguments: Namespace) -> dict[str, Any]:
     """How it is asked for, by the names of the flags."""
-    return {field.name: getattr(arguments, field.name) for field in fields(AlignmentAsked)}
+    given = vars(arguments)
+    return {field.name: given[field.name] for field in fields(AlignmentAsked) if field.name in given}
 
 
 @contextmanager

@@ -18,7 +18,9 @@ def instead(name: str, text: str) -> str:
     ('--train.max_duration "3 epochs"', '--train.batch_size VALUE', '--run.seed 7', '')
     """
     key = name.replace("-", "_")
-    return _dotted(key, text) if "." in key else _foreign(key, text) or _of_config(key, text)
+    if "." in key:
+        return _dotted(key, text)
+    return _foreign(key, text) or _of_config(key, text) or _of_predict(key, text)
 
 
 def too_many(word: str, command: str) -> str:
@@ -56,6 +58,14 @@ def _of_config(name: str, text: str) -> str:
     """The key of that name in a section that all tasks share; empty where none has one."""
     section = next((section for section in SHARED if name in _keys(section)), None)
     return "" if section is None else _written(f"{section}.{name}", text)
+
+
+def _of_predict(name: str, text: str) -> str:
+    """The key that a flag of `etude predict` is short for; empty where none is."""
+    from etude.tasks.table import predict_flags
+
+    key = next((one.key for one in predict_flags() if one.word == name), "")
+    return _written(key, text) if key else ""
 
 
 def _written(key: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
@@ -12,13 +13,15 @@ from etude.app.stages.loading import RUN, made, run_of
 from etude.app.stages.own import INPUTS
 from etude.app.stages.pipeline import Choice
 from etude.app.stages.pipeline import Pipeline as Course
+from etude.app.stages.rounds import written_out
 from etude.app.stages.stage import Artifact
-from etude.app.stages.tables import TRAIN, Entry, check_name, has_stages, without
+from etude.app.stages.tables import TRAIN, Entry, check_name, has_stages, refuse_same_names, without
 from etude.base.config.command import Override, Overrides, parse
 from etude.base.config.composing import Layer, Origin, command_layer, file_layers
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
 from etude.base.says import Say
+from etude.tasks.pipelines import RepeatTable
 
 Function = Callable[..., object]
 """Takes the artifacts of earlier stages by name, and `folder` and `say` where it asks for them by name; gives a path,
@@ -53,6 +56,34 @@ class Stage:
 
 
 @final
+@dataclass(frozen=True)
+class Repeat:
+    """Stages that are run several times, as `[[repeat]]` has them in a file.
+
+    Those of round 2 are called `NAME-2`. What a stage changes in later rounds stands in its overrides below `again`:
+    `{"again.loss.alignments": "aligned"}`.
+    """
+
+    stages: Sequence[Stage]
+    times: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be repeated. Raises ConfigError."""
+        if not self.stages or not all(isinstance(stage, Stage) for stage in self.stages):
+            raise ConfigError("A repeat is made of one or more etude.Stage.")
+        if not isinstance(self.times, int) or self.times < 1:
+            raise ConfigError(f"{self._said()}: times must be a whole number from 1 on, but is {self.times!r}.")
+
+    def _said(self) -> str:
+        return f'Repeat from "{self.stages[0].name}" to "{self.stages[-1].name}"'
+
+    def table(self) -> tuple[RepeatTable, Origin]:
+        """The same as a table of a file."""
+        table = {"from": self.stages[0].name, "to": self.stages[-1].name, "times": self.times}
+        return RepeatTable.model_validate(table), Origin(flag=self._said())
+
+
+@final
 class Pipeline:
     """Stages in one folder: `run` does what is missing or has changed of them, and nothing else.
 
@@ -64,16 +95,17 @@ class Pipeline:
 
     def __init__(
         self,
-        stages: Sequence[Stage],
+        stages: Sequence[Stage | Repeat],
         *,
         config: str | Path | None = None,
         overrides: Overrides = (),
         name: str = "",
         say: Say = print,
     ) -> None:
-        if not stages or not all(isinstance(stage, Stage) for stage in stages):
-            raise ConfigError("A pipeline is made of one or more etude.Stage.")
-        self.stages = tuple(stages)
+        if not stages or not all(isinstance(stage, Stage | Repeat) for stage in stages):
+            raise ConfigError("A pipeline is made of one or more etude.Stage and etude.Repeat.")
+        self.stages = tuple(chain.from_iterable(map(_flat, stages)))
+        self._repeats = tuple(one for one in stages if isinstance(one, Repeat))
         self._config = None if config is None else user_path(config)
         self._overrides = parse(overrides)
         self._name = name
@@ -107,6 +139,8 @@ class Pipeline:
         overrides = [*self._overrides, *self._place(folder)]
         above = command_layer(overrides)
         entries = [self._entry(stage, above) for stage in self.stages]
+        refuse_same_names(entries)
+        entries = written_out(entries, [repeat.table() for repeat in self._repeats])
         files = [] if self._config is None else _files(self._config)
         run = run_of(self._config, [*files, above])
         return made(entries, run, self._config, build_job)
@@ -124,7 +158,7 @@ class Pipeline:
         layer.command = False  # what a stage changes is laid over its config as a file is
         if stage.inputs:
             layer.data[INPUTS] = list(stage.inputs)
-        base = [] if file is None or stage.function is not None else _files(file)
+        base = [] if file is None else _files(file)
         return Entry(
             stage.name,
             stage.do if stage.function is None else _named(stage.function),
@@ -135,6 +169,11 @@ class Pipeline:
             origin=Origin(flag=f'Stage("{stage.name}")'),
             made=stage.function,
         )
+
+
+def _flat(part: Stage | Repeat) -> Sequence[Stage]:
+    """The stages of a part of a pipeline."""
+    return part.stages if isinstance(part, Repeat) else (part,)
 
 
 def _files(path: Path) -> list[Layer]:

@@ -5,16 +5,18 @@ logging or length: each field says so itself), the kind of device, the content o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from etude.app.runs.changes import Change, changes_between
 from etude.app.runs.folder import CODE, CONFIG, DATA, ENVIRONMENT, code_names, tokenizer_hashes
 from etude.base.config.composing import dotted
-from etude.base.config.meaning import meaning_of
+from etude.base.config.meaning import Meaning, meaning_of
 from etude.base.config.nest import leaves
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError
@@ -64,9 +66,19 @@ def _hashed(value: Mapping[str, Any]) -> str:
 
 
 def semantic(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a composed config, dotted, that make another run of it."""
+    """The keys of a composed config, dotted, that make another run of it: of its numbers all but how long it is."""
+    return _meaning(any_config(), config, lambda meaning: not meaning.resumable)
+
+
+def numbers_of(root: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a composed config of this root, dotted, that change numbers, the length of training among them."""
+    return _meaning(root, config, lambda meaning: meaning.identity != "none")
+
+
+def _meaning(root: type[BaseModel], config: Mapping[str, Any], holds: Callable[[Meaning], bool]) -> dict[str, Any]:
+    """The keys of a config, dotted, of whose meaning something holds."""
     told = ((dotted(place), value) for place, value in leaves(config))
-    return {key: value for key, value in told if not meaning_of(any_config(), key).resumable}
+    return {key: value for key, value in told if holds(meaning_of(root, key))}
 
 
 def _kind_of_device(config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

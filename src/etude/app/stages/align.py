@@ -1,19 +1,18 @@
 """The stage that aligns: where in its recordings the labels of a run lie, stored for those that are trained on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from etude.app.runs.identity import numbers_of
 from etude.app.runs.run import Run
-from etude.app.stages.better import write_better
 from etude.app.stages.names import OF, Reference, Weights
 from etude.app.stages.node import Made
 from etude.app.stages.stage import Artifact, Artifacts, hashed
 from etude.app.stages.told import Composed, Told
-from etude.app.stages.train import numbers_of
 from etude.base.config.command import Override
 from etude.base.config.section import Section
 from etude.base.errors import ConfigError, DataError
@@ -27,8 +26,7 @@ OF_ALIGNMENTS = ("task", "data", "tokenizer", "model")
 """Sections that a linear alignment depends on."""
 LEFT_OUT = ("loss", "init", "callbacks")
 """Sections that a linear alignment has no use for."""
-KEEP, NEW = "keep_better", "new"
-"""A key, and the folder of alignments that are compared with those of before."""
+KEEP = "keep_better"
 NO_NUMBERS = ("batch_size", "shard_size")
 NAMED = 5
 
@@ -109,17 +107,9 @@ class Align:
         """Align what is not aligned yet. Raises DataError where more than `max_missing` have no alignment."""
         metrics: dict[str, float] = {}
         for split in self.keys.splits:
-            stored = self._split(folder, split, say)
+            stored = self._enough(folder / split, split, say)
             metrics |= {f"{split}/aligned": stored.aligned, f"{split}/missing": len(stored.missing)}
         return Artifact(self.name, folder, self.identity(inputs), metrics=metrics)
-
-    def _split(self, folder: Path, split: str, say: Say) -> Stored:
-        """Align a split, and write the better of each where there are alignments of before."""
-        if self.old is None:
-            return self._enough(folder / split, split, say)
-        stored = self._enough(folder / NEW / split, split, say)
-        write_better(folder / split, folder / NEW / split, self.old / split, self.keys.shard_size, say)
-        return stored
 
     def _enough(self, folder: Path, split: str, say: Say) -> Stored:
         """Align a split. Raises DataError where too many have no alignment."""
@@ -136,7 +126,8 @@ class Align:
         assert self.weights is not None
         run = Run(self.weights.run, overrides=self.changes, say=say)
         device = run.loaded.config.train.device
-        asked = asdict(self.keys.asked)
+        old = None if self.old is None else self.old / split
+        asked = asdict(replace(self.keys.asked, better_of=old, must_compare=False))
         return run.align(split, folder=folder, weights=self.weights.which, device=device, **asked)
 
     def _evenly(self, composed: Composed, folder: Path, split: str, say: Say) -> Stored:
@@ -149,7 +140,7 @@ class Align:
 
 def _numbers_of(composed: Composed) -> dict[str, object]:
     """The keys of a config that change a linear alignment."""
-    numbers = numbers_of(composed.loaded, composed.named())
+    numbers = numbers_of(type(composed.loaded.config), composed.named())
     return {key: value for key, value in numbers.items() if key.partition(".")[0] in OF_ALIGNMENTS}
 
 
@@ -184,7 +175,14 @@ def _linear(told: Told, keys: AlignKeys) -> Made:
     composed = told.config([*AlignKeys.model_fields], LEFT_OUT)
     _refuse_others(told, task_type(composed.loaded.config))
     stage = Align(told.name, keys, None, (), composed)
-    return Made(stage, composed.dotted(), composed, written=_written(keys), own=tuple(AlignKeys.model_fields))
+    return Made(
+        stage,
+        composed.dotted(),
+        composed,
+        written=_written(keys),
+        own=tuple(AlignKeys.model_fields),
+        splits=tuple(dict.fromkeys(("train", *keys.splits))),  # whose labels are those of the train split
+    )
 
 
 def _by_network(told: Told, keys: AlignKeys, model: str) -> Made:
@@ -200,6 +198,7 @@ def _by_network(told: Told, keys: AlignKeys, model: str) -> Made:
         references,
         used=told.of_model(weights, AlignKeys),
         written={**_written(keys), KEEP: False, **{key: str(one) for key, one in references.items()}},
+        splits=keys.splits,
     )
 
 

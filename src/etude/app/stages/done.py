@@ -1,33 +1,27 @@
 """What a stage's folder says of it: what was begun in it, and how it ended, believed only with the right hashes."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from etude.app.build import imported_files
-from etude.app.runs.changes import changes_between
 from etude.app.runs.pipelines import BEGUN, DONE
+from etude.app.stages.depends import changed, hash_of, made_of
 from etude.app.stages.names import ALIGN
 from etude.app.stages.node import Node
 from etude.app.stages.stage import Artifact, Artifacts
 from etude.app.stages.tables import TRAIN
-from etude.base.config.reading import read
-from etude.base.errors import StorageError
-from etude.base.files import sha256_of, storage
-from etude.base.hashes import Facts, first_damaged, known_sha256, sealed_or_empty, write_sealed
-from etude.tasks.run_files import CONFIG
+from etude.base.errors import ConfigError, DataError, StorageError
+from etude.base.files import storage
+from etude.base.hashes import Facts, first_damaged, sealed_or_empty, write_sealed
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.lock import is_locked
 from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL
 from etude.train.memory.checkpoint.naming import FOLDER
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
-from etude.train.memory.preload.place import place_of
 
-CHECKED, HASHES = ".checked", ".hashes"
+CHECKED = ".checked"
 FORMAT = 1
 FINISHED, RUNNING, INTERRUPTED, MISSING = "done", "running", "interrupted", "missing"
 STALE, DAMAGED = "changed", "damaged"
@@ -47,76 +41,6 @@ class Standing:
     """What it has left, where that is whole."""
     record: Mapping[str, Any] | None = None
     """What its `done.json` holds."""
-
-
-# -- what a stage depends on ---------------------------------------------------------------------------------------
-
-
-def made_of(node: Node, inputs: Artifacts) -> dict[str, Any]:
-    """Hashes of all that a stage's artifact depends on: config, code, files of data, first weights, other stages."""
-    taken = {name: inputs[name].identity for name in node.stage.inputs()}
-    parts: dict[str, Any] = {"config": node.stage.identity({}), "code": _code(node), "files": _files(node)}
-    weights = {key: known_sha256(path, _memory(node)) for key, path in _first_weights(node)}
-    return {**parts, **({"weights": weights} if weights else {}), "inputs": taken}
-
-
-def hash_of(value: object) -> str:
-    """The hash of a value that JSON holds."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _code(node: Node) -> dict[str, str]:
-    named = [] if node.loaded is None else imported_files(node.loaded.config)
-    return {file.name: sha256_of(file) for file in (*named, *node.made.code)}
-
-
-def _files(node: Node) -> dict[str, str]:
-    """Hashes of the files of data that a config names; of folders, and what files list in turn, it knows nothing."""
-    if node.loaded is None:
-        return {}
-    data = node.loaded.config.data
-    found = {split: data.split_of(split) for split in ("train", "val", "test")}
-    paths = {split: path for split, path in found.items() if isinstance(path, Path) and path.is_file()}
-    return {split: known_sha256(path, _memory(node)) for split, path in paths.items()}
-
-
-def _first_weights(node: Node) -> Iterator[tuple[str, Path]]:
-    """The files, from outside of the pipeline, that a training takes its first weights from."""
-    sources = () if node.loaded is None else node.loaded.config.init.from_
-    for number, source in enumerate(sources):
-        key = f"init.from[{number}]"
-        if not source.checkpoint.is_relative_to(node.folder.parent):
-            place = place_of(source.checkpoint, key).path
-            yield from ((key, file) for file in (place, place / MODEL) if file.is_file())
-
-
-def _memory(node: Node) -> Path:
-    """Where it is noted which hash a file had when it was last read."""
-    return node.folder.with_name(HASHES)
-
-
-def changed(node: Node, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between what a stage was made of and what it is made of now, as a clause; empty for nothing."""
-    if before.get("config") != now["config"]:
-        return f"its config has changed{_changed_keys(node)}"
-    for part, told in (("code", "code"), ("files", "data file"), ("weights", "source"), ("inputs", "input")):
-        was, is_now = before.get(part, {}), now.get(part, {})
-        differing = [name for name in {**was, **is_now} if was.get(name) != is_now.get(name)]
-        if differing:
-            return f"its {told} {differing[0]} has changed"
-    return ""
-
-
-def _changed_keys(node: Node) -> str:
-    """Which key of a training has changed, as the end of a clause, where its folder tells."""
-    composed = node.made.composed
-    path = node.folder / CONFIG
-    if composed is None or not path.is_file():
-        return ""
-    before, root = read(path).data, type(composed.loaded.config)
-    changes = changes_between(before, composed.loaded.data, root)
-    found = [change for change in changes if change.meaning.identity != "none"]
-    return f" ({found[0]}{', and more' if len(found) > 1 else ''})" if found else ""
 
 
 # -- what a stage has left -----------------------------------------------------------------------------------------
@@ -246,6 +170,16 @@ def standing(node: Node, made: Mapping[str, Any]) -> Standing:
             why = changed(node, sealed_or_empty(node.folder / BEGUN).get("made_of", {}), made)
             return Standing(STALE, why) if why else found
     return found
+
+
+def standing_of(node: Node, inputs: Artifacts) -> Standing:
+    """How a stage stands that takes these; one whose content is not there counts as changed."""
+    try:
+        return standing(node, made_of(node, inputs))
+    except (ConfigError, DataError) as error:
+        return replace(
+            left_by(node), state=STALE, why=f"what it reads cannot be found ({str(error).removesuffix('.')})"
+        )
 
 
 def begin(node: Node, made: Mapping[str, Any]) -> None:

@@ -79,4 +79,5 @@ def evaluate(told: Told) -> Made:
         references,
         used=told.of_model(weights, EvaluateKeys),
         written=written,
+        splits=(keys.split,),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from etude.app.stages.names import Reference
+from etude.app.stages.names import BUILT_IN, Reference
 from etude.app.stages.stage import Artifact, Stage
 from etude.app.stages.told import Composed, Told
 from etude.base.config.composing import Origin
@@ -27,6 +27,8 @@ class Made:
     """Its other keys, as a composed config writes them."""
     own: Sequence[str] = ()
     """The keys that this kind of stage has of its own."""
+    splits: Sequence[str] = ()
+    """The splits of the data that it reads."""
     code: Sequence[Path] = ()
     """Files of code that it runs, beside those that its config names."""
 
@@ -51,6 +53,11 @@ class Node(NamedTuple):
     def do(self) -> str:
         """What kind of stage it is."""
         return self.told.entry.do
+
+    @property
+    def is_own(self) -> bool:
+        """Whether what it does is the user's own."""
+        return self.told.entry.made is not None or self.do not in BUILT_IN
 
     @property
     def loaded(self) -> LoadedConfig | None:

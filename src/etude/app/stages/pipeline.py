@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etude.app.runs.pipelines import DONE, PIPELINE
+from etude.app.stages.depends import made_of
 from etude.app.stages.done import (
     DAMAGED,
     FINISHED,
@@ -17,15 +18,16 @@ from etude.app.stages.done import (
     begin,
     finish,
     left_by,
-    made_of,
     mends_itself,
     set_aside,
     standing,
+    standing_of,
 )
 from etude.app.stages.graph import by_name, following
 from etude.app.stages.node import Node
 from etude.app.stages.shared import Keeping, keeping_of
 from etude.app.stages.stage import Artifact, Artifacts
+from etude.app.stages.watched import watched
 from etude.base.config.writing import toml
 from etude.base.errors import ConfigError, RefusedError
 from etude.base.files import make_folder, remove, write_json, write_text
@@ -130,7 +132,7 @@ class Pipeline:
                 f"flag or by --only {node.name}."
             )
         if needed and artifacts.keys() >= set(node.stage.inputs()):
-            now = standing(node, made_of(node, artifacts))
+            now = standing_of(node, artifacts)
             if now.state == STALE:
                 say(f"Stage {node.name} is used as it is, although {now.why}.")
         return [Report(node, ran=False, standing=found)]
@@ -176,7 +178,9 @@ def _ran(node: Node, made: Mapping[str, Any], artifacts: Artifacts, head: str, s
     begun = time.perf_counter()
     with claimed(node.folder):
         remove(node.folder / DONE)
-        left = node.stage.run(node.folder, {name: artifacts[name] for name in node.stage.inputs()}, say)
+        with watched(node, say) as watch:
+            left = node.stage.run(node.folder, {name: artifacts[name] for name in node.stage.inputs()}, say)
+            watch.ended(left)
         seconds = time.perf_counter() - begun
         artifact = finish(node, left, made, seconds)
     say(f"{head}: done in {span(seconds)}.")

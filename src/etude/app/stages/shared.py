@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 from etude.app.runs.pipelines import shared_by
-from etude.app.stages.done import hash_of
+from etude.app.stages.depends import hash_of
 from etude.app.stages.node import Node
 from etude.base.errors import RefusedError
 from etude.base.files import make_folder, replace_link

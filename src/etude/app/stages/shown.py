@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from etude.app.layout import columns
-from etude.app.stages.done import FINISHED, Standing, left_by, made_of, standing
+from etude.app.stages.done import FINISHED, Standing, left_by, standing_of
 from etude.app.stages.node import Node
 from etude.app.stages.pipeline import Pipeline, Report
 from etude.app.stages.stage import Artifact
@@ -42,7 +42,7 @@ def standings(pipeline: Pipeline) -> list[tuple[Node, Standing]]:
     artifacts: dict[str, Artifact] = {}
     for node in pipeline.nodes:
         missing = [name for name in node.stage.inputs() if name not in artifacts]
-        stands = _waiting(node, missing) if missing else standing(node, made_of(node, artifacts))
+        stands = _waiting(node, missing) if missing else standing_of(node, artifacts)
         if stands.state == FINISHED and stands.artifact is not None:
             artifacts[node.name] = stands.artifact
         found.append((node, stands))

@@ -33,7 +33,7 @@ def train(told: Told) -> Made:
     composed = told.config()
     takes = tuple(dict.fromkeys(one.stage for one in composed.references.values()))
     stage = Train(told.name, composed.loaded, told.build, takes=takes, named=composed.named())
-    return Made(stage, composed=composed, references=composed.dotted())
+    return Made(stage, composed=composed, references=composed.dotted(), splits=("train", "val"))
 
 
 KINDS: dict[str, Kind] = {"train": train, "align": align, "average": average, "evaluate": evaluate}

@@ -163,6 +163,12 @@ def _same_names(entries: Sequence[Entry]) -> Iterator[str]:
         seen.setdefault(entry.name, entry)
 
 
+def refuse_same_names(entries: Sequence[Entry]) -> None:
+    """Raise ConfigError for stages with the name of one before them."""
+    if problems := [*_same_names(entries)]:
+        raise ConfigError(problems)
+
+
 def repeats_of(files: Sequence[Layer], path: Path) -> list[tuple[RepeatTable, Origin]]:
     """The repeats of a config. Raises ConfigError."""
     holder = next((layer for layer in reversed(files) if REPEATS in layer.data), None)

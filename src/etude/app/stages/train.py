@@ -10,13 +10,10 @@ from etude.app.results.summary import REMOVED
 from etude.app.runs.changes import machine_notes
 from etude.app.runs.environment import environment
 from etude.app.runs.folder import ENVIRONMENT, compare, copy_code, describe, has_checkpoint
-from etude.app.runs.identity import note_identity
+from etude.app.runs.identity import note_identity, numbers_of
 from etude.app.stages.continuing import continue_from_longest, remove_continued
 from etude.app.stages.shorter import answered
 from etude.app.stages.stage import Artifact, Artifacts, hashed
-from etude.base.config.composing import dotted
-from etude.base.config.meaning import meaning_of
-from etude.base.config.nest import leaves
 from etude.base.files import json_or_empty
 from etude.base.says import Say
 from etude.tasks.config import LoadedConfig
@@ -54,7 +51,11 @@ class Train:
 
     def identity(self, inputs: Artifacts) -> str:
         """A hash of the keys that change numbers, and of what the run takes."""
-        return hashed("train", numbers_of(self.loaded, self.named), inputs)
+        return hashed(
+            "train",
+            numbers_of(type(self.loaded.config), self.loaded.data if self.named is None else self.named),
+            inputs,
+        )
 
     def begin(self, folder: Path, inputs: Artifacts, say: Say) -> None:
         """Make the run's first checkpoint, where it begins from an artifact and has none yet."""
@@ -84,13 +85,6 @@ class Train:
         return Trained(
             self.name, folder, self.identity(inputs), result, metrics=_measured(result, loaded.config.train.monitor)
         )
-
-
-def numbers_of(loaded: LoadedConfig, named: Mapping[str, object] | None = None) -> dict[str, object]:
-    """The keys of a config that change numbers; `named` is the config as it is told, where that is not its own."""
-    root = type(loaded.config)
-    told = {dotted(place): value for place, value in leaves(loaded.data if named is None else named)}
-    return {key: value for key, value in told.items() if meaning_of(root, key).identity != "none"}
 
 
 def _measured(result: Result, monitor: str) -> dict[str, float]:

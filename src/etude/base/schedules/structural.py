@@ -17,7 +17,7 @@ from etude.base.config.components import is_import_path, quoted
 from etude.base.config.fields import MomentField, Switch, plain
 from etude.base.config.imports import resolve_import
 from etude.base.config.lines import Key
-from etude.base.config.nest import rebuilt, value_at
+from etude.base.config.nest import places, rebuilt, value_at
 from etude.base.config.section import Section
 from etude.base.config.structure import fields_of, section_for, type_below
 from etude.base.durations import Duration
@@ -29,7 +29,7 @@ SHAPING = ("task", "data", "model", "loss", "optimizer", "init")
 """Sections whose keys may follow such a schedule."""
 KINDS_OF_RUNS: tuple[Key, ...] = (("task",), ("task", "type"), ("data",), ("data", "type"))
 """Places by which a config is read as that of one kind of run or another."""
-NAME = "schedule"
+NAME, TOKENIZER = "schedule", "tokenizer"
 
 
 class Structural(Protocol):
@@ -210,6 +210,7 @@ def shaping(root: type[BaseModel], data: Mapping[str, Any]) -> dict[Key, Structu
 
     Raises ConfigError with the first that is none.
     """
+    _refuse_fixed(data)
     fields = fields_of(root)
     found: dict[Key, Structural] = {}
     for name in SHAPING:
@@ -217,6 +218,17 @@ def shaping(root: type[BaseModel], data: Mapping[str, Any]) -> dict[Key, Structu
             below = type_below(root, name, data)
             found |= {place: structural(value_at(data, place), _dotted(place)) for place in _at(below, data, (name,))}
     return found
+
+
+def _refuse_fixed(data: Mapping[str, Any]) -> None:
+    """Refuse a schedule of what a run keeps. Raises ConfigError, which says what to do instead."""
+    for place in places(data.get(TOKENIZER)):
+        if place[-1:] == (NAME,):
+            raise ConfigError(
+                f"{_dotted((TOKENIZER, *place[:-1]))} cannot follow a schedule: a run keeps the tokens that it begins "
+                "with. Train with others in a stage of its own, which takes its first weights by init.from, but for "
+                "embeddings and output."
+            )
 
 
 def _at(annotation: object, data: Mapping[str, Any], place: Key) -> Iterator[Key]:
@@ -257,8 +269,8 @@ def _value(schedule: Structural, epoch: int, key: str) -> Any:
 
 def begun(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The composed values with the task, and the kind of its data, that the run begins with; the rest is as it is."""
-    places = [place for place in KINDS_OF_RUNS if _is_schedule(value_at(data, place))]
-    return in_epoch(data, {place: structural(value_at(data, place), _dotted(place)) for place in places}, 0)
+    schedules = [place for place in KINDS_OF_RUNS if _is_schedule(value_at(data, place))]
+    return in_epoch(data, {place: structural(value_at(data, place), _dotted(place)) for place in schedules}, 0)
 
 
 def _is_schedule(value: object) -> bool:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from etude.data.feeds.text_masks import TextMasks
 from etude.data.order.plan import Keys
 from etude.data.order.text_rows import Rows
 from etude.data.store.text_table import DOCUMENT_START, TextTable
@@ -24,16 +25,17 @@ NO_DOCUMENT = -1
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TextBatch:
-    """Rows of text and, at each place, the token that comes next."""
+    """Rows of text and, at each place, the token that comes next or, of masked text, the one that is hidden there."""
 
     inputs: Tensor
     """[B, T] int64: tokens, then padding."""
     targets: Tensor
-    """[B, T] int64: what follows each input; `IGNORED` where nothing is predicted."""
+    """[B, T] int64: what follows each input, or what is hidden there; `IGNORED` where nothing is predicted."""
     tokens: int
     """Targets that a loss counts."""
     bytes: float
-    """Bytes of UTF-8 of the raw text that these targets stand for; the end of a document stands for none."""
+    """Bytes of UTF-8 of the raw text that these targets stand for; the end of a document stands for none, and hidden
+    tokens are not counted."""
     documents: Tensor | None = None
     """[B, T] int32: which document of its row a token belongs to, from 0 on, -1 for padding; attention stays inside.
     None where rows are stretches of a stream."""
@@ -72,14 +74,14 @@ class TextBatch:
 
 
 class TextFetch:
-    """Makes a batch of rows of `tables`, which are the sources by number."""
+    """Makes a batch of rows of `tables`, which are the sources by number; with `masks`, hidden tokens are targets."""
 
-    def __init__(self, tables: Sequence[TextTable]) -> None:
+    def __init__(self, tables: Sequence[TextTable], masks: TextMasks | None = None) -> None:
         self._tables = list(tables)
+        self._masks = masks
 
     def __call__(self, epoch: int, rows: Keys) -> TextBatch:
-        """Read the rows, the same in every epoch."""
-        del epoch
+        """Read the rows: the same in every epoch, but for masks."""
         assert isinstance(rows, Rows), "a plan of text gives rows"
         shape = len(rows), rows.width
         inputs = np.full(shape, PAD, dtype=np.int64)
@@ -87,19 +89,26 @@ class TextFetch:
         for number, row in enumerate(rows):
             at = 0
             for source, begin, length in row.tolist():
-                ids = self._tables[source].read(begin, length + 1)
-                inputs[number, at : at + length] = ids[:-1]
-                targets[number, at : at + length] = ids[1:]
+                here = slice(at, at + length)
+                inputs[number, here], targets[number, here] = self._piece(epoch, source, begin, length)
                 at += length
         documents, positions = _places(rows) if rows.documents else (None, None)
         return TextBatch(
             inputs=torch.from_numpy(inputs),
             targets=torch.from_numpy(targets),
             tokens=int((targets != IGNORED).sum()),
-            bytes=self._bytes(rows, inputs, targets),
+            bytes=self._bytes(rows, inputs, targets) if self._masks is None else 0.0,
             documents=documents,
             positions=positions,
         )
+
+    def _piece(self, epoch: int, source: int, begin: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """What is seen of a stretch of text, and what is predicted there."""
+        ids = self._tables[source].read(begin, length + 1).astype(np.int64)
+        if self._masks is None:
+            return ids[:-1], ids[1:]
+        seen, chosen = self._masks.of(ids[:-1], begin, source, epoch)
+        return seen, np.where(chosen, ids[:-1], IGNORED)
 
     def _bytes(self, rows: Rows, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
         """Count the bytes of the targets, by source; all pieces of a row are of one."""

@@ -9,6 +9,7 @@ from etude.data.feeds.feed import Feed
 from etude.data.feeds.fetching import Counted
 from etude.data.feeds.planned import PlannedFeed
 from etude.data.feeds.text_batches import TextFetch
+from etude.data.feeds.text_masks import TextMasks
 from etude.data.order.plan import Keys
 from etude.data.order.text_plan import ContiguousPlan, TextPlan
 from etude.data.order.text_rows import DocumentSource, Joined, Rows, StreamSource
@@ -37,9 +38,9 @@ class TextFeed(PlannedFeed):
 
     A batch has as many rows as `batching` says, or as its tokens fill, of `block_size` places. With `packing =
     "stream"` a row is a stretch of the stream of documents, with `"documents"` whole documents that know where they
-    begin. `order = "contiguous"` lets each row go on where that row of the batch before ended. Training cuts and
-    shuffles anew in every epoch; `evaluation`, and training without `shuffle`, takes the text as it lies. Every
-    target is in one batch of an epoch, but in a mixture.
+    begin. `masks` hide tokens, which are the targets then. `order = "contiguous"` lets each row go on where that row of
+    the batch before ended. Training cuts and shuffles anew in every epoch; `evaluation`, and training without
+    `shuffle`, takes the text as it lies. Every target is in one batch of an epoch, but in a mixture.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class TextFeed(PlannedFeed):
         packing: str = "stream",
         order: str = "shuffled",
         varying_block: bool = False,
+        masks: TextMasks | None = None,
     ) -> None:
         parts = [Weighed(tables, 1.0)] if isinstance(tables, TextTable) else list(tables)
         layout = _Layout(block_size, packing == "documents", order == "contiguous", varying_block)
         self._tables = [part.table for part in parts]
         self._text_plan = _plan(parts, batching, layout)
-        fetch = TextFetch(self._tables)
+        self._masks = masks
+        fetch = TextFetch(self._tables, masks)
         super().__init__(
             self._text_plan,
             fetch,
@@ -85,8 +88,10 @@ class TextFeed(PlannedFeed):
         return len(keys) * keys.width if isinstance(keys, Rows) else 0
 
     @property
-    def targets(self) -> float:
-        """Targets of an epoch that a loss counts: every token, and the end of each document."""
+    def targets(self) -> float | None:
+        """Targets of an epoch that a loss counts: every token, and the end of each document; None of masked text."""
+        if self._masks is not None:
+            return None
         plan = self._text_plan
         whole = plan.targets([table.targets for table in self._tables])
         return whole * min(1.0, (self.samples or plan.samples) / plan.samples)

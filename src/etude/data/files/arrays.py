@@ -43,6 +43,10 @@ class ArraySource(ABC):
         """Give a sha256 of everything that decides what the samples are."""
         return self.records.fingerprint()
 
+    def files(self) -> Iterator[Path]:
+        """List further files that samples lie in."""
+        return iter(())
+
 
 @final
 class ListedArrays(ArraySource):
@@ -64,11 +68,15 @@ class ListedArrays(ArraySource):
     def fingerprint(self) -> str:
         """Give a sha256 of the table and of every file that it names."""
         digest = hashlib.sha256(self.records.fingerprint().encode())
-        for row in self.records.rows(0, len(self.records)):
-            path = None if isinstance(row, Flaw) else row[self._place]
-            file = self._folder / (path or "")
+        for file in self.files():
             digest.update((sha256_of(file) if file.is_file() else "-").encode())
         return digest.hexdigest()
+
+    def files(self) -> Iterator[Path]:
+        """List the files that the table names, in its order; its own folder where a row names none."""
+        for row in self.records.rows(0, len(self.records)):
+            path = None if isinstance(row, Flaw) else row[self._place]
+            yield self._folder / (path or "")
 
 
 @final

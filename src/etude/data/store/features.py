@@ -13,13 +13,14 @@ from typing import Final
 
 import numpy as np
 
+from etude.base.hashes import content_of
 from etude.base.says import Say, unheard
 from etude.data.audio.front_end import FrontEnd, as_json
 from etude.data.files.manifests import Manifest
 from etude.data.files.skipped import Policy
 from etude.data.store.columns import Part, frames
 from etude.data.store.progress import Report, unreported
-from etude.data.store.recordings import SPEAKER, Waves, content_of
+from etude.data.store.recordings import SPEAKER, Waves, files_of
 from etude.data.store.table import Chunk, Table, Wanted, prepare_table
 
 FORMAT = 1
@@ -45,7 +46,7 @@ def prepare_features(
     parts = [
         FORMAT,
         waves.table.fingerprint,
-        content_of(manifest, cache, deep=True),
+        content_of(files_of(manifest), cache / "audio", deep=True),
         front_end.config.model_dump(mode="json"),
         front_end.rate,
         as_json(front_end.statistics),

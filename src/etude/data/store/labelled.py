@@ -15,7 +15,7 @@ from etude.base.says import Say, unheard
 from etude.data.files.lines import Flaw, shown
 from etude.data.files.names import LABELLED, ColumnName
 from etude.data.files.pair_sources import Pair, PairSource
-from etude.data.files.records import cell_of
+from etude.data.files.records import Cell, cell_of
 from etude.data.files.skipped import Policy
 from etude.data.store.columns import Column, Part, text, tokens
 from etude.data.store.pair_encoding import good_rows, length_reason, wrong_lengths
@@ -68,19 +68,21 @@ def prepare_labelled(
     policy: Policy,
     *,
     by: ColumnName | None = None,
+    further: Sequence[ColumnName] = (),
     notice: Say = unheard,
 ) -> Table:
     """Tokenise `source` into the folder `cache`, or open what an earlier call has made of the same content.
 
     A label that is none of `targets` makes a bad sample, as does a text without tokens or with more than
-    `policy.max_length`. `by` names a column that is kept as text. Raises as `prepare_table` does.
+    `policy.max_length`. `by` names a column that is kept as text. The labels are the second
+    text of each pair or, where `further` names columns, in these. Raises as `prepare_table` does.
     """
     parts = [FORMAT, library.__version__, source.fingerprint(), policy.max_length, policy.skips]
     known: list[object] = [*targets.names] if isinstance(targets, OneLabel) else [targets.plain()]
     known += [] if by is None else [{"by": by}]
     key = hashlib.sha256(json.dumps([*parts, tokenizer.fingerprint(), *known]).encode()).hexdigest()
     columns = [tokens(TEXT, tokenizer.size), targets.stored, *([] if by is None else [text(GROUP)])]
-    encoder = _Encoder(tokenizer, targets, columns, policy, by)
+    encoder = _Encoder(tokenizer, targets, columns, policy, by, further)
     return prepare_table(
         "labelled", Wanted(key, columns, source, policy), cache, lambda: encoder.chunks(source), notice=notice
     )
@@ -96,44 +98,46 @@ class _Encoder:
         columns: Sequence[Column],
         policy: Policy,
         by: ColumnName | None,
+        further: Sequence[ColumnName],
     ) -> None:
         self._tokenizer, self._targets, self._columns, self._policy = tokenizer, targets, columns, policy
-        self._by = by
+        self._by, self._further = by, further
 
     def chunks(self, source: PairSource) -> Generator[Chunk, None, None]:
         """Give all of `source`, in order."""
         for start in range(0, len(source), CHUNK_SAMPLES):
             stop = min(start + CHUNK_SAMPLES, len(source))
-            rows = zip(source.rows(start, stop), self._groups(source, start, stop), strict=True)
+            beside = _beside(source, self._further, start, stop)
+            rows = zip(source.rows(start, stop), beside, self._groups(source, start, stop), strict=True)
             yield self._chunk(enumerate(rows, start))
 
     def _groups(self, source: PairSource, start: int, stop: int) -> Iterator[object]:
         """What metrics are by, of some samples: text, what JSON has, or a Flaw."""
         return repeat("", stop - start) if self._by is None else source.column(self._by, start, stop)
 
-    def _chunk(self, rows: Iterator[tuple[int, tuple[Pair | Flaw, object]]]) -> Chunk:
+    def _chunk(self, rows: Iterator[tuple[int, tuple[Pair | Flaw, tuple[object, ...], object]]]) -> Chunk:
         samples: list[Labelled] = []
         flaws: list[tuple[int, Flaw]] = []
-        for index, (row, group) in rows:
-            match group if isinstance(group, Flaw) else self._labelled(index, row, _named(group)):
+        for index, (row, beside, group) in rows:
+            match group if isinstance(group, Flaw) else self._labelled(index, row, beside, _named(group)):
                 case Flaw() as flaw:
                     flaws.append((index, flaw))
                 case sample:
                     samples.append(sample)
         return self._encoded(samples, flaws)
 
-    def _labelled(self, index: int, row: Pair | Flaw, group: str) -> Labelled | Flaw:
+    def _labelled(self, index: int, row: Pair | Flaw, beside: tuple[object, ...], group: str) -> Labelled | Flaw:
         if isinstance(row, Flaw):
             return row
-        match self._targets.encode([self._cell(row.target)]):
+        match self._targets.encode(self._cells(row, beside)):
             case Flaw(reason=reason):
                 return Flaw(reason, "target")
             case found:
                 return Labelled(index, row.source, found, group)
 
-    def _cell(self, target: str) -> str | None:
-        """What stands in a target; as one label every word is one."""
-        return target.strip() if isinstance(self._targets, OneLabel) else cell_of(target)
+    def _cells(self, row: Pair, beside: tuple[object, ...]) -> Sequence[Cell]:
+        """What a text is labelled with; as one label every word is one."""
+        return [row.target.strip()] if isinstance(self._targets, OneLabel) else cells_of(row, beside)
 
     def _encoded(self, samples: Sequence[Labelled], flaws: Sequence[tuple[int, Flaw]]) -> Chunk:
         ids, lengths = self._tokenizer.encode_flat([sample.text for sample in samples])
@@ -150,6 +154,27 @@ class _Encoder:
         return Chunk(parts, sorted([*flaws, *found], key=lambda flaw: flaw[0]))
 
 
+def labelled_cells(source: PairSource, further: Sequence[ColumnName]) -> Iterator[Sequence[Cell]]:
+    """Give what each text that can be read is labelled with, as `prepare_labelled` reads it."""
+    rows = zip(source.rows(0, len(source)), _beside(source, further, 0, len(source)), strict=True)
+    for row, beside in rows:
+        match row:
+            case Pair():
+                yield cells_of(row, beside)
+
+
+def cells_of(row: Pair, beside: tuple[object, ...]) -> list[Cell]:
+    """Give the cells of further columns or, where there are none, that of the second text."""
+    return [cell_of(_named(value)) for value in beside] if beside else [cell_of(row.target)]
+
+
+def _beside(source: PairSource, further: Sequence[ColumnName], start: int, stop: int) -> Iterator[tuple[object, ...]]:
+    """What stands in further columns of some samples; nothing where none is asked for."""
+    if not further:
+        return repeat((), stop - start)
+    return zip(*(source.column(name, start, stop) for name in further), strict=True)
+
+
 def _named(group: object) -> str:
-    """What a group is called; nothing of JSON's null."""
-    return "" if group is None else str(group).strip()
+    """What stands in a further column, as text; nothing of JSON's null, and of what is not there."""
+    return "" if group is None or isinstance(group, Flaw) else str(group).strip()

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, final
@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from etude.base.errors import DataError
-from etude.base.files import make_folder, sha256_of
-from etude.base.hashes import sealed_or_empty, write_sealed
+from etude.base.hashes import content_of
 from etude.base.says import Say, unheard
 from etude.data.audio.reading import BadAudioError, Cut, Header, Listening, Wave, header_of, read_wave, samples_of
 from etude.data.files.lines import Flaw, shown
@@ -79,7 +78,7 @@ def prepare_recordings(
     Where waves are kept every recording is decoded, so that each bad one is found now; otherwise only headers are
     read. Raises as `prepare_table` does.
     """
-    files = content_of(manifest, cache, deep=wishes.keep)
+    files = content_of(files_of(manifest), cache / "audio", deep=wishes.keep)
     parts = [FORMAT, manifest.fingerprint(), files, wishes, policy.max_length, policy.skips, targets.fingerprint()]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     columns = [
@@ -251,35 +250,6 @@ def _seconds(recording: Recording) -> float:
     return max(0.0, end - recording.start)
 
 
-def content_of(manifest: Manifest, cache: Path, *, deep: bool) -> str:
-    """Give a sha256 of what recordings hold; without `deep` of their names and sizes alone.
-
-    A file's content is hashed once for each state of it: that is remembered by size, times and which file it is.
-    """
-    paths = sorted({row.path for row in manifest.rows(0, len(manifest)) if isinstance(row, Recording)})
-    if not deep:
-        return _digest((path.name, _identity(path)[0]) for path in paths)
-    states = _digest((os.fsencode(path).hex(), *_identity(path)) for path in paths)
-    memory = cache / "audio" / f"{states[:32]}.json"
-    match sealed_or_empty(memory):
-        case {"content": str(known)}:
-            return known
-    found = _digest((path.name, sha256_of(path) if path.is_file() else "") for path in paths)
-    make_folder(memory.parent)
-    write_sealed(memory, {"content": found})
-    return found
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    try:
-        now = path.stat()
-    except OSError:
-        return (-1,)
-    return now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
-
-
-def _digest(parts: Iterator[tuple[object, ...]] | Generator[tuple[object, ...], None, None]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(json.dumps(part).encode())
-    return digest.hexdigest()
+def files_of(manifest: Manifest) -> list[Path]:
+    """List the files that recordings lie in."""
+    return sorted({row.path for row in manifest.rows(0, len(manifest)) if isinstance(row, Recording)})

@@ -47,6 +47,14 @@ def document_mask(documents_BT: Tensor, dtype: torch.dtype) -> Mask:
     return Mask(_hiding(~seen, dtype)[:, None])
 
 
+def sides_mask(padding_BT: Tensor, documents_BT: Tensor | None, dtype: torch.dtype) -> Mask:
+    """Hide padding and, where documents are numbered, what belongs to another one than the query."""
+    if documents_BT is None:
+        return padding_mask(padding_BT, dtype)
+    apart = documents_BT[:, :, None] != documents_BT[:, None, :]
+    return Mask(_hiding(apart, dtype)[:, None])
+
+
 def window_mask(length: int, window: int, like: Tensor) -> Mask:
     """Hide what comes after the query, and what lies `window` tokens before it or more."""
     places = torch.arange(length, device=like.device)

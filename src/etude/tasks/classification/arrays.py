@@ -1,12 +1,12 @@
 """Arrays of numbers as inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final
 
-from etude.base.says import Say
+from etude.base.says import Say, unheard
 from etude.tasks.classification.arrays_config import ArrayRun
-from etude.tasks.classification.arrays_data import Arrays, prepare
+from etude.tasks.classification.arrays_data import Arrays, open_split, prepare
 from etude.tasks.classification.arrays_processor import ArrayProcessor
 from etude.tasks.classification.sample_type import SampleType
 
@@ -27,6 +27,12 @@ class ArrayInputs(SampleType[ArrayRun, ArrayProcessor]):
     ) -> Arrays:
         """Open and standardise splits."""
         return prepare(config, splits, say, processor)
+
+    def files(self, config: ArrayRun, split: str) -> Iterable[Path]:
+        """The table, and the files that it names."""
+        if config.data.split_of(split) is None:
+            return ()
+        return [*super().files(config, split), *open_split(config, split, unheard).files()]
 
 
 ARRAYS = ArrayInputs()

@@ -1,6 +1,6 @@
 """Recordings as inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -9,7 +9,7 @@ from etude.tasks.classification.audio_config import SoundRun
 from etude.tasks.classification.audio_data import Sounds, prepare
 from etude.tasks.classification.audio_processor import SoundProcessor
 from etude.tasks.classification.sample_type import SampleType
-from etude.tasks.recordings import heard
+from etude.tasks.recordings import files_heard, heard
 from etude.tasks.task_type import Kept
 
 
@@ -33,6 +33,10 @@ class Audio(SampleType[SoundRun, SoundProcessor]):
     ) -> Sounds:
         """Open and read splits."""
         return prepare(config, splits, say, processor)
+
+    def files(self, config: SoundRun, split: str) -> Iterable[Path]:
+        """Manifests, and recordings."""
+        return files_heard(config, config.data, split)
 
     def read_by(self, kept: Kept) -> Mapping[str, object]:
         """How a model hears."""

@@ -90,11 +90,11 @@ class ClassificationConfig(TaskSection):
     )
     """What is measured, as scikit-learn defines it; `f1_per_class` gives `f1/LABEL` of every label."""
     thresholds: Annotated[
-        Switch[Annotated[float, Field(gt=0, lt=1)] | dict[str, Annotated[float, Field(gt=0, lt=1)]]],
-        means("validation"),
+        Switch[Literal["f1"] | Annotated[float, Field(gt=0, lt=1)] | dict[str, Annotated[float, Field(gt=0, lt=1)]]],
+        means("validation", governs=("weights",)),
     ] = None
-    """Probability from which on a label is predicted, of several or of the second of two; a number, or a table by
-    label; default: 0.5."""
+    """Probability from which on a label is predicted, of several or of the second of two; a number, a table by label,
+    or f1: each validation of training chooses what makes the F1 of a label largest; default: 0.5."""
     by: Annotated[Switch[ColumnField], means("validation")] = None
     """A column of the data; metrics are also of each of its values, as `accuracy/by/VALUE`."""
 
@@ -187,6 +187,21 @@ class SampleRun(Config):
             'task.class_weights needs one label a sample, and loss.type = "cross_entropy" without loss.z_loss or '
             '"focal"'
         )
+
+    @property
+    def chooses_thresholds(self) -> bool:
+        """Whether validations choose from which probability on labels are predicted."""
+        return isinstance(self.task, ClassificationConfig) and self.task.thresholds == "f1"
+
+    @model_validator(mode="after")
+    def _thresholds_are_chosen_in_time(self) -> Self:
+        saved = self.train
+        if self.chooses_thresholds and saved.save_outputs_every == "validation" and "val" in saved.save_outputs:
+            raise ValueError(
+                'task.thresholds = "f1" is chosen at the end of a validation, too late for its outputs: take '
+                'train.save_outputs_every = "best"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_step_is_one_batch(self) -> Self:

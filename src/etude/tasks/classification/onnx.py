@@ -54,7 +54,7 @@ def write_classifier(task: Task, kept: Kept, folder: Path) -> str:
 
 def drawing_of(task: ClassificationTask, processor: SampleProcessor, longest: int) -> Drawing:
     """What a sample is in; log-probabilities, logits or standardised numbers out."""
-    facts = {**_facts(processor), "targets": processor.targets.plain()}
+    facts = {**_facts(processor), "targets": processor.targets.plain(), **_thresholds(task.goal, processor)}
     network = Outputs(task.model, task.goal)
     return Drawing(network, _inputs(processor), _outputs(task.goal), facts, longest)
 
@@ -98,6 +98,14 @@ def _facts(processor: Processor) -> Mapping[str, object]:
         case ArrayProcessor(features=features):
             return {"features": features.plain()}
     return {}
+
+
+def _thresholds(goal: Goal, processor: SampleProcessor) -> Mapping[str, object]:
+    """From which probability on labels are predicted, where that decides; of two labels that of the second."""
+    if goal.thresholds is None:
+        return {}
+    values = goal.thresholds.in_force.tolist()
+    return {"thresholds": dict(zip(processor.targets.names[-len(values) :], values, strict=True))}
 
 
 def _refuse(model: Mapping[str, object]) -> None:

@@ -4,13 +4,15 @@ Legend: B batch, K outputs of the model.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar, final
 
 from torch import Tensor, nn
 
-from etude.base.errors import ConfigError
+from etude.base.errors import ConfigError, RefusedError
 from etude.metrics.groups import ByGroup
+from etude.metrics.thresholds import ThresholdSearch
 from etude.tasks.classification.goals.goal import NOTHING, Answer, Goal
 from etude.tasks.parts import Terms
 from etude.tasks.task_type import Questions
@@ -21,8 +23,10 @@ from etude.train.watch.metrics import Metric
 A = TypeVar("A")
 Inputs = tuple[Tensor, ...]
 """What a model is called with: [B, ...] each."""
-BY_GROUP = "by"
-"""The name of the metric of groups."""
+CHOSEN = "goal.thresholds."
+"""What the names of chosen thresholds among the weights begin with."""
+BY_GROUP, THRESHOLDS = "by", "thresholds"
+"""The names of the metric of groups, and of the one that chooses thresholds."""
 
 
 class SampleBatch(Protocol):
@@ -91,11 +95,13 @@ class ClassificationTask(Task):
         self._by_group = by_group
 
     def configure_metrics(self) -> Mapping[str, Metric]:
-        """What the goal asks for; anew for each pass."""
+        """What the goal asks for; anew for each pass. One that chooses thresholds comes first, and feeds the others."""
         metrics = self.goal.metrics()
         if self._by_group:
             metrics[BY_GROUP] = ByGroup(self.goal.metrics, self.goal.measure)
-        return metrics
+        if self.goal.thresholds is None or not self.goal.thresholds.choosing:
+            return metrics
+        return {THRESHOLDS: ThresholdSearch(self.goal.best_thresholds, partial(self._measure, metrics)), **metrics}
 
     def training_step(self, batch: SampleBatch) -> Terms:
         """The loss of each sample, smoothed and weighted as is asked for."""
@@ -105,11 +111,16 @@ class ClassificationTask(Task):
         """The plain loss; `outputs` holds what the goal keeps, [B, K]."""
         outputs_BK = self.model(*batch.inputs)
         kept_BK = self.goal.kept(outputs_BK)
-        if self.metrics:
-            self.goal.measure(self.metrics, batch.targets, kept_BK)
-        if BY_GROUP in self.metrics:
-            self.metrics[BY_GROUP].update(batch.groups, batch.targets, kept_BK)
+        if THRESHOLDS in self.metrics:
+            self.metrics[THRESHOLDS].update(batch.targets, kept_BK, batch.groups)
+        elif self.metrics:
+            self._measure(self.metrics, batch.targets, kept_BK, batch.groups)
         return StepOutput(self.goal.plain_loss(outputs_BK, batch.targets), outputs=kept_BK)
+
+    def _measure(self, metrics: Mapping[str, Metric], targets: Tensor, kept_BK: Tensor, groups: Sequence[str]) -> None:
+        self.goal.measure(metrics, targets, kept_BK)
+        if BY_GROUP in metrics:
+            metrics[BY_GROUP].update(groups, targets, kept_BK)
 
     def predict_step(self, batch: SampleBatch) -> list[Answer]:
         """What is predicted of each sample."""
@@ -132,6 +143,26 @@ class ClassificationTask(Task):
             while block := list(islice(given, window)):
                 found = self.reader.answered(block, batch_size, self._answers, NOTHING)
                 yield from ([one] for one in found)
+
+    @property
+    def predicts_late(self) -> bool:
+        """Whether a validation chooses the thresholds that its own samples are judged by."""
+        return self.goal.thresholds is not None and self.goal.thresholds.late
+
+    def fitting(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights without the thresholds that a run has chosen, where this task's are given.
+
+        Raises RefusedError where they are to be among the weights, and are not.
+        """
+        given = {name: value for name, value in weights.items() if not name.startswith(CHOSEN)}
+        if not self.predicts_late:
+            return given
+        if len(given) == len(weights):
+            raise RefusedError(
+                'task.thresholds = "f1" needs weights that were trained with it, which hold what was chosen: give '
+                "numbers, or train anew."
+            )
+        return weights
 
     def predicted(self, kept_BK: Tensor) -> list[str]:
         """What is predicted of each sample, of what a validation or test step gave."""

@@ -18,6 +18,7 @@ from etude.model.classifier import TextEncoderConfig
 from etude.model.encoder import EmbeddingConfig, EncoderConfig
 from etude.model.recurrent_encoder import RecurrentEncoderConfig
 from etude.tasks.classification.config import SampleRun
+from etude.tasks.classification.tabular_config import Names, several
 from etude.tasks.config import DataSection
 
 MODELS: dict[str, type[Section]] = {
@@ -60,14 +61,14 @@ class LabelledDataConfig(DataSection):
     label: ColumnField = "label"
     """The column or field of the label."""
 
-    labels: Switch[Annotated[str, Field(min_length=1)]] = None
-    """In place of `label`, with several labels a text: the column that lists them."""
+    labels: Switch[Names] = None
+    """In place of `label`, with several labels a text: a column for each, or the one that lists them."""
 
     separator: Annotated[str, Field(min_length=1)] = ";"
     """What stands between the labels of a text."""
 
-    targets: Switch[Annotated[str, Field(min_length=1)]] = None
-    """In place of `label`: the column of a number that is predicted."""
+    targets: Switch[Names] = None
+    """In place of `label`: columns of numbers that are predicted."""
 
     header: Choice = "auto"
     """Whether the first line of a table names its columns; `"auto"` looks for `text` and `label` in it."""
@@ -89,9 +90,20 @@ class LabelledDataConfig(DataSection):
     """How many samples may be left out, as a number or as a share of the data; more are an error."""
 
     @property
+    def predicted(self) -> tuple[ColumnName, ...]:
+        """The columns of what is predicted."""
+        names = self.labels or self.targets
+        return (self.label,) if names is None else several(names)
+
+    @property
+    def further(self) -> tuple[ColumnName, ...]:
+        """Those of several, which are read beside the text."""
+        return self.predicted if len(self.predicted) > 1 else ()
+
+    @property
     def target(self) -> ColumnName:
-        """The column of what is predicted."""
-        return self.labels or self.targets or self.label
+        """The column that is read with the text; of several none is, and it is the text's own."""
+        return self.text if self.further else self.predicted[0]
 
     @property
     def form(self) -> TableForm:

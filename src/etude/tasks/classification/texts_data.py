@@ -1,6 +1,6 @@
 """Labelled texts for a run: the files of each split, tokenizer and label set, prepared tables, and feeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +11,9 @@ from etude.base.says import Say
 from etude.data.feeds.labelled import SPECIALS, LabelledBatch, labelled_feed
 from etude.data.feeds.table_feed import TableFeed
 from etude.data.files.names import LABELLED
-from etude.data.files.pair_sources import Pair
 from etude.data.files.parallel import PairSource, open_pairs
-from etude.data.files.records import Cell, cell_of
 from etude.data.store.fitting import fit_tokenizer
-from etude.data.store.labelled import LABEL, TEXT, labels_of, prepare_labelled
+from etude.data.store.labelled import LABEL, TEXT, labelled_cells, labels_of, prepare_labelled
 from etude.data.store.table import Table
 from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
 from etude.data.tokens.config import TokenizerPair
@@ -37,6 +35,8 @@ ROLES = {
     "numbers": LABELLED._replace(names=("text", "targets")),
 }
 """What the two cells of a sample are, by the kind of target."""
+TEXTS_ALONE = LABELLED._replace(names=("text", "text"), numbers=False)
+"""The same where several columns are predicted, which are read beside the text."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ def open_split(config: ClassificationRun, name: str, say: Say) -> PairSource:
         cache=cache,
         notice=say,
         key=f"data.{name}",
-        roles=ROLES[config.predicts],
+        roles=TEXTS_ALONE if data.further else ROLES[config.predicts],
     )
 
 
@@ -138,24 +138,21 @@ def _learned(config: ClassificationRun, source: PairSource, say: Say) -> LabelPr
 def _targets(config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, say: Say) -> Targets:
     """What the texts of the training data are labelled with."""
     data, file = config.data, source.place(0)[0]
+    names = [str(name) for name in data.predicted]
+    cells = labelled_cells(source, data.further)
     match config.predicts:
         case "labels":
-            return SeveralLabels.learned([str(data.labels)], data.separator, _cells(source), file)
+            return SeveralLabels.learned(names, "" if data.further else data.separator, cells, file)
         case "numbers":
-            return Numbers.learned([str(data.targets)], _cells(source), file)
+            return Numbers.learned(names, cells, file)
     labels = tuple(labels_of(source))
     table = _prepared(config, source, tokenizer, OneLabel(str(data.label), labels, (0,) * len(labels)), say)
     counts = np.bincount(table.values(LABEL, np.arange(len(table))), minlength=len(labels))
     return OneLabel(str(data.label), labels, tuple(counts.tolist()))
 
 
-def _cells(source: PairSource) -> Iterator[list[Cell]]:
-    """The cell of each text that can be read."""
-    for row in source.rows(0, len(source)):
-        match row:
-            case Pair(target=target):
-                yield [cell_of(target)]
-
-
 def _prepared(config: ClassificationRun, source: PairSource, tokenizer: Tokenizer, targets: Targets, say: Say) -> Table:
-    return prepare_labelled(source, tokenizer, targets, config.cache, config.data.policy, by=config.by, notice=say)
+    data = config.data
+    return prepare_labelled(
+        source, tokenizer, targets, config.cache, data.policy, by=config.by, further=data.further, notice=say
+    )

@@ -1,12 +1,14 @@
 """Classification as a type of task: what depends on a kind of input is asked of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
+from etude.base.errors import ConfigError
 from etude.base.says import Say
 from etude.tasks.classification.arrays import ARRAYS
 from etude.tasks.classification.audio import AUDIO
+from etude.tasks.classification.config import SampleRun
 from etude.tasks.classification.flags import FLAGS
 from etude.tasks.classification.onnx import write_classifier
 from etude.tasks.classification.tabular import TABULAR
@@ -69,9 +71,15 @@ class ClassificationType(TaskType[Any, Any]):
         found: Processor = _of(config).processor(config, folder)
         return found
 
-    def open(self, config: Config, splits: Sequence[str], say: Say, processor: Any = None) -> Data[Any]:
-        """Open and prepare splits."""
+    def open(self, config: SampleRun, splits: Sequence[str], say: Say, processor: Any = None) -> Data[Any]:
+        """Open and prepare splits. Raises ConfigError for thresholds that nothing would choose."""
+        if config.chooses_thresholds and "train" in splits and not config.validates:
+            raise ConfigError('task.thresholds = "f1" is chosen by validations: give data.val, or thresholds yourself.')
         return _of(config).open(config, splits, say, processor)
+
+    def files(self, config: Config, split: str) -> Iterable[Path]:
+        """Those that the input knows."""
+        return _of(config).files(config, split)
 
     def task(self, config: Config, processor: Processor) -> Task:
         """The task with its model, initialised."""

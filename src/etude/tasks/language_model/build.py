@@ -10,8 +10,11 @@ from etude.data.feeds.text_batches import IGNORED
 from etude.data.tokens.tokenizers import EOS, PAD
 from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
+from etude.model.encoder import EncoderConfig
+from etude.model.masked import MaskedEncoder
 from etude.model.recurrent import Recurrent, RecurrentConfig
 from etude.tasks.language_model.config import TextRun
+from etude.tasks.language_model.masked import MaskedTask
 from etude.tasks.language_model.processor import TextProcessor
 from etude.tasks.language_model.task import LanguageModelTask
 from etude.tasks.parts import build_loss, imported, imported_task, initialised, made_model
@@ -24,6 +27,8 @@ def build_task(config: TextRun, processor: TextProcessor) -> Task:
     model = build_model(config, tokenizer.size)
     loss = build_loss(config, ignored=IGNORED)
     if not isinstance(config.task, Imported):
+        if config.masks is not None:
+            return MaskedTask(model, config.task, loss)
         return LanguageModelTask(model, config.task, loss=loss, tokenizer=tokenizer, start=EOS)
     return imported_task(config.task, {"model": model, "loss": loss, "tokenizer": tokenizer})
 
@@ -40,6 +45,9 @@ def _maker(config: TextRun, vocabulary: int) -> Callable[[], object]:
             return lambda: _decoder(decoder, config, vocabulary)
         case RecurrentConfig() as recurrent:
             return lambda: Recurrent(recurrent, vocabulary)
+        case EncoderConfig() as encoder:
+            _check_positions(encoder, config.longest_block)
+            return lambda: MaskedEncoder(encoder, vocabulary, PAD)
         case own:
             return lambda: imported(own, {"vocabulary": vocabulary, "pad": PAD, "epoch": config.epoch}, "model")
 
@@ -52,7 +60,7 @@ def _decoder(given: DecoderConfig, config: TextRun, vocabulary: int) -> Decoder:
     return model
 
 
-def _check_positions(model: DecoderConfig, longest: int | None) -> None:
+def _check_positions(model: DecoderConfig | EncoderConfig, longest: int | None) -> None:
     """Find now the row that would have no position when its batch comes."""
     if model.positions == "learned" and longest is not None and longest > model.max_positions:
         raise ConfigError(

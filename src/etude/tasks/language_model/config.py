@@ -10,17 +10,24 @@ from etude.base.config.fields import PathField, PathOr, Switch
 from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.schedules import largest, scheduled
+from etude.data.feeds.text_masks import Shares
 from etude.data.files.skipped import AllowanceField, Policy
 from etude.data.files.text_split import SplitRule
 from etude.data.tokens.config import TokenizerPair
 from etude.data.tokens.tokenizers import BOS, EOS, PAD, UNK
 from etude.model.decoder_config import DecoderConfig
+from etude.model.encoder import EncoderConfig
 from etude.model.recurrent import RecurrentConfig
 from etude.search.next_token import Options
 from etude.tasks.config import DataSection, TaskSection, TokensConfig
 
 LanguageMetric = Literal["perplexity", "bits_per_byte", "accuracy"]
-MODELS: dict[str, type[Section]] = {"decoder": DecoderConfig, "lstm": RecurrentConfig, "gru": RecurrentConfig}
+MODELS: dict[str, type[Section]] = {
+    "decoder": DecoderConfig,
+    "lstm": RecurrentConfig,
+    "gru": RecurrentConfig,
+    "encoder": EncoderConfig,
+}
 WHOLE_SUM = 1e-9
 
 
@@ -55,10 +62,34 @@ TextField = (
 )
 
 
+class MasksConfig(Section):
+    """`[task.masks]`: how tokens are hidden that are to be predicted from both sides (Devlin et al. 2019)."""
+
+    share: float = Field(0.15, gt=0, le=1)
+    """The share of tokens that are predicted."""
+    hidden: float = Field(0.8, ge=0, le=1)
+    """The share of these that are hidden; ..."""
+    replaced: float = Field(0.1, ge=0, le=1)
+    """... and the share that stand as another token, drawn from all. The others stand as they are."""
+
+    @model_validator(mode="after")
+    def _are_shares_of_one(self) -> Self:
+        if self.hidden + self.replaced > 1 + WHOLE_SUM:
+            raise ValueError("hidden and replaced must be at most 1 together")
+        return self
+
+    def shares(self) -> Shares:
+        """The same for the data."""
+        return Shares(self.share, self.hidden, self.replaced)
+
+
 class LanguageModelConfig(TaskSection):
     """`[task] type = "language_model"`."""
 
     type: Literal["language_model"] = "language_model"
+    objective: Literal["next", "masked"] = "next"
+    """What is predicted: the token that comes next, or tokens that are hidden in the text, from both sides."""
+    masks: MasksConfig = MasksConfig()
     max_tokens: int = Field(256, ge=1)
     """Most tokens of a completion."""
     temperature: float = Field(0.8, ge=0, allow_inf_nan=False)
@@ -82,7 +113,8 @@ class LanguageModelConfig(TaskSection):
     metrics: Annotated[list[LanguageMetric], means("validation")] = Field(
         default_factory=lambda: list(get_args(LanguageMetric)[:2])
     )
-    """Metrics besides the loss; accuracy, the share of tokens predicted correctly, computes the logits once more."""
+    """Metrics besides the loss; accuracy, the share of tokens predicted correctly, computes the logits once more.
+    Of hidden tokens there are no bits per byte."""
 
     def options(self) -> Options:
         """How completions are searched."""
@@ -187,7 +219,9 @@ class TextRun(TokensConfig):
 
     task: Annotated[LanguageModelConfig | Imported, component({"language_model": LanguageModelConfig})]
     data: TextDataConfig = TextDataConfig()
-    model: Annotated[DecoderConfig | RecurrentConfig | Imported, component(MODELS, "decoder")] = DecoderConfig()
+    model: Annotated[DecoderConfig | RecurrentConfig | EncoderConfig | Imported, component(MODELS, "decoder")] = (
+        DecoderConfig()
+    )
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
@@ -200,9 +234,10 @@ class TextRun(TokensConfig):
     def _a_state_is_there_to_carry(self) -> Self:
         asked = {"tbptt_steps": self.train.tbptt_steps, "carry_hiddens": self.train.carry_hiddens}
         key = next((key for key, value in asked.items() if value), "")
-        if key and isinstance(self.model, DecoderConfig):
+        if key and isinstance(self.model, DecoderConfig | EncoderConfig):
+            a = "an" if isinstance(self.model, EncoderConfig) else "a"
             raise ValueError(
-                f"train.{key} needs a model with hidden states, but a decoder has none: take "
+                f"train.{key} needs a model with hidden states, but {a} {self.model.type} has none: take "
                 'model.type = "lstm" or "gru", or switch it off'
             )
         return self
@@ -222,6 +257,28 @@ class TextRun(TokensConfig):
                 '"documents" each document begins with none: take "stream"'
             )
         return self
+
+    @model_validator(mode="after")
+    def _sees_what_it_predicts_from(self) -> Self:
+        match self.model:
+            case EncoderConfig() if self.masks is None and not isinstance(self.task, Imported):
+                raise ValueError(
+                    'model.type "encoder" sees the token that comes next: take task.objective = "masked", or a decoder'
+                )
+            case RecurrentConfig() if self.masks is not None:
+                raise ValueError(
+                    f'task.objective "masked" predicts from both sides, but model.type "{self.model.type}" has seen '
+                    'only one: take "encoder" or "decoder"'
+                )
+        return self
+
+    @property
+    def masks(self) -> Shares | None:
+        """How tokens are hidden; None where the next one is predicted."""
+        match self.task:
+            case LanguageModelConfig(objective="masked", masks=masks):
+                return masks.shares()
+        return None
 
     @property
     def contiguous(self) -> bool:

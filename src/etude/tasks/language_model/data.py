@@ -1,19 +1,22 @@
 """Text for a run: the files of each split, the tokenizer, prepared shards, and feeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from etude.base.errors import ConfigError
 from etude.base.files import make_folder
-from etude.base.says import Say
+from etude.base.says import Say, unheard
 from etude.base.schedules import ScheduleSection
 from etude.base.schedules.values import ScheduledValue
 from etude.data.feeds.batching import Batching
 from etude.data.feeds.text_feed import TextFeed, Weighed
+from etude.data.feeds.text_masks import TextMasks
 from etude.data.files.skipped import write_skipped
+from etude.data.files.text_files import text_files
 from etude.data.files.text_source import TextCorpus, open_texts
 from etude.data.files.text_split import PARTS, WHOLE
 from etude.data.store.progress import SpokenProgress
@@ -105,13 +108,17 @@ class Texts(Data[TextProcessor]):
             _weighed(self.splits[split].tables, weights),
             batches.training(config, config.data.workers, say),
             varying_block="data.block_size" in self._planned(),
+            anew=config.train.overfit is None,
         )
 
     def _evaluation_feed(self, split: str, say: Say) -> TextFeed:
         tables = self.splits[split].tables
         return self._feed(_weighed(tables, [1.0] * len(tables)), batches.evaluating(self.config, split, say))
 
-    def _feed(self, tables: TextTable | list[Weighed], batching: Batching, *, varying_block: bool = False) -> TextFeed:
+    def _feed(
+        self, tables: TextTable | list[Weighed], batching: Batching, *, varying_block: bool = False, anew: bool = False
+    ) -> TextFeed:
+        shares, tokens = self.config.masks, self.processor.tokenizer.size
         return TextFeed(
             tables,
             batching,
@@ -119,6 +126,7 @@ class Texts(Data[TextProcessor]):
             packing=self.config.data.packing,
             order=self._order(),
             varying_block=varying_block,
+            masks=None if shares is None else TextMasks(shares, tokens, batching.seed, anew),
         )
 
     def _order(self) -> Literal["contiguous", "shuffled"]:
@@ -248,6 +256,23 @@ class _Preparation:
             notice=self._say,
             key=key,
         )
+
+
+def files_read(config: TextRun, split: str) -> Iterator[Path]:
+    """The files of text of one split. Raises DataError where one is not there, or none is of text."""
+    for path in _paths(config.data.split_of(split)):
+        yield from (file.path for file in text_files([path], f"data.{split}", unheard))
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """The files and folders that a split names; a corpus has none."""
+    match value:
+        case Path():
+            yield value
+        case WeighedText(path=inside):
+            yield from _paths(inside)
+        case tuple() | list():
+            yield from chain.from_iterable(map(_paths, value))
 
 
 def _divide(texts: Texts, tables: Mapping[str, TextTable]) -> None:

@@ -27,6 +27,7 @@ from etude.search.sampling import Generated, Piece, generate, stream
 from etude.search.scoring import score
 from etude.search.text_stream import TextStream
 from etude.tasks.language_model.config import LanguageModelConfig
+from etude.tasks.language_model.likeliest import count_right
 from etude.tasks.parts import (
     Terms,
     first_term,
@@ -38,9 +39,6 @@ from etude.train.evaluate import evaluating
 from etude.train.splitting import split_in_time
 from etude.train.task import StepOutput, Task
 from etude.train.watch.metrics import Metric
-
-LOGITS_AT_A_TIME = 1 << 22
-"""Where only the likeliest token is asked for."""
 
 
 @final
@@ -203,12 +201,10 @@ class LanguageModelTask(Task):
 
     def _right(self, hidden: Tensor, batch: TextBatch) -> Tensor:
         """How many targets are the likeliest token."""
-        targets_N = batch.targets.flatten()
         match self.model:
             case Decoder() | Recurrent() as model:
-                return _right_of(hidden, _output(model, padded=False), targets_N)
-            case _:
-                return (hidden.flatten(0, 1).argmax(-1) == targets_N).sum()
+                return count_right(hidden, _output(model, padded=False), batch.targets)
+        return count_right(hidden, None, batch.targets)
 
     def predict_step(self, batch: TextBatch) -> list[list[Generated]]:
         """Completions of the rows of `batch`, as they stand."""
@@ -275,13 +271,3 @@ def _output(model: Decoder | Recurrent, *, padded: bool) -> Tensor:
     """The output matrix; `padded` with the rows that `model.vocabulary_multiple` added."""
     weight_VM = model.output_weight
     return weight_VM if padded or weight_VM.size(0) == model.vocabulary else weight_VM[: model.vocabulary]
-
-
-def _right_of(hidden_BTM: Tensor, weight_VM: Tensor, targets_N: Tensor) -> Tensor:
-    """How many targets are the likeliest token, with few logits at a time."""
-    rows = max(1, LOGITS_AT_A_TIME // weight_VM.size(0))
-    right = targets_N.new_zeros(())
-    parts = zip(torch.split(hidden_BTM.flatten(0, 1), rows), torch.split(targets_N, rows), strict=True)
-    for part_NM, some_N in parts:
-        right += (nn.functional.linear(part_NM, weight_VM).argmax(-1) == some_N).sum()
-    return right

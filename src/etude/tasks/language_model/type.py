@@ -1,6 +1,6 @@
 """Language models, as a type of task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -11,7 +11,7 @@ from etude.model.decoder import Decoder
 from etude.tasks.best_lines import BestLines
 from etude.tasks.language_model.build import build_task
 from etude.tasks.language_model.config import MODELS, TextRun
-from etude.tasks.language_model.data import Texts, prepare
+from etude.tasks.language_model.data import Texts, files_read, prepare
 from etude.tasks.language_model.flags import FLAGS
 from etude.tasks.language_model.predictor import Completions, check_together
 from etude.tasks.language_model.processor import TextProcessor
@@ -51,13 +51,17 @@ class LanguageModelType(TaskType[TextRun, TextProcessor]):
         """Open and tokenise splits."""
         return prepare(config, splits, say, processor)
 
+    def files(self, config: TextRun, split: str) -> Iterable[Path]:
+        """Files of text; what else a folder holds counts as nothing."""
+        return files_read(config, split)
+
     def task(self, config: TextRun, processor: TextProcessor) -> Task:
         """The task with its model, initialised."""
         return build_task(config, processor)
 
     def counts_all_targets(self, config: TextRun) -> bool:
-        """Whether the loss is Etude's own."""
-        return is_own_loss(config)
+        """Whether the loss is Etude's own, and of every token."""
+        return is_own_loss(config) and config.masks is None
 
     def check_flags(self, given: Mapping[str, object]) -> None:
         """Refuse flags that contradict each other."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, final
+from typing import NamedTuple, Protocol, final
 
 import numpy as np
 import torch
@@ -86,10 +86,14 @@ class SpeechAligner(Aligner):
         facts, align = self._way(sequences, asked, say)
         shards = list(blocks(sequences.ids, asked.shard_size))
         each: _Each = partial(_aligned, sequences, align, asked.batch_size or BATCH_SIZE)
-        if asked.better_of is not None:
-            facts, each = _better(asked.better_of, folder, facts, each)
+        old = None if asked.better_of is None else _old(asked.better_of, folder, facts, asked, say)
+        if old is not None:
+            facts, each = _better(old, facts, each)
         write_alignments(folder, facts, shards, each, say=say)
-        return AlignedSpeech(folder, sequences, open_alignments(folder, facts), facts)
+        found = open_alignments(folder, facts)
+        if old is not None:
+            say(f"{_count_kept(old, found):,} of {len(found):,} alignments are those of before.")
+        return AlignedSpeech(folder, sequences, found, facts)
 
     def _way(self, sequences: Sequences, asked: AlignmentAsked, say: Say) -> tuple[AlignmentFacts, Align]:
         """How recordings are aligned, and what their alignments are of."""
@@ -168,22 +172,45 @@ def _topology(head: Alignable) -> str:
     return "transducer"
 
 
-def _better(old: Path, folder: Path, facts: AlignmentFacts, each: _Each) -> tuple[AlignmentFacts, _Each]:
-    """What keeps, of the path in `old` and the one found now, that with the higher score; and what its paths are of.
+class _Old(NamedTuple):
+    """Alignments of before, of the same recordings."""
+
+    folder: Path
+    stored: Alignments
+
+
+def _old(place: Path, folder: Path, facts: AlignmentFacts, asked: AlignmentAsked, say: Say) -> _Old | None:
+    """The alignments of before, to be compared with those now; None where they cannot be and that is no mistake.
 
     Raises ConfigError where both are one folder, DataError where the old paths are of something else or have no score.
     """
-    if old.resolve() == folder.resolve():
-        raise ConfigError(f"--better-of {old} is the folder that is written: give the new one another --name.")
-    stored = open_alignments(old, replace(facts, model=""))
-    if not manifest_of(old)["facts"]["model"]:
-        raise DataError(f"The alignments in {old} were made without a network, so that they have no score to compare.")
-    both = hashlib.sha256(f"{facts.model} {sha256_of(old / MANIFEST)}".encode()).hexdigest()
+    if place.resolve() == folder.resolve():
+        raise ConfigError(f"--better-of {place} is the folder that is written: give the new one another --name.")
+    alike, said = replace(facts, model=""), manifest_of(place)["facts"]
+    if not asked.must_compare and (alike.differences(said) or not said["model"]):
+        say(f"{place} holds alignments of another kind, or without scores: none of them is kept.")
+        return None
+    stored = open_alignments(place, alike)
+    if not said["model"]:
+        raise DataError(
+            f"The alignments in {place} were made without a network, so that they have no score to compare."
+        )
+    return _Old(place, stored)
+
+
+def _better(old: _Old, facts: AlignmentFacts, each: _Each) -> tuple[AlignmentFacts, _Each]:
+    """What keeps, of an old path and the one found now, that with the higher score; and what its paths are of."""
+    both = hashlib.sha256(f"{facts.model} {sha256_of(old.folder / MANIFEST)}".encode()).hexdigest()
 
     def better(names: Sequence[str]) -> Iterator[Aligned]:
-        return (_of_both(stored, one) for one in each(names))
+        return (_of_both(old.stored, one) for one in each(names))
 
     return replace(facts, model=both), better
+
+
+def _count_kept(old: _Old, found: Alignments) -> int:
+    """How many alignments have the score that the old one has."""
+    return sum(name in old.stored and old.stored.score(name) == found.score(name) for name in found)
 
 
 def _of_both(old: Alignments, found: Aligned) -> Aligned:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from etude.base.errors import ConfigError
-from etude.data.tokens.tokenizers import EOS, Tokenizer
+from etude.data.tokens.tokenizers import EOS, UNK, Tokenizer
 from etude.search.arpa import read_arpa
 from etude.search.fusion import Fusion, LabelModel, Together
 from etude.search.hot_words import HotWords
@@ -26,11 +26,20 @@ def fusion_of(config: SpeechConfig, tokenizer: Tokenizer) -> Fusion | None:
     if config.language_model is not None:
         models.append((_language_model(config, config.language_model, tokenizer), config.language_model_weight))
     if config.hot_words:
-        words = [tokenizer.encode(word) for word in config.hot_words]
+        words = [_labels_of(word, tokenizer) for word in config.hot_words]
         models.append((HotWords(words, config.hot_word_bonus, _space(tokenizer)), 1.0))
     if not models:
         return None
     return Fusion(Together(tuple(models)), bonus=config.token_bonus)
+
+
+def _labels_of(word: str, tokenizer: Tokenizer) -> Sequence[int]:
+    """The labels of a hot word. Raises ConfigError for one that can never be found."""
+    labels: Sequence[int] = tokenizer.encode(word.strip())
+    if labels and UNK not in labels:
+        return labels
+    why = "the run's tokenizer does not know all of it" if labels else "it is empty"
+    raise ConfigError(f'task.hot_words has "{word}", which no search can find: {why}.')
 
 
 def _language_model(config: SpeechConfig, path: Path, tokenizer: Tokenizer) -> LabelModel[Any]:

@@ -38,7 +38,7 @@ class Recogniser(Predictor):
             return
         write = _form(asked)
         alone = questions.path is not None and not is_manifest(questions.path) and _is_text(asked)
-        sounds = self._ears.questions(questions)
+        sounds = _as_many(self._ears.questions(questions), asked)
         for number, (sound, found) in enumerate(self._answered(sounds, asked.batch_size or BATCH_SIZE)):
             match found:
                 case Missing(error=why):
@@ -112,6 +112,18 @@ def _is_text(asked: Asked) -> bool:
     return not asked.json and asked.flags.get("format", "text") == "text"
 
 
+def _as_many(sounds: Iterable[Sound], asked: Asked) -> Iterator[Sound]:
+    """The recordings. Raises ConfigError at the second one, where the form is that of one."""
+    name = asked.flags.get("format")
+    for number, sound in enumerate(sounds):
+        if number and name in ALONE:
+            raise ConfigError(
+                f"--format {name} writes the file of one recording, but {sound} is another: name one recording, or "
+                f"take --format ctm or json, which hold several."
+            )
+        yield sound
+
+
 def _form(asked: Asked) -> Callable[[Sound, Found], str]:
     """How an answer is written. Raises ConfigError for a form that is not there."""
     name = str(asked.flags.get("format", "json" if asked.json else "text"))
@@ -160,3 +172,5 @@ FORMS: Mapping[str, Callable[[Sound, Found], str]] = {
     "textgrid": lambda sound, found: captions.textgrid(_words(found), sound.start + sound.seconds),
 }
 """How the words of a recording are written, by name; times are those of its file."""
+ALONE = ("srt", "vtt", "textgrid")
+"""Forms that hold one recording."""

@@ -1,6 +1,6 @@
 """Speech recognition as a type of task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -8,7 +8,7 @@ from etude.base.errors import ConfigError
 from etude.base.says import Say
 from etude.tasks.aligners import Aligner
 from etude.tasks.own_form import write_own_form
-from etude.tasks.recordings import heard
+from etude.tasks.recordings import files_heard, heard
 from etude.tasks.sounds import Ears
 from etude.tasks.speech_recognition.aligning import SpeechAligner
 from etude.tasks.speech_recognition.build import build_task
@@ -45,6 +45,10 @@ class SpeechRecognitionType(TaskType[SpeechRun, SpeechProcessor]):
     ) -> Speech:
         """Open and read splits."""
         return prepare(config, splits, say, processor)
+
+    def files(self, config: SpeechRun, split: str) -> Iterable[Path]:
+        """Manifests, and recordings."""
+        return files_heard(config, config.data, split)
 
     def task(self, config: SpeechRun, processor: SpeechProcessor) -> Task:
         """The task with its model, initialised."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from etude.base.errors import ConfigError
 from etude.data.store.targets import Numbers, OneLabel, SeveralLabels, Targets
+from etude.metrics.thresholds import HALF
 from etude.model.losses import MeanSquaredError, MeanSquaredErrorConfig
 from etude.model.losses.binary import BinaryCrossEntropy, BinaryFocal
 from etude.model.losses.distances import Concordance, Huber, MeanAbsoluteError
@@ -26,10 +27,10 @@ from etude.tasks.classification.goals.goal import Goal
 from etude.tasks.classification.goals.numbers import NumbersGoal
 from etude.tasks.classification.goals.one_label import NO_LABEL, OneLabelGoal
 from etude.tasks.classification.goals.several_labels import SeveralLabelsGoal
+from etude.tasks.classification.goals.thresholds import ChosenThresholds, Thresholds
 from etude.tasks.parts import build_loss
 
 BINARY = 2
-HALF = 0.5
 Table = Mapping[str, float]
 
 
@@ -59,9 +60,9 @@ def build_sample_loss(config: SampleRun) -> LossFunction:
 
 def _one_label(config: SampleRun, task: ClassificationConfig, targets: OneLabel) -> Goal:
     weights = _class_weights(task, targets)
-    threshold = _threshold(task, targets.names)
+    thresholds = _of_two(task, targets.names)
     loss = build_sample_loss(config)
-    return OneLabelGoal(targets.names, task.metrics, loss=loss, class_weights=weights, threshold=threshold)
+    return OneLabelGoal(targets.names, task.metrics, loss=loss, class_weights=weights, thresholds=thresholds)
 
 
 def _class_weights(task: ClassificationConfig, targets: OneLabel) -> Tensor | None:
@@ -73,15 +74,17 @@ def _class_weights(task: ClassificationConfig, targets: OneLabel) -> Tensor | No
     return None
 
 
-def _threshold(task: ClassificationConfig, labels: Sequence[str]) -> float | None:
+def _of_two(task: ClassificationConfig, labels: Sequence[str]) -> Thresholds | None:
     """From which probability on the second of two labels is predicted; None takes the likeliest."""
     match task.thresholds:
         case None:
             return None
+        case "f1" if len(labels) == BINARY:
+            return ChosenThresholds(1)
         case float() as threshold if len(labels) == BINARY:
-            return threshold
+            return Thresholds(torch.tensor([threshold]))
         case dict() as table if len(labels) == BINARY:
-            return _one_of_two(table, labels)
+            return Thresholds(torch.tensor([_one_of_two(table, labels)]))
     raise ConfigError(
         f"task.thresholds is for two labels, or several a sample, but the data have {len(labels)} labels."
     )
@@ -95,19 +98,26 @@ def _one_of_two(table: Table, labels: Sequence[str]) -> float:
 
 
 def _several_labels(config: SampleRun, task: ClassificationConfig, targets: SeveralLabels) -> Goal:
-    match task.thresholds:
-        case dict() as table:
-            thresholds = _by_label(table, targets.names, "task.thresholds", HALF)
-        case number:
-            thresholds = torch.full((len(targets.names),), HALF if number is None else number)
     return SeveralLabelsGoal(
         targets.names,
         task.metrics,
         loss=build_sample_loss(config),
         pos_weight=_pos_weight(config, targets),
-        thresholds=thresholds,
+        thresholds=_of_several(task, targets.names),
         separator=targets.separator or ";",
     )
+
+
+def _of_several(task: ClassificationConfig, labels: Sequence[str]) -> Thresholds:
+    """From which probability on each label is predicted."""
+    match task.thresholds:
+        case "f1":
+            return ChosenThresholds(len(labels))
+        case dict() as table:
+            return Thresholds(_by_label(table, labels, "task.thresholds", HALF))
+        case float() as number:
+            return Thresholds(torch.full((len(labels),), number))
+    return Thresholds(torch.full((len(labels),), HALF))
 
 
 def _pos_weight(config: SampleRun, targets: SeveralLabels) -> Tensor | None:

@@ -13,6 +13,7 @@ from etude.base.schedules.values import ScheduledValue
 from etude.model.exact import exact
 from etude.model.loss import Loss, Mean
 from etude.model.losses.torchs import Called, LossFunction
+from etude.tasks.classification.goals.thresholds import Thresholds
 from etude.tasks.parts import Terms, scheduled_values
 from etude.train.watch.metrics import Metric
 
@@ -67,15 +68,32 @@ class Goal(Protocol):
     def texts(self, targets: Tensor) -> Sequence[str]:
         """The true answer of each sample, on a line."""
 
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """From which probability on a label is predicted, where that decides."""
+
+    def best_thresholds(self, targets: Tensor, kept_BK: Tensor) -> Mapping[str, float]:
+        """Predict from here on by the thresholds that are best for these samples; each by its label."""
+
 
 class GoalModule(nn.Module):
     """The base of goals: what they hold follows the task to its device, and is no part of its weights."""
 
     loss: LossFunction
+    thresholds: Thresholds | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thresholds = None
 
     def scheduled_values(self) -> list[ScheduledValue]:
         """What of the loss follows a schedule."""
         return scheduled_values(self.loss)
+
+    def best_thresholds(self, targets: Tensor, kept_BK: Tensor) -> Mapping[str, float]:
+        """None, unless overridden."""
+        del targets, kept_BK
+        return {}
 
     def _hold(self, name: str, value: Tensor | None) -> None:
         self.register_buffer(name, value, persistent=False)

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from etude.metrics.classes import ClassMetrics
 from etude.metrics.scores import ClassScores
+from etude.metrics.thresholds import f1_thresholds
 from etude.model.exact import exact
 from etude.model.losses import CrossEntropy
 from etude.model.losses.focal import Focal
 from etude.model.losses.torchs import LossFunction, plain
 from etude.model.losses.weighted import shared_cross_entropy, weighted_cross_entropy
 from etude.tasks.classification.goals.goal import Answer, GoalModule
+from etude.tasks.classification.goals.thresholds import Thresholds
 from etude.tasks.parts import Terms, loss_of
 from etude.train.watch.metrics import Metric
 
@@ -31,7 +33,7 @@ class OneLabelGoal(GoalModule):
     """Cross entropy of the label, or another loss of classes; metrics of the likeliest label.
 
     `loss` is used in training, with `class_weights` [C] where they are given; evaluation reports the plain cross
-    entropy. `threshold` is the probability from which on the second of two labels is predicted; None takes the
+    entropy. `thresholds` [1] is the probability from which on the second of two labels is predicted; None takes the
     likeliest.
     """
 
@@ -44,13 +46,13 @@ class OneLabelGoal(GoalModule):
         *,
         loss: LossFunction | None = None,
         class_weights: Tensor | None = None,
-        threshold: float | None = None,
+        thresholds: Thresholds | None = None,
     ) -> None:
         super().__init__()
         self.labels, self.width, self._wanted = tuple(labels), len(labels), tuple(metrics)
         self.loss: LossFunction = loss if loss is not None else CrossEntropy(ignore_index=NO_LABEL)
         self._plain = plain(self.loss)
-        self.threshold = threshold
+        self.thresholds = thresholds
         self._hold("class_weights", class_weights)
 
     def training_loss(self, outputs_BK: Tensor, targets: Tensor) -> Terms:
@@ -83,9 +85,17 @@ class OneLabelGoal(GoalModule):
 
     def chosen(self, kept_BC: Tensor) -> Tensor:
         """The number of each sample's label, [B]."""
-        if self.threshold is None:
+        if self.thresholds is None:
             return kept_BC.argmax(-1)
-        return (kept_BC[:, 1].exp() >= self.threshold).long()
+        return (kept_BC[:, 1].exp() >= self.thresholds.in_force).long()
+
+    def best_thresholds(self, targets: Tensor, kept_BK: Tensor) -> Mapping[str, float]:
+        """The one of the largest F1 of the second label."""
+        if self.thresholds is None:
+            return {}
+        found_1 = f1_thresholds((targets == 1)[:, None], kept_BK[:, 1:].exp())
+        self.thresholds.choose(found_1)
+        return {self.labels[1]: float(found_1)}
 
     def columns(self, targets: Tensor, kept_BK: Tensor | None) -> dict[str, Any]:
         """Label, likeliest label, probabilities of all labels in their order, and cross entropy."""

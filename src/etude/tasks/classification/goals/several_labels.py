@@ -12,11 +12,13 @@ from torch import Tensor
 
 from etude.metrics.scores import LabelScores
 from etude.metrics.several_labels import LabelMetrics
+from etude.metrics.thresholds import HALF, f1_thresholds
 from etude.model.exact import exact
 from etude.model.losses.binary import BinaryCrossEntropy, BinaryFocal, binary_costs
 from etude.model.losses.torchs import LossFunction, plain
 from etude.tasks.classification.goals.goal import Answer, GoalModule, called
 from etude.tasks.classification.goals.one_label import RANKING
+from etude.tasks.classification.goals.thresholds import Thresholds
 from etude.tasks.parts import Terms
 from etude.train.watch.metrics import Metric
 
@@ -32,7 +34,7 @@ class SeveralLabelsGoal(GoalModule):
     """
 
     pos_weight: Tensor | None
-    thresholds: Tensor
+    thresholds: Thresholds
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class SeveralLabelsGoal(GoalModule):
         *,
         loss: LossFunction | None = None,
         pos_weight: Tensor | None = None,
-        thresholds: Tensor | None = None,
+        thresholds: Thresholds | None = None,
         separator: str = ";",
     ) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class SeveralLabelsGoal(GoalModule):
         self._plain = plain(self.loss)
         self._separator = separator
         self._hold("pos_weight", pos_weight)
-        self._hold("thresholds", torch.full((len(labels),), 0.5) if thresholds is None else thresholds)
+        self.thresholds = thresholds or Thresholds(torch.full((len(labels),), HALF))
 
     def training_loss(self, outputs_BK: Tensor, targets: Tensor) -> Terms:
         """The loss of every label that is known."""
@@ -78,7 +80,13 @@ class SeveralLabelsGoal(GoalModule):
 
     def chosen(self, kept_BK: Tensor) -> Tensor:
         """Which labels are predicted, [B, K] bool."""
-        return kept_BK.sigmoid() >= self.thresholds
+        return kept_BK.sigmoid() >= self.thresholds.in_force
+
+    def best_thresholds(self, targets: Tensor, kept_BK: Tensor) -> Mapping[str, float]:
+        """Those of the largest F1."""
+        found_K = f1_thresholds(targets, kept_BK.sigmoid())
+        self.thresholds.choose(found_K)
+        return dict(zip(self.labels, found_K.tolist(), strict=True))
 
     def columns(self, targets: Tensor, kept_BK: Tensor | None) -> dict[str, Any]:
         """Labels that are there, those predicted, probabilities of all in their order, and the mean loss of a label."""
