@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
+from itertools import filterfalse
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, final
 
@@ -72,37 +74,42 @@ def joined(places: Sequence[str | Path], split: str, best: int | None) -> Joined
     found = folders(places)
     called = names(found)
     chosen = found if best is None else _best(found, best)
-    answered = {folder: answers_of(folder, split) for folder in chosen}
-    kept = {folder: rows for folder, rows in answered.items() if rows}
+    answered = dict(zip(chosen, map(partial(_answers, split), chosen), strict=True))
+    kept = dict(filter(itemgetter(1), answered.items()))
+    without = list(map(called.__getitem__, filterfalse(kept.__contains__, chosen)))
     if not kept:
-        raise ConfigError(
-            f"{_listed([called[one] for one in chosen])} saved no outputs of {split}: train with train.save_outputs = "
-            f'"{split}"{", or run etude test" if split == "test" else ""}.'
-        )
-    shared = reduce(_in_both, (list(rows) for rows in kept.values()))
-    everything = set().union(*kept.values())
-    members = [Member(called[folder], folder, [rows[one] for one in shared]) for folder, rows in kept.items()]
-    for member in members[1:]:
-        _refuse_other_data(members[0], member)
+        raise ConfigError(_lacking(without, split))
+    shared = reduce(_in_both, map(list, kept.values()))
     if not shared:
         raise ConfigError("The saved outputs have no sample in common.")
-    without = [called[folder] for folder in chosen if folder not in kept]
-    return Joined(members, without, len(everything) - len(shared))
+    members = [Member(called[folder], folder, list(map(rows.__getitem__, shared))) for folder, rows in kept.items()]
+    for member in members[1:]:
+        _refuse_other_data(members[0], member)
+    return Joined(members, without, len(set().union(*kept.values())) - len(shared))
+
+
+def _answers(split: str, run: Path) -> Mapping[object, Answer]:
+    return answers_of(run, split) or {}
+
+
+def _lacking(runs: Sequence[str], split: str) -> str:
+    """A sentence about runs that have saved nothing of a split."""
+    test = ", or run etude test" if split == "test" else ""
+    return f'{_listed(runs)} saved no outputs of {split}: train with train.save_outputs = "{split}"{test}.'
 
 
 def _in_both(first: list[object], second: list[object]) -> list[object]:
-    inside = set(second)
-    return [sample for sample in first if sample in inside]
+    return list(filter(set(second).__contains__, first))
 
 
 def _best(found: Sequence[Path], count: int) -> list[Path]:
     """The best of runs by the metric that they monitor."""
-    runs = [Values.of(folder.name, folder) for folder in found]
-    judged = {(run.summary.monitor, run.mode) for run in runs}
-    if len(judged) > 1 or any(run.mode is None for run in runs):
-        told = ", ".join(sorted({run.summary.monitor for run in runs}))
+    runs = sorted(map(Values.of, map(str, found), found), key=Values.merit)
+    judged = set(map(attrgetter("summary.monitor", "mode"), runs))
+    if len(judged) > 1 or runs[0].mode is None:
+        told = ", ".join(sorted(set(map(itemgetter(0), judged))))
         raise ConfigError(f"--best ranks runs by the metric that they all monitor, but these monitor {told}.")
-    return [run.folder for run in sorted(runs, key=Values.merit)[:count]]
+    return list(map(attrgetter("folder"), runs[:count]))
 
 
 def _refuse_other_data(first: Member, other: Member) -> None:

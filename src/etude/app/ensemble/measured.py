@@ -1,12 +1,16 @@
 """Rows of outputs, processed by a function of the user's and measured."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain, count
+from math import fsum
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from etude.app.ensemble.averaged import Columns
 from etude.app.results.answers import MEASURES
@@ -19,47 +23,66 @@ from etude.metrics.several_labels import LabelMetrics
 OF_CLASSES = ("balanced_accuracy", "f1_macro")
 OF_SEVERAL = ("subset_accuracy", "f1_micro", "f1_macro")
 FLAG = "--process"
+LABELS, NUMBERS = ({str}, {int}, {str, int}), ({int}, {float}, {int, float})
+"""The types of targets and predictions that are labels, and numbers where several stand in a row."""
+
+Pairs = Sequence[tuple[Any, Any]]
+"""Targets and predictions."""
 
 
 def measured(columns: Mapping[str, Sequence[Any]]) -> dict[str, float]:
     """What predictions are worth beside their targets: losses, and accuracies or errors as their kind has it."""
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    pairs = [(row.get("target"), row.get("prediction")) for row in rows if row.get("prediction") is not None]
-    if pairs and all(isinstance(part, list) for pair in pairs for part in pair):
-        return _mean("loss", rows) | _of_lists(pairs)
-    if pairs and all(isinstance(part, str | int) and not isinstance(part, bool) for pair in pairs for part in pair):
-        return _mean("loss", rows) | _mean("accuracy", rows) | _of_classes(pairs)
-    return _mean("loss", rows) | _mean("mse", rows) | _mean("mae", rows)
+    pairs = list(filter(itemgetter(1), map(_told, rows)))
+    kinds = set(map(type, chain.from_iterable(map(itemgetter(0), pairs))))
+    loss, found = _mean("loss", rows), list(map(itemgetter(0), pairs))
+    if kinds == {list}:
+        return loss | _of_lists(found)
+    if kinds in LABELS:
+        return loss | _mean("accuracy", rows) | _of_classes(found)
+    return loss | _mean("mse", rows) | _mean("mae", rows)
+
+
+def _told(row: Mapping[str, Any]) -> tuple[tuple[Any, Any], bool]:
+    """The target and the prediction of a row, and whether there is the latter."""
+    return (row.get("target"), row.get("prediction")), row.get("prediction") is not None
 
 
 def _mean(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """A metric that is one sum over another; nothing where no sample can be measured."""
     sums = list(filter(None, map(MEASURES[name], rows)))
-    below = math.fsum(pair[1] for pair in sums)
-    return {name: math.fsum(pair[0] for pair in sums) / below} if below else {}
+    below = fsum(map(itemgetter(1), sums))
+    return {name: fsum(map(itemgetter(0), sums)) / below} if below else {}
 
 
-def _of_classes(pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
-    labels = sorted({str(part) for pair in pairs for part in pair})
-    numbers = {label: number for number, label in enumerate(labels)}
-    metrics = ClassMetrics(labels, OF_CLASSES)
-    true_N, predicted_N = torch.tensor([[numbers[str(part)] for part in pair] for pair in pairs]).T
-    metrics.update(true_N, predicted_N)
+def _of_classes(pairs: Pairs) -> dict[str, float]:
+    """Of one label a sample."""
+    every = list(map(str, chain.from_iterable(pairs)))
+    numbers = dict(zip(sorted(set(every)), count(), strict=False))
+    metrics = ClassMetrics(list(numbers), OF_CLASSES)
+    metrics.update(*torch.tensor(list(map(numbers.__getitem__, every))).view(-1, 2).T)
     return metrics.compute()
 
 
-def _of_lists(pairs: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+def _of_lists(pairs: Pairs) -> dict[str, float]:
     """Of several labels a sample, or of several numbers the mean squared and absolute error."""
-    if all(isinstance(part, float | int) for pair in pairs for side in pair for part in side) and any(map(any, pairs)):
-        off = np.asarray([two for _, two in pairs], np.float64) - np.asarray([one for one, _ in pairs], np.float64)
+    true, predicted = zip(*pairs, strict=True)
+    if set(map(type, chain(*true, *predicted))) in NUMBERS:
+        off = np.asarray(predicted, np.float64) - np.asarray(true, np.float64)
         return {"mse": float(np.nanmean(off**2)), "mae": float(np.nanmean(np.abs(off)))}
-    labels = sorted({str(part) for pair in pairs for side in pair for part in side})
+    labels = sorted(set(map(str, chain(*true, *predicted))))
     metrics = LabelMetrics(labels, OF_SEVERAL)
-    true_NK, predicted_NK = (
-        torch.tensor([[label in map(str, pair[side]) for label in labels] for pair in pairs]) for side in (0, 1)
-    )
-    metrics.update(true_NK.float(), predicted_NK)
+    metrics.update(_there(true, labels).float(), _there(predicted, labels))
     return metrics.compute()
+
+
+def _there(rows: Sequence[Sequence[Any]], labels: Sequence[str]) -> Tensor:
+    """Which labels each row has, [N, K] bool."""
+    return torch.tensor(list(map(partial(_flags, labels), rows)))
+
+
+def _flags(labels: Sequence[str], row: Sequence[Any]) -> list[bool]:
+    return list(map(set(map(str, row)).__contains__, labels))
 
 
 def processed(columns: Columns, spec: str) -> Columns:
@@ -70,19 +93,28 @@ def processed(columns: Columns, spec: str) -> Columns:
     function = resolve_import(str(located(spec, Path.cwd())), FLAG)
     if not callable(function):
         raise ConfigError(f"{FLAG} {spec} must be a function of columns, but is a {type(function).__name__}.")
+    made = _listed(_called(function, columns, spec), spec)
+    lengths = dict(zip(made, map(len, made.values()), strict=True))
+    if len(set(lengths.values())) != 1:
+        told = ", ".join(map("{} {}".format, lengths, lengths.values()))
+        raise ConfigError(f"{FLAG} {spec} must return columns that are equally long, but returned {told or 'none'}.")
+    return made
+
+
+def _called(function: Callable[[Columns], object], columns: Columns, spec: str) -> object:
+    """What a function makes of columns of its own. Raises ConfigError where it fails."""
     try:
-        made = function({name: list(values) for name, values in columns.items()})
+        return function(dict(zip(columns, map(list, columns.values()), strict=True)))
     except Exception as error:
         said = " ".join(str(error).split()) or "no message"
         raise ConfigError(f"{FLAG} {spec} failed: {type(error).__name__}: {said}.") from error
+
+
+def _listed(made: object, spec: str) -> Columns:
+    """What a function has made, as columns. Raises ConfigError where it is something else."""
     if not isinstance(made, Mapping):
         raise ConfigError(f"{FLAG} {spec} must return a mapping of columns, but returned a {type(made).__name__}.")
     try:
-        listed = {str(name): list(values) for name, values in made.items()}
+        return dict(zip(map(str, made), map(list, made.values()), strict=True))
     except TypeError:
         raise ConfigError(f"{FLAG} {spec} must return columns of one value a row.") from None
-    lengths = {name: len(values) for name, values in listed.items()}
-    if len(set(lengths.values())) != 1:
-        told = ", ".join(f"{name} {count}" for name, count in lengths.items()) or "none"
-        raise ConfigError(f"{FLAG} {spec} must return columns that are equally long, but returned {told}.")
-    return listed
