@@ -32,6 +32,8 @@ SILENT = (
     "train.sanity_batches",
     "train.max_failed_saves",
     "run.requeue_signals",
+    "distributed.check_every",
+    "distributed.timeout",
     "run.continue_training",
     "run.remove_continued",
     "train.limit_test",
@@ -40,6 +42,7 @@ SILENT = (
 """What changes no number of training or validation."""
 HARMLESS = (
     *SILENT,
+    "distributed",
     "task.beam_size",
     "task.length_penalty",
     "task.ctc_weight",

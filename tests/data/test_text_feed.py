@@ -386,8 +386,13 @@ def test_workers_change_nothing(here, table, other):
     assert epochs(0) == epochs(2)
 
 
-def test_a_batch_without_rows_is_one_for_a_rank_that_gets_none(table):
-    last = batches(TextFeed(table, Batching(seed=3, batch_size=1, rank=1, world=2), block_size=table.targets - 1))[-1]
+def test_a_rank_without_a_row_of_a_batch_borrows_one(table):
+    options = {"seed": 3, "batch_size": 1, "world": 2}
+    size = table.targets - 1
+    own, borrowed = (
+        list(TextFeed(table, Batching(rank=rank, **options), block_size=size).epoch(0))[-1] for rank in (0, 1)
+    )
 
-    assert isinstance(last, TextBatch)
-    assert (len(last), last.tokens, last.bytes, last.padding) == (0, 0, 0.0, 0.0)
+    assert isinstance(borrowed.batch, TextBatch)
+    assert (own.borrowed, borrowed.borrowed) == (False, True)
+    assert borrowed.samples == own.samples

@@ -6,17 +6,14 @@ batches as if they were one, the gradient is clipped, and the optimizer steps. W
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
-import torch
 from torch import Tensor
 
 from etude.base.progress import Progress
 from etude.base.schedules import Driven, begin_anew
-from etude.data.feeds.feed import Delivery, Feed
-from etude.data.order.plan import Share
+from etude.data.feeds.feed import Delivery
 from etude.train.assembly import Assembly
-from etude.train.averaging import not_finite
 from etude.train.evaluate import evaluate
 from etude.train.growing import Shape
 from etude.train.memory.state import Part
@@ -24,22 +21,15 @@ from etude.train.optim.slot import SlotState
 from etude.train.rows import step_row
 from etude.train.step.failures import TRAINED, attempted
 from etude.train.step.outcome import Outcome
-from etude.train.step.pieces import evaluated, in_pieces
+from etude.train.step.pieces import InTime, evaluated, in_pieces, told_of
 from etude.train.structure import Change, Learns, Made, Structure
+from etude.train.together import read
 from etude.train.watch.events import Events
-from etude.train.watch.metrics import ScalarLog
 from etude.train.watch.record import Row
-from etude.train.world import ALONE, World
+from etude.train.world import ALONE
 
 Group = Sequence[Delivery]
 """The batches of one step."""
-
-
-class InTime(NamedTuple):
-    """How batches are taken along time: `train.tbptt_steps` and `train.carry_hiddens`."""
-
-    steps: int | None = None
-    carry: bool = False
 
 
 class LearnerState(TypedDict):
@@ -48,14 +38,6 @@ class LearnerState(TypedDict):
     model: Mapping[str, Tensor]
     averaged: Mapping[str, Tensor] | None
     optimizers: Mapping[str, SlotState]
-
-
-def _hash(weight: Tensor) -> int:
-    return int(torch.hash_tensor(weight.detach()).view(torch.int64))
-
-
-def _is_floating(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
 
 
 class Learner:
@@ -77,8 +59,9 @@ class Learner:
         self.device = assembly.device
         self.precision = assembly.precision
         self._assembly = assembly
-        self.along = assembly.among.along
-        """What ranks tell each other in each step beside what they learn."""
+        self.among = assembly.among
+        self.judging = ALONE if in_time.carry else assembly.among.world
+        """The ranks that share a validation: where hidden states go from batch to batch, each does all of it."""
         self._in_time = in_time
         self.shape = Shape(self.task, structure, assembly)
         """Which structure the task has, and may come to have."""
@@ -87,7 +70,7 @@ class Learner:
     def _take_up(self, learns: Learns, made: Made) -> None:
         self._made = made
         self.slots, self.values, self._hiddens, self.update, self.average = made
-        self.feed = in_pieces(learns.train, self.task, self._in_time.steps, self._assembly.among.world)
+        self.feed = in_pieces(learns.train, self.task, self._in_time.steps, self.among.world)
         self.judged_by = learns.val
         self.memory = learns.train.memory
 
@@ -109,11 +92,7 @@ class Learner:
         """Take the step that comes at `progress`."""
         self.values.set(progress)
         batches = [delivery.batch for delivery in group]
-        firsts = [delivery.piece == 0 for delivery in group]
-        borrowed = [delivery.borrowed for delivery in group]
-        outcome = attempted(
-            self.update, batches, progress, firsts, ends=group[-1].ends, borrowed=borrowed, lower=TRAINED
-        )
+        outcome = attempted(self.update, batches, progress, **told_of(group), lower=TRAINED)
         if outcome.moves:
             self.average.update()
         return outcome
@@ -125,10 +104,7 @@ class Learner:
 
     def row(self, outcome: Outcome) -> Row:
         """What a step's log line tells of it."""
-        scalars = ScalarLog()
-        for sums in self._assembly.among.world.gather(self.update.scalars.mark()):
-            scalars.take_in(sums)
-        return step_row(outcome, scalars.read(), self.slots, self.values)
+        return step_row(outcome, read(self.update.scalars, self.among.world), self.slots, self.values)
 
     # -- a validation --------------------------------------------------------------------------------------------
 
@@ -139,7 +115,7 @@ class Learner:
         task = self.task
         task.progress = progress
         step, taken = evaluated(task, task.validation_step, deliveries, **self._in_time._asdict())
-        with self.average.applied(), self._assembly.among.sharding.gathered():
+        with self.average.applied(), self.among.sharding.gathered():
             return evaluate(
                 task,
                 taken,
@@ -152,19 +128,9 @@ class Learner:
                 before=events.validation_batch_start,
                 after=events.validation_batch_end,
                 nothing=nothing,
-                world=self._judging,
+                world=self.judging,
                 whole=events.takes_batches,
             )
-
-    def turns(self, feed: Feed) -> Feed:
-        """Those batches of a feed that this rank evaluates."""
-        world = self._judging
-        return feed if world.size == 1 else feed.in_turns(Share(world.rank, world.size))
-
-    @property
-    def _judging(self) -> World:
-        """The ranks that share a validation: where hidden states go from batch to batch, each does all of it."""
-        return ALONE if self._in_time.carry else self._assembly.among.world
 
     def driven(self) -> dict[str, Driven]:
         """The schedules that follow validations, by name."""
@@ -197,38 +163,9 @@ class Learner:
         parts |= {f"schedule {name}": schedule for name, schedule in self.driven().items()}
         return parts | {"average": self.average, "structure": self.shape.in_force}
 
-    def average_over_ranks(self) -> None:
-        """Let weights, their moving average and what optimizers remember be the mean over the ranks."""
-        world = self._assembly.among.world
-        state = self.state_dict()
-        tensors = [*self.task.parameters(), *(state["averaged"] or {}).values()]
-        for slot in state["optimizers"].values():
-            tensors += [value for kept in slot["state"].values() for value in kept.values() if _is_floating(value)]
-        once = list({tensor.data_ptr(): tensor.detach() for tensor in tensors}.values())
-        world.add_up(once)
-        torch._foreach_div_(once, world.size)
-
-    def differs(self) -> str | None:
-        """The name of the first weight that another rank has otherwise, and which rank; None where all are alike."""
-        among = self._assembly.among
-        if among.sharding.is_sharded or among.world.size == 1:
-            return None
-        named = dict(self.task.named_parameters())
-        first, *others = among.world.gather([_hash(weight) for weight in named.values()])
-        for rank, hashes in enumerate(others, start=1):
-            for name, own, other in zip(named, first, hashes, strict=True):
-                if own != other:
-                    return f"rank {rank} has another {name} than rank 0"
-        return None
-
-    def broken(self) -> str | None:
-        """The name of the first weight that is trained and not finite, on any rank; None where all are."""
-        own = not_finite(self.task)
-        return self._assembly.among.world.agree(own) if self._assembly.among.sharding.is_sharded else own
-
     def state_dict(self) -> LearnerState:
         """Weights, their average, and the optimizers' states by name."""
-        whole = self._assembly.among.sharding.whole
+        whole = self.among.sharding.whole
         return {
             "model": whole(self.task.state_dict()),
             "averaged": whole(self.average.weights()),
@@ -237,7 +174,7 @@ class Learner:
 
     def load_state_dict(self, state: LearnerState) -> None:
         """Go on from `state_dict()`, whose weights must fit."""
-        parted = self._assembly.among.sharding.parted
+        parted = self.among.sharding.parted
         own = self.task.state_dict()
         self.task.load_state_dict({name: parted(value, own[name]) for name, value in state["model"].items()})
         for slot in self.slots:

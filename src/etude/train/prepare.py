@@ -19,7 +19,7 @@ from etude.train.device import choose_device
 from etude.train.driver import Moments
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, as_durations
-from etude.train.learner import InTime, Learner
+from etude.train.learner import Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper, NoKeeper
@@ -27,7 +27,7 @@ from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.run import Run
 from etude.train.same import sharded
 from etude.train.saving import Saves
-from etude.train.step.pieces import in_pieces
+from etude.train.step.pieces import InTime, in_pieces
 from etude.train.step.precision import Precision
 from etude.train.step.ranks import Among
 from etude.train.stopping import Stopping

@@ -21,6 +21,7 @@ from etude.train.memory.state import EpochLoss, State
 from etude.train.rows import head
 from etude.train.saving import Saves
 from etude.train.step.outcome import Outcome
+from etude.train.together import average, difference
 from etude.train.validating import Validation
 from etude.train.watch.callback import RunView
 from etude.train.watch.events import Events
@@ -62,7 +63,7 @@ class Run:
     """What had ended the run when it was loaded, where nothing was left to do."""
 
     def __post_init__(self) -> None:
-        self.learner.along.tell = self.tell
+        self.learner.among.along.tell = self.tell
         self._tidy = Tidy(of_this_process())
         self._outcome = Outcome()
         self._last: Delivery | None = None
@@ -95,7 +96,7 @@ class Run:
             return self._ending()
         if self.averaging is not None and self._averaged != self.state.progress:
             return None
-        wanted = self.learner.along.heard.get("asked", 0) > 0
+        wanted = self.learner.among.along.heard.get("asked", 0) > 0
         return self._agreed() if wanted or self._reached() or self._waited() else None
 
     def _agreed(self) -> End | None:
@@ -235,9 +236,15 @@ class Run:
             ends = now.epoch > before.epoch or any(duration.reached(now) for duration in self.moments.until)
             if not ends and not self.averaging.due(before, now):
                 return now, now
-            self.learner.average_over_ranks()
+            learner = self.learner
+            state = learner.state_dict()
+            average(self.world, learner.task, state["averaged"], state["optimizers"])
             before, self._averaged = self._averaged, now
-        if self.checking is not None and self.checking.due(before, now) and (told := self.learner.differs()):
+        if (
+            self.checking is not None
+            and self.checking.due(before, now)
+            and (told := difference(self.learner.among, self.learner.task))
+        ):
             raise DistributedError(
                 f"The ranks no longer have the same weights at step {now.step:,}: {told}. Is something random or "
                 f"different on each, such as a callback that changes weights?"
@@ -263,7 +270,7 @@ class Run:
         """Seconds of training so far; of several ranks by the first one's clock."""
         if self.world.size == 1:
             return self._seconds + perf_counter() - self._begun
-        return self.learner.along.heard.get("seconds", before.seconds)
+        return self.learner.among.along.heard.get("seconds", before.seconds)
 
     def _epoch_total(self, last: Delivery) -> int:
         """What the epoch holds; of one that has gone on beyond what it was said to hold, more than is done of it."""

@@ -19,6 +19,7 @@ from etude.train.memory.keeper import Keeper
 from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.memory.state import State
 from etude.train.stopping import Stopping
+from etude.train.together import broken
 from etude.train.watch.record import Mark, Record
 
 __all__ = ["Saves", "capture"]
@@ -63,8 +64,8 @@ class Saves:
         """
         final = state.end is not None
         self._finish(final=False)
-        if (broken := learner.broken()) is not None:
-            self._leave_out(broken, state)
+        if (name := broken(learner.among, learner.task)) is not None:
+            self._leave_out(name, state)
             return False
         try:
             mark = self._record.mark()

@@ -110,7 +110,6 @@ def _run(words: list[str]) -> int:
             return 0
     verb = choose(words[0])
     arguments, overrides = parse(verb, words[1:])
-    arguments.words = tuple(words)
     if words[0] in COMPUTING:
         settle_waiting()
         bound_kernels()

@@ -46,11 +46,16 @@ def choose(word: str) -> Verb:
 
 
 def parse(verb: Verb, words: Sequence[str]) -> tuple[Namespace, list[str]]:
-    """The arguments of a verb, and the overrides among them. Raises ConfigError for what it does not take."""
+    """The arguments of a verb, its words as they came among them, and the overrides.
+
+    Raises ConfigError for what it does not take.
+    """
     plain, overrides = split(words)
     if overrides and not verb.overrides:
         raise ConfigError(f"etude {verb.name} takes no config values, but got {overrides[0].partition('=')[0]}.")
-    return parser(verb).parse_args(plain), overrides
+    arguments = parser(verb).parse_args(plain)
+    arguments.words = (verb.name, *words)
+    return arguments, overrides
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:

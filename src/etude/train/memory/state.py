@@ -139,8 +139,8 @@ class State:
         Whether there were as many, or nothing that a rank had of its own.
         """
         of_ranks = state.get("ranks", ())
-        if len(of_ranks) == size:
-            for name, own in of_ranks[rank].items():
+        if (len(of_ranks) or 1) == size:
+            for name, own in (of_ranks[rank] if of_ranks else {}).items():
                 self.parts[name].load_state_dict(own)
             return True
         hiddens = self.parts.get("hiddens")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from etude.base.errors import ConfigError
 from etude.data.feeds.feed import Delivery, Feed
@@ -15,6 +15,13 @@ PARTS = 1 << 16
 """An epoch's progress is counted in so many parts of the feed's own unit, so that pieces of a batch move it."""
 PIECE = "piece"
 """The key that tells a position between two pieces from one between two batches."""
+
+
+class InTime(NamedTuple):
+    """How batches are taken along time: `train.tbptt_steps` and `train.carry_hiddens`."""
+
+    steps: int | None = None
+    carry: bool = False
 
 
 class Pieces(Feed):
@@ -117,6 +124,15 @@ class Pieces(Feed):
     def close(self) -> None:
         """End worker processes; the feed can be used again."""
         self._feed.close()
+
+
+def told_of(group: Sequence[Delivery]) -> dict[str, Any]:
+    """What an update has to know of the batches of a step beside what is in them."""
+    return {
+        "firsts": [delivery.piece == 0 for delivery in group],
+        "borrowed": [delivery.borrowed for delivery in group],
+        "ends": group[-1].ends,
+    }
 
 
 def in_pieces(feed: Feed, task: Task, steps: int | None, world: World = ALONE) -> Feed:
