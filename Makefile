@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.etude-installed
-.PHONY: demo test check lint types contract figures tests acceptance bench format clean
+.PHONY: demo test check lint types contract figures tests acceptance bench gpu format clean
 
 demo: $(STAMP)
 	$(BIN)/etude demo
@@ -34,6 +34,10 @@ acceptance: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run_all.py
+
+gpu: $(STAMP)
+	# What only a GPU can show: synchronisations, speed, memory, utilisation; without one, a small rehearsal.
+	$(BIN)/python benchmarks/gpu.py
 
 format: $(STAMP)
 	$(BIN)/ruff format .

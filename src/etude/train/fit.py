@@ -91,6 +91,11 @@ def fit(job: Job) -> Result:
     """
     refuse_ranks()
     world = begin_together()
+    if world.size == 1 and job.distributed.processes > 1:
+        job.say(
+            f"distributed.processes is {job.distributed.processes}, but only etude train starts ranks, of a config "
+            f"without stages: this run is trained in one process."
+        )
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts(job.requeue))
         with in_memory("the model and its optimizer"):
