@@ -34,8 +34,15 @@ class Server:
         raise AssertionError((self._folder / "log").read_text())
 
     def kill(self):
-        """End it by SIGKILL, as a machine that fails."""
-        os.kill(int((self._folder / "data/postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+        """End it by SIGKILL, as a machine that fails: what it has started for its clients ends a moment later."""
+        process = int((self._folder / "data/postmaster.pid").read_text().splitlines()[0])
+        others = [
+            Path(f"/proc/{child}") for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        ]
+        os.kill(process, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while any(other.exists() for other in others) and time.monotonic() < end:
+            time.sleep(0.01)
 
     def stop(self):
         self._do("pg_ctl", "-m", "fast", "-w", "stop")

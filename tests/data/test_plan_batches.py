@@ -130,7 +130,10 @@ def test_ranks_share_the_batches_that_one_process_would_take(plan_for, world):
     ranks = [list(plan_for(Share(rank, world)).epoch(0)) for rank in range(world)]
 
     for whole, *shares in zip(alone, *ranks, strict=True):
-        assert sorted(itertools.chain(*(share.indices for share in shares))) == sorted(whole.indices)
+        assert [share.borrowed for share in shares] == [len(whole.indices) <= rank for rank in range(world)]
+        own = [share.indices for share in shares if not share.borrowed]
+        assert sorted(itertools.chain(*own)) == sorted(whole.indices)
+        assert all(len(share.indices) == 1 for share in shares if share.borrowed)
         assert {share.samples for share in shares} == {len(whole.indices)}
         assert {tuple(share.position.items()) for share in shares} == {tuple(whole.position.items())}
         assert max(len(s.indices) for s in shares) - min(len(s.indices) for s in shares) <= 1

@@ -119,7 +119,7 @@ class Config(Section):
         means(governs=("optimizer",), of_type=OTHER_OPTIMIZER),
     ] = AdamWConfig()
     train: TrainConfig = TrainConfig()
-    distributed: DistributedConfig = DistributedConfig()
+    distributed: Annotated[DistributedConfig, means("result", resumable=True)] = DistributedConfig()
     callbacks: list[CallbackField] | dict[str, CallbackField] = Field(default_factory=list)
     """Callbacks, each by import path: `["package.module:Class"]`, or a table `[callbacks.NAME]` with arguments."""
     log: Annotated[LogConfig, means("none")] = LogConfig()

@@ -70,7 +70,7 @@ class TrainerOptions(Section):
 
     run: _RunOptions = _RunOptions()
     train: TrainConfig = TrainConfig()
-    distributed: DistributedConfig = DistributedConfig()
+    distributed: Annotated[DistributedConfig, means("result", resumable=True)] = DistributedConfig()
     optimizer: Annotated[OptimizerConfig | Imported, component(OPTIMIZERS, "adamw")] = AdamWConfig()
 
 

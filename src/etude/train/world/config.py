@@ -9,23 +9,22 @@ from etude.base.config.meaning import means
 from etude.base.config.section import Section
 from etude.base.durations import Duration
 
-RESUMABLE = means("result", resumable=True)
-
 
 class DistributedConfig(Section):
     """How many processes train the run together, and what they tell each other."""
 
-    processes: Annotated[int, Field(ge=1, le=1024), RESUMABLE] = 1
+    processes: Annotated[int, Field(ge=1, le=1024)] = 1
     """Ranks that `etude train` starts on this machine; under torchrun, srun or mpirun those started there count."""
-    strategy: Annotated[Literal["ddp", "fsdp", "none"], RESUMABLE] = "ddp"
+    strategy: Literal["ddp", "fsdp", "none"] = "ddp"
     """ddp: each rank holds the whole model; fsdp: weights, gradients and optimizer state are sharded over the ranks;
     none: several ranks are refused."""
-    reduce: Annotated[Literal["every step", "local"], RESUMABLE] = "every step"
+    reduce: Literal["every step", "local"] = "every step"
     """every step: gradients are summed over all ranks; local: each rank steps by its own, and weights are averaged
     every `average_every` (local SGD)."""
-    average_every: Annotated[DurationField, RESUMABLE] = Duration(50, "steps")
-    """With reduce = "local": average the weights of all ranks this often, and before every validation and save."""
-    checkpoint_activations: Annotated[bool, RESUMABLE] = False
+    average_every: DurationField = Duration(50, "steps")
+    """With reduce = "local": average the weights of all ranks this often, and at the end of an epoch; validations,
+    saves and the end of the run wait for it."""
+    checkpoint_activations: bool = False
     """Keep no activations inside the model's layers, but compute them again in the backward pass; also of one rank."""
     check_every: Annotated[Switch[DurationField], means("none")] = Duration(1000, "steps")
     """Compare the weights of all ranks this often; a rank whose weights differ ends the run."""

@@ -200,8 +200,7 @@ class Watch:
         if self._closed.wait(GRACE_SECONDS):
             return
         if speaks_for(failure, self.rank, self._size):
-            sys.stderr.write(f"etude: {failure}\n")
-            sys.stderr.flush()
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"etude: {failure}\n".encode())
         os._exit(failure.code)
 
 

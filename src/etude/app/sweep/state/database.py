@@ -146,8 +146,18 @@ class Postgres:
             yield
         except self._errors as error:
             said = " ".join(str(error).split())
-            kind = kind or (LostError if self._connection.closed else StorageError)
+            kind = kind or (LostError if self._is_lost(error) else StorageError)
             raise kind(f"The state of the sweep at {self._url} cannot be used: {said}.") from error
+
+    def _is_lost(self, error: Any) -> bool:
+        """Whether an error is the end of the connection, which is closed then.
+
+        A server that goes down says so (SQLSTATE classes 57 and 08) a moment before the connection is seen to end.
+        """
+        ends = str(error.sqlstate or "").startswith(("57", "08"))
+        if ends:
+            self._connection.close()
+        return ends or bool(self._connection.closed)
 
     def close(self) -> None:
         """End the connection."""
