@@ -14,7 +14,7 @@ from etude.__main__ import main
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/guide/*.md")])
 BLOCK = re.compile(r"^( *)```(?:sh|bash)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-ELSEWHERE = {"make", "pip", "git", "mkdir", "for", "gunzip", "done", "sacrebleu"}
+ELSEWHERE = {"make", "pip", "git", "mkdir", "for", "gunzip", "done", "sacrebleu", "torchrun", "srun", "python"}
 """Commands that are not Etude's, and what stands in a loop of them."""
 DOWNLOADED = {"recipes/multi30k.toml"}
 """Configs whose data a page has the reader download."""
