@@ -62,7 +62,7 @@ def test_a_rank_that_is_killed_ends_the_others_soon_and_the_run_goes_on_to_the_s
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_hangs_is_named_within_its_timeout_and_all_say_where_they_were(rank, tmp_path):
-    stop = signalled(tmp_path / "run", rank, signal.SIGSTOP)
+    stop = signalled(tmp_path / "run", rank, signal.SIGSTOP, step=1)  # perhaps before its first beat
 
     def send(processes):
         stop(processes)

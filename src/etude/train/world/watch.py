@@ -76,6 +76,7 @@ class Watch:
         self._closed = Event()
         self._heard: dict[int, tuple[str, float]] = {}
         self._store.set(f"process/{rank}", json.dumps([socket.gethostname(), os.getpid()]))
+        self._store.set(f"beat/{rank}", "0 0")  # a rank that stops before its first beat is missed as any other
         self._thread = Thread(target=self._run, name="etude watch", daemon=True)
         self._thread.start()
 
