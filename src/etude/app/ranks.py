@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from etude.base.says import Say, unheard
 from etude.callbacks.outputs import SavedOutputs
 from etude.callbacks.progress import ProgressDisplay
 from etude.data.order.plan import Share
+from etude.data.store.crew import cores
 from etude.tasks.config import LoadedConfig
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.interrupt import answered, put_back
@@ -37,16 +38,13 @@ POLL_SECONDS, GRACE_SECONDS = 0.05, 10.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
-@contextmanager
-def ranks_of(config: DistributedConfig, folder: Path | None) -> Iterator[Joined | None]:
+def ranks_of(config: DistributedConfig, folder: Path | None) -> AbstractContextManager[Joined | None]:
     """Join the ranks that a launcher has started; None for a process that is alone."""
     if config.strategy == "none" and (place := find_place(os.environ)) is not None:
         raise ConfigError(
             f'distributed.strategy is "none", but {place.size} ranks have been started; start one, or take "ddp".'
         )
-    timeout = float(config.timeout.amount)
-    with joined(timeout=timeout, stacks=lambda: None if folder is None else folder / STACKS) as here:
-        yield here
+    return joined(timeout=float(config.timeout.amount), stacks=None if folder is None else folder / STACKS)
 
 
 def is_first(environment: Mapping[str, str] = os.environ) -> bool:
@@ -99,15 +97,10 @@ def start_ranks(words: Sequence[str], count: int, say: Say) -> int:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, threads() // count))),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // count))),
     }
     say(f"Starting {count} ranks with {shared['OMP_NUM_THREADS']} threads each.")
     return _Ranks([sys.executable, "-m", "etude", *words], shared, count, say).wait()
-
-
-def threads() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @final

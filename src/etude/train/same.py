@@ -4,11 +4,12 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
 
+from etude.base.config.composing import dotted
+from etude.base.config.nest import leaves
 from etude.base.errors import ConfigError, DistributedError
 from etude.train.job import Job
 from etude.train.step.precision import Precision
@@ -41,19 +42,8 @@ def _what_is_given(job: Job) -> dict[str, str]:
         "version of numpy": np.__version__,
         "version of Python": platform.python_version(),
     }
-    return _flat(job.about) | {f"content of {name}": content for name, content in job.contents.items()} | versions
-
-
-def _flat(config: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """A config as dotted keys and the values that a file would have for them."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        match value:
-            case Mapping():
-                found |= _flat(value, f"{before}{key}.")
-            case _:
-                found[f"{before}{key}"] = json.dumps(value, default=str)
-    return found
+    config = {dotted(place): json.dumps(value, default=str) for place, value in leaves(job.about)}
+    return config | {f"content of {name}": content for name, content in job.contents.items()} | versions
 
 
 def _shown(given: Mapping[str, str], name: str) -> str:

@@ -1,12 +1,12 @@
 """What ranks do with their weights and numbers between steps: read, compare, average."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from etude.data.feeds.feed import Feed
+from etude.data.feeds.feed import Delivery, Feed
 from etude.data.order.plan import Share
 from etude.train.averaging import not_finite
 from etude.train.step.ranks import Among
@@ -22,9 +22,9 @@ def read(scalars: ScalarLog, world: World) -> dict[str, float]:
     return whole.read()
 
 
-def turns(feed: Feed, world: World) -> Feed:
+def turns(feed: Feed, world: World) -> Iterator[Delivery]:
     """Those batches of a feed that this rank evaluates."""
-    return feed if world.size == 1 else feed.in_turns(Share(world.rank, world.size))
+    return feed.epoch(0) if world.size == 1 else feed.in_turns(Share(world.rank, world.size))
 
 
 def average(

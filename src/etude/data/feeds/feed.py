@@ -121,9 +121,9 @@ class Feed(ABC):
         """Set the weight of a source of a mixture, for epochs begun from now on; one continued keeps its own."""
         raise self._fixed(f"weight {weight} of source {source}")
 
-    def in_turns(self, share: Share) -> "Feed":
-        """Give a feed of one of every `share.world` batches, beginning with number `share.rank`, to be evaluated."""
-        return _InTurns(self, share)
+    def in_turns(self, share: Share) -> Iterator[Delivery]:
+        """Give one of every `share.world` batches, beginning with number `share.rank`, to be evaluated."""
+        return islice(self.epoch(0), share.rank, None, share.world)
 
     def counted(self) -> "Feed | None":
         """Give a feed of the same epochs whose deliveries hold, in place of a batch, how many targets a loss counts.
@@ -134,42 +134,6 @@ class Feed(ABC):
 
     def _fixed(self, asked: str) -> ValueError:
         return ValueError(f"{type(self).__name__} cannot be set to {asked}.")
-
-
-class _InTurns(Feed):
-    """One of every so many batches of a feed that has to make them all."""
-
-    def __init__(self, feed: Feed, share: Share) -> None:
-        self._feed = feed
-        self._share = share
-
-    @property
-    def epoch_total(self) -> int:
-        """What one epoch of the whole feed holds."""
-        return self._feed.epoch_total
-
-    @property
-    def batches(self) -> int | None:
-        """Batches of an epoch, all ranks together."""
-        return self._feed.batches
-
-    @property
-    def exact(self) -> bool:
-        """Whether `batches` is the number in every epoch."""
-        return self._feed.exact
-
-    @property
-    def samples(self) -> int | None:
-        """Samples of an epoch, all ranks together; None where unknown."""
-        return self._feed.samples
-
-    def epoch(self, epoch: int, position: Position | None = None) -> Iterator[Delivery]:
-        """Give this rank's batches."""
-        return islice(self._feed.epoch(epoch, position), self._share.rank, None, self._share.world)
-
-    def close(self) -> None:
-        """End worker processes; the feed can be used again."""
-        self._feed.close()
 
 
 Limit = float | int

@@ -161,11 +161,11 @@ class PlannedFeed(Feed):
         del epoch
         return len(keys)
 
-    def in_turns(self, share: Share) -> "PlannedFeed":
-        """Give the same feed with one of every `share.world` batches, of which no other is made."""
+    def in_turns(self, share: Share) -> Iterator[Delivery]:
+        """Give one of every `share.world` batches; no other is made."""
         other = copy.copy(self)
         vars(other)["_turns"] = share
-        return other
+        return other.epoch(0)
 
     def close(self) -> None:
         """End worker processes; the feed can be used again."""

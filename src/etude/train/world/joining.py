@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ _times = 0
 class Joined:
     """The ranks of a process, for as long as it runs."""
 
-    def __init__(self, place: Place, time: str, *, timeout: float, stacks: Callable[[], Path | None]) -> None:
+    def __init__(self, place: Place, time: str, *, timeout: float, stacks: Path | None) -> None:
         self.place = place
         self._time = time
         _end_with(os.environ.get(LAUNCHER, ""))
@@ -126,7 +126,7 @@ def joined(
     environment: Mapping[str, str] = os.environ,
     *,
     timeout: float = 600.0,
-    stacks: Callable[[], Path | None] = lambda: None,
+    stacks: Path | None = None,
 ) -> Iterator["Joined | None"]:
     """Join the ranks that the environment tells of; None for a process that is alone.
 

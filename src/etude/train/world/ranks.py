@@ -40,7 +40,7 @@ class Ranks:
             there = [name in numbers for name in self._names]
             values = [numbers.get(name, 0.0) for name in self._names]
             sent = torch.tensor([unknown, *there, *values, *marks], dtype=torch.float64)
-            with self._speaking("total"):
+            with self._speaking():
                 dist.all_reduce(sent)
             found = sent.tolist()
             if not found[0]:
@@ -54,20 +54,20 @@ class Ranks:
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Put into each tensor the sum over all ranks."""
-        with self._speaking("add_up"):
+        with self._speaking():
             for tensor in filter(_is_sparse, tensors):
                 dist.all_reduce(tensor)
             _in_buckets([tensor for tensor in tensors if not tensor.is_sparse], dist.all_reduce)
 
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """Put into each tensor what it is on the first rank."""
-        with self._speaking("spread"):
+        with self._speaking():
             _in_buckets(tensors, lambda flat: dist.broadcast(flat, src=0))
 
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, by rank."""
         found: list[Any] = [None] * self.size
-        with self._speaking("gather"):
+        with self._speaking():
             dist.all_gather_object(found, value)
         return found
 
@@ -76,15 +76,13 @@ class Ranks:
         return next((said for said in self.gather(value) if said is not None), None)
 
     @contextmanager
-    def _speaking(self, what: str) -> Iterator[None]:
+    def _speaking(self) -> Iterator[None]:
         """Count a call that all ranks take part in. Raises DistributedError, of the rank that failed first."""
-        self._watch.called(what)
+        self._watch.called()
         try:
             yield
         except RuntimeError as error:  # as gloo and NCCL tell of a peer that is gone, or late
             raise self._watch.explained(error) from error
-        finally:
-            self._watch.returned()
 
 
 def _is_sparse(tensor: Tensor) -> bool:

@@ -63,7 +63,7 @@ class Watch:
         size: int,
         *,
         timeout: float,
-        stacks: Callable[[], Path | None],
+        stacks: Path | None,
     ) -> None:
         self.rank = rank
         self._size = size
@@ -72,7 +72,6 @@ class Watch:
         self._own = connect()  # the thread's: a call that waits on one would hold up the other
         self._stacks = stacks
         self._calls = 0
-        self._inside = ""
         self._closed = Event()
         self._heard: dict[int, tuple[str, float]] = {}
         self._store.set(f"process/{rank}", json.dumps([socket.gethostname(), os.getpid()]))
@@ -82,14 +81,9 @@ class Watch:
 
     # -- of the main thread --------------------------------------------------------------------------------------
 
-    def called(self, what: str) -> None:
+    def called(self) -> None:
         """Count a call that all ranks take part in."""
         self._calls += 1
-        self._inside = what
-
-    def returned(self) -> None:
-        """Count its end."""
-        self._inside = ""
 
     def failed(self, error: BaseException, code: int) -> None:
         """Tell the others that this rank ends by an error."""
@@ -154,7 +148,7 @@ class Watch:
         return True
 
     def _write_stacks(self) -> None:
-        folder = self._stacks()
+        folder = self._stacks
         if folder is None:
             faulthandler.dump_traceback(sys.stderr, all_threads=True)
             return
