@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from in_ranks import in_ranks
 from small_runs import Regression, dataset, loaders, rows, trainer, weights
+from torch.utils.data import DataLoader
 
 import etude
 from etude.base.errors import DistributedError
+from etude.train.same import check_same
 from etude.train.world import ALONE, find_place, joined, refuse_ranks
 from etude.train.world.place import Place, hosts
 
@@ -286,3 +289,73 @@ def test_the_second_rank_writes_nothing(tmp_path):
     assert names == {path.name for path in (tmp_path / "alone").iterdir()}
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len([row for row in logged if row["step"] == 3 and "train/loss" in row]) == 1
+
+
+class Order:
+    """A metric that depends on the order of the batches, in its digits and in its rounding."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.value, self.places = 0.1, 0.0
+
+    def update(self, found):
+        self.value = self.value * 1.1 + float(found.sum())
+        self.places = (self.places * 7 + len(found)) % 1e9
+
+    def compute(self):
+        return {"value": self.value, "places": self.places}
+
+
+class Measured(Regression):
+    def configure_metrics(self):
+        return {"order": Order()}
+
+    def validation_step(self, batch):
+        loss = self.training_step(batch)
+        found = self.layers(batch[0])
+        self.metrics["order"].update(found)
+        return etude.StepOutput(loss, outputs=found)
+
+
+class Seen(etude.Callback):
+    def __init__(self):
+        self.batches = []
+
+    def on_validation_batch_end(self, run, batch, outputs):
+        self.batches.append((batch[0].tolist(), outputs.tolist()))
+
+
+def measured(rank):
+    """What a validation of weights that do not move gives, and what a callback sees of it."""
+    seen = Seen()
+    data = DataLoader(dataset(), batch_size=8), DataLoader(dataset(35), batch_size=4)
+    still = {"max_duration": "3 steps", "eval_every": "3 steps", "learning_rate": 1e-30, "ema_decay": None}
+    result = trainer(None, callbacks=[seen], save_every="3 steps", **still).fit(Measured(dropout=0.0), *data)
+    return {name: value for name, value in result.metrics.items() if name.startswith("val/")}, seen.batches
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_validation_has_the_bits_of_one_process_and_its_batches_come_in_order(size):
+    alone, batches = measured(0)
+
+    assert {"val/loss", "val/value", "val/places", "val/error"} <= alone.keys()
+    for found, seen in in_ranks(size, measured):
+        assert found == alone
+        assert seen == batches
+
+
+def differs_in_data(rank):
+    job = SimpleNamespace(about={"a": {"b": 1}}, contents={"train": f"hash {rank}"})
+    with joined() as here:
+        try:
+            check_same(here.world, job)
+        except DistributedError as error:
+            return str(error)
+    return "nothing"
+
+
+def test_a_rank_with_other_data_is_named():
+    for said in in_ranks(2, differs_in_data):
+        assert said.startswith("Rank 1 has another content of train than rank 0: hash 1 instead of hash 0.")
