@@ -44,6 +44,7 @@ BEFORE = {
     "speech.md": ["speech_ctc"],
     "classification.md": ["text_classification", "tabular"],
     "checkpoints.md": ["numbers"],
+    "experiments.md": [f"numbers as {name}" for name in ("small", "large", "small-1", "large-1", "first-try")],
     "fork-and-diff.md": ["translation"],
     "hugging-face.md": ["chat"],
     "pretraining.md": ["numbers"],
@@ -141,8 +142,9 @@ def begin(name, monkeypatch, capsys):
         folder(Path("model"), "llama", CHATML)
         answers(Path("answers.jsonl"))
         Path("chat.toml").write_text(CHAT)
+    name, _, called = name.partition(" as ")
     config = f"recipes/{name}.toml" if name == "translation" else f"{name}.toml"
-    code, said = run(f"etude train {config}", monkeypatch, capsys)
+    code, said = run(f"etude train {config} --run.name {called or name}", monkeypatch, capsys)
     assert code == 0, said
 
 
