@@ -119,6 +119,8 @@ def run(line, monkeypatch, capsys):
         return 0, ""
     if DOWNLOADED & set(words):
         return 0, ""
+    if words[1:2] == ["rm"]:
+        words.append("--yes")  # what a reader answers
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{' '.join(given)}\n".encode())))
     capsys.readouterr()
     code = main(words[1:])
