@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 from etude.base.durations import Duration
 from etude.base.horizon import Horizon
@@ -63,20 +64,20 @@ def mean_horizon(
     measured = [(epochs, horizon(epoch, feed, accumulate)) for epochs, feed in parts]
     if any(one.steps is None for _, one in measured):
         return Horizon(exact=False)
-    steps = sum(epochs * (one.steps or 0) for epochs, one in measured)
-
-    def mean(part: Callable[[Horizon], float | None]) -> float | None:
-        return sum(epochs * (one.steps or 0) * (part(one) or 0) for epochs, one in measured) / steps or None
-
+    weighted = [(epochs * (one.steps or 0.0), one) for epochs, one in measured]
     bare = Horizon(
-        steps_per_epoch=steps / sum(epochs for epochs, _ in parts),
-        samples_per_step=mean(lambda one: one.samples_per_step),
-        tokens_per_step=mean(lambda one: one.tokens_per_step),
-        batches_per_step=mean(lambda one: one.batches_per_step) or 1.0,
+        steps_per_epoch=sum(steps for steps, _ in weighted) / sum(epochs for epochs, _ in parts),
+        samples_per_step=_mean(weighted, attrgetter("samples_per_step")),
+        tokens_per_step=_mean(weighted, attrgetter("tokens_per_step")),
+        batches_per_step=_mean(weighted, attrgetter("batches_per_step")) or 1.0,
         exact=False,
     )
     lengths = [found for duration in until if (found := _steps(bare, duration)) is not None]
     return replace(bare, steps=float(math.ceil(min(lengths))) if lengths else None)
+
+
+def _mean(weighted: Sequence[tuple[float, Horizon]], part: Callable[[Horizon], float | None]) -> float | None:
+    return sum(weight * (part(one) or 0) for weight, one in weighted) / sum(weight for weight, _ in weighted) or None
 
 
 def expect(

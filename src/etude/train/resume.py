@@ -68,8 +68,9 @@ def _load(found: Path, run: Run, say: Callable[[str], None]) -> None:
         run.state.load_state_dict(state)
         if not run.state.go_on_as(run.world.rank, run.world.size, state):
             say(
-                f"The hidden states that are carried are those of {len(state.get('ranks', ())) or 1} ranks: of "
-                f"{run.world.size} they begin anew."
+                f"The hidden states that are carried are those of {len(state.get('ranks', ())) or 1} ranks; since "
+                f"nothing tells which of their dimensions has the batch's rows, of {run.world.size} ranks they begin "
+                f"anew."
             )
         _tell_of_another_length(run, state.get("horizon"), say)
         run.finished = _what_finished(run, state)

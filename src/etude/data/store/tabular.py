@@ -5,7 +5,7 @@ Legend: N columns of numbers, C columns of categories.
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import starmap
@@ -197,22 +197,34 @@ def learned_inputs(records: Records, names: Sequence[str], categories: Sequence[
     A column that is always empty is left out, and `notice` hears so. Raises DataError where none is left.
     """
     file = records.place(0)[0]
-    places = [records.column(name, "data.inputs") for name in names]
-    by_name = {records.column(name, "data.categories") for name in categories}
-    seen = [_Seen(records.names[place]) for place in places]
-    for row in records.rows(0, len(records)):
-        if not isinstance(row, Flaw):
-            for column, place in zip(seen, places, strict=True):
-                column.add(row[place])
-    empty = [column.name for column in seen if not column.present]
+    seen = _read_through(records, [records.column(name, "data.inputs") for name in names])
+    empty = [column.name for column in seen.values() if not column.present]
     if empty:
         notice(f"{shown(file)} has nothing in {listed(empty)}, which the model is not given.")
-    held = [(column, place) for column, place in zip(seen, places, strict=True) if column.present]
-    if not held:
+    if len(empty) == len(seen):
         raise DataError(f"{shown(file)} has no column that a model could be given: name some in data.inputs.")
-    numbers = [column.as_numbers() for column, place in held if place not in by_name and column.is_of_numbers]
-    others = [column for column, place in held if place in by_name or not column.is_of_numbers]
-    return InputColumns(tuple(numbers), tuple(column.as_categories(file) for column in others))
+    by_name = {records.column(name, "data.categories") for name in categories}
+    return _sorted_by_kind({place: column for place, column in seen.items() if column.present}, by_name, file)
+
+
+def _read_through(records: Records, places: Sequence[int]) -> dict[int, _Seen]:
+    """What lies in the columns at `places`, by place."""
+    seen = {place: _Seen(records.names[place]) for place in places}
+    for row in records.rows(0, len(records)):
+        if not isinstance(row, Flaw):
+            for place, column in seen.items():
+                column.add(row[place])
+    return seen
+
+
+def _sorted_by_kind(seen: Mapping[int, _Seen], by_name: Collection[int], file: str) -> InputColumns:
+    """Numbers, and categories: the columns at the places `by_name`, and those whose values are mostly no numbers."""
+    numbers = [place for place, column in seen.items() if column.is_of_numbers and place not in by_name]
+    categories = [place for place in seen if place not in numbers]
+    return InputColumns(
+        tuple(seen[place].as_numbers() for place in numbers),
+        tuple(seen[place].as_categories(file) for place in categories),
+    )
 
 
 def prepare_tabular(

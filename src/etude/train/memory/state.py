@@ -29,6 +29,14 @@ class Part(Protocol):
         """Go on from `state_dict()`."""
 
 
+@runtime_checkable
+class Dealt(Part, Protocol):
+    """A part whose memory is that of the rows of a batch, of which each rank has some."""
+
+    def go_on_from(self, of_ranks: Sequence[Any], rank: int, world: int) -> bool:
+        """Go on from the `state_dict()` of every rank as one of another number; whether that could be done."""
+
+
 def seed_generators(seed: int) -> None:
     """Where a run begins: what it draws is its own, not left over from what the process did before."""
     random.seed(seed_of(seed, "python"))
@@ -134,20 +142,20 @@ class State:
         return {name: part.state_dict() for name, part in self.parts.items() if name in OF_EACH_RANK}
 
     def go_on_as(self, rank: int, size: int, state: Mapping[str, Any]) -> bool:
-        """Let those parts be what they were on a rank; where there were another number, what that is to them.
+        """Let those parts be what they were on a rank; of another number, what belongs to rows is dealt out anew.
 
-        Whether there were as many, or nothing that a rank had of its own.
+        Whether all goes on.
         """
         of_ranks = state.get("ranks", ())
         if (len(of_ranks) or 1) == size:
             for name, own in (of_ranks[rank] if of_ranks else {}).items():
                 self.parts[name].load_state_dict(own)
             return True
-        hiddens = self.parts.get("hiddens")
-        if hiddens is None or not state["part hiddens"]["hiddens"]:
-            return True
-        hiddens.load_state_dict({"hiddens": {}, "samples": {}})
-        return False
+        return self._dealt(of_ranks or [{name: state[f"part {name}"] for name in self.parts}], rank, size)
+
+    def _dealt(self, of_ranks: Sequence[Mapping[str, Any]], rank: int, size: int) -> bool:
+        dealt = {name: part for name, part in self.parts.items() if isinstance(part, Dealt)}
+        return all([part.go_on_from([own[name] for own in of_ranks], rank, size) for name, part in dealt.items()])  # noqa: C419 - each has to
 
     @property
     def parts(self) -> dict[str, Part]:

@@ -98,7 +98,8 @@ class Gradient:
         """The terms of the batch number `index`."""
         task, hiddens, batch = self._task, self._hiddens, group.batches[index]
         self._events.batch_start(batch)
-        hiddens.before(batch, first=group.firsts[index])
+        borrowed = bool(group.borrowed) and group.borrowed[index]
+        hiddens.before(batch, first=group.firsts[index], borrowed=borrowed)
         logged = self._scalars.mark()
         seed = seed_of(self._seed, self._stage, "forward", group.progress.step, index, slot.name, *self._rank)
         torch.default_generator.manual_seed(seed)
@@ -110,7 +111,6 @@ class Gradient:
                 returned = task.training_step(batch, **{keyword: known[keyword] for keyword in self._keywords})
             else:
                 returned = task.training_step(batch)
-        borrowed = bool(group.borrowed) and group.borrowed[index]
         if borrowed:
             self._scalars.go_back(logged)
         else:

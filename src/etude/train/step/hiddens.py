@@ -1,12 +1,13 @@
 """The hiddens of truncated back-propagation: what one piece of a batch hands to the next, for each optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
 
 from etude.base.errors import ConfigError, DataError
 from etude.data.nest import detach, move
+from etude.train.step.dealing import Deal, UnclearError, recurrent_states
 from etude.train.task import StepOutput, Task, accepts
 
 
@@ -23,7 +24,7 @@ class NoHiddens:
     def begin(self, name: str) -> None:
         """Do nothing."""
 
-    def before(self, batch: object, *, first: bool) -> None:
+    def before(self, batch: object, *, first: bool, borrowed: bool) -> None:
         """Do nothing."""
 
     def after(self, returned: object) -> None:
@@ -78,14 +79,14 @@ class Hiddens:
         """Begin the pieces of a step, for the optimizer `name`; a closure that is called again begins there too."""
         self._name, self.now, self._size = name, self._kept.get(name), self._samples.get(name)
 
-    def before(self, batch: object, *, first: bool) -> None:
-        """Take up a piece, the first of its batch or a later one."""
+    def before(self, batch: object, *, first: bool, borrowed: bool) -> None:
+        """Take up a piece, the first of its batch or a later one; of a borrowed batch no sample is this rank's."""
         if not first:
             return
+        size = None if borrowed else self._task.batch_size(batch)
         if not self._carry:
-            self.now = None
+            self.now, self._size = None, size
             return
-        size = self._task.batch_size(batch)
         if self.now is not None and None not in {size, self._size} and size != self._size:
             raise DataError(
                 f"train.carry_hiddens carries states of {self._size} samples to a batch of {size}; every batch must "
@@ -123,6 +124,37 @@ class Hiddens:
         """Go on from `state_dict()`."""
         self._kept = {name: move(value, self._device) for name, value in state["hiddens"].items()}
         self._samples = dict(state["samples"])
+
+    def go_on_from(self, of_ranks: Sequence[HiddensState], rank: int, world: int) -> bool:
+        """Go on from the `state_dict()` of every rank as one of another number; begin anew where that is unclear.
+
+        Whether it went on.
+        """
+        try:
+            self.load_state_dict(_dealt(of_ranks, rank, world, recurrent_states(self._task)))
+        except UnclearError:
+            self.forget()
+            return False
+        return True
+
+
+def _dealt(of_ranks: Sequence[HiddensState], rank: int, world: int, recurrent: set[tuple[int, int]]) -> HiddensState:
+    """One rank's part of the hiddens of all. Raises UnclearError."""
+    dealt: HiddensState = {"hiddens": {}, "samples": {}}
+    for name in of_ranks[0]["hiddens"]:
+        deal = Deal(_rows([state["samples"].get(name) for state in of_ranks], world), rank, world, recurrent)
+        dealt["hiddens"][name] = deal.of([state["hiddens"][name] for state in of_ranks])
+        dealt["samples"][name] = len(deal.rows)
+    return dealt
+
+
+def _rows(samples: Sequence[int | None], world: int) -> list[int]:
+    """The rows of each rank, where they are those of one batch that has enough for every rank of the new world."""
+    known = [size for size in samples if size is not None]
+    whole, before = sum(known), len(samples)
+    if whole < world or known != [len(range(rank, whole, before)) for rank in range(before)]:
+        raise UnclearError
+    return known
 
 
 def hiddens_of(task: Task, *, tbptt: bool, carry: bool, device: torch.device) -> Hiddens | NoHiddens:
