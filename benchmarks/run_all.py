@@ -32,6 +32,7 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "resident": ("--steps 250", "--steps 5"),
     "plan_memory": ("", ""),
     "faults": ("", ""),
+    "ranks": ("--rounds 3 --steps 60", "--rounds 1 --steps 5"),
     "memory": ("--sizes 100000 1000000 10000000", "--sizes 10000 100000"),
 }
 HEAD = """# Benchmarks
