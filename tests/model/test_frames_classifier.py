@@ -25,19 +25,20 @@ def test_windows_cover_a_sequence_and_end_where_it_does(length):
     assert len(mine) == 1 + -(-max(0, length - 4) // 3)
 
 
-def test_outputs_of_windows_are_averaged():
+@pytest.mark.parametrize(("pooling", "whole"), [("mean", torch.mean), ("max", torch.amax)])
+def test_outputs_of_windows_are_averaged_or_the_largest(pooling, whole):
     torch.manual_seed(2)
     features, lengths = frames(10)
-    model = FrameClassifier(build_encoder(SMALL, 5), 3, windows=Windows(4, 3)).eval()
+    model = FrameClassifier(build_encoder(SMALL, 5), 3, windows=Windows(4, 3, pooling)).eval()
 
-    averaged = model(features, lengths)
+    found = model(features, lengths)
 
     model._windows = None
     alone = [model(features[:, start : start + 4], torch.tensor([4])) for start in (0, 3, 6)]
-    torch.testing.assert_close(averaged, torch.stack(alone).mean(0))
+    torch.testing.assert_close(found, whole(torch.stack(alone), 0))
 
 
-@pytest.mark.parametrize("windows", [None, Windows(4, 3), Windows(50, 10)])
+@pytest.mark.parametrize("windows", [None, Windows(4, 3), Windows(50, 10), Windows(4, 3, "max")])
 @pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
 def test_a_batch_equals_its_members(windows, pooling):
     torch.manual_seed(2)

@@ -3,7 +3,7 @@
 Legend: B sequences, T frames, F features, K outputs, N windows of all sequences, W frames of a window.
 """
 
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,20 @@ from etude.model.frames.pooling import AttentivePooling, PoolingKind, build_pool
 from etude.model.layers.growing import GrowthParts, classes, of_linear, row_of, takes
 from etude.model.layers.linear import Linear
 
+WindowPooling = Literal["mean", "max"]
+
 
 class Windows(NamedTuple):
-    """How long sequences are cut."""
+    """How long sequences are cut, and what is made of the outputs of their windows."""
 
     frames: int
     shift: int
+    pooling: WindowPooling = "mean"
 
 
 @final
 class FrameClassifier(nn.Module):
-    """Frames in, outputs of whole sequences out; with `windows` the mean of those of a sequence's windows."""
+    """Frames in, outputs of whole sequences out; with `windows` the mean or the largest of a sequence's windows."""
 
     def __init__(
         self, encoder: FrameEncoder, outputs: int, pooling: PoolingKind = "mean", windows: Windows | None = None
@@ -54,9 +57,12 @@ class FrameClassifier(nn.Module):
             return self._whole(features_BTF, lengths_B)
         windows_NWF, lengths_N, owners_N = cut(features_BTF, lengths_B, self._windows)
         outputs_NK = self._whole(windows_NWF, lengths_N)
+        nothing_BK = outputs_NK.new_zeros(len(lengths_B), outputs_NK.size(1))
+        if self._windows.pooling == "max":
+            owners_NK = owners_N[:, None].expand_as(outputs_NK)
+            return nothing_BK.scatter_reduce(0, owners_NK, outputs_NK, "amax", include_self=False)
         counts_B = torch.bincount(owners_N, minlength=len(lengths_B)).to(outputs_NK.dtype)
-        sums_BK = outputs_NK.new_zeros(len(lengths_B), outputs_NK.size(1)).index_add(0, owners_N, outputs_NK)
-        return sums_BK / counts_B[:, None]
+        return nothing_BK.index_add(0, owners_N, outputs_NK) / counts_B[:, None]
 
     def _whole(self, features_BTF: Tensor, lengths_B: Tensor) -> Tensor:
         pooled_BM = self.pooling(*self.encoder(features_BTF, lengths_B))

@@ -16,7 +16,7 @@ from etude.data.files.arrays import array_of, read_array
 from etude.data.files.lines import Flaw, is_blank
 from etude.data.store.arrays import Features
 from etude.data.store.targets import Targets, targets_of
-from etude.model.frames.classifier import FrameClassifier, Windows
+from etude.model.frames.classifier import FrameClassifier
 from etude.model.frames.encoders import build_encoder
 from etude.tasks.classification.audio_config import Pooled
 from etude.tasks.classification.inputs import SampleProcessor
@@ -64,9 +64,8 @@ class ArrayProcessor(SampleProcessor):
     def model(self, config: Any, outputs: int) -> nn.Module:
         """The classifier of the config's encoder."""
         given: Pooled = config.model
-        windows = None if given.windows is None else Windows(given.windows.frames, given.windows.shift)
         encoder = build_encoder(config.model, len(self.features.means))
-        return FrameClassifier(encoder, outputs, given.pooling, windows)
+        return FrameClassifier(encoder, outputs, given.pooling, given.cut)
 
     def sizes(self, config: Any) -> str:
         """The type of the model."""

@@ -9,6 +9,7 @@ from etude.base.config.fields import Switch
 from etude.base.config.section import Section
 from etude.data.files.names import SOUNDING
 from etude.model.frames.blstm import BlstmConfig
+from etude.model.frames.classifier import WindowPooling, Windows
 from etude.model.frames.cnn import CnnConfig
 from etude.model.frames.conformer import ConformerConfig
 from etude.model.frames.pooling import PoolingKind
@@ -20,12 +21,14 @@ from etude.tasks.recordings import RecordingsSection
 
 
 class WindowsConfig(Section):
-    """`[model.windows]`: long recordings in windows, whose outputs are averaged."""
+    """`[model.windows]`: long recordings in windows, each with outputs of its own."""
 
     frames: int = Field(200, ge=1)
     """Frames of a window; a shorter recording is one of its own length."""
     shift: int = Field(100, ge=1)
     """Frames from one to the next; the last one ends with the recording."""
+    pooling: WindowPooling = "mean"
+    """A recording's outputs: the mean of its windows', or for each the largest, where what counts is heard briefly."""
 
 
 class Pooled(Section):
@@ -35,6 +38,11 @@ class Pooled(Section):
     """The mean of frames, mean and deviation by attention (Okabe et al. 2018), or the last one."""
     windows: Switch[WindowsConfig] = None
     """Look at long recordings in windows."""
+
+    @property
+    def cut(self) -> Windows | None:
+        """The windows, as the model takes them."""
+        return None if self.windows is None else Windows(**self.windows.model_dump())
 
 
 class SoundCnnConfig(CnnConfig, Pooled):

@@ -15,7 +15,7 @@ from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.files.lines import is_blank
 from etude.data.store.targets import Targets, targets_of
-from etude.model.frames.classifier import FrameClassifier, Windows
+from etude.model.frames.classifier import FrameClassifier
 from etude.model.frames.encoders import build_encoder
 from etude.tasks.classification.audio_config import Pooled, SoundDataConfig
 from etude.tasks.classification.inputs import SampleProcessor
@@ -75,9 +75,8 @@ class SoundProcessor(SampleProcessor):
     def model(self, config: Any, outputs: int) -> nn.Module:
         """The classifier of the config's encoder."""
         given: Pooled = config.model
-        windows = None if given.windows is None else Windows(given.windows.frames, given.windows.shift)
         encoder = build_encoder(config.model, self.data.features.output_width)
-        return FrameClassifier(encoder, outputs, given.pooling, windows)
+        return FrameClassifier(encoder, outputs, given.pooling, given.cut)
 
     def sizes(self, config: Any) -> str:
         """The type of the model."""
