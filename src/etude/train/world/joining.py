@@ -24,6 +24,9 @@ from etude.train.world.watch import Watch
 LAUNCHER = "ETUDE_LAUNCHER"
 """Holds the process that has started this one as a rank, which is not to outlive it."""
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+TIMEOUT = 600.0
+"""Seconds that ranks wait for one of them, unless their config says otherwise."""
+INTERRUPTED = 130
 LEAVE_SECONDS = 30
 POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -39,8 +42,10 @@ _times = 0
 class Joined:
     """The ranks of a process, for as long as it runs."""
 
-    def __init__(self, place: Place, time: str, *, timeout: float, stacks: Path | None) -> None:
+    def __init__(self, place: Place, time: str, *, timeout: float, stacks: Path | None, trains: bool) -> None:
         self.place = place
+        self.trains = trains
+        """Whether the ranks have come together to train a run."""
         self._time = time
         _end_with(os.environ.get(LAUNCHER, ""))
         if torch.cuda.is_available():
@@ -63,7 +68,7 @@ class Joined:
             raise DistributedError(
                 f"Rank {place.rank} of {place.size} cannot meet the others at {place.address}:{place.port}: {said}"
             ) from error
-        self.world = Ranks(place.rank, place.size, self._watch)
+        self.world = Ranks(place.rank, place.size, self._watch, self)
 
     def _connect(self) -> Store:
         return apart(self._meet(keeps=False), f"etude/{self._time}")
@@ -72,9 +77,9 @@ class Joined:
         return meet(self.place.address, self.place.port, keeps=keeps)
 
     def failed(self, error: BaseException) -> None:
-        """Tell the others by what this rank ends."""
-        code = error.exit_code if isinstance(error, EtudeError) else getattr(error, "code", 1) or 1
-        self._watch.failed(error, code)
+        """Tell the others by what this rank ends; an interpreter that ends must not find the watch in a call."""
+        self._watch.failed(error, code_of(error))
+        self._watch.close()
 
     def open(self, name: str) -> None:
         """Let those who wait for `name` go on."""
@@ -102,6 +107,18 @@ class Joined:
             sleep(POLL_SECONDS)
 
 
+def code_of(error: BaseException) -> int:
+    """What a process ends with because of an error."""
+    match error:
+        case EtudeError():
+            return error.exit_code
+        case SystemExit(code=int() as code) if code:
+            return code
+        case KeyboardInterrupt():
+            return INTERRUPTED
+    return 1
+
+
 def begin_together() -> World:
     """The world that this process is in; those who wait for the first rank to begin a run go on."""
     if not _now:
@@ -109,6 +126,11 @@ def begin_together() -> World:
     if _now[-1].world.is_first:
         _now[-1].open("run")
     return _now[-1].world
+
+
+def is_training() -> bool:
+    """Whether this process is one of several ranks that train a run."""
+    return bool(_now) and _now[-1].trains
 
 
 def refuse_ranks(environment: Mapping[str, str] = os.environ) -> None:
@@ -125,12 +147,14 @@ def refuse_ranks(environment: Mapping[str, str] = os.environ) -> None:
 def joined(
     environment: Mapping[str, str] = os.environ,
     *,
-    timeout: float = 600.0,
+    timeout: float = TIMEOUT,
     stacks: Path | None = None,
+    trains: bool = True,
 ) -> Iterator["Joined | None"]:
     """Join the ranks that the environment tells of; None for a process that is alone.
 
-    An error that leaves the block is told to the others. Inside of another block it is that one's world.
+    An error that leaves the block is told to the others. Inside of another block it is that one's world. `trains` says
+    whether they come together to train a run, or for a pass outside of one.
     """
     global _times  # noqa: PLW0603 - a process has one
     place = find_place(environment)
@@ -138,7 +162,8 @@ def joined(
         yield _now[-1] if _now else None
         return
     _times += 1
-    here = Joined(place, f"{environment.get(RESTARTS, '0')}/{_times}", timeout=timeout, stacks=stacks)
+    time = f"{environment.get(RESTARTS, '0')}/{_times}"
+    here = Joined(place, time, timeout=timeout, stacks=stacks, trains=trains)
     _now.append(here)
     try:
         yield here

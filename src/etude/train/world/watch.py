@@ -32,6 +32,8 @@ class Failure:
     code: int = DistributedError.exit_code
     """What the run ends with."""
     hung: bool = False
+    is_said: bool = False
+    """Whether the rank itself says it."""
 
     def __str__(self) -> str:
         return f"Rank {self.rank} {self.what}"
@@ -91,7 +93,7 @@ class Watch:
             return
         said = " ".join(str(error).split()) or type(error).__name__
         with suppress(RuntimeError):
-            publish(self._store, Failure(self.rank, f"ended: {said}", code))
+            publish(self._store, Failure(self.rank, f"ended: {said}", code, is_said=True))
 
     def explained(self, error: Exception) -> DistributedError:
         """The error that tells of the rank that failed first, where a call that all take part in has failed."""
@@ -200,8 +202,10 @@ class Watch:
 
 
 def speaks_for(failure: Failure, rank: int, size: int) -> bool:
-    """Whether it is this rank that says what went wrong on another: one of them does."""
-    return rank == (1 if failure.rank == 0 else 0) or size == 1
+    """Whether it is this rank that says what went wrong on another: one does, unless the first has said it itself."""
+    if failure.rank == 0:
+        return rank == 1 and not failure.is_said
+    return rank == 0 or size == 1
 
 
 class FailedElsewhereError(DistributedError):
