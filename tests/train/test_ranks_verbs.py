@@ -11,11 +11,14 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from in_ranks import ended, in_ranks
 from small_runs import dataset, loaders, trainer
 from test_world import Measured
+from torch import nn
 from torch.utils.data import DataLoader
 
 import etude
@@ -69,13 +72,70 @@ type = "char"
 """ + SMALL.format(layers="layers = 1", saves="").replace('save_outputs = ""\n', "")
 
 
+TABLE = """
+[task]
+type = "classification"
+[data]
+type = "tabular"
+train = "table.csv"
+val = "table.csv"
+inputs = ["size", "colour"]
+label = "fruit"
+[model]
+hidden = [8]
+[train]
+max_duration = "2 steps"
+batch_size = 8
+device = "cpu"
+[log]
+progress = false
+tensorboard = false
+"""
+SPEECH = """
+[task]
+type = "speech_recognition"
+[data]
+train = "spoken.csv"
+val = "spoken.csv"
+[data.features]
+mel_bins = 20
+[model]
+type = "blstm"
+d_model = 8
+layers = 1
+subsampling = 2
+[train]
+max_duration = "2 steps"
+batch_size = 4
+device = "cpu"
+[log]
+progress = false
+tensorboard = false
+"""
+CONFIGS = {"translation": TRANSLATION, "text": TEXTS, "table": TABLE, "speech": SPEECH}
+
+
 def written(path, lines):
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
+def recorded(folder):
+    """Write eight recordings of tones, and a manifest of them; their paths."""
+    draw = np.random.default_rng(3)
+    waves = [np.sin(np.arange(2000 + 300 * number) / (3 + number)) for number in range(8)]
+    for number, wave in enumerate(waves):
+        noisy = (0.3 * wave + 0.01 * draw.normal(size=len(wave))).astype(np.float32)
+        soundfile.write(folder / f"{number}.wav", noisy, 8000)
+    paths = [f"{number}.wav" for number in range(8)]
+    written(
+        folder / "spoken.csv", ["path,transcript", *(f"{path},{'ab'[number % 2]}" for number, path in enumerate(paths))]
+    )
+    return paths
+
+
 @pytest.fixture(scope="module")
 def home(quick_folder):
-    """A folder with a run of translations and one of a language model."""
+    """A folder with a run of each kind."""
     draw = random.Random(2)
     sources = [draw.choices(list(WORDS), k=draw.randint(1, 5)) for _ in range(70)]
     pairs = [f"{' '.join(words)}\t{' '.join(map(WORDS.get, words))}" for words in sources]
@@ -85,19 +145,24 @@ def home(quick_folder):
     written(quick_folder / "texts.txt", lines)
     written(quick_folder / "lines.txt", [*lines[:30], "", *lines[20:40]])
     (quick_folder / "mixed.txt").write_bytes((quick_folder / "lines.txt").read_bytes() + b"\xff\xfe?\xff\none two\n")
-    (quick_folder / "translation.toml").write_text(TRANSLATION)
-    (quick_folder / "text.toml").write_text(TEXTS)
+    rows = [
+        f"{number * 0.7:.1f},{['red', 'green'][number % 2]},{['apple', 'lime'][number % 2]}" for number in range(20)
+    ]
+    written(quick_folder / "table.csv", ["size,colour,fruit", *rows])
+    written(quick_folder / "sounds.txt", [*recorded(quick_folder), "nowhere.wav"])
+    for name, config in CONFIGS.items():
+        (quick_folder / f"{name}.toml").write_text(config)
     before = Path.cwd()
     os.chdir(quick_folder)
     try:
-        for name in ("translation", "text"):
+        for name in CONFIGS:
             etude.train(f"{name}.toml")
         yield quick_folder
     finally:
         os.chdir(before)
 
 
-def shell(rank, words, then=None):
+def shell(rank, words):
     """What a command line gives on one of its ranks: its exit code, its output, and what it says."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -157,6 +222,8 @@ def test_a_validation_of_a_language_model_has_the_bits_of_one_process(home):
         (2, "text", "mixed.txt", ["--temperature", "1", "--batch-size", "4", "--json"]),
         (3, "text", "mixed.txt", ["--score"]),
         (3, "text", None, ["--prompt", "one", "--prompt", "two"]),
+        (2, "table", "table.csv", ["--json", "--batch-size", "3"]),
+        (3, "speech", "sounds.txt", ["--json", "--batch-size", "2"]),
     ],
 )
 def test_predictions_of_several_ranks_are_those_of_one_process_to_the_byte(size, run, file, flags, home):
@@ -165,7 +232,7 @@ def test_predictions_of_several_ranks_are_those_of_one_process_to_the_byte(size,
 
     first, *others = in_ranks(size, shell, words)
 
-    assert alone[0] == (3 if file == "mixed.txt" else 0)
+    assert alone[0] == (3 if file in {"mixed.txt", "sounds.txt"} else 0)
     assert alone[1]
     assert first == alone
     assert others == [(alone[0], "", "")] * (size - 1)
@@ -313,6 +380,43 @@ def test_the_passes_of_a_trainer_after_a_training_are_those_of_one_process(size,
     assert alone[0][0].keys() >= {"test/loss", "test/value"}
     if kept:
         assert last_row(many) == last_row(one)
+
+
+def one_alone(rank, folder, which):
+    """Rank `which` alone tests what all have trained."""
+    fitted = trainer(folder, **STILL, save_every="3 steps", progress=False)
+    fitted.fit(Predicts(dropout=0.0), *loaders())
+    if rank == which:
+        fitted.test(data=loaders()[1])
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_rank_that_waits_for_one_that_has_ended_says_so_and_ends(which, tmp_path):
+    begun = time.monotonic()
+
+    found = ended(2, one_alone, tmp_path, tmp_path / "run", which)
+
+    assert (found[1 - which][0], found[which][0]) == (0, 6)
+    assert f"Rank {1 - which} has ended, and the others wait for it: all ranks take part" in found[which][1]
+    assert time.monotonic() - begun < 3 * SOON
+
+
+class Stack(Predicts):
+    def __init__(self):
+        super().__init__(dropout=0.0)
+        self.more = nn.ModuleList([nn.Linear(4, 4)])
+
+
+def in_parts(rank):
+    fitted = trainer(None, **STILL, save_every="3 steps", distributed={"strategy": "fsdp"}, progress=False)
+    fitted.fit(Stack(), *loaders())
+    fitted.test(data=loaders()[1])
+
+
+@pytest.mark.filterwarnings("ignore:Found a non-scalar tensor")
+def test_a_task_that_was_trained_sharded_is_refused_with_what_to_do():
+    with pytest.raises(AssertionError, match=r"This \w+ was trained sharded .*load it whole, as in \w+\.load\("):
+        in_ranks(2, in_parts)
 
 
 def strangers(rank):

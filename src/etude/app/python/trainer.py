@@ -45,6 +45,7 @@ from etude.train.task import Task
 from etude.train.watch.callback import RunView, read_only
 from etude.train.watch.events import Events
 from etude.train.world import ALONE, World, passing
+from etude.train.world.passing import refuse_parts
 
 
 def _say(sentence: str) -> None:
@@ -268,6 +269,7 @@ class Trainer:
 
         Of several ranks only the first writes, and is heard.
         """
+        refuse_parts(task)
         writes, say = (outputs, self._say) if world.is_first else ((), unheard)
         view = RunView(
             progress=Progress(),

@@ -19,7 +19,7 @@ from etude.train.world.place import Place, find_place
 from etude.train.world.protocol import ALONE, World
 from etude.train.world.ranks import Ranks
 from etude.train.world.store import Store, apart, meet
-from etude.train.world.watch import Watch
+from etude.train.world.watch import Process, Watch, note_process, process_of
 
 LAUNCHER = "ETUDE_LAUNCHER"
 """Holds the process that has started this one as a rank, which is not to outlive it."""
@@ -35,6 +35,8 @@ _now: list["Joined"] = []
 """The world that this process is in."""
 _kept: list[Store] = []
 """The store that this process keeps for all ranks, for as long as it runs."""
+_met: dict[int, Process] = {}
+"""The processes of all ranks, once they have met: one that ends is missed where the others come to meet again."""
 _times = 0
 """How often this process has joined: whoever joins again meets the others apart from what was said before."""
 
@@ -54,6 +56,8 @@ class Joined:
             if place.rank == 0 and not place.is_kept and not _kept:
                 _kept.append(self._meet(keeps=True))
             self._store = self._connect()
+            for rank, process in _met.items():
+                note_process(self._store, rank, process)
             self._watch = Watch(self._connect, place.rank, place.size, timeout=timeout, stacks=stacks)
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(
@@ -68,6 +72,7 @@ class Joined:
             raise DistributedError(
                 f"Rank {place.rank} of {place.size} cannot meet the others at {place.address}:{place.port}: {said}"
             ) from error
+        _met.update({rank: process_of(self._store, rank) for rank in range(place.size)})
         self.world = Ranks(place.rank, place.size, self._watch, self)
 
     def _connect(self) -> Store:
@@ -138,8 +143,8 @@ def refuse_ranks(environment: Mapping[str, str] = os.environ) -> None:
     place = None if _now else find_place(environment)
     if place is not None:
         raise DistributedError(
-            f"This process is rank {place.rank} of {place.size}, but only training is done by several ranks: each "
-            f"would do all of this by itself. Start it without the launcher, or with one task."
+            f"This process is rank {place.rank} of {place.size}, but this is done by one process: each rank would do "
+            f"all of it by itself. Start it without the launcher, or with one task."
         )
 
 

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import nn
+
 from etude.base.errors import ConfigError
 from etude.train.world.config import DistributedConfig
 from etude.train.world.joining import is_training, joined
@@ -32,4 +34,14 @@ def refuse_none(config: DistributedConfig) -> None:
     if config.strategy == "none" and (place := find_place(os.environ)) is not None:
         raise ConfigError(
             f'distributed.strategy is "none", but {place.size} ranks have been started; start one, or take "ddp".'
+        )
+
+
+def refuse_parts(task: nn.Module) -> None:
+    """Raise ConfigError for a task that was trained sharded, of which this process holds a part alone."""
+    if any(hasattr(weight, "to_local") for weight in task.parameters()):
+        name = type(task).__name__
+        raise ConfigError(
+            f"This {name} was trained sharded (distributed.strategy), and each rank holds a part of its weights alone: "
+            f'load it whole, as in {name}.load("RUN/checkpoints/best"), and give that to test, validate or predict.'
         )
