@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,11 @@ from torch.utils.data import DataLoader
 import etude
 from etude.app.cli.main import main
 from etude.base.errors import DataError
+from etude.tasks.answers import Answering
+from etude.tasks.sharing import consecutive, shared
+from etude.tasks.task_type import Missing
 from etude.tasks.translation.task import TranslationTask
+from etude.train.world import ALONE, joined
 
 SOON = 10
 """Seconds within which all ranks have ended where one is dead."""
@@ -315,6 +319,53 @@ def test_what_all_ranks_fail_by_is_said_once(home):
 
     assert found[0] == (5, "", "etude: runs/nowhere is not a run folder: it has no config.toml.\n")
     assert found[1] == (5, "", "")
+
+
+class UnsendableError(Exception):
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
+
+
+def asked(rank, windows, in_steps, shares):
+    """Answers that tell which texts were computed together, and what a text without one has failed by."""
+
+    def together(texts):
+        if in_steps:
+            return consecutive(range(len(texts)), 3)
+        return consecutive(sorted((n for n, text in enumerate(texts) if text), key=lambda n: -len(texts[n])), 3)
+
+    def computed(texts):
+        if "bad" in texts:
+            raise UnsendableError("bad", "worse")
+        return [f"{text} of {texts}" for text in texts]
+
+    def ask(texts, first):
+        found = [""] * len(texts)
+        for places in together(texts):
+            for place, one in zip(places, computed([texts[place] for place in places]), strict=True):
+                found[place] = f"{one} from {first + place}" if in_steps else one
+            if in_steps:
+                yield from (found[place] for place in places)
+        if not in_steps:
+            yield from found
+
+    with joined() if shares else nullcontext() as here:
+        world = ALONE if here is None else here.world
+        answering = Answering(shared(ask, world, together, in_steps=in_steps))
+        return [list(answering.window(window)) for window in windows]
+
+
+@pytest.mark.parametrize("in_steps", [True, False])
+def test_windows_of_which_some_texts_have_no_answer_are_halved_as_one_process_halves_them(in_steps):
+    draw = random.Random(4)
+    kinds = ["a", "bb", "ccc", "dddd"] + ([] if in_steps else [""])
+    windows = [draw.choices([*kinds, "bad"] if number % 2 else kinds, k=number) for number in range(1, 24)]
+
+    found = in_ranks(3, asked, windows, in_steps, True)
+
+    alone = asked(0, windows, in_steps, False)
+    assert any(isinstance(one, Missing) for window in alone for one in window)
+    assert found == [alone] * 3
 
 
 # -- from Python -------------------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ def shared(ask: Ask[A], world: World, batches: Batches, *, in_steps: bool = Fals
     """The same of several ranks, all of which ask for the same texts: each computes every Nth of the batches.
 
     Answers, and what fails, are those of one process, since the batches are. `in_steps` says that one process hands
-    over the answers of each batch before it begins the next, and so has those that come before a failure.
+    over the answers of each batch before it begins the next, and so has those that come before a failure. Texts keep
+    their numbers where those of each batch follow each other.
     """
     return ask if world.size == 1 else _Shared(ask, world, batches, in_steps=in_steps)
 
@@ -95,7 +96,11 @@ def in_turns(world: World, jobs: Sequence[J], do: Callable[[J], A], *, about: Se
 
 def _of_rank(found: Sequence[A | Exception], number: int) -> A | Exception:
     """What a rank has found of its job of this number; the error that has kept it from it."""
-    return found[min(number, len(found) - 1)]
+    match found[min(number, len(found) - 1)]:
+        case _UnsentError() as unsent:
+            return unsent.told()
+        case one:
+            return one
 
 
 def _with_rest(batches: Sequence[Places], count: int) -> list[Places]:
@@ -105,9 +110,23 @@ def _with_rest(batches: Sequence[Places], count: int) -> list[Places]:
     return [*batches, rest] if rest else [*batches]
 
 
+@final
+class _UnsentError(Exception):
+    """Stands for an error that cannot be sent to another process."""
+
+    def __init__(self, name: str, said: str) -> None:
+        super().__init__(name, said)
+
+    def told(self) -> Exception:
+        """An error of the same name that says the same."""
+        name, said = self.args
+        return type(name, (Exception,), {})(said)  # type: ignore[no-any-return]
+
+
 def _sendable(error: Exception) -> Exception:
-    """The error, or what tells of one that cannot be sent."""
+    """The error, or what stands for one that cannot be sent."""
     try:
-        return error if isinstance(pickle.loads(pickle.dumps(error)), Exception) else RuntimeError(str(error))  # noqa: S301 - our own
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:  # noqa: BLE001 - an error may be of any class
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        return _UnsentError(type(error).__name__, str(error))
+    return error

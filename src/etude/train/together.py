@@ -51,7 +51,10 @@ def difference(among: Among, task: nn.Module) -> str | None:
 
 def hashed(weight: Tensor) -> int:
     """What tells the bits of a tensor from others."""
-    return int(torch.hash_tensor(weight.detach()).view(torch.int64))
+    if not weight.numel():
+        return 0
+    numbers = torch.view_as_real(weight) if weight.is_complex() else weight
+    return int(torch.hash_tensor(numbers.detach()).view(torch.int64))
 
 
 def broken(among: Among, task: nn.Module) -> str | None:
