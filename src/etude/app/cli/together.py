@@ -10,6 +10,8 @@ from etude.base.config.command import parse
 from etude.train.world import World, find_place
 
 PROCESSES = ("distributed", "processes")
+STARTED = range(2, 1025)
+"""How many ranks are started here; any other number is left to the check of the config."""
 
 
 def together(arguments: Namespace, overrides: Sequence[str], work: Callable[[World], int]) -> int:
@@ -18,14 +20,14 @@ def together(arguments: Namespace, overrides: Sequence[str], work: Callable[[Wor
     What the config of a run says of processes is of its training.
     """
     count = _asked(overrides)
-    if count > 1 and find_place(os.environ) is None:
+    if count in STARTED and find_place(os.environ) is None:
         return start_ranks(arguments.words, count, say, again="start the same command again")
     with one_heard(debug=arguments.debug) as world:
         return work(world)
 
 
 def _asked(overrides: Sequence[str]) -> int:
-    """How many ranks a command line asks for; whether that may be is found out where the config is checked."""
+    """How many ranks a command line asks for."""
     given = [one.value for one in parse(overrides) if one.key == PROCESSES]
     match given:
         case [*_, int() as count]:

@@ -58,7 +58,7 @@ class TestedLines:
 
     def add(self, batch: object, outputs: object) -> None:
         """Keep those of a batch, where it has texts, with what is beside them; `outputs` are those of the test step."""
-        texts = self._predictor.tested(outputs)
+        texts = None if outputs is None else self._predictor.tested(outputs)
         if texts is None:
             return
         references = self._predictor.references(batch)
