@@ -1,11 +1,11 @@
 """Inputs of a prediction that several ranks share: each computes some of the batches, and all learn every answer."""
 
 import hashlib
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
-from etude.base.errors import ConfigError, DistributedError, RefusedError, StorageError
+from etude.base.errors import ConfigError, DataError, DistributedError, RefusedError, StorageError
 from etude.train.world import World
 
 A = TypeVar("A")
@@ -67,6 +67,25 @@ class _Shared(Generic[A]):
         yield from (answers[place] for place in range(len(texts)))
 
 
+@final
+@dataclass(frozen=True)
+class _Failed:
+    """What is told of an error: some cannot be sent to another process."""
+
+    name: str
+    said: str
+    is_of_data: bool
+
+    @classmethod
+    def by(cls, error: Exception) -> "_Failed":
+        """What is told of this one."""
+        return cls(type(error).__name__, str(error), isinstance(error, DataError))
+
+    def error(self) -> Exception:
+        """An error of the same name that says the same."""
+        return DataError(self.said) if self.is_of_data else type(self.name, (Exception,), {})(self.said)
+
+
 def in_turns(world: World, jobs: Sequence[J], do: Callable[[J], A], *, about: Sequence[str]) -> Iterator[A | Exception]:
     """What each job gives, of which every rank does every Nth; from one that fails on, the error.
 
@@ -76,14 +95,14 @@ def in_turns(world: World, jobs: Sequence[J], do: Callable[[J], A], *, about: Se
     if world.size == 1:
         yield from map(do, jobs)
         return
-    own: list[A | Exception] = []
+    own: list[A | _Failed] = []
     for job in jobs[world.rank :: world.size]:
         try:
             own.append(do(job))
         except NOT_OF_ONE:
             raise
         except Exception as error:  # noqa: BLE001 - a model of the user's own may raise anything
-            own.append(_sendable(error))
+            own.append(_Failed.by(error))
             break
     digest = hashlib.sha256("\n".join(about).encode("utf-8", "surrogatepass")).hexdigest()
     gathered = world.gather((digest, own))
@@ -94,11 +113,11 @@ def in_turns(world: World, jobs: Sequence[J], do: Callable[[J], A], *, about: Se
         yield _of_rank(gathered[number % world.size][1], number // world.size)
 
 
-def _of_rank(found: Sequence[A | Exception], number: int) -> A | Exception:
+def _of_rank(found: Sequence[A | _Failed], number: int) -> A | Exception:
     """What a rank has found of its job of this number; the error that has kept it from it."""
     match found[min(number, len(found) - 1)]:
-        case _UnsentError() as unsent:
-            return unsent.told()
+        case _Failed() as failed:
+            return failed.error()
         case one:
             return one
 
@@ -108,25 +127,3 @@ def _with_rest(batches: Sequence[Places], count: int) -> list[Places]:
     computed = {place for places in batches for place in places}
     rest = [place for place in range(count) if place not in computed]
     return [*batches, rest] if rest else [*batches]
-
-
-@final
-class _UnsentError(Exception):
-    """Stands for an error that cannot be sent to another process."""
-
-    def __init__(self, name: str, said: str) -> None:
-        super().__init__(name, said)
-
-    def told(self) -> Exception:
-        """An error of the same name that says the same."""
-        name, said = self.args
-        return type(name, (Exception,), {})(said)  # type: ignore[no-any-return]
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error, or what stands for one that cannot be sent."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    except Exception:  # noqa: BLE001 - an error may be of any class
-        return _UnsentError(type(error).__name__, str(error))
-    return error
