@@ -73,7 +73,7 @@ def test_what_a_launcher_leaves_out_is_named(told, message):
 
 
 def test_a_process_that_is_one_of_several_does_nothing_by_itself():
-    with pytest.raises(DistributedError, match=r"^This process is rank 1 of 4, but only training is done by several"):
+    with pytest.raises(DistributedError, match=r"^This process is rank 1 of 4, but this is done by one process"):
         refuse_ranks(TORCHRUN)
     refuse_ranks({})
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import TypeVar, final
 
 from etude.app.runs.folder import has_checkpoint
-from etude.base.errors import ConfigError, DistributedError
+from etude.base.errors import DistributedError
 from etude.base.says import Say, unheard
 from etude.callbacks.outputs import SavedOutputs
 from etude.callbacks.progress import ProgressDisplay
@@ -23,27 +23,27 @@ from etude.tasks.config import LoadedConfig
 from etude.tasks.task_type import TOKENIZERS
 from etude.train.interrupt import answered, put_back
 from etude.train.job import Job
-from etude.train.world import Joined, joined
+from etude.train.world import Joined, Place, World, joined, passing
 from etude.train.world.config import DistributedConfig
-from etude.train.world.joining import LAUNCHER
+from etude.train.world.joining import LAUNCHER, code_of
+from etude.train.world.passing import refuse_none
 from etude.train.world.place import find_place
 from etude.train.world.store import keep_store
+from etude.train.world.watch import FailedElsewhereError, speaks_for
 
 T = TypeVar("T")
 STACKS = "stacks"
 """The folder of a run in which ranks leave what they were doing when one of them hung."""
 SHARED = ("checkpoints", TOKENIZERS)
 """What a rank that follows looks at in the run folder."""
+RESUMES = "the same command resumes the run"
 POLL_SECONDS, GRACE_SECONDS = 0.05, 10.0
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def ranks_of(config: DistributedConfig, folder: Path | None) -> AbstractContextManager[Joined | None]:
     """Join the ranks that a launcher has started; None for a process that is alone."""
-    if config.strategy == "none" and (place := find_place(os.environ)) is not None:
-        raise ConfigError(
-            f'distributed.strategy is "none", but {place.size} ranks have been started; start one, or take "ddp".'
-        )
+    refuse_none(config)
     return joined(timeout=float(config.timeout.amount), stacks=None if folder is None else folder / STACKS)
 
 
@@ -70,10 +70,46 @@ def following(folder: Path) -> Iterator[Path]:
 
 
 def beside(job: Job) -> Job:
-    """The part of a rank that follows: it says and shows nothing, and writes neither rows nor outputs."""
+    """The part of a rank that follows: it says and shows nothing, and writes neither rows nor outputs.
+
+    What is left to do once the run has ended it does with the others.
+    """
     shown = (ProgressDisplay, SavedOutputs)
     callbacks = [callback for callback in job.callbacks if not isinstance(callback, shown)]
-    return replace(job, callbacks=callbacks, loggers=(), say=unheard, after=lambda _: None)
+    return replace(job, callbacks=callbacks, loggers=(), say=unheard)
+
+
+# -- a command that all work on ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def one_heard(*, debug: bool = False) -> Iterator[World]:
+    """Let the ranks that a launcher has started work on one command, of whom the first alone says and writes.
+
+    An error on any of them ends all by its exit code, and is said by the first; where that is gone, by another.
+    """
+    place = find_place(os.environ)
+    has_met = False
+    try:
+        with passing() as world:
+            has_met = True
+            with nullcontext() if world.is_first or debug else _unheard():
+                yield world
+    except BaseException as error:
+        if place is None or place.rank == 0 or debug or not has_met or _is_said_here(error, place):
+            raise
+        raise SystemExit(code_of(error)) from error
+
+
+def _is_said_here(error: BaseException, place: Place) -> bool:
+    return isinstance(error, FailedElsewhereError) and speaks_for(error.first, place.rank, place.size)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Let what is said and written on the standard streams go nowhere."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 # -- starting them here ------------------------------------------------------------------------------------------------
@@ -84,10 +120,11 @@ def starts_ranks(config: DistributedConfig, environment: Mapping[str, str] = os.
     return config.processes > 1 and find_place(environment) is None and config.strategy != "none"
 
 
-def start_ranks(words: Sequence[str], count: int, say: Say) -> int:
+def start_ranks(words: Sequence[str], count: int, say: Say, *, again: str = RESUMES) -> int:
     """Run a command line in `count` processes that meet each other; the exit code of the one that failed first.
 
-    Signals are handed on to all of them. Where one fails, the others end by themselves, or are ended.
+    Signals are handed on to all of them. Where one fails, the others end by themselves, or are ended; `again` says
+    what to do where one was killed.
     """
     store = keep_store()
     shared = {
@@ -100,15 +137,17 @@ def start_ranks(words: Sequence[str], count: int, say: Say) -> int:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // count))),
     }
     say(f"Starting {count} ranks with {shared['OMP_NUM_THREADS']} threads each.")
-    return _Ranks([sys.executable, "-m", "etude", *words], shared, count, say).wait()
+    return _Ranks([sys.executable, "-m", "etude", *words], shared, count, say, again).wait()
 
 
 @final
 class _Ranks:
     """The processes of a run on this machine."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], count: int, say: Say) -> None:
-        self._say = say
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], count: int, say: Say, again: str
+    ) -> None:
+        self._say, self._again = say, again
         self._old = answered(FORWARDED, lambda number, _: self._forward(number))
         self._processes = [
             subprocess.Popen(  # noqa: S603 - our own command
@@ -149,7 +188,7 @@ class _Ranks:
         rank, code = failed
         if code >= 0:
             return code
-        self._say(f"etude: rank {rank} was killed by {signal.Signals(-code).name}; the same command resumes the run.")
+        self._say(f"etude: rank {rank} was killed by {signal.Signals(-code).name}; {self._again}.")
         return DistributedError.exit_code
 
     def _running(self) -> list["subprocess.Popen[bytes]"]:

@@ -140,7 +140,7 @@ def build_job(loaded: LoadedConfig, folder: Path, say: Say, task_of: MakesTask =
         about=loaded.data,
         contents={**held.contents, **{str(file): sha256_of(file) for file in imported_files(config)}},
     )
-    job.after = lambda result: save_rest(job, result, held.now.again(), held.now.data)
+    job.after = lambda result, world: save_rest(job, result, world, held.now.again(), held.now.data)
     return job
 
 

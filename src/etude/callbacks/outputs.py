@@ -15,6 +15,7 @@ from etude.train.memory.checkpoint.naming import FOLDER, PREFIX, checkpoint_step
 from etude.train.memory.checkpoint.store import BEST
 from etude.train.task import Task
 from etude.train.watch.callback import Callback, RunView
+from etude.train.world import ALONE, World
 
 OUTPUTS, INDEX = "outputs", "saved.json"
 BEST_ONLY, EVERY_VALIDATION = "best", "validation"
@@ -223,19 +224,23 @@ def complete(
     load_best: Callable[[], object],
     run_pass: Pass,
     say: Say,
+    world: World = ALONE,
 ) -> None:
     """Write, at the end of a run, what is not there of step `best`: the training split, and a validation's that a
     run which only now asked for it did not write. The task keeps its weights.
+
+    Of several ranks in a `world` all do the passes, and the first writes.
     """
-    wanted = [split for split in feeds if saved.lacks(split, best)]
+    wanted = world.gather([split for split in feeds if saved.lacks(split, best)])[0]
     if not wanted:
         return
     kept = {name: value.clone() for name, value in task.state_dict().items()}
     try:
         load_best()
         for split in wanted:
-            say(f"Saving the outputs of the {split} split with the best weights (step {best:,}).")
-            saved.begin(split)
+            if world.is_first:
+                say(f"Saving the outputs of the {split} split with the best weights (step {best:,}).")
+                saved.begin(split)
             _pass_over(saved, task, split, feeds[split](), run_pass)
             saved.finish(best)
     finally:

@@ -1,18 +1,14 @@
 """Answers to many inputs, of which one that has none costs no other its own."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Generic, TypeVar, final
 
-from etude.base.errors import ConfigError, DataError, DistributedError, RefusedError, StorageError
+from etude.base.errors import DataError
+from etude.tasks.sharing import NOT_OF_ONE, Ask
 from etude.tasks.task_type import Missing, Questions
 
 A = TypeVar("A")
-Ask = Callable[[Sequence[str], int], Iterable[A]]
-"""Answers texts in order; of the first its number is told as well."""
-
-NOT_OF_ONE = (ConfigError, StorageError, RefusedError, DistributedError)
-"""What no single input is the cause of."""
 
 
 @final

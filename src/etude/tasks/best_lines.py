@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from etude.base.errors import ConfigError
 from etude.metrics.text import one_line
 from etude.tasks.answers import Answering
+from etude.tasks.sharing import Ask, Places, shared
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
+from etude.train.world import ALONE, World
 
+A = TypeVar("A")
 BATCH_SIZE = 32
 """Lines computed together unless the shell says otherwise."""
 WINDOW = 1024
@@ -43,8 +46,14 @@ class BestLines(Predictor):
     ) -> None:
         self._name = type(task).__name__
         self._predict: Callable[..., Iterator[Sequence[Candidate]]] | None = getattr(task, "predict", None)
+        self._together: Callable[..., Sequence[Places]] = getattr(task, "together", _unknown)
         self._widen = widen
         self._seen = seen
+        self._world: World = ALONE
+
+    def among(self, world: World) -> None:
+        """Share lines with other ranks: the batches that the task tells of by `together(lines, batch_size=...)`."""
+        self._world = world
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """A line for each line or, of several best, one for each of them; objects on request."""
@@ -53,7 +62,7 @@ class BestLines(Predictor):
         assert isinstance(count, int)
         self._widen(count)
         size = asked.batch_size or BATCH_SIZE
-        answering = Asking(lambda lines, _: predict(lines, batch_size=size, window=len(lines)))
+        answering = Asking(self.sharing(lambda lines: predict(lines, batch_size=size, window=len(lines)), size))
         shape = _form(count, asked)
         for number, line, found in answering.questions(questions, asked_windows(questions, asked)):
             self._seen(line, _listed(found), asked)
@@ -71,13 +80,23 @@ class BestLines(Predictor):
     def candidates(self, texts: Iterable[str], **options: int) -> Iterator[Sequence[Candidate]]:
         """For each text its predictions with their scores, best first; of one without any, why, as the only one."""
         predict = self._known("does not predict from text; use its predict_step.")
-        answering = Asking(lambda lines, _: predict(lines, **options))
+        answering = Asking(self.sharing(lambda lines: predict(lines, **options), options.get("batch_size")))
         return map(_listed, answering.texts(texts, options.get("window", WINDOW)))
+
+    def sharing(self, answer: Callable[[Sequence[str]], Iterable[A]], batch_size: int | None) -> Ask[A]:
+        """Answers lines in batches of a size, that of the task's `predict` unless given, as one of the ranks."""
+        size = {} if batch_size is None else {"batch_size": batch_size}
+        return shared(lambda lines, _: answer(lines), self._world, lambda lines: self._together(lines, **size))
 
     def _known(self, otherwise: str) -> Callable[..., Iterator[Sequence[Candidate]]]:
         if not callable(self._predict):
             raise ConfigError(f"{self._name} {otherwise}")
         return self._predict
+
+
+def _unknown(lines: Sequence[str], **_: int) -> list[Places]:
+    """All lines: a task that does not tell may compute any of them together."""
+    return [range(len(lines))]
 
 
 def asked_windows(questions: Questions, asked: Asked) -> Iterator[list[str]]:

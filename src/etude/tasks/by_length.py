@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from etude.data.files.lines import is_blank
 from etude.data.tokens.tokenizers import EOS, PAD, Tokenizer
+from etude.tasks.sharing import Places, consecutive
 
 A = TypeVar("A")
 Tokens = Sequence[int]
@@ -21,12 +22,16 @@ def by_length(
 ) -> list[A]:
     """Answer texts, `batch_size` of similar length at once, the longest first; `nothing` where there are no tokens."""
     found = [nothing] * len(texts)
-    order = sorted((place for place, tokens in enumerate(texts) if tokens), key=lambda place: -len(texts[place]))
-    for begin in range(0, len(order), batch_size):
-        places = order[begin : begin + batch_size]
+    for places in batches_by_length(texts, batch_size):
         for place, one in zip(places, answer([texts[place] for place in places]), strict=True):
             found[place] = one
     return found
+
+
+def batches_by_length(texts: Sequence[Tokens], batch_size: int) -> list[Places]:
+    """The places of texts of similar length, `batch_size` at once, the longest first; none of one without tokens."""
+    order = sorted((place for place, tokens in enumerate(texts) if tokens), key=lambda place: -len(texts[place]))
+    return consecutive(order, batch_size)
 
 
 def encoded(tokenizer: Tokenizer, lines: Iterable[str]) -> list[list[int]]:

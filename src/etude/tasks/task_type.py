@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from etude.tasks.attention import Attention
     from etude.tasks.config import Config
     from etude.train.task import Task
+    from etude.train.world import World
 
 TOKENIZERS = "tokenizers"
 """The folder of a run that holds what it keeps to be used without its data."""
@@ -188,6 +189,13 @@ class Missing:
 
 class Predictor(Protocol):
     """What answers from a task's weights."""
+
+    def among(self, world: "World") -> None:
+        """Share what is asked from now on with the other ranks of `world`, all of which are asked the same.
+
+        Unless overridden, each rank answers all of it.
+        """
+        del world
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """What is written, line ends and all, in order, each part as soon as it is there."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from etude.base.errors import StorageError
 from etude.base.progress import Progress
+from etude.data.nest import move
 from etude.train.end import End, Kind
 from etude.train.interrupt import Interrupts
 from etude.train.job import Job, Resume, as_durations
@@ -25,7 +26,7 @@ from etude.train.same import check_same
 from etude.train.step.failures import in_memory
 from etude.train.task import Task
 from etude.train.watch.record import Row
-from etude.train.world import begin_together, refuse_ranks
+from etude.train.world import World, begin_together, refuse_ranks
 
 __all__ = ["Job", "Result", "Resume", "as_durations", "fit", "load_weights", "prepare"]
 
@@ -116,10 +117,18 @@ def fit(job: Job) -> Result:
     ending = interrupts.ending(result)
     if ending is not None and end.kind is Kind.INTERRUPTED:
         raise ending
-    if world.is_first:
-        job.after(result)
-    best, last = world.gather((result.best, result.last))[0]
-    return replace(result, best=best, last=last)
+    result = _of_the_first(world, result)
+    job.after(result, world)
+    return result
+
+
+def _of_the_first(world: World, result: Result) -> Result:
+    """The result with the checkpoints of the first rank, which alone keeps them."""
+    if world.size == 1:
+        return result
+    weights = move(result.best_weights, "cpu") if world.is_first else None
+    best, last, weights = world.gather((result.best, result.last, weights))[0]
+    return replace(result, best=best, last=last, best_weights=weights)
 
 
 def _told_of_stage(job: Job, run: Run) -> End:

@@ -16,6 +16,7 @@ from etude.train.step.terms import ExtraTerm
 from etude.train.structure import Fixed, Structure
 from etude.train.task import Task
 from etude.train.watch.record import Logger
+from etude.train.world import World
 from etude.train.world.config import DistributedConfig
 
 Resume = Literal["auto", "never", "must"]
@@ -64,8 +65,8 @@ class Job:
     """The run's config, for callbacks."""
     origin: str = ""
     """The hash by which checkpoints name the config of the run; of `about`, unless it is given."""
-    after: Callable[[Any], None] = lambda _: None
-    """What is left to do with the result once the run has ended, other than by an interruption."""
+    after: Callable[[Any, World], None] = lambda *_: None
+    """What is left to do with the result once the run has ended, other than by an interruption; by all ranks of it."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The data by split as it was given, for callbacks; the feeds, where nothing else is there."""
 

@@ -13,10 +13,13 @@ from etude.data.nest import move
 from etude.train.config import TrainConfig
 from etude.train.evaluate import evaluate, evaluating, nothing_counted, undisturbed
 from etude.train.step.failures import attempted
-from etude.train.step.pieces import evaluated
+from etude.train.step.pieces import evaluated, sharing
 from etude.train.step.precision import Precision
 from etude.train.task import Task
+from etude.train.turns import InOrder, Turns, in_turns
 from etude.train.watch.events import Events, ending_by
+from etude.train.watch.metrics import ScalarLog
+from etude.train.world import ALONE, World
 
 Seen = Callable[[object, object], None]
 """Takes a batch and what the step gave as `outputs`."""
@@ -41,6 +44,7 @@ class _Moments(NamedTuple):
 class Passes:
     """Takes a task over feeds, on a device, with events from the first to the last; each feed is closed after its pass.
 
+    Of several ranks in a `world` each takes its turns at the batches, and all see what is found, in order.
     An exception, from wherever in a pass, is told to everybody but the callback that raised it.
     """
 
@@ -52,6 +56,7 @@ class Passes:
     precision: Precision
     seed: int
     say: Callable[[str], None] = print
+    world: World = ALONE
 
     def validate(self, feed: Feed, seen: Seen = _unseen) -> dict[str, float]:
         """The metrics of the validation step, as `val/...`; `seen` takes every batch with its outputs."""
@@ -73,15 +78,25 @@ class Passes:
         task.to(self.device)
         with ending_by(told):
             told.predict_start()
+            turns = self._turns()
             with closing(feed), undisturbed(self.seed), evaluating(task), torch.no_grad():
-                for delivery in feed.epoch(0):
-                    batch = move(delivery.batch, self.device)
-                    told.predict_batch_start(batch)
-                    with self.precision.forward():
-                        found.append(attempted(task.predict_step, batch))
-                    told.predict_batch_end(batch, found[-1])
+                for delivery in turns.each(in_turns(feed, self.world)):
+                    if delivery is not None:
+                        batch = move(delivery.batch, self.device)
+                        told.predict_batch_start(batch)
+                        with self.precision.forward():
+                            turns.find((), batch, attempted(task.predict_step, batch))
+                    for each in turns.shared():
+                        found.append(each.outputs)
+                        told.predict_batch_end(each.batch, each.outputs)
             told.predict_end()
         return found
+
+    def _turns(self) -> InOrder | Turns:
+        """This process's part of a pass without metrics."""
+        if self.world.size == 1:
+            return InOrder({}, ScalarLog())
+        return Turns(self.world, {}, self.device, whole=True)
 
     def _measured(
         self, feed: Feed, step: Callable[[object], object], prefix: str, moments: _Moments, seen: Seen
@@ -97,7 +112,8 @@ class Passes:
             moments.start()
             with closing(feed):
                 steps, carry = config.tbptt_steps, config.carry_hiddens
-                taken, deliveries = evaluated(task, step, feed.epoch(0), steps=steps, carry=carry)
+                world = sharing(self.world, steps=steps, carry=carry)
+                taken, deliveries = evaluated(task, step, in_turns(feed, world), steps=steps, carry=carry)
                 metrics = evaluate(
                     task,
                     deliveries,
@@ -109,6 +125,7 @@ class Passes:
                     before=moments.batch_start,
                     after=after,
                     nothing=lambda: self.say(nothing_counted(prefix)),
+                    world=world,
                 )
             moments.end(MappingProxyType(metrics))
         return metrics

@@ -14,6 +14,7 @@ from etude.base.errors import ConfigError, DistributedError
 from etude.train.job import Job
 from etude.train.step.precision import Precision
 from etude.train.task import Task
+from etude.train.together import hashed
 from etude.train.world import World
 from etude.train.world.sharding import Sharding, Whole
 
@@ -23,9 +24,20 @@ _SHOWN = 60
 
 def check_same(world: World, job: Job) -> None:
     """Raise DistributedError, which names the first difference, where another rank has been given something else."""
-    if world.size == 1:
-        return
-    first, *others = world.gather(_what_is_given(job))
+    if world.size > 1:
+        _compare(world, _what_is_given(job))
+
+
+def check_pass(world: World, task: Task, about: Mapping[str, str]) -> None:
+    """Raise DistributedError where another rank has other weights, or is asked for another pass than `about` tells."""
+    if world.size > 1:
+        tensors = {**dict(task.named_parameters()), **dict(task.named_buffers())}
+        _compare(world, {**about, **_versions(), **{name: str(hashed(tensor)) for name, tensor in tensors.items()}})
+
+
+def _compare(world: World, own: Mapping[str, str]) -> None:
+    """Raise DistributedError, which names the first difference, where another rank has something else than this one."""
+    first, *others = world.gather(own)
     for rank, given in enumerate(others, start=1):
         for name in first.keys() | given.keys():
             if first.get(name) != given.get(name):
@@ -36,14 +48,17 @@ def check_same(world: World, job: Job) -> None:
 
 
 def _what_is_given(job: Job) -> dict[str, str]:
-    versions = {
+    config = {dotted(place): json.dumps(value, default=str) for place, value in leaves(job.about)}
+    return config | {f"content of {name}": content for name, content in job.contents.items()} | _versions()
+
+
+def _versions() -> dict[str, str]:
+    return {
         "version of etude": version("etude"),
         "version of torch": torch.__version__,
         "version of numpy": np.__version__,
         "version of Python": platform.python_version(),
     }
-    config = {dotted(place): json.dumps(value, default=str) for place, value in leaves(job.about)}
-    return config | {f"content of {name}": content for name, content in job.contents.items()} | versions
 
 
 def _shown(given: Mapping[str, str], name: str) -> str:

@@ -1,13 +1,11 @@
 """What ranks do with their weights and numbers between steps: read, compare, average."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from etude.data.feeds.feed import Delivery, Feed
-from etude.data.order.plan import Share
 from etude.train.averaging import not_finite
 from etude.train.step.ranks import Among
 from etude.train.watch.metrics import ScalarLog
@@ -20,11 +18,6 @@ def read(scalars: ScalarLog, world: World) -> dict[str, float]:
     for sums in world.gather(scalars.mark()):
         whole.take_in(sums)
     return whole.read()
-
-
-def turns(feed: Feed, world: World) -> Iterator[Delivery]:
-    """Those batches of a feed that this rank evaluates."""
-    return feed.epoch(0) if world.size == 1 else feed.in_turns(Share(world.rank, world.size))
 
 
 def average(
@@ -48,7 +41,7 @@ def difference(among: Among, task: nn.Module) -> str | None:
     if among.sharding.is_sharded or among.world.size == 1:
         return None
     named = dict(task.named_parameters())
-    first, *others = among.world.gather([_hash(weight) for weight in named.values()])
+    first, *others = among.world.gather([hashed(weight) for weight in named.values()])
     for rank, hashes in enumerate(others, start=1):
         for name, own, other in zip(named, first, hashes, strict=True):
             if own != other:
@@ -56,8 +49,12 @@ def difference(among: Among, task: nn.Module) -> str | None:
     return None
 
 
-def _hash(weight: Tensor) -> int:
-    return int(torch.hash_tensor(weight.detach()).view(torch.int64))
+def hashed(weight: Tensor) -> int:
+    """What tells the bits of a tensor from others."""
+    if not weight.numel():
+        return 0
+    numbers = torch.view_as_real(weight) if weight.is_complex() else weight
+    return int(torch.hash_tensor(numbers.detach()).view(torch.int64))
 
 
 def broken(among: Among, task: nn.Module) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any, final
 
 import torch
 
-from etude.data.feeds.feed import Delivery
+from etude.data.feeds.feed import Delivery, Feed
 from etude.data.nest import move
+from etude.data.order.plan import Share
 from etude.train.step.terms import Term
 from etude.train.watch.metrics import Metric, ScalarLog, Sums
 from etude.train.world import World
@@ -30,6 +31,11 @@ class Found:
     calls: Sequence[Call]
     batch: Any
     outputs: Any
+
+
+def in_turns(feed: Feed, world: World) -> Iterator[Delivery]:
+    """Give those batches of a feed that this rank evaluates."""
+    return feed.epoch(0) if world.size == 1 else feed.in_turns(Share(world.rank, world.size))
 
 
 class Noted:

@@ -14,7 +14,7 @@ from etude.train.learner import Learner
 from etude.train.memory.state import State
 from etude.train.rows import head
 from etude.train.stopping import Stopping
-from etude.train.together import turns
+from etude.train.turns import in_turns
 from etude.train.watch.events import Events
 from etude.train.watch.record import Record
 
@@ -53,7 +53,7 @@ class Validation:
         """Validate on a few batches before the first step; what they give is thrown away."""
         if self.feed is None or self.tried == 0:
             return
-        batches = turns(self.feed, self._learner.judging)
+        batches = in_turns(self.feed, self._learner.judging)
         metrics = self._evaluate(islice(batches, self.tried), Events(()), progress)
         self._check_monitor(metrics)
         if self._counted:
@@ -74,7 +74,8 @@ class Validation:
         begun = perf_counter()
         self.is_due = due
         self._events.validation_start()
-        self.metrics = metrics = self._evaluate(turns(self.feed, self._learner.judging), self._events, state.progress)
+        batches = in_turns(self.feed, self._learner.judging)
+        self.metrics = metrics = self._evaluate(batches, self._events, state.progress)
         if state.position is None:
             metrics |= _of_epoch(metrics)
         self._record.write(head(state.progress) | metrics | {"time/validation_seconds": perf_counter() - begun})

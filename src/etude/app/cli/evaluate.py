@@ -7,31 +7,46 @@ from collections.abc import Mapping
 
 from etude.app.cli.loading import open_run
 from etude.app.cli.streams import put, say
+from etude.app.cli.together import together
 from etude.app.layout import columns
 from etude.app.runs.run import Run
 from etude.metrics.text import TEXT_METRICS
+from etude.train.world import World
 
 
 def validate(arguments: Namespace, overrides: list[str]) -> int:
     """Measure on the validation split."""
-    run = open_run(arguments, overrides)
-    metrics = run.validate(weights=arguments.checkpoint, device=arguments.device)
-    _print(run, "val", arguments, metrics)
-    return 0
+
+    def work(_: World) -> int:
+        run = open_run(arguments, overrides)
+        metrics = run.validate(weights=arguments.checkpoint, device=arguments.device)
+        _print(run, "val", arguments, metrics)
+        return 0
+
+    return together(arguments, overrides, work)
 
 
 def test(arguments: Namespace, overrides: list[str]) -> int:
     """Measure on the test split, and write its predictions."""
-    run = open_run(arguments, overrides)
-    metrics = run.test(weights=arguments.checkpoint, device=arguments.device)
-    _print(run, "test", arguments, metrics)
+
+    def work(_: World) -> int:
+        run = open_run(arguments, overrides)
+        metrics = run.test(weights=arguments.checkpoint, device=arguments.device)
+        _print(run, "test", arguments, metrics)
+        _tell_files(run)
+        return 0
+
+    return together(arguments, overrides, work)
+
+
+def _tell_files(run: Run) -> None:
+    """Say what a test has written."""
     written = run.folder / "outputs" / "test.txt"
     if written.exists():
         say(f"Predictions: {written}")
     if "test" in run.loaded.config.train.save_outputs:
         for table in sorted(run.folder.glob("outputs/test.parquet")) or sorted(run.folder.glob("outputs/test.jsonl")):
             say(f"Outputs of each sample: {table}")
-    return 0
 
 
 def _print(run: Run, split: str, arguments: Namespace, metrics: Mapping[str, float]) -> None:

@@ -21,10 +21,10 @@ _Item = str | Flaw | BaseException | None
 
 
 class Lines:
-    """The lines of a binary stream, in windows of what is there."""
+    """The lines of a binary stream, in windows of what is there; `whole` ones of a file, all of which is."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream, self._name = stream, name
+    def __init__(self, stream: BinaryIO, name: str, *, whole: bool = False) -> None:
+        self._stream, self._name, self._whole = stream, name, whole
         self._queue: queue.Queue[_Item] = queue.Queue(AHEAD)
         # A daemon: when the reader of our output has gone, a terminal that never ends its input must not keep us.
         threading.Thread(target=self._read, name="reader of lines", daemon=True).start()
@@ -51,7 +51,7 @@ class Lines:
         window: list[str | Flaw] = []
         while len(window) < size:
             try:
-                item = self._queue.get(block=not window)
+                item = self._queue.get(block=self._whole or not window)
             except queue.Empty:
                 break
             match item:

@@ -15,6 +15,7 @@ from etude.app.cli.loading import open_run
 from etude.app.cli.picture import attention_picture, check_attention
 from etude.app.cli.pieces import Pieces
 from etude.app.cli.streams import INTERRUPTED, is_terminal, printable, say, writing_stdout
+from etude.app.cli.together import together
 from etude.app.runs.stored import stored_type
 from etude.base.errors import ConfigError, DataError
 from etude.base.named_files import check_named, named_file
@@ -24,6 +25,7 @@ from etude.tasks.flags import Flag, given_of
 from etude.tasks.table import predict_flags
 from etude.tasks.task_type import Asked, Questions
 from etude.train.step.precision import PLAIN
+from etude.train.world import World
 
 TOLD = 100
 """Lines without an answer that are named; the others are counted."""
@@ -32,7 +34,11 @@ LARGEST = 1 << 28
 
 
 def run(arguments: Namespace, overrides: list[str]) -> int:
-    """Predict every line of the input."""
+    """Predict every line of the input; of several ranks, as one of them."""
+    return together(arguments, overrides, lambda world: _predict(arguments, overrides, world))
+
+
+def _predict(arguments: Namespace, overrides: list[str], world: World) -> int:
     given = given_of(predict_flags(), vars(arguments))
     check_best(given)
     check_attention(given)
@@ -43,19 +49,36 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
         name, task_type = kind
         task_type.check_flags({**given, **_shared(arguments)})
         refuse_flags(task_type.flags, given, name)
+    refuse_stream(given, arguments.file, world)
     opened = open_run(arguments, [*overrides, *as_overrides(given)])
     opened.checkpoint(arguments.checkpoint)
     with _input(arguments.file) as (stream, name):
-        _, predictor = opened.predictor(arguments.checkpoint, device=arguments.device)
+        _, predictor = opened.sharing(world, arguments.checkpoint, device=arguments.device)
         if predictor.precision.name != PLAIN:
             say(f"Computed in {predictor.precision}.")
         questions = _questions(stream, name, given, arguments.file)
         if "prompt" not in given and is_terminal(stream):
             _greet(given)
-        with attention_picture(given) as picture, _output(arguments.output) as out:
-            asked = replace(asked_by(arguments, given, out), attention=picture)
+        drawn, place = (given, arguments.output) if world.is_first else ({}, None)
+        with attention_picture(drawn) as picture, _output(place) as out:
+            asked = asked_by(arguments, given, out)
+            asked = replace(asked, attention=picture, terminal=asked.terminal and world.size == 1)
             write_out(predictor.answers(questions, asked), out)
     return questions.code()
+
+
+def refuse_stream(given: Mapping[str, object], file: str | None, world: World) -> None:
+    """Refuse an input that cannot be read by each of several ranks. Raises ConfigError."""
+    if world.size > 1 and ("stream" in given or not ("prompt" in given or is_shared(file))):
+        raise ConfigError(
+            f"{world.size} ranks share the lines of a file, which each of them reads: name one, or start one process "
+            f"for standard input, a pipe or --stream."
+        )
+
+
+def is_shared(file: str | None) -> bool:
+    """Whether every process that opens a file reads all of it; of one that is not there, each says so."""
+    return file is not None and file != "-" and (Path(file).is_file() or not Path(file).exists())
 
 
 def _greet(given: Mapping[str, object]) -> None:
@@ -119,7 +142,8 @@ class Input(Questions):
     def lines(self) -> Iterator[list[str]]:
         """Its lines, in windows of what is there; an empty one in the place of one that is no text."""
         number = 0
-        for window in Lines(self._stream, self._name).windows():
+        whole = self._path is not None and self._path.is_file()
+        for window in Lines(self._stream, self._name, whole=whole).windows():
             self._flaws = {}
             yield [self._text(line, at) for at, line in enumerate(window, number)]
             number += len(window)

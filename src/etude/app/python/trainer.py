@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from etude.app.runs.saving import build_outputs, save_rest
 from etude.base.errors import ConfigError
 from etude.base.paths import user_path
 from etude.base.progress import Progress
-from etude.base.says import surely
+from etude.base.says import surely, unheard
 from etude.base.signals import BEFORE_THE_END
 from etude.callbacks.config import LogConfig, build_loggers, build_progress
 from etude.train.components import components
@@ -39,11 +39,13 @@ from etude.train.interrupt import Interrupted
 from etude.train.lock import claimed
 from etude.train.memory.checkpoint.origin import config_hash
 from etude.train.passes import Passes
+from etude.train.same import check_pass
 from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
 from etude.train.watch.callback import RunView, read_only
 from etude.train.watch.events import Events
-from etude.train.world import ALONE
+from etude.train.world import ALONE, World, passing
+from etude.train.world.passing import refuse_parts
 
 
 def _say(sentence: str) -> None:
@@ -187,13 +189,13 @@ class Trainer:
         job.after = partial(self._save_rest, job)
         return job
 
-    def _save_rest(self, job: Job, result: Result) -> None:
+    def _save_rest(self, job: Job, result: Result, world: World) -> None:
         """Write the outputs that the run itself did not."""
         train, val = job.data["train"], job.data.get("val")
         feeds = {"train": lambda: self._data.evaluation(train, self.config.limit_train)}
         if job.val is not None:
             feeds["val"] = lambda: self._data.evaluation(val, self.config.limit_val)
-        save_rest(job, result, feeds)
+        save_rest(job, result, world, feeds)
 
     # -- passes ------------------------------------------------------------------------------------------------------
 
@@ -201,8 +203,9 @@ class Trainer:
         """The metrics of `task` on `data`, as `val/...`."""
         refuse_foreign("validate", others, ("task", "data"))
         _need(task, data, "validate")
-        passes = self._told("Validating", task, {"val": data})
-        return passes.validate(self._data.evaluation(data, self.config.limit_val))
+        with self._sharing() as world:
+            passes = self._told("Validating", task, {"val": data}, world)
+            return passes.validate(self._data.evaluation(data, self.config.limit_val))
 
     def test(
         self, task: Task | None = None, data: object = None, weights: str = "best", **others: object
@@ -215,10 +218,15 @@ class Trainer:
         check_weights(weights)
         task, data = self._to_test(task, data)
         trained = self.result if task is self._task else None
-        if trained is not None:
-            return self._test_trained(task, data, trained, weights)
-        passes = self._told("Testing", task, {"test": data}, self._outputs)
-        return passes.test(self._data.evaluation(data, self.config.limit_test))
+        with self._sharing() as world:
+            if trained is not None:
+                return self._test_trained(task, data, trained, weights, world)
+            passes = self._told("Testing", task, {"test": data}, world, self._outputs)
+            return passes.test(self._data.evaluation(data, self.config.limit_test))
+
+    def _sharing(self) -> AbstractContextManager[World]:
+        """The ranks that share a pass."""
+        return passing(self._loaded.config.distributed)
 
     def _to_test(self, task: Task | None, data: object) -> tuple[Task, object]:
         """The task and the data of a test: those given, or those of the last `fit`."""
@@ -229,52 +237,63 @@ class Trainer:
         _need_task(task)
         return task, data
 
-    def _test_trained(self, task: Task, data: object, trained: Result, weights: str) -> dict[str, float]:
+    def _test_trained(self, task: Task, data: object, trained: Result, weights: str, world: World) -> dict[str, float]:
         """Test the task that was trained here, by its best or last weights."""
         step = step_of(trained, weights)
-        passes = self._passes(task, {"test": data}, self._outputs, weights_step=step)
+        passes = self._passes(task, {"test": data}, world, self._outputs, weights_step=step)
         feed = self._data.evaluation(data, self.config.limit_test)
         with holding(task, trained, weights):
-            self._say(f"Testing with the {weights} weights{at(step)}, in {passes.precision}.")
+            passes.say(f"Testing with the {weights} weights{at(step)}, in {passes.precision}.")
+            check_pass(world, task, {})
             metrics = passes.test(feed)
-        record_test(trained, step, metrics, self._folder, self._say)
+        record_test(trained, step, metrics, self._folder if world.is_first else None, passes.say)
         return metrics
 
     def predict(self, task: Task, data: object = None, **others: object) -> list[Any]:
         """What `task.predict_step` gives for each batch of `data`, in order."""
         refuse_foreign("predict", others, ("task", "data"))
         _need(task, data, "predict")
-        passes = self._told("Predicting", task, {"predict": data})
-        return passes.predict(self._data.prediction(data))
+        with self._sharing() as world:
+            passes = self._told("Predicting", task, {"predict": data}, world)
+            return passes.predict(self._data.prediction(data))
 
     def _passes(
         self,
         task: Task,
         data: Mapping[str, object],
+        world: World,
         outputs: Sequence[object] = (),
         weights_step: int | None = None,
     ) -> Passes:
-        """Passes outside of training; who is told of them sees the run as `fit` left it."""
+        """Passes outside of training; who is told of them sees the run as `fit` left it.
+
+        Of several ranks only the first writes, and is heard.
+        """
+        refuse_parts(task)
+        writes, say = (outputs, self._say) if world.is_first else ((), unheard)
         view = RunView(
             progress=Progress(),
             task=task,
             config=read_only(self._loaded.data),
             metrics=MappingProxyType({}),
-            folder=self._folder,
+            folder=self._folder if world.is_first else None,
             data=read_only(data),
             weights_step=weights_step,
         )
         seen = view if self.result is None else _after(self.result, view)
-        parts = components(task, data, others=self._loggers)
-        events = Events([*self._callbacks, *outputs], parts, lambda: seen, seed=self._seed, say=self._say)
+        parts = components(task, data, others=self._loggers if world.is_first else ())
+        events = Events([*self._callbacks, *writes], parts, lambda: seen, seed=self._seed, say=say)
         device = choose_device(self.config.device)
         precision = Precision(self.config.precision, device).for_evaluation(self._precision)
-        return Passes(task, events, self.config, device, precision, self._seed, self._say)
+        return Passes(task, events, self.config, device, precision, self._seed, say, world)
 
-    def _told(self, doing: str, task: Task, data: Mapping[str, object], outputs: Sequence[object] = ()) -> Passes:
+    def _told(
+        self, doing: str, task: Task, data: Mapping[str, object], world: World, outputs: Sequence[object] = ()
+    ) -> Passes:
         """Passes of a task's present weights; what they compute in is said."""
-        passes = self._passes(task, data, outputs)
-        self._say(f"{doing} in {passes.precision}.")
+        passes = self._passes(task, data, world, outputs)
+        check_pass(world, task, {})
+        passes.say(f"{doing} in {passes.precision}.")
         return passes
 
     # -- weights -----------------------------------------------------------------------------------------------------

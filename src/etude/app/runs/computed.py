@@ -6,6 +6,7 @@ from typing import Any, TypeVar, final
 from etude.tasks.attention import Attention
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 from etude.train.step.precision import Precision
+from etude.train.world import World
 
 T = TypeVar("T")
 
@@ -17,6 +18,10 @@ class Computed(Predictor):
     def __init__(self, predictor: Predictor, precision: Precision) -> None:
         self._predictor = predictor
         self.precision = precision
+
+    def among(self, world: World) -> None:
+        """Share what is asked with the other ranks of `world`."""
+        self._predictor.among(world)
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """What is written, line ends and all."""

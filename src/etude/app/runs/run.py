@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from etude.app.build import build_callbacks
@@ -13,12 +12,12 @@ from etude.app.runs.aligned import ALIGNMENTS, asked_of
 from etude.app.runs.asked import with_options
 from etude.app.runs.computed import Computed
 from etude.app.runs.folder import CONFIG
+from etude.app.runs.judging import Judging
 from etude.app.runs.pipelines import run_in
 from etude.app.runs.place import Place
 from etude.app.runs.saving import AnyData, build_outputs
 from etude.app.runs.stored import refuse_code, stored_config
-from etude.app.runs.telling import Telling
-from etude.app.runs.tested import TestedLines, write_tables
+from etude.app.runs.tested import TestedLines, record_test, write_tables
 from etude.app.runs.told import text_of, told
 from etude.base.config.command import Overrides
 from etude.base.config.imports import code_of
@@ -26,8 +25,8 @@ from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.paths import user_path
 from etude.base.progress import Progress
-from etude.base.says import surely
-from etude.data.feeds.feed import Delivery
+from etude.base.says import surely, unheard
+from etude.callbacks.outputs import OUTPUTS
 from etude.tasks.aligners import Stored
 from etude.tasks.attention import Attention
 from etude.tasks.config import LoadedConfig, load_config
@@ -36,19 +35,19 @@ from etude.tasks.own import task_type
 from etude.tasks.task_type import ONNX, TOKENIZERS, Kept, Processor, TaskType
 from etude.train.components import components
 from etude.train.device import choose_device
-from etude.train.evaluate import evaluate, nothing_counted
 from etude.train.fit import load_weights
 from etude.train.memory.checkpoint import read_weights
 from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import checkpoint_step
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 from etude.train.memory.portable import structure_of
-from etude.train.step.pieces import evaluated
+from etude.train.same import check_pass
 from etude.train.step.precision import AUTO, Precision
 from etude.train.task import Task
 from etude.train.watch.callback import RunView, read_only
 from etude.train.watch.events import Events, ending_by
-from etude.train.watch.record import METRICS, Record, Row, read_rows
+from etude.train.watch.record import METRICS, Row, read_rows
+from etude.train.world import ALONE, World, passing
 
 Say = Callable[[str], None]
 Weights = str | int | Path
@@ -154,6 +153,14 @@ class Run:
         with self._code():
             return task, Computed(self.kind.predictor(task), self.precision(device))
 
+    def sharing(self, world: World, weights: Weights = BEST, *, device: str = "auto") -> tuple[Task, Computed]:
+        """The same for one of several ranks, which share what all of them are asked."""
+        task, predictor = self.predictor(weights, device=device)
+        if world.size > 1:
+            check_pass(world, task, {"checkpoint": self.checkpoint(weights).name})
+            predictor.among(world)
+        return task, predictor
+
     def precision(self, device: str = "auto") -> Precision:
         """What a validation, a test or a prediction on a device computes in.
 
@@ -173,13 +180,14 @@ class Run:
         `max_tokens=50`; they hold for this call. Raises ConfigError for one that the task does not take.
 
         A text without one, such as one too long for the model, is warned of and has an empty one; asked alone, as a
-        string, it raises DataError.
+        string, it raises DataError. Of several ranks all are given the same texts, share them, and have all answers.
         """
         if options:
             return self._asked(options).predict(texts, weights=weights, device=device)
-        task, predictor = self.predictor(weights, device=device)
-        alone = _is_alone(texts)
-        return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=alone)]
+        with passing(self.loaded.config.distributed) as world:
+            task, predictor = self.sharing(world, weights, device=device)
+            alone = _is_alone(texts)
+            return [text_of(one) for one in self._told(task, predictor.best(_several(texts)), alone=alone)]
 
     def _asked(self, options: Mapping[str, object]) -> "Run":
         """The same run, asked in another way."""
@@ -255,59 +263,47 @@ class Run:
 
     def validate(self, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the validation split."""
-        with self._code():
-            return self._evaluate("val", weights, device)
+        return self._shared("val", weights, device)
 
     def test(self, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of the test split; appended to `metrics.jsonl`, and the predictions written to `outputs/`."""
-        with self._code():
-            return self._evaluate("test", weights, device)
+        return self._shared("test", weights, device)
 
     def measure(self, split: str, place: Path, *, weights: Weights = BEST, device: str = "auto") -> dict[str, float]:
         """The metrics of a split; its predictions are written into the folder `place`, and nothing into the run's."""
         with self._code():
             return self._evaluate(split, weights, device, place)
 
-    def _evaluate(self, split: str, weights: Weights, device: str, place: Path | None = None) -> dict[str, float]:
+    def _shared(self, split: str, weights: Weights, device: str) -> dict[str, float]:
+        """The metrics of a split; of several ranks that were started all evaluate, and the first writes."""
+        with passing(self.loaded.config.distributed) as world, self._code():
+            return self._evaluate(split, weights, device, world=world)
+
+    def _evaluate(
+        self, split: str, weights: Weights, device: str, place: Path | None = None, world: World = ALONE
+    ) -> dict[str, float]:
         checkpoint = self.checkpoint(weights)
-        data = self.data(split)
+        with world.after_the_first():
+            data = self.data(split)
         task = self._task(data.processor, str(checkpoint), device)
+        check_pass(world, task, {"split": split, "checkpoint": checkpoint.name, **data.fingerprints()})
         data.attend(task)
-        lines = TestedLines(split, self.kind.predictor(task))
-        events, loop = self._events(task, data, checkpoint, place), self.loaded.config.train
-        judged = split == "val"
-        tell = Telling.of(events, judged=judged)
-        step: Callable[[Any], Any] = task.validation_step if judged else task.test_step
-        deliveries: Iterable[Delivery]
-        step, deliveries = evaluated(
-            task, step, data.feed(split, say=self._say).epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens
-        )
-        with ending_by(events):
-            tell.start()
-            metrics = evaluate(
-                task,
-                deliveries,
-                step if judged else lines.collecting(step, partial(data.beside, split)),
-                prefix=split,
-                device=choose_device(device),
-                seed=self.loaded.config.run.seed,
-                forward=self.precision(device).forward,
-                before=tell.before,
-                after=tell.after,
-                nothing=lambda: self._say(nothing_counted(split)),
-            )
-            tell.end(MappingProxyType(metrics))
-        if judged:
+        lines = TestedLines(split, self.kind.predictor(task), partial(data.beside, split))
+        say = self._say if world.is_first else unheard
+        judging = Judging(self.loaded.config, self.precision(device), device, world, say)
+        writes = place is not None or self._place.is_writable
+        events = self._events(task, data, checkpoint, (place or self.folder) if writes and world.is_first else None)
+        metrics = judging.measure(task, data, split, events, lines)
+        if split == "val" or not world.is_first:
             return metrics
-        if place is not None:
-            lines.write(place)
-            write_tables(task.metrics, place, split)
-        elif self._place.is_writable:
-            lines.write(self.folder / "outputs")
-            write_tables(task.metrics, self.folder / "outputs", split)
-            self._record(checkpoint, metrics)
-        else:
+        if not writes:
             self._say(f"{self.folder} cannot be written: the test leaves no predictions and no row there.")
+            return metrics
+        written = place or self.folder / OUTPUTS
+        lines.write(written)
+        write_tables(task.metrics, written, split)
+        if place is None:
+            record_test(self.folder, checkpoint, metrics, self._say)
         return metrics
 
     def data(self, split: str) -> AnyData:
@@ -328,7 +324,10 @@ class Run:
     def _events(
         self, task: Task, data: AnyData | None = None, checkpoint: Path | None = None, place: Path | None = None
     ) -> Events:
-        """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts."""
+        """Who is told of a pass: the config's callbacks, where code of the run's own may run, and the task's parts.
+
+        Outputs that are to be saved go into the folder `place`; nowhere where that is None.
+        """
         config, splits = self.loaded.config, {} if data is None else dict(data.splits)
         step = _step(checkpoint)
         view = RunView(
@@ -340,20 +339,8 @@ class Run:
             weights_step=step,
         )
         callbacks = build_callbacks(config) if self._allow_code else []
-        saves = "test" in splits and (place is not None or self._place.is_writable)
-        saved = build_outputs(config.train, place or self.folder, self._say, data) if saves else []
+        saved = build_outputs(config.train, place, self._say, data) if "test" in splits and place is not None else []
         return Events([*callbacks, *saved], components(task, splits), lambda: view, seed=config.run.seed, say=self._say)
-
-    def _record(self, checkpoint: Path, metrics: Mapping[str, float]) -> None:
-        """Append what a test measured to `metrics.jsonl`."""
-        record = Record(self.folder, complain=self._say)
-        record.open(cut=None)
-        last = record.rows[-1] if record.rows else {}
-        step = checkpoint_step(checkpoint) if checkpoint.name.startswith("step-") else last.get("step", 0)
-        row = next((row for row in record.rows if row["step"] == step), last)
-        head = {"step": step, "epoch": row.get("epoch", 0), "tokens": row.get("tokens", 0)}
-        record.write(head | dict(metrics) | {"time/checkpoint": checkpoint.name})
-        record.close()
 
     def _processor(self) -> Processor:
         with self._code():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -13,9 +14,11 @@ from etude.train.config import TrainConfig
 from etude.train.device import choose_device
 from etude.train.evaluate import evaluate
 from etude.train.fit import Job, Result
-from etude.train.step.pieces import evaluated
+from etude.train.step.pieces import evaluated, sharing
 from etude.train.step.precision import Precision
 from etude.train.task import Task
+from etude.train.turns import in_turns
+from etude.train.world import World
 
 Say = Callable[[str], None]
 Feeds = Mapping[str, Callable[[], Feed]]
@@ -46,15 +49,18 @@ def build_outputs(
     return [SavedOutputs(folder, config.save_outputs, every=config.save_outputs_every, say=say, beside=beside)]
 
 
-def save_rest(job: Job, result: Result, feeds: Feeds, data: AnyData | None = None) -> None:
-    """Write what `train.save_outputs` asks for and the run itself did not: the training split, by the best weights."""
+def save_rest(job: Job, result: Result, world: World, feeds: Feeds, data: AnyData | None = None) -> None:
+    """Write what `train.save_outputs` asks for and the run itself did not: the training split, by the best weights.
+
+    Of several ranks all take their turns at the batches, and the first writes.
+    """
     task = job.task
 
     def run_pass(split: str, feed: Feed, told: Callable[[Any, Any], None]) -> None:
         loop, device = job.config, choose_device(job.config.device)
-        step, deliveries = evaluated(
-            task, task.validation_step, feed.epoch(0), steps=loop.tbptt_steps, carry=loop.carry_hiddens
-        )
+        steps, carry = loop.tbptt_steps, loop.carry_hiddens
+        among = sharing(world, steps=steps, carry=carry)
+        step, deliveries = evaluated(task, task.validation_step, in_turns(feed, among), steps=steps, carry=carry)
         with _judging(task, data, split):
             evaluate(
                 task,
@@ -65,12 +71,14 @@ def save_rest(job: Job, result: Result, feeds: Feeds, data: AnyData | None = Non
                 seed=job.seed,
                 forward=Precision(loop.precision, device).for_evaluation().forward,
                 after=told,
+                world=among,
             )
 
     best = result.progress.step if result.best_step is None else result.best_step
     for saved in job.callbacks:
         if isinstance(saved, SavedOutputs) and result.best is not None:
-            complete(saved, task, best, feeds, load_best=lambda: result.load_best(task), run_pass=run_pass, say=job.say)
+            load = partial(result.load_best, task)
+            complete(saved, task, best, feeds, load_best=load, run_pass=run_pass, say=job.say, world=world)
 
 
 @contextmanager

@@ -26,8 +26,8 @@ class Labels(BestLines):
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """A line for each line but one of names; objects on request."""
         size = asked.batch_size or BATCH_SIZE
-        answering = Answering[list[Answer]](
-            lambda lines, _: self._task.predict(lines, batch_size=size, window=len(lines))
+        answering = Answering(
+            self.sharing(lambda lines: self._task.predict(lines, batch_size=size, window=len(lines)), size)
         )
         begun = _Begun(self._task.reader)
         for number, line, found in answering.questions(questions, begun.windows(questions)):

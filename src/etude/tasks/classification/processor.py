@@ -12,10 +12,11 @@ from etude.base.files import read_json, whole_folder, write_json
 from etude.data.store.targets import OneLabel, Targets, targets_of
 from etude.data.tokens.tokenizers import PAD, Tokenizer
 from etude.model.classifier import TextClassifier
-from etude.tasks.by_length import by_length, encoded, padded
+from etude.tasks.by_length import batches_by_length, by_length, encoded, padded
 from etude.tasks.classification.inputs import SampleProcessor
 from etude.tasks.classification.task import Inputs, Reader
 from etude.tasks.parts import stored_tokenizer
+from etude.tasks.sharing import Places
 
 SHARED, LABELS, TARGETS = "shared.json", "labels.json", "targets.json"
 A = TypeVar("A")
@@ -85,6 +86,10 @@ class TextReader(Reader):
         """Answer lines in batches, in order; `nothing` of one that is blank."""
         tokens = encoded(self._tokenizer, lines)
         return by_length(tokens, batch_size, lambda texts: answer((padded(texts),)), nothing)
+
+    def together(self, lines: Sequence[str], batch_size: int) -> list[Places]:
+        """Which lines are answered together: those of similar length."""
+        return batches_by_length(encoded(self._tokenizer, lines), batch_size)
 
 
 def _targets(path: Path) -> Targets:

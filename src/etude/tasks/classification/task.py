@@ -11,10 +11,12 @@ from typing import Any, Protocol, TypeVar, final
 from torch import Tensor, nn
 
 from etude.base.errors import ConfigError, RefusedError
+from etude.data.files.lines import is_blank
 from etude.metrics.groups import ByGroup
 from etude.metrics.thresholds import ThresholdSearch
 from etude.tasks.classification.goals.goal import NOTHING, Answer, Goal
 from etude.tasks.parts import Terms
+from etude.tasks.sharing import Places, consecutive
 from etude.tasks.task_type import Questions
 from etude.train.evaluate import evaluating
 from etude.train.task import StepOutput, Task
@@ -77,6 +79,10 @@ class Reader(Protocol):
 
         Raises DataError for one that cannot be read.
         """
+
+    def together(self, lines: Sequence[str], batch_size: int) -> list[Places]:
+        """Which lines, by their places, are answered together: those that follow each other, unless overridden."""
+        return consecutive([place for place, line in enumerate(lines) if not is_blank(line)], batch_size)
 
 
 @final
@@ -143,6 +149,10 @@ class ClassificationTask(Task):
             while block := list(islice(given, window)):
                 found = self.reader.answered(block, batch_size, self._answers, NOTHING)
                 yield from ([one] for one in found)
+
+    def together(self, lines: Sequence[str], *, batch_size: int = 64) -> list[Places]:
+        """Which of some lines, by their places, `predict` answers together."""
+        return [] if self.reader is None else self.reader.together(lines, batch_size)
 
     @property
     def predicts_late(self) -> bool:

@@ -6,8 +6,10 @@ from typing import Any, final
 from etude.tasks.answers import Answering
 from etude.tasks.best_lines import BestLines, asked_windows
 from etude.tasks.hf.task import HfTask
+from etude.tasks.sharing import one_by_one, shared
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 from etude.tasks.written import score_line, unscored_line
+from etude.train.world import ALONE, World
 
 
 @final
@@ -17,6 +19,12 @@ class HfAnswers(Predictor):
     def __init__(self, task: HfTask) -> None:
         self._task = task
         self._lines = BestLines(task, widen=task.widen)
+        self._world: World = ALONE
+
+    def among(self, world: World) -> None:
+        """Share what is asked with other ranks."""
+        self._world = world
+        self._lines.among(world)
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """What the flags ask for."""
@@ -33,7 +41,7 @@ class HfAnswers(Predictor):
         return self._lines.candidates(texts, **options)
 
     def _scores(self, questions: Questions, asked: Asked) -> Iterator[str]:
-        answering = Answering(lambda texts, _: self._task.score(texts))
+        answering = Answering(shared(lambda texts, _: self._task.score(texts), self._world, one_by_one, in_steps=True))
         for _, text, found in answering.questions(questions, asked_windows(questions, asked)):
             match found:
                 case Missing() as missing:

@@ -20,13 +20,14 @@ from etude.data.files.lines import is_blank
 from etude.metrics.ratios import Accuracy, BitsPerByte, Perplexity
 from etude.model.loss import Loss
 from etude.model.losses import CrossEntropy, CrossEntropyWithZ
-from etude.tasks.by_length import by_length
+from etude.tasks.by_length import batches_by_length, by_length
 from etude.tasks.hf.batch import IGNORED, HfBatch, Ids, causal_batch, seq2seq_batch
 from etude.tasks.hf.chat import Encoder
 from etude.tasks.hf.config import HfConfig
 from etude.tasks.hf.folder import HfModelConfig, HfParts, Kind, load_parts, longest
 from etude.tasks.hf.generate import ends, generated, log_probabilities, pad_id
 from etude.tasks.parts import Terms, term_counts
+from etude.tasks.sharing import Places
 from etude.train.evaluate import evaluating
 from etude.train.task import Task
 from etude.train.watch.metrics import Metric
@@ -195,9 +196,15 @@ class HfTask(Task):
                     total += float(self._likelihood(causal_batch([ids], self.pad, packed=False))[0])
                 yield total
 
+    def together(self, texts: Sequence[str], *, batch_size: int = 32) -> list[Places]:
+        """Which of some texts, by their places, `predict` completes together."""
+        return batches_by_length(self._prompts([text.rstrip("\r\n") for text in texts]), batch_size)
+
+    def _prompts(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        return [[] if is_blank(text) else self.encoder.prompt(text) for text in texts]
+
     def _completed(self, block: list[str], batch_size: int) -> list[list[Completion]]:
-        prompts = [[] if is_blank(text) else self.encoder.prompt(text) for text in block]
-        return by_length(prompts, batch_size, self._completions, [Completion("", 0.0, 0.0)])
+        return by_length(self._prompts(block), batch_size, self._completions, [Completion("", 0.0, 0.0)])
 
     def _completions(self, prompts: Sequence[Sequence[int]]) -> list[list[Completion]]:
         options = self.config.options

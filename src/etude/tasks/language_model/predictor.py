@@ -7,8 +7,10 @@ from etude.base.errors import ConfigError, DataError
 from etude.tasks.answers import Answering, readable, reason, tell_missing
 from etude.tasks.flags import PROMPT_OR_FILE, refuse_together
 from etude.tasks.language_model.task import Completion, LanguageModelTask, Scored
+from etude.tasks.sharing import Places, consecutive, one_by_one, shared
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
 from etude.tasks.written import object_line, on_one_line, score_line, unscored_line, without
+from etude.train.world import ALONE, World
 
 Windows = Iterator[list[str]]
 BATCH_SIZE = 16
@@ -35,6 +37,11 @@ class Completions(Predictor):
 
     def __init__(self, task: LanguageModelTask) -> None:
         self._task = task
+        self._world: World = ALONE
+
+    def among(self, world: World) -> None:
+        """Share prompts with other ranks."""
+        self._world = world
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """The completions of every prompt, or how likely it is, as the flags say."""
@@ -47,7 +54,7 @@ class Completions(Predictor):
 
     def best(self, texts: Iterable[str]) -> Iterator[str | Missing]:
         """The first completion of each prompt, and why one has none."""
-        for found in self._completing(BATCH_SIZE).texts(texts, BATCH_SIZE):
+        for found in self._completing(BATCH_SIZE).texts(texts, BATCH_SIZE * self._world.size):
             match found:
                 case Missing():
                     yield found
@@ -60,7 +67,13 @@ class Completions(Predictor):
         raise ConfigError(f"{type(self._task).__name__} does not predict from text; use its predict_step.")
 
     def _completing(self, size: int) -> Answering[Sequence[Completion]]:
-        return Answering(lambda prompts, first: self._task.predict(prompts, batch_size=size, first=first))
+        def complete(prompts: Sequence[str], first: int) -> Iterator[Sequence[Completion]]:
+            return self._task.predict(prompts, batch_size=size, first=first)
+
+        def together(prompts: Sequence[str]) -> list[Places]:
+            return consecutive(range(len(prompts)), size)
+
+        return Answering(shared(complete, self._world, together, in_steps=True))
 
     def _written(self, prompts: Windows, asked: Asked, questions: Questions) -> Iterator[str]:
         answering, shape = self._completing(asked.batch_size or BATCH_SIZE), _form(asked)
@@ -96,7 +109,7 @@ class Completions(Predictor):
 
     def _scores(self, prompts: Windows, asked: Asked, questions: Questions) -> Iterator[str]:
         """How likely each text is: its log-probability in nats, bits a byte, and the text."""
-        answering = Answering(lambda texts, _: self._task.score(texts))
+        answering = Answering(shared(lambda texts, _: self._task.score(texts), self._world, one_by_one, in_steps=True))
         for _, text, scored in answering.questions(questions, prompts):
             match scored:
                 case Missing() as missing:

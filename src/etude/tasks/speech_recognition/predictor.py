@@ -12,11 +12,13 @@ from etude.metrics.text import one_line
 from etude.search import captions
 from etude.search.words import Word
 from etude.tasks.answers import reason
+from etude.tasks.sharing import consecutive, in_turns
 from etude.tasks.sounds import Asked as Sound
 from etude.tasks.sounds import Ears, is_manifest
 from etude.tasks.speech_recognition.streaming import streamed
 from etude.tasks.speech_recognition.task import Recognised, SpeechTask
 from etude.tasks.task_type import Asked, Missing, Predictor, Questions
+from etude.train.world import ALONE, World
 
 BATCH_SIZE = 16
 """Recordings computed together unless the shell says otherwise."""
@@ -30,6 +32,11 @@ class Recogniser(Predictor):
 
     def __init__(self, task: SpeechTask, ears: Ears) -> None:
         self._task, self._ears = task, ears
+        self._world: World = ALONE
+
+    def among(self, world: World) -> None:
+        """Share recordings with other ranks; each reads all of them."""
+        self._world = world
 
     def answers(self, questions: Questions, asked: Asked) -> Iterator[str]:
         """What is written of each recording, in order; or of one stream of samples, as they come."""
@@ -77,11 +84,22 @@ class Recogniser(Predictor):
     def _answered(self, sounds: Iterable[Sound], size: int) -> Iterator[Answer]:
         """Recognise several recordings at a time; one that has no answer costs no other its own."""
         waiting = iter(sounds)
-        while block := list(islice(waiting, size)):
-            waves = [sound.wave for sound in block if not isinstance(sound.wave, Missing)]
-            found = iter(self._recognised(waves))
-            for sound in block:
-                yield sound, sound.wave if isinstance(sound.wave, Missing) else _placed(sound, next(found))
+        while blocks := consecutive(list(islice(waiting, size * self._world.size)), size):
+            names = [sound.name for block in blocks for sound in block]
+            for block, found in zip(blocks, self._found(blocks, names), strict=True):
+                for sound, one in zip(block, found, strict=True):
+                    yield sound, _placed(sound, one)
+
+    def _found(self, blocks: Sequence[Sequence[Sound]], names: Sequence[str]) -> Iterator[Sequence[Found]]:
+        """What is found in each block, by whichever rank."""
+        for found in in_turns(self._world, blocks, self._of_block, about=names):
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+    def _of_block(self, block: Sequence[Sound]) -> list[Found]:
+        found = iter(self._recognised([sound.wave for sound in block if not isinstance(sound.wave, Missing)]))
+        return [sound.wave if isinstance(sound.wave, Missing) else next(found) for sound in block]
 
     def _recognised(self, waves: Sequence[Wave]) -> list[Found]:
         try:
@@ -116,7 +134,7 @@ def _as_many(sounds: Iterable[Sound], asked: Asked) -> Iterator[Sound]:
     """The recordings. Raises ConfigError at the second one, where the form is that of one."""
     name = asked.flags.get("format")
     for number, sound in enumerate(sounds):
-        if number and name in ALONE:
+        if number and name in OF_ONE:
             raise ConfigError(
                 f"--format {name} writes the file of one recording, but {sound} is another: name one recording, or "
                 f"take --format ctm or json, which hold several."
@@ -172,5 +190,5 @@ FORMS: Mapping[str, Callable[[Sound, Found], str]] = {
     "textgrid": lambda sound, found: captions.textgrid(_words(found), sound.start + sound.seconds),
 }
 """How the words of a recording are written, by name; times are those of its file."""
-ALONE = ("srt", "vtt", "textgrid")
+OF_ONE = ("srt", "vtt", "textgrid")
 """Forms that hold one recording."""

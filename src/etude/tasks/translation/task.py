@@ -24,7 +24,7 @@ from etude.search.beam import beam
 from etude.search.greedy import greedy
 from etude.search.hypotheses import Hypothesis, Limits
 from etude.tasks.attention import Attention
-from etude.tasks.by_length import by_length, encoded, padded
+from etude.tasks.by_length import batches_by_length, by_length, encoded, padded
 from etude.tasks.parts import (
     Terms,
     first_term,
@@ -32,6 +32,7 @@ from etude.tasks.parts import (
     scheduled_values,
     term_counts,
 )
+from etude.tasks.sharing import Places
 from etude.tasks.translation.attention import attention_of
 from etude.tasks.translation.config import TranslationConfig
 from etude.tasks.translation.saved import translation_columns
@@ -180,15 +181,21 @@ class TranslationTask(Task):
         Up to `window` lines are read ahead, so that lines of similar length share a batch; 1 answers each line at
         once. A line without anything but white space has the empty translation. Raises ConfigError without tokenizers.
         """
+        lines = iter(texts)
+        with evaluating(self):
+            while block := list(islice(lines, window)):
+                yield from by_length(self._tokens(block), batch_size, self._translated, [UNTRANSLATED])
+
+    def together(self, lines: Sequence[str], *, batch_size: int = 64) -> list[Places]:
+        """Which of some lines, by their places, `predict` translates together."""
+        return batches_by_length(self._tokens(lines), batch_size)
+
+    def _tokens(self, lines: Sequence[str]) -> list[list[int]]:
         if self.source_tokenizer is None or self.target_tokenizer is None:
             raise ConfigError("predict needs the tokenizers that the task was trained with: pass them to the task.")
         if not self.searches:
             raise ConfigError(f"This run cannot predict: {self._cannot_search}")
-        lines = iter(texts)
-        with evaluating(self):
-            while block := list(islice(lines, window)):
-                tokens = encoded(self.source_tokenizer, block)
-                yield from by_length(tokens, batch_size, self._translated, [UNTRANSLATED])
+        return encoded(self.source_tokenizer, lines)
 
     def attention(self, text: str, translation: Translation | None = None) -> Attention:
         """What a translation of `text` (its best one, unless given) looks at in it; see `attention_of`."""

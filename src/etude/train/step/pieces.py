@@ -161,6 +161,11 @@ def evaluated(
     return handed, announced()
 
 
+def sharing(world: World, *, steps: int | None, carry: bool) -> World:
+    """The ranks that share an evaluation: where a batch is taken piece by piece, or after another, each does it all."""
+    return ALONE if carry or steps is not None else world
+
+
 def _step_with_hiddens(task: Task, step: Callable[..., object]) -> Callable[..., Any] | None:
     """A step that takes `hiddens`, or None; of a default one, that which it calls in the end."""
     kind = type(task)

@@ -19,11 +19,14 @@ from etude.train.world.place import Place, find_place
 from etude.train.world.protocol import ALONE, World
 from etude.train.world.ranks import Ranks
 from etude.train.world.store import Store, apart, meet
-from etude.train.world.watch import Watch
+from etude.train.world.watch import Process, Watch, note_process, process_of
 
 LAUNCHER = "ETUDE_LAUNCHER"
 """Holds the process that has started this one as a rank, which is not to outlive it."""
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+TIMEOUT = 600.0
+"""Seconds that ranks wait for one of them, unless their config says otherwise."""
+INTERRUPTED = 130
 LEAVE_SECONDS = 30
 POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -32,6 +35,8 @@ _now: list["Joined"] = []
 """The world that this process is in."""
 _kept: list[Store] = []
 """The store that this process keeps for all ranks, for as long as it runs."""
+_met: dict[int, Process] = {}
+"""The processes of all ranks, once they have met: one that ends is missed where the others come to meet again."""
 _times = 0
 """How often this process has joined: whoever joins again meets the others apart from what was said before."""
 
@@ -39,8 +44,10 @@ _times = 0
 class Joined:
     """The ranks of a process, for as long as it runs."""
 
-    def __init__(self, place: Place, time: str, *, timeout: float, stacks: Path | None) -> None:
+    def __init__(self, place: Place, time: str, *, timeout: float, stacks: Path | None, trains: bool) -> None:
         self.place = place
+        self.trains = trains
+        """Whether the ranks have come together to train a run."""
         self._time = time
         _end_with(os.environ.get(LAUNCHER, ""))
         if torch.cuda.is_available():
@@ -49,6 +56,8 @@ class Joined:
             if place.rank == 0 and not place.is_kept and not _kept:
                 _kept.append(self._meet(keeps=True))
             self._store = self._connect()
+            for rank, process in _met.items():
+                note_process(self._store, rank, process)
             self._watch = Watch(self._connect, place.rank, place.size, timeout=timeout, stacks=stacks)
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(
@@ -63,7 +72,8 @@ class Joined:
             raise DistributedError(
                 f"Rank {place.rank} of {place.size} cannot meet the others at {place.address}:{place.port}: {said}"
             ) from error
-        self.world = Ranks(place.rank, place.size, self._watch)
+        _met.update({rank: process_of(self._store, rank) for rank in range(place.size)})
+        self.world = Ranks(place.rank, place.size, self._watch, self)
 
     def _connect(self) -> Store:
         return apart(self._meet(keeps=False), f"etude/{self._time}")
@@ -72,9 +82,9 @@ class Joined:
         return meet(self.place.address, self.place.port, keeps=keeps)
 
     def failed(self, error: BaseException) -> None:
-        """Tell the others by what this rank ends."""
-        code = error.exit_code if isinstance(error, EtudeError) else getattr(error, "code", 1) or 1
-        self._watch.failed(error, code)
+        """Tell the others by what this rank ends; an interpreter that ends must not find the watch in a call."""
+        self._watch.failed(error, code_of(error))
+        self._watch.close()
 
     def open(self, name: str) -> None:
         """Let those who wait for `name` go on."""
@@ -102,6 +112,18 @@ class Joined:
             sleep(POLL_SECONDS)
 
 
+def code_of(error: BaseException) -> int:
+    """What a process ends with because of an error."""
+    match error:
+        case EtudeError():
+            return error.exit_code
+        case SystemExit(code=int() as code) if code:
+            return code
+        case KeyboardInterrupt():
+            return INTERRUPTED
+    return 1
+
+
 def begin_together() -> World:
     """The world that this process is in; those who wait for the first rank to begin a run go on."""
     if not _now:
@@ -111,13 +133,18 @@ def begin_together() -> World:
     return _now[-1].world
 
 
+def is_training() -> bool:
+    """Whether this process is one of several ranks that train a run."""
+    return bool(_now) and _now[-1].trains
+
+
 def refuse_ranks(environment: Mapping[str, str] = os.environ) -> None:
     """Raise DistributedError in one of several ranks that has not joined the others: each would work alone."""
     place = None if _now else find_place(environment)
     if place is not None:
         raise DistributedError(
-            f"This process is rank {place.rank} of {place.size}, but only training is done by several ranks: each "
-            f"would do all of this by itself. Start it without the launcher, or with one task."
+            f"This process is rank {place.rank} of {place.size}, but this is done by one process: each rank would do "
+            f"all of it by itself. Start it without the launcher, or with one task."
         )
 
 
@@ -125,12 +152,14 @@ def refuse_ranks(environment: Mapping[str, str] = os.environ) -> None:
 def joined(
     environment: Mapping[str, str] = os.environ,
     *,
-    timeout: float = 600.0,
+    timeout: float = TIMEOUT,
     stacks: Path | None = None,
+    trains: bool = True,
 ) -> Iterator["Joined | None"]:
     """Join the ranks that the environment tells of; None for a process that is alone.
 
-    An error that leaves the block is told to the others. Inside of another block it is that one's world.
+    An error that leaves the block is told to the others. Inside of another block it is that one's world. `trains` says
+    whether they come together to train a run, or for a pass outside of one.
     """
     global _times  # noqa: PLW0603 - a process has one
     place = find_place(environment)
@@ -138,7 +167,8 @@ def joined(
         yield _now[-1] if _now else None
         return
     _times += 1
-    here = Joined(place, f"{environment.get(RESTARTS, '0')}/{_times}", timeout=timeout, stacks=stacks)
+    time = f"{environment.get(RESTARTS, '0')}/{_times}"
+    here = Joined(place, time, timeout=timeout, stacks=stacks, trains=trains)
     _now.append(here)
     try:
         yield here

@@ -1,6 +1,7 @@
 """All ranks of a run as one of them sees them, and the world of one."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar, final
 
 from torch import Tensor
@@ -41,6 +42,9 @@ class World(Protocol):
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says; None where none has. The same on every rank."""
 
+    def after_the_first(self) -> AbstractContextManager[None]:
+        """Let the first do what is inside the block before the others begin to, however long it takes."""
+
 
 @final
 class Alone:
@@ -71,6 +75,10 @@ class Alone:
     def agree(self, value: T | None) -> T | None:
         """`value` itself."""
         return value
+
+    def after_the_first(self) -> AbstractContextManager[None]:
+        """It does."""
+        return nullcontext()
 
 
 ALONE = Alone()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, TypeVar, final
+from typing import Any, Protocol, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -17,14 +17,30 @@ BUCKET = 1 << 25
 _FULL = 1
 
 
+class Gate(Protocol):
+    """What the others wait at for the first rank, by name."""
+
+    def open(self, name: str) -> None:
+        """Let them go on."""
+
+    def wait(self, name: str) -> None:
+        """Wait for that, for as long as it takes."""
+
+
 @final
 class Ranks:
-    """The world of a process that has joined a group; `watch` knows which rank has failed first."""
+    """The world of a process that has joined a group.
 
-    def __init__(self, rank: int, size: int, watch: Watch) -> None:
+    `watch` knows which rank has failed first, and a gate lets those who wait for the first go on.
+    """
+
+    def __init__(self, rank: int, size: int, watch: Watch, gate: Gate) -> None:
         self.rank = rank
         self.size = size
         self._watch = watch
+        self._gate = gate
+        self._blocks = 0
+        """How many blocks the first has done, or is doing, before the others."""
         self._names: list[str] = []
         """What numbers have been added up by, in the same order on all ranks."""
 
@@ -74,6 +90,17 @@ class Ranks:
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says."""
         return next((said for said in self.gather(value) if said is not None), None)
+
+    @contextmanager
+    def after_the_first(self) -> Iterator[None]:
+        """Let the first do what is inside the block before the others begin to; its failure ends them."""
+        self._blocks += 1
+        name = f"block {self._blocks}"
+        if not self.is_first:
+            self._gate.wait(name)
+        yield
+        if self.is_first:
+            self._gate.open(name)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:

@@ -19,7 +19,9 @@ from etude.train.world.store import Store
 BEAT_SECONDS = 0.5
 GRACE_SECONDS = 3.0
 """How long a rank that another has failed may take to end by itself; then it is ended."""
-FAILURE, STACKS = "failure", "stacks"
+FAILURE, STACKS, PROCESS = "failure", "stacks", "process"
+Process = tuple[str, int]
+"""A host, and the number of a process there."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,22 @@ class Failure:
     code: int = DistributedError.exit_code
     """What the run ends with."""
     hung: bool = False
+    is_said: bool = False
+    """Whether the rank itself says it."""
 
     def __str__(self) -> str:
         return f"Rank {self.rank} {self.what}"
+
+
+def note_process(store: Store, rank: int, process: Process) -> None:
+    """Let all ranks know which process one of them is."""
+    store.set(f"{PROCESS}/{rank}", json.dumps(process))
+
+
+def process_of(store: Store, rank: int) -> Process:
+    """The process of a rank that has said which it is."""
+    host, number = json.loads(store.get(f"{PROCESS}/{rank}"))
+    return host, number
 
 
 def publish(store: Store, failure: Failure) -> Failure:
@@ -74,7 +89,7 @@ class Watch:
         self._calls = 0
         self._closed = Event()
         self._heard: dict[int, tuple[str, float]] = {}
-        self._store.set(f"process/{rank}", json.dumps([socket.gethostname(), os.getpid()]))
+        note_process(self._store, rank, (socket.gethostname(), os.getpid()))
         self._store.set(f"beat/{rank}", "0 0")  # a rank that stops before its first beat is missed as any other
         self._thread = Thread(target=self._run, name="etude watch", daemon=True)
         self._thread.start()
@@ -91,7 +106,7 @@ class Watch:
             return
         said = " ".join(str(error).split()) or type(error).__name__
         with suppress(RuntimeError):
-            publish(self._store, Failure(self.rank, f"ended: {said}", code))
+            publish(self._store, Failure(self.rank, f"ended: {said}", code, is_said=True))
 
     def explained(self, error: Exception) -> DistributedError:
         """The error that tells of the rank that failed first, where a call that all take part in has failed."""
@@ -166,12 +181,15 @@ class Watch:
         return None
 
     def _is_dead(self, rank: int) -> Failure | None:
-        key = f"process/{rank}"
-        if not self._own.check([key]) or self._own.check([f"left/{rank}"]):
+        if not self._own.check([f"{PROCESS}/{rank}"]) or self._own.check([f"left/{rank}"]):
             return None
-        host, process = json.loads(self._own.get(key))
+        host, process = process_of(self._own, rank)
         if host != socket.gethostname() or _is_alive(process):
             return None
+        if not self._own.check([f"beat/{rank}"]):
+            return Failure(
+                rank, "has ended, and the others wait for it: all ranks take part in a fit, test or predict."
+            )
         return Failure(rank, f"is gone: its process {process} on {host} has ended without a word.")
 
     def _is_silent(self, rank: int) -> Failure | None:
@@ -200,8 +218,10 @@ class Watch:
 
 
 def speaks_for(failure: Failure, rank: int, size: int) -> bool:
-    """Whether it is this rank that says what went wrong on another: one of them does."""
-    return rank == (1 if failure.rank == 0 else 0) or size == 1
+    """Whether it is this rank that says what went wrong on another: one does, unless the first has said it itself."""
+    if failure.rank == 0:
+        return rank == 1 and not failure.is_said
+    return rank == 0 or size == 1
 
 
 class FailedElsewhereError(DistributedError):
