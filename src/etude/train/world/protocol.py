@@ -5,6 +5,9 @@ from typing import Protocol, TypeVar, final
 
 from torch import Tensor
 
+from etude.train.world.post import Post
+from etude.train.world.store import of_one
+
 T = TypeVar("T")
 
 
@@ -21,7 +24,11 @@ class World(Protocol):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """Whether this is the rank that has the run folder."""
+
+    @property
+    def post(self) -> Post:
+        """Where a thread of this rank leaves words for the others, apart from what all take part in."""
 
     def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
         """By name, the sum over the ranks that have a number of that name; exact for whole ones up to 2^53.
@@ -38,6 +45,9 @@ class World(Protocol):
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, by rank."""
 
+    def exchange(self, sent: Tensor, lengths: Sequence[int], sizes: Sequence[int]) -> Sequence[Tensor]:
+        """Send each rank its part of some bytes, which are of these lengths; what the ranks send, of these sizes."""
+
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says; None where none has. The same on every rank."""
 
@@ -53,6 +63,7 @@ class Alone:
     rank = 0
     size = 1
     is_first = True
+    post = Post(of_one, 0, 1, timeout=0.0)
 
     def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
         """The numbers themselves, and the marks."""
@@ -67,6 +78,11 @@ class Alone:
     def gather(self, value: T) -> list[T]:
         """`value` alone."""
         return [value]
+
+    def exchange(self, sent: Tensor, lengths: Sequence[int], sizes: Sequence[int]) -> Sequence[Tensor]:
+        """What is sent comes back."""
+        del lengths, sizes
+        return [sent]
 
     def agree(self, value: T | None) -> T | None:
         """`value` itself."""

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from etude.train.world.post import Post
 from etude.train.world.watch import Watch
 
 T = TypeVar("T")
@@ -21,16 +22,17 @@ _FULL = 1
 class Ranks:
     """The world of a process that has joined a group; `watch` knows which rank has failed first."""
 
-    def __init__(self, rank: int, size: int, watch: Watch) -> None:
-        self.rank = rank
-        self.size = size
+    def __init__(self, watch: Watch, post: Post) -> None:
+        self.rank = post.rank
+        self.size = post.size
+        self.post = post
         self._watch = watch
         self._names: list[str] = []
         """What numbers have been added up by, in the same order on all ranks."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """Whether this is the rank that has the run folder."""
         return self.rank == 0
 
     def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
@@ -70,6 +72,13 @@ class Ranks:
         with self._speaking():
             dist.all_gather_object(found, value)
         return found
+
+    def exchange(self, sent: Tensor, lengths: Sequence[int], sizes: Sequence[int]) -> Sequence[Tensor]:
+        """Send each rank its part of some bytes, which are of these lengths; what the ranks send, of these sizes."""
+        received = sent.new_empty(sum(sizes))
+        with self._speaking():
+            dist.all_to_all_single(received, sent, list(sizes), list(lengths))
+        return torch.split(received, list(sizes))
 
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says."""
