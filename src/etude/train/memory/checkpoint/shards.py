@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,9 @@ def _check(folder: Path, name: str, shards: Collection[str], listed: Collection[
     if name in listed:
         raise StorageError(f"{folder} holds both {name} and {index.name}.")
     files = file_by_tensor(index)
-    for file in dict.fromkeys(chain(files.values(), shards)):
-        if file not in shards:
-            raise StorageError(f"{index} names {file!r}, which is not one of the checkpoint's files.")
+    for file in filterfalse(shards.__contains__, files.values()):
+        raise StorageError(f"{index} names {file!r}, which is not one of the checkpoint's files.")
+    for file in shards:
         told = {tensor for tensor, place in files.items() if place == file}
         for tensor in sorted(told ^ set(_held(folder / file))):
             raise StorageError(f"{index} disagrees with {file} about where {tensor} lies.")
