@@ -1,4 +1,4 @@
-"""Checkpoints that the ranks of a sharded run write together: complete or invisible, loadable by any number of ranks."""
+"""Checkpoints that the ranks of a sharded run write together: complete or invisible, read by any number of ranks."""
 
 import errno
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
 from hypothesis import given
 from hypothesis import strategies as st
 from in_ranks import ended, in_ranks
@@ -29,9 +30,10 @@ from etude.train.memory.checkpoint import writers as writers_module
 from etude.train.memory.checkpoint.content import Content
 from etude.train.memory.preload import load_weights
 from etude.train.watch.record import Record
-from etude.train.world import gathering, joined, sharded as inherited
+from etude.train.world import gathering, joined
+from etude.train.world import sharded as inherited
 
-assert inherited  # by the ranks, each of which would import it again
+assert inherited, torch._dynamo  # by the ranks, each of which would import them again
 KINDS = ("model", "ema", "optimizer")
 OPTIONS = {"ema_decay": 0.9, "save_every": "2 steps", "eval_every": "5 steps", "keep_last": 10}
 
@@ -125,7 +127,8 @@ def gather(rank, size, bucket):
     gathering.BUCKET_BYTES = bucket
     with joined() as here:
         mesh = init_device_mesh("cpu", (size,))
-        tensors = {("", name): distribute_tensor(value, mesh, [Shard(0)], src_data_rank=None) for name, value in SHAPES.items()}
+        split = {"device_mesh": mesh, "placements": [Shard(0)], "src_data_rank": None}
+        tensors = {("", name): distribute_tensor(value, **split) for name, value in SHAPES.items()}
         owners = gathering.owners({key: value.numel() * value.element_size() for key, value in tensors.items()}, size)
         found = gathering.gathered(here.world, tensors, owners)
         return {name: (value.dtype, value.tolist()) for (_, name), value in found.items()}
@@ -202,12 +205,13 @@ def test_a_weight_of_two_names_is_written_once_and_read_under_both(two):
 
 
 def test_sharded_weights_begin_a_model_of_one_process(two):
+    best = read_weights(two / "checkpoints" / "best", averaged=True)
     for place in (newest(two), two):
         task = Tied()
         told = load_weights(task, place)
 
         assert len(told.taken) == len(task.state_dict())
-        assert torch.equal(task.norm.weight.detach(), read_weights(two / "checkpoints" / "best", averaged=True)["norm.weight"])
+        assert torch.equal(task.norm.weight, best["norm.weight"])
     assert not torch.equal(read_weights(newest(two))["norm.weight"], task.norm.weight)
 
 
@@ -365,7 +369,9 @@ def failing(rank, folder, saves, **options):
     def write(content, place):
         made[0] += 1
         if rank == 1 and made[0] in saves:
-            next(iter(place.parent.glob(".partial-*"))).joinpath("model-00002-of-00002.safetensors").write_bytes(b"half")
+            next(iter(place.parent.glob(".partial-*"))).joinpath("model-00002-of-00002.safetensors").write_bytes(
+                b"half"
+            )
             raise OSError(errno.ENOSPC, "full")
         return real(content, place)
 

@@ -15,6 +15,8 @@ from etude.train.world.sharding import Key
 BUCKET_BYTES = 1 << 26
 """What a rank sends and receives at once, beside the tensors that become its own."""
 
+_SENT, _RECEIVED = range(2)
+
 
 def owners(sizes: Mapping[Key, int], count: int) -> dict[Key, int]:
     """Which of `count` ranks is to have each tensor, of so many bytes: the largest first, each to whom has least.
@@ -51,6 +53,7 @@ class _Gathering:
         self._world = world
         self._tensors = tensors
         self._parts = {key: _parts(tensor, world.size) for key, tensor in tensors.items()}
+        self._rooms: dict[int, Tensor] = {}
         self._step = max(1, BUCKET_BYTES // world.size)
         self._found = {
             key: torch.empty(tensor.shape, dtype=tensor.dtype)
@@ -92,9 +95,17 @@ class _Gathering:
     def _exchanged(self, pieces: Sequence[Sequence[_Piece]]) -> Sequence[Tensor]:
         """What each rank has of the pieces that this one is to have; each sends what the others are to have."""
         rank = self._world.rank
-        sent = torch.cat([self._own(piece) for bucket in pieces for piece in bucket])
-        lengths = [self._lengths(bucket)[rank] for bucket in pieces]
-        return self._world.exchange(sent, lengths, self._lengths(pieces[rank]))
+        own = [self._own(piece) for bucket in pieces for piece in bucket]
+        lengths, sizes = [self._lengths(bucket)[rank] for bucket in pieces], self._lengths(pieces[rank])
+        sent = torch.cat(own, out=self._room(_SENT, sum(lengths), own[0].device))
+        return self._world.exchange(sent, lengths, self._room(_RECEIVED, sum(sizes), sent.device), sizes)
+
+    def _room(self, which: int, size: int, device: torch.device) -> Tensor:
+        """Memory for so many bytes, that of the rounds before: what is given back between them may lie in pieces."""
+        room = self._rooms.get(which)
+        if room is None or len(room) < size:
+            room = self._rooms[which] = torch.empty(max(size, BUCKET_BYTES), dtype=torch.uint8, device=device)
+        return room[:size]
 
     def _own(self, piece: _Piece) -> Tensor:
         """The bytes that this rank has of a piece."""

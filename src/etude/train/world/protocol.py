@@ -45,8 +45,10 @@ class World(Protocol):
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, by rank."""
 
-    def exchange(self, sent: Tensor, lengths: Sequence[int], sizes: Sequence[int]) -> Sequence[Tensor]:
-        """Send each rank its part of some bytes, which are of these lengths; what the ranks send, of these sizes."""
+    def exchange(
+        self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """Send each rank its part of `sent`, of these lengths; the parts of `received`, of these sizes, by rank."""
 
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says; None where none has. The same on every rank."""
@@ -79,10 +81,12 @@ class Alone:
         """`value` alone."""
         return [value]
 
-    def exchange(self, sent: Tensor, lengths: Sequence[int], sizes: Sequence[int]) -> Sequence[Tensor]:
-        """What is sent comes back."""
+    def exchange(
+        self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """What is sent is received."""
         del lengths, sizes
-        return [sent]
+        return [received.copy_(sent)]
 
     def agree(self, value: T | None) -> T | None:
         """`value` itself."""

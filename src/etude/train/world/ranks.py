@@ -73,9 +73,10 @@ class Ranks:
             dist.all_gather_object(found, value)
         return found
 
-    def exchange(self, sent: Tensor, lengths: Sequence[int], sizes: Sequence[int]) -> Sequence[Tensor]:
-        """Send each rank its part of some bytes, which are of these lengths; what the ranks send, of these sizes."""
-        received = sent.new_empty(sum(sizes))
+    def exchange(
+        self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """Send each rank its part of `sent`, of these lengths; the parts of `received`, of these sizes, by rank."""
         with self._speaking():
             dist.all_to_all_single(received, sent, list(sizes), list(lengths))
         return torch.split(received, list(sizes))

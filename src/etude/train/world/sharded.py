@@ -6,7 +6,7 @@ as long as it computes. What is stored is always whole, so that a checkpoint doe
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,8 @@ class Sharded:
     @contextmanager
     def gathered(self) -> Iterator[None]:
         """Let every rank hold all weights inside the block, where it computes without the others."""
+        # Else the first module to compute, were it a layer of a validation before any step, would take itself for all.
+        cast("Any", self._task)._get_fsdp_state()._lazy_init()  # noqa: SLF001
         for module in self._modules:
             module.set_reshard_after_forward(reshard_after_forward=False, recurse=False)
             module.unshard()
