@@ -20,7 +20,7 @@ from small_runs import rows, weights
 from test_sharded import Stack, fitted, losses
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Shard, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import etude
 from etude.base.errors import StorageError
@@ -120,18 +120,23 @@ SHAPES = {
     "flags": torch.tensor([True, False, True, True, False]),
     "narrow": torch.randn(11, 3, generator=torch.Generator().manual_seed(1)).bfloat16(),
     "empty": torch.empty(0, 4),
+    "columns": torch.arange(18.0).view(2, 9),
+    "same": torch.arange(6.0).view(3, 2),
+    "number": torch.tensor(5.0),
 }
+PLACEMENTS = {"columns": Shard(1), "same": Replicate(), "number": Replicate()}
 
 
 def gather(rank, size, bucket):
     gathering.BUCKET_BYTES = bucket
     with joined() as here:
         mesh = init_device_mesh("cpu", (size,))
-        split = {"device_mesh": mesh, "placements": [Shard(0)], "src_data_rank": None}
-        tensors = {("", name): distribute_tensor(value, **split) for name, value in SHAPES.items()}
-        owners = gathering.owners({key: value.numel() * value.element_size() for key, value in tensors.items()}, size)
-        found = gathering.gathered(here.world, tensors, owners)
-        return {name: (value.dtype, value.tolist()) for (_, name), value in found.items()}
+        tensors = {("", "plain"): torch.ones(3)}
+        for name, value in SHAPES.items():
+            how = PLACEMENTS.get(name, Shard(0))
+            tensors["", name] = distribute_tensor(value, mesh, [how], src_data_rank=None)
+        owners, own = gathering.handed_out(here.world, tensors, size)
+        return owners, {name: (value.dtype, value.tolist()) for (_, name), value in own.items()}
 
 
 @pytest.mark.parametrize(("size", "bucket"), [(2, 16), (3, 1), (3, 1 << 26)])
@@ -139,9 +144,11 @@ def test_each_tensor_is_whole_on_its_owner_alone(size, bucket):
     answers = in_ranks(size, gather, size, bucket)
 
     together = {}
-    for answer in answers:
-        assert answer.keys().isdisjoint(together)
-        together |= answer
+    for rank, (owners, own) in enumerate(answers):
+        assert owners == answers[0][0]
+        assert {name for (_, name), owner in owners.items() if owner == rank} == own.keys()
+        assert own.keys().isdisjoint(together)
+        together |= own
     assert together == {name: (value.dtype, value.tolist()) for name, value in SHAPES.items()}
 
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from heapq import heapify, heapreplace
 from itertools import chain, zip_longest
 from math import prod
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
 
 from etude.train.world.protocol import World
-from etude.train.world.sharding import Key
+from etude.train.world.sharding import Handed, Key
 
 BUCKET_BYTES = 1 << 26
 """What a rank sends and receives at once, beside the tensors that become its own."""
@@ -34,9 +35,22 @@ def owners(sizes: Mapping[Key, int], count: int) -> dict[Key, int]:
     return found
 
 
-def gathered(world: World, tensors: Mapping[Key, Tensor], owner: Mapping[Key, int]) -> dict[Key, Tensor]:
-    """Those of some sharded tensors that this rank owns, whole, in its memory on the CPU. All ranks call it."""
-    return _Gathering(world, tensors, owner)()
+def handed_out(world: World, tensors: Mapping[Key, Tensor], count: int) -> Handed:
+    """Those of some tensors that lie on all ranks, each whole on one of the first `count`. All ranks call it.
+
+    Those that are split along their first dimension are balanced by bytes; others, as an optimizer may have that keeps
+    sums over rows, go to the first rank.
+    """
+    found = {key: tensor for key, tensor in tensors.items() if isinstance(tensor, DTensor)}
+    split = {key: tensor for key, tensor in found.items() if tensor.ndim and tensor.placements == (Shard(0),)}
+    owner = owners({key: tensor.numel() * tensor.element_size() for key, tensor in split.items()}, count)
+    own = _Gathering(world, split, owner)()
+    for key, tensor in found.items():
+        if key not in split:
+            owner[key] = 0
+            whole = tensor.full_tensor()
+            own |= {key: whole.cpu()} if world.is_first else {}
+    return Handed(owner, own)
 
 
 class _Piece(NamedTuple):
@@ -49,7 +63,7 @@ class _Piece(NamedTuple):
 class _Gathering:
     """One gathering of tensors that are split along their first dimension, as `torch.chunk` does."""
 
-    def __init__(self, world: World, tensors: Mapping[Key, Tensor], owner: Mapping[Key, int]) -> None:
+    def __init__(self, world: World, tensors: Mapping[Key, DTensor], owner: Mapping[Key, int]) -> None:
         self._world = world
         self._tensors = tensors
         self._parts = {key: _parts(tensor, world.size) for key, tensor in tensors.items()}
@@ -109,7 +123,7 @@ class _Gathering:
 
     def _own(self, piece: _Piece) -> Tensor:
         """The bytes that this rank has of a piece."""
-        part = _bytes_of(cast("Any", self._tensors[piece.key].detach()).to_local())
+        part = _bytes_of(self._tensors[piece.key].to_local().detach())
         return part[piece.start : piece.start + self._step]
 
     def _take_in(self, own: Sequence[_Piece], received: Sequence[Tensor]) -> None:

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from etude.train.world.gathering import gathered, owners
+from etude.train.world.gathering import handed_out
 from etude.train.world.protocol import World
 from etude.train.world.sharding import Handed, Key, layers_of
 
@@ -71,9 +71,7 @@ class Sharded:
 
     def handed_out(self, tensors: Mapping[Key, Tensor], count: int) -> Handed:
         """Those of some tensors that are sharded, each whole on one of the first `count` ranks, balanced by bytes."""
-        sharded = {key: tensor for key, tensor in tensors.items() if isinstance(tensor, DTensor)}
-        owner = owners({key: tensor.numel() * tensor.element_size() for key, tensor in sharded.items()}, count)
-        return Handed(owner, gathered(self._world, sharded, owner))
+        return handed_out(self._world, tensors, count)
 
     def parted(self, value: Tensor, like: Tensor) -> Tensor:
         """This rank's part of a whole tensor, as `like` is parted; itself where that is not."""
