@@ -27,6 +27,7 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "generation": ("--tokens 512", "--tokens 32"),
     "levers": ("--rounds 8 --steps 6", "--rounds 1 --steps 2"),
     "save_cost": ("--saves 8", "--saves 2 --every 5"),
+    "sharded_saves": ("--ranks 4", "--layers 2"),
     "seek": ("--repeats 15", "--repeats 3"),
     "first_step": ("--rounds 5", "--rounds 1"),
     "resident": ("--steps 250", "--steps 5"),

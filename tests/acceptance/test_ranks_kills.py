@@ -15,6 +15,9 @@ from in_ranks import ended, in_ranks
 from small_runs import rows, weights
 from test_ranks_faults import train
 
+from etude.train.memory.checkpoint import verify
+from etude.train.memory.checkpoint.naming import checkpoint_step
+
 pytestmark = pytest.mark.acceptance
 KILLS = 20
 
@@ -29,11 +32,17 @@ def killing(chosen, seconds):
     return kill
 
 
-@pytest.mark.parametrize("all_of_them", [False, True])
-def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(all_of_them, tmp_path, monkeypatch):
-    in_ranks(2, train, tmp_path / "straight")
+def train_with(rank, folder, strategy):
+    train(rank, folder, strategy=strategy)
+
+
+@pytest.mark.parametrize(("all_of_them", "strategy"), [(False, "ddp"), (True, "ddp"), (False, "fsdp"), (True, "fsdp")])
+def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(
+    all_of_them, strategy, tmp_path, monkeypatch
+):
+    in_ranks(2, train_with, tmp_path / "straight", strategy)
     begun = time.monotonic()
-    in_ranks(2, train, tmp_path / "timed")
+    in_ranks(2, train_with, tmp_path / "timed", strategy)
     whole = time.monotonic() - begun
     monkeypatch.setattr(in_ranks_module, "GRACE", 10)
     chance, alone = random.Random(5), 0
@@ -42,14 +51,16 @@ def test_killed_at_random_moments_a_run_of_two_ranks_ends_in_the_same_bits(all_o
         place.mkdir()
         chosen = [0, 1] if all_of_them else [chance.randrange(2)]
 
-        found = ended(2, train, place, place / "run", after=killing(chosen, chance.uniform(0, whole)))
+        found = ended(2, train_with, place, place / "run", strategy, after=killing(chosen, chance.uniform(0, whole)))
 
         for rank, (code, said, seconds) in enumerate(found):
             assert code in {0, 6, -signal.SIGKILL}, (rank, code, said)
             assert seconds < 13, (rank, said)
         # One that had nobody to meet, since the other was dead before it could be met, is ended by its launcher.
         alone += any(code == -signal.SIGKILL and rank not in chosen for rank, (code, _, _) in enumerate(found))
-        in_ranks(2, train, place / "run")
+        for folder in (place / "run" / "checkpoints").glob("step-*"):
+            assert verify(folder)["step"] == checkpoint_step(folder), number
+        in_ranks(2, train_with, place / "run", strategy)
         assert weights(place / "run") == weights(tmp_path / "straight"), number
         assert rows(place / "run") == rows(tmp_path / "straight"), number
     assert alone <= KILLS // 2

@@ -88,16 +88,16 @@ class FullDisk:
 
     def __init__(self, monkeypatch, failing):
         self.saves, self.failing = 0, failing
-        real = store_module.Content.write
+        real = store_module.Content.write_tensors
 
         def write(content, folder):
             self.saves += 1
             if self.saves in failing:
                 (folder / "model.safetensors").write_bytes(b"half")
                 raise OSError(errno.ENOSPC, "full")
-            real(content, folder)
+            return real(content, folder)
 
-        monkeypatch.setattr(store_module.Content, "write", write)
+        monkeypatch.setattr(store_module.Content, "write_tensors", write)
 
 
 def test_two_failed_saves_are_told_of_and_training_goes_on(quick_folder, monkeypatch):

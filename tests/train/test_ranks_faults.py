@@ -22,8 +22,8 @@ class Slow(etude.Callback):
         time.sleep(0.02)
 
 
-def train(rank, folder, timeout="600 seconds", callbacks=(), **options):
-    distributed = {"timeout": timeout}
+def train(rank, folder, timeout="600 seconds", callbacks=(), strategy="ddp", **options):
+    distributed = {"timeout": timeout, "strategy": strategy}
     given = {"max_duration": "6 epochs", **options}
     trainer(folder, callbacks=[Slow(), *callbacks], distributed=distributed, progress=False, **given).fit(
         Regression(dropout=0.0), *loaders()

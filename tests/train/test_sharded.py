@@ -57,12 +57,16 @@ def data(samples):
     return TensorDataset(tokens, tokens.roll(1, 1))
 
 
-def train(rank, folder, strategy, steps=12, terms=1, **options):
+def fitted(folder, strategy, steps, task, *, timeout="600 seconds", **options):
     given = {"max_duration": f"{steps} steps", "eval_every": "5 steps", "learning_rate": 1e-2, **options}
-    task = Stack(terms=terms)
-    fit = trainer(folder, distributed={"strategy": strategy}, **given)
+    fit = trainer(folder, distributed={"strategy": strategy, "timeout": timeout}, progress=False, **given)
     loaders = DataLoader(data(27), batch_size=6, shuffle=True), DataLoader(data(9), batch_size=2)
-    result = fit.fit(task, *loaders)
+    return fit.fit(task, *loaders)
+
+
+def train(rank, folder, strategy, steps=12, terms=1, **options):
+    task = Stack(terms=terms)
+    result = fitted(folder, strategy, steps, task, **options)
     held = [p.to_local() if hasattr(p, "to_local") else p for p in task.parameters()]
     return result.history[-1]["step"], sum(p.numel() for p in held)
 

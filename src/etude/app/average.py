@@ -18,6 +18,7 @@ from etude.base.paths import user_path
 from etude.base.says import Say, unheard
 from etude.train.memory.checkpoint.content import ALIASES, AVERAGED, MODEL
 from etude.train.memory.checkpoint.nest import snapshot
+from etude.train.memory.checkpoint.shards import files_of
 from etude.train.memory.checkpoint.tensors import write_tensors
 from etude.train.memory.mean import Mean, mean_of
 from etude.train.memory.portable import TASK_FILE
@@ -91,7 +92,7 @@ def _write(weights: Mapping[str, Tensor], found: Sequence[Path], folder: Path) -
 
 def _of_averages(found: Sequence[Path]) -> str:
     """What was averaged, where it is not the weights that were trained."""
-    kept = [(path / AVERAGED).is_file() for path in found]
+    kept = [bool(files_of(AVERAGED, path)) for path in found]
     if not any(kept):
         return ""
     return " (of the moving average that each keeps)" if all(kept) else " (of the moving average where one was kept)"

@@ -164,16 +164,15 @@ class Learner:
         return parts | {"average": self.average, "structure": self.shape.in_force}
 
     def state_dict(self) -> LearnerState:
-        """Weights, their average, and the optimizers' states by name."""
-        whole = self.among.sharding.whole
+        """Weights, their average, and the optimizers' states by name; of sharded ones this rank's part."""
         return {
-            "model": whole(self.task.state_dict()),
-            "averaged": whole(self.average.weights()),
-            "optimizers": {slot.name: whole(slot.state_dict()) for slot in self.slots},
+            "model": self.task.state_dict(keep_vars=True),  # so that a weight of two names is seen to be one
+            "averaged": self.average.weights(),
+            "optimizers": {slot.name: slot.state_dict() for slot in self.slots},
         }
 
     def load_state_dict(self, state: LearnerState) -> None:
-        """Go on from `state_dict()`, whose weights must fit."""
+        """Go on from a checkpoint's state, whose weights are whole and must fit."""
         parted = self.among.sharding.parted
         own = self.task.state_dict()
         self.task.load_state_dict({name: parted(value, own[name]) for name, value in state["model"].items()})

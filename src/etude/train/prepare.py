@@ -22,7 +22,9 @@ from etude.train.job import Job, as_durations
 from etude.train.learner import Learner
 from etude.train.length import horizon as horizon_of
 from etude.train.memory.checkpoint.origin import config_hash
-from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper, NoKeeper
+from etude.train.memory.checkpoint.store import ONE_WRITER
+from etude.train.memory.checkpoint.writers import LeadingWriter
+from etude.train.memory.keeper import FolderKeeper, Keeper, MemoryKeeper, NoKeeper, PartKeeper
 from etude.train.memory.state import EpochLoss, Generators, Part, State
 from etude.train.run import Run
 from etude.train.same import sharded
@@ -105,7 +107,7 @@ def prepare(job: Job, interrupts: Interrupts, world: World = ALONE) -> Run:
         validation=validation,
         record=record,
         saves=Saves(
-            _keeper(job, world),
+            _keeper(job, among),
             record,
             stopping,
             origin=job.origin or config_hash(job.about),
@@ -233,13 +235,16 @@ def _learner(job: Job, events: Events, device: torch.device, length: Length, see
     )
 
 
-def _keeper(job: Job, world: World) -> Keeper:
-    """Where checkpoints go: into the run's folder, by the rank that writes."""
+def _keeper(job: Job, among: Among) -> Keeper:
+    """Where checkpoints go: into the run's folder, by the first rank or, of sharded weights, by all of them."""
+    world, folder = among.world, job.folder
+    together = among.sharding.is_sharded and world.gather(folder is not None)[0]
     if not world.is_first:
-        return NoKeeper()
-    if job.folder is None:
+        return PartKeeper(world.post) if together else NoKeeper()
+    if folder is None:
         return MemoryKeeper()
-    return FolderKeeper(job.folder, keep_last=job.config.keep_last, keep_best=job.config.keep_best)
+    writers = LeadingWriter(world.post) if together else ONE_WRITER
+    return FolderKeeper(folder, keep_last=job.config.keep_last, keep_best=job.config.keep_best, writers=writers)
 
 
 def _callback_parts(job: Job) -> dict[str, Part]:

@@ -57,7 +57,7 @@ def _where_it_stands(run: Run, found: Path) -> str:
 
 def _load(found: Path, run: Run, say: Callable[[str], None]) -> None:
     """Bring the run to where a checkpoint stands, or raise StorageError or RefusedError where it does not fit."""
-    stored, weights, averaged = read(found)
+    stored, weights, averaged = read(found, mapped=run.learner.among.sharding.is_sharded)
     with _fitting(found):
         state = completed(stored)
         if run.learner.restructure(state["part structure"]["name"]):

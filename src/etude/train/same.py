@@ -94,4 +94,4 @@ def sharded(job: Job, world: World, device: torch.device) -> Sharding:
     from etude.train.world.sharded import Sharded  # a second's import, which other runs do without
 
     precision = Precision(job.config.precision, device)
-    return Sharded(job.task, world.size, precision.dtype if precision.dtype is torch.bfloat16 else None)
+    return Sharded(job.task, world, precision.dtype if precision.dtype is torch.bfloat16 else None)

@@ -15,12 +15,13 @@ from etude.train.learner import Learner
 from etude.train.memory.checkpoint.content import Content
 from etude.train.memory.checkpoint.naming import checkpoint_folder
 from etude.train.memory.checkpoint.origin import take_in
+from etude.train.memory.checkpoint.parts import Writer
 from etude.train.memory.keeper import Keeper
 from etude.train.memory.portable import TASK_FILE, describe_task
 from etude.train.memory.state import State
 from etude.train.stopping import Stopping
 from etude.train.together import broken
-from etude.train.watch.record import Mark, Record
+from etude.train.watch.record import NO_MARK, Mark, Record
 
 __all__ = ["Saves", "capture"]
 
@@ -67,19 +68,28 @@ class Saves:
         if (name := broken(learner.among, learner.task)) is not None:
             self._leave_out(name, state)
             return False
-        try:
-            mark = self._record.mark()
-            if self.keeper.folder is not None:
-                take_in(self.keeper.folder, [self._origin])
-        except StorageError as error:  # a checkpoint counts no row that is not durable
+        error, mark = self._marked()
+        if learner.among.sharding.is_sharded:
+            error = learner.among.world.agree(error)
+        if error is not None:
             self._fail(error, final=final)
             return False
         state.record, state.record_hash = self.cut or mark
-        content = capture(learner, state, self._origin, self._metrics())
+        content = capture(learner, state, self._origin, self._metrics(), writers=self.keeper.writers)
         self.keeper.save(content, best=best, ranking=self._stopping.ranking)
         if final:
             self._finish(final=True)
         return True
+
+    def _marked(self) -> tuple[StorageError | None, Mark]:
+        """The rows that a checkpoint counts, all of which are durable, or why they are not."""
+        try:
+            mark = self._record.mark()
+            if self.keeper.folder is not None:
+                take_in(self.keeper.folder, [self._origin])
+        except StorageError as error:
+            return error, NO_MARK
+        return None, mark
 
     def _leave_out(self, broken: str, state: State) -> None:
         """Tell, once, of weights that are not finite: they take the place of no checkpoint.
@@ -115,8 +125,9 @@ class Saves:
         self._say(f"{error} Training continues and tries again at the next save.")
 
 
-def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, float]) -> Content:
-    """The run as it stands; `origin` is the hash of its config."""
+def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, float], *, writers: int = 1) -> Content:
+    """The run as it stands, or what this rank writes of it; `origin` is the hash of its config."""
+    among = learner.among
     return Content.capture(
         state.progress.step,
         **learner.state_dict(),
@@ -127,6 +138,7 @@ def capture(learner: Learner, state: State, origin: str, metrics: Mapping[str, f
             "versions": _versions(),
             "metrics": {key: value for key, value in metrics.items() if math.isfinite(value)},
         },
+        among=Writer(among.world.rank, writers, among.sharding.handed_out),
     )
 
 

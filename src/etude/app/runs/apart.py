@@ -11,8 +11,9 @@ from torch import Tensor
 from etude.base.config.lines import Key
 from etude.base.config.nest import leaves
 from etude.base.files import json_or_empty
-from etude.train.memory.checkpoint.content import ALIASES, AVERAGED, MODEL, OPTIMIZER, STATE, STATE_JSON
-from etude.train.memory.checkpoint.reader import read_tensors, verify
+from etude.train.memory.checkpoint.content import AVERAGED, MODEL, OPTIMIZER, SHARED, STATE, STATE_JSON
+from etude.train.memory.checkpoint.reader import read_kind, verify
+from etude.train.memory.checkpoint.shards import parts_of
 
 Far = tuple[str, float | None]
 """A tensor that differs, with the largest absolute difference of its elements; None where the shapes differ."""
@@ -22,7 +23,6 @@ OF_THE_START = ("record", "ended", "horizon", "optimizers")
 PROGRESS_SECONDS = 5
 """Where the clock stands in a progress that is written as a list."""
 PROGRESSES = ("since", "judged")
-TENSORS = (MODEL, AVERAGED, OPTIMIZER)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Both:
     def unlike_weights(self) -> Weights | None:
         """How the tensors differ; None where those that training uses are equal."""
         # One alone may keep an average: that is no difference of what both compute.
-        names = [name for name in TENSORS if name != AVERAGED or self._have(name)]
+        names = [name for name in SHARED if name != AVERAGED or self._have(name)]
         unlike = {name: self._unlike_file(name) for name in names}
         if not any(unlike.values()):
             return None
@@ -65,21 +65,17 @@ class Both:
         return unlike + [name for name, _ in self._unlike_file(STATE)]
 
     def _have(self, name: str) -> bool:
-        """Whether both have a file."""
-        return all(name in files for files in self._files)
+        """Whether both have tensors of a kind."""
+        return all(parts_of(name, files) for files in self._files)
 
     def _unlike_file(self, name: str) -> list[Far]:
-        """The tensors that differ in one of the files; files that are equal are not read."""
-        first, second = (files.get(name, {}).get("sha256") for files in self._files)
+        """The tensors of a kind that differ; files that are equal are not read."""
+        first, second = ([files[part]["sha256"] for part in parts_of(name, files)] for files in self._files)
         return [] if first == second else list(_apart(self._tensors(0, name), self._tensors(1, name)))
 
     def _tensors(self, number: int, name: str) -> Mapping[str, Tensor]:
-        """The tensors of a file in one of the two; none where it has no such file."""
-        place, files = self._places[number], self._files[number]
-        if name not in files:
-            return {}
-        aliases = json_or_empty(place / ALIASES) if ALIASES in files else {}
-        return read_tensors(place / name, aliases)
+        """The tensors of a kind in one of the two; none where it has no such file."""
+        return read_kind(self._places[number], name, self._files[number])
 
 
 def _apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterator[Far]:

@@ -39,6 +39,7 @@ from etude.train.fit import load_weights
 from etude.train.memory.checkpoint import read_weights
 from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import checkpoint_step
+from etude.train.memory.checkpoint.shards import files_of
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 from etude.train.memory.portable import structure_of
 from etude.train.same import check_pass
@@ -249,7 +250,7 @@ class Run:
         found = self.checkpoint(weights)
         processor = self._processor()
         task = self._task(processor, weights, "cpu")
-        kept = Kept(self.loaded.config, self.loaded.data, processor, found / MODEL, place)
+        kept = Kept(self.loaded.config, self.loaded.data, processor, files_of(MODEL, found)[0], place)
         with self._code():
             return self.kind.onnx(task, kept, folder) if form == ONNX else self.kind.export(task, kept, folder)
 

@@ -22,6 +22,7 @@ from etude.tasks.config import LoadedConfig
 from etude.tasks.own import task_type
 from etude.tasks.run_files import CONFIG
 from etude.train.memory.checkpoint.content import MODEL
+from etude.train.memory.checkpoint.shards import files_of
 from etude.train.memory.preload.place import place_of
 
 HASHED = 16 << 30
@@ -116,5 +117,5 @@ def _others(node: Node, loaded: LoadedConfig) -> Iterator[tuple[str, Path]]:
 
 
 def _weights(place: Path) -> Iterator[Path]:
-    """The file of first weights, which may be one of a folder that holds more."""
-    yield from (file for file in (place, place / MODEL) if file.is_file())
+    """The files of first weights, which may be some of a folder that holds more."""
+    yield from [place] if place.is_file() else files_of(MODEL, place)

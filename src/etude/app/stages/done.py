@@ -19,6 +19,7 @@ from etude.tasks.task_type import TOKENIZERS
 from etude.train.lock import is_locked
 from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL
 from etude.train.memory.checkpoint.naming import FOLDER
+from etude.train.memory.checkpoint.shards import files_of
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 
 CHECKED = ".checked"
@@ -61,9 +62,9 @@ def _of_training(folder: Path) -> Iterator[tuple[str, Path]]:
     store = Store(folder / FOLDER)
     for name in (BEST, LAST):
         found = store.link(name)
-        for file in (MODEL, AVERAGED) if found is not None else ():
-            if found is not None and (found / file).is_file():
-                yield f"{name}/{file}", folder / FOLDER / found.name / file
+        for kind in (MODEL, AVERAGED) if found is not None else ():
+            for file in files_of(kind, folder / FOLDER / found.name) if found is not None else ():
+                yield f"{name}/{file.name}", file
     for path in sorted((folder / TOKENIZERS).rglob("*")):
         if path.is_file():
             yield f"{TOKENIZERS}/{path.relative_to(folder / TOKENIZERS)}", path

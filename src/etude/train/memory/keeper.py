@@ -1,13 +1,16 @@
 """Where a run's checkpoints go: a folder, or, without one, the best weights in memory."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
 from etude.train.memory.checkpoint.content import AVERAGED, MODEL, Content
-from etude.train.memory.checkpoint.store import BEST, LAST, Store
+from etude.train.memory.checkpoint.store import BEST, LAST, ONE_WRITER, Store
+from etude.train.memory.checkpoint.writers import FollowingWriter, Writers
+from etude.train.world.post import Post
 
 
 class Keeper(Protocol):
@@ -17,6 +20,10 @@ class Keeper(Protocol):
     """The run folder."""
     best_weights: Mapping[str, Tensor] | None
     """The best validated weights, averaged where an average is kept; None where they lie in a folder."""
+
+    @property
+    def writers(self) -> int:
+        """How many ranks write a checkpoint."""
 
     @property
     def best(self) -> Path | None:
@@ -50,10 +57,15 @@ class Keeper(Protocol):
 class FolderKeeper:
     """Keeps checkpoints in the run folder."""
 
-    def __init__(self, folder: Path, *, keep_last: int, keep_best: int) -> None:
+    def __init__(self, folder: Path, *, keep_last: int, keep_best: int, writers: Writers = ONE_WRITER) -> None:
         self.folder: Path | None = folder
         self.best_weights: Mapping[str, Tensor] | None = None
-        self.store = Store(folder / "checkpoints", keep_last=keep_last, keep_best=keep_best)
+        self.store = Store(folder / "checkpoints", keep_last=keep_last, keep_best=keep_best, writers=writers)
+
+    @property
+    def writers(self) -> int:
+        """How many ranks write a checkpoint."""
+        return self.store.writers.count
 
     @property
     def best(self) -> Path | None:
@@ -68,6 +80,7 @@ class FolderKeeper:
     def newest(self, say: Callable[[str], None]) -> Path | None:
         """The newest sound checkpoint; what a kill has left unfinished is removed."""
         self.store.prepare()
+        self.store.writers.meet(self.store.folder)
         return self.store.newest_sound(say)
 
     def newest_before(self, step: int | None) -> Path | None:
@@ -98,6 +111,7 @@ class MemoryKeeper:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.writers = 1
         self.best: Path | None = None
         self.last: Path | None = None
         self.best_weights: Mapping[str, Tensor] | None = None
@@ -131,8 +145,45 @@ class MemoryKeeper:
         """Nothing is held."""
 
 
+class PartKeeper(MemoryKeeper):
+    """Writes this rank's part of the checkpoints that the first rank keeps."""
+
+    def __init__(self, post: Post) -> None:
+        super().__init__()
+        self.writers = post.size
+        self._part = FollowingWriter(post)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def newest(self, say: Callable[[str], None]) -> Path | None:
+        """The first rank looks for it; that this one sees the same folder is made sure of."""
+        del say
+        self._part.take_part(None)
+        return None
+
+    def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
+        """Begin to write this rank's part."""
+        del best, ranking
+        self.wait()
+        self._pending = self._thread.submit(self._part.take_part, content)
+
+    def wait(self) -> bool:
+        """Wait for what came of the save that all ranks write."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+        return pending is not None
+
+    def close(self) -> None:
+        """End the writing thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+
 class NoKeeper(MemoryKeeper):
-    """Keeps nothing: of several ranks the first one keeps checkpoints for all."""
+    """Keeps nothing: of several ranks with whole weights the first one keeps checkpoints for all."""
 
     def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
         """Do nothing."""

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from etude.base.errors import DistributedError, EtudeError
 from etude.train.world.place import Place, find_place
+from etude.train.world.post import Post
 from etude.train.world.protocol import ALONE, World
 from etude.train.world.ranks import Ranks
 from etude.train.world.store import Store, apart, meet
@@ -73,7 +74,7 @@ class Joined:
                 f"Rank {place.rank} of {place.size} cannot meet the others at {place.address}:{place.port}: {said}"
             ) from error
         _met.update({rank: process_of(self._store, rank) for rank in range(place.size)})
-        self.world = Ranks(place.rank, place.size, self._watch, self)
+        self.world = Ranks(self._watch, Post(self._connect, place.rank, place.size, timeout=timeout), self)
 
     def _connect(self) -> Store:
         return apart(self._meet(keeps=False), f"etude/{self._time}")

@@ -6,6 +6,9 @@ from typing import Protocol, TypeVar, final
 
 from torch import Tensor
 
+from etude.train.world.post import Post
+from etude.train.world.store import of_one
+
 T = TypeVar("T")
 
 
@@ -22,7 +25,11 @@ class World(Protocol):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """Whether this is the rank that has the run folder."""
+
+    @property
+    def post(self) -> Post:
+        """Where a thread of this rank leaves words for the others, apart from what all take part in."""
 
     def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
         """By name, the sum over the ranks that have a number of that name; exact for whole ones up to 2^53.
@@ -38,6 +45,11 @@ class World(Protocol):
 
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, by rank."""
+
+    def exchange(
+        self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """Send each rank its part of `sent`, of these lengths; the parts of `received`, of these sizes, by rank."""
 
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says; None where none has. The same on every rank."""
@@ -57,6 +69,7 @@ class Alone:
     rank = 0
     size = 1
     is_first = True
+    post = Post(of_one, 0, 1, timeout=0.0)
 
     def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
         """The numbers themselves, and the marks."""
@@ -71,6 +84,13 @@ class Alone:
     def gather(self, value: T) -> list[T]:
         """`value` alone."""
         return [value]
+
+    def exchange(
+        self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """What is sent is received."""
+        del lengths, sizes
+        return [received.copy_(sent)]
 
     def agree(self, value: T | None) -> T | None:
         """`value` itself."""

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from etude.train.world.post import Post
 from etude.train.world.watch import Watch
 
 T = TypeVar("T")
@@ -31,12 +32,13 @@ class Gate(Protocol):
 class Ranks:
     """The world of a process that has joined a group.
 
-    `watch` knows which rank has failed first, and a gate lets those who wait for the first go on.
+    `watch` knows which rank has failed first, `post` takes letters, and a gate lets those who wait for the first go on.
     """
 
-    def __init__(self, rank: int, size: int, watch: Watch, gate: Gate) -> None:
-        self.rank = rank
-        self.size = size
+    def __init__(self, watch: Watch, post: Post, gate: Gate) -> None:
+        self.rank = post.rank
+        self.size = post.size
+        self.post = post
         self._watch = watch
         self._gate = gate
         self._blocks = 0
@@ -46,7 +48,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """Whether this is the rank that has the run folder."""
         return self.rank == 0
 
     def total(self, numbers: Mapping[str, float], marks: Sequence[bool] = ()) -> tuple[dict[str, float], list[bool]]:
@@ -86,6 +88,14 @@ class Ranks:
         with self._speaking():
             dist.all_gather_object(found, value)
         return found
+
+    def exchange(
+        self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
+    ) -> Sequence[Tensor]:
+        """Send each rank its part of `sent`, of these lengths; the parts of `received`, of these sizes, by rank."""
+        with self._speaking():
+            dist.all_to_all_single(received, sent, list(sizes), list(lengths))
+        return torch.split(received, list(sizes))
 
     def agree(self, value: T | None) -> T | None:
         """What the lowest rank that has something to say says."""

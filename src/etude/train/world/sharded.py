@@ -4,9 +4,9 @@ A parameter, its gradient and the optimizer's state are split along their first 
 as long as it computes. What is stored is always whole, so that a checkpoint does not depend on it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from etude.train.world.sharding import layers_of
+from etude.train.world.gathering import handed_out
+from etude.train.world.protocol import World
+from etude.train.world.sharding import Handed, Key, layers_of
 
-Nest = TypeVar("Nest")
 STEPS = ("training_step",)
 """Methods of a task that compute with its weights, as a module's forward does."""
 
@@ -27,11 +28,12 @@ class Sharded:
 
     is_sharded = True
 
-    def __init__(self, task: nn.Module, size: int, narrow: torch.dtype | None) -> None:
+    def __init__(self, task: nn.Module, world: World, narrow: torch.dtype | None) -> None:
         """Shard `task`, which lies on its device; `narrow` is the type that layers are gathered and computed in."""
         device = next(task.parameters()).device
         self._task = task
-        mesh = init_device_mesh(device.type, (size,))
+        self._world = world
+        mesh = init_device_mesh(device.type, (world.size,))
         kind = type(task)
         policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32 if narrow else None)
         for layer in layers_of(task):
@@ -55,6 +57,8 @@ class Sharded:
     @contextmanager
     def gathered(self) -> Iterator[None]:
         """Let every rank hold all weights inside the block, where it computes without the others."""
+        # Else the first module to compute, were it a layer of a validation before any step, would take itself for all.
+        cast("Any", self._task)._get_fsdp_state()._lazy_init()  # noqa: SLF001
         for module in self._modules:
             module.set_reshard_after_forward(reshard_after_forward=False, recurse=False)
             module.unshard()
@@ -65,29 +69,12 @@ class Sharded:
                 module.reshard()
                 module.set_reshard_after_forward(reshard_after_forward=module is not self._task, recurse=False)
 
-    def whole(self, nest: Nest) -> Nest:
-        """The same mappings and lists with whole tensors, in this rank's memory on the CPU where they were sharded."""
-        return cast("Nest", _mapped(nest, _gathered))
+    def handed_out(self, tensors: Mapping[Key, Tensor], count: int) -> Handed:
+        """Those of some tensors that are sharded, each whole on one of the first `count` ranks, balanced by bytes."""
+        return handed_out(self._world, tensors, count)
 
     def parted(self, value: Tensor, like: Tensor) -> Tensor:
         """This rank's part of a whole tensor, as `like` is parted; itself where that is not."""
         if not isinstance(like, DTensor) or value.shape != like.shape:
-            return value
+            return value.clone()  # it may lie in a mapped file
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def _gathered(value: Tensor) -> Tensor:
-    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
-
-
-def _mapped(nest: Any, act: Callable[[Tensor], Tensor]) -> Any:
-    match nest:
-        case Tensor():
-            return act(nest)
-        case Mapping():
-            return {key: _mapped(value, act) for key, value in nest.items()}
-        case list():
-            return [_mapped(value, act) for value in nest]
-        case tuple():
-            return tuple(_mapped(value, act) for value in nest)
-    return nest

@@ -1,12 +1,22 @@
 """How the weights of a task lie on its ranks: whole on each, or sharded, which `sharded.py` does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeVar, cast, final
+from typing import Any, NamedTuple, Protocol, cast, final
 
 from torch import Tensor, nn
 
-Nest = TypeVar("Nest")
+Key = tuple[str, str]
+"""What a tensor is called: the file that it belongs to, and its name in there."""
+
+
+class Handed(NamedTuple):
+    """Sharded tensors that were made whole again, each on one rank."""
+
+    owners: Mapping[Key, int]
+    """Which rank has which: the same on all ranks."""
+    own: Mapping[Key, Tensor]
+    """Those that this rank has, on the CPU."""
 
 
 class Sharding(Protocol):
@@ -22,8 +32,8 @@ class Sharding(Protocol):
     def gathered(self) -> AbstractContextManager[None]:
         """Let every rank hold all weights inside the block, where it computes without the others."""
 
-    def whole(self, nest: Nest) -> Nest:
-        """The same mappings and lists with whole tensors."""
+    def handed_out(self, tensors: Mapping[Key, Tensor], count: int) -> Handed:
+        """Those of some tensors that are sharded, each whole on one of the first `count` ranks, balanced by bytes."""
 
     def parted(self, value: Tensor, like: Tensor) -> Tensor:
         """This rank's part of a whole tensor, as `like` is parted; itself where that is not."""
@@ -43,9 +53,10 @@ class Whole:
         """All weights are there."""
         yield
 
-    def whole(self, nest: Nest) -> Nest:
-        """Every tensor is whole."""
-        return nest
+    def handed_out(self, tensors: Mapping[Key, Tensor], count: int) -> Handed:
+        """None is sharded."""
+        del tensors, count
+        return Handed({}, {})
 
     def parted(self, value: Tensor, like: Tensor) -> Tensor:
         """The tensor itself."""

@@ -4,9 +4,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+    from torch._C._distributed_c10d import HashStore, PrefixStore, Store, TCPStore
 else:
-    from torch.distributed import PrefixStore, Store, TCPStore
+    from torch.distributed import HashStore, PrefixStore, Store, TCPStore
 
 __all__ = ["Store", "keep_store", "meet"]
 
@@ -16,6 +16,11 @@ MEET_SECONDS = 300
 def keep_store() -> TCPStore:
     """A store kept by this process, at a port of its own, for ranks on its machine."""
     return _open("127.0.0.1", 0, keeps=True)
+
+
+def of_one() -> Store:
+    """A store in the memory of this process, for one rank."""
+    return HashStore()
 
 
 def meet(address: str, port: int, *, keeps: bool) -> Store:

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 FOLDER, PREFIX, DIGITS = "checkpoints", "step-", 8
+PARTIAL = ".partial-"
+"""Begins the name of a folder that is being written."""
 
 
 def step_name(step: int) -> str:

@@ -112,18 +112,35 @@ def _joined_values(pairs: Iterable[tuple[object, object]], tensors: Mapping[str,
 
 
 def snapshot(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Copies on the CPU that later steps cannot change, each storage once; and the other names of shared tensors.
+    """Copies on the CPU that later steps cannot change, each storage once; and the other names of shared tensors."""
+    firsts, aliases = first_names(tensors)
+    return {name: copied(tensor) for name, tensor in firsts.items()}, aliases
 
-    Tied weights are one tensor under two names: the first keeps it, `aliases` maps the others to it.
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy on the CPU."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+
+
+def first_names(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Each tensor under its first name, and the first by its other names.
+
+    Tied weights are one tensor under two names: the first keeps it, and the others are mapped to it.
     """
-    copies: dict[str, Tensor] = {}
+    firsts: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[object, str] = {}
     for name, tensor in tensors.items():
-        key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and key in seen:
-            aliases[name] = seen[key]
-            continue
-        seen[key] = name
-        copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
-    return copies, aliases
+        first = seen.setdefault(_identity(tensor), name)
+        if first == name:
+            firsts[name] = tensor
+        else:
+            aliases[name] = first
+    return firsts, aliases
+
+
+def _identity(tensor: Tensor) -> object:
+    """What tensors have in common that are one: their memory or, of empty ones and those on several ranks, all."""
+    if not tensor.numel() or hasattr(tensor, "to_local"):
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype

@@ -1,12 +1,11 @@
 """Reading a checkpoint: nothing is believed before its manifest is verified, nothing is unpickled."""
 
 import json
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from etude.base.errors import StorageError
@@ -20,40 +19,20 @@ from etude.train.memory.checkpoint.content import (
     MANIFEST,
     MODEL,
     OPTIMIZER,
+    SHARED,
     STATE,
     STATE_JSON,
 )
+from etude.train.memory.checkpoint.damaged import reading_of
 from etude.train.memory.checkpoint.naming import step_of
 from etude.train.memory.checkpoint.nest import join
 from etude.train.memory.checkpoint.origin import check_origin
+from etude.train.memory.checkpoint.shards import check_shards, parts_of
 
 LARGEST_MANIFEST = 1 << 24
 """Bytes; one that is larger is no manifest, and is not read into memory."""
 LARGEST_STATE = 1 << 30
 """Bytes of what a run remembers beside tensors; its manifest has told how many there are."""
-
-_MALFORMED = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RecursionError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-)
-"""What reading a file of any content may raise."""
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Say which file it was that could not be read."""
-    try:
-        yield
-    except _MALFORMED as error:
-        said = " ".join(str(error).split())[:200]
-        raise StorageError(f"{path} is damaged ({type(error).__name__}: {said}).") from error
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -65,23 +44,24 @@ def verify(folder: Path) -> dict[str, Any]:
     if path.is_symlink() or not path.is_file():
         raise StorageError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.")
     manifest = _manifest(path)
-    with _reading(path):
+    with reading_of(path):
         step = int(manifest["step"])
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
     if step_of(folder) not in {None, step}:
         raise StorageError(f"{folder} does not match its name: its {MANIFEST} is of step {step:,}.")
     for name in (MODEL, STATE_JSON):
-        if name not in files:
+        if not parts_of(name, files):
             raise StorageError(f"{path} lists no {name}.")
     check_origin(folder, manifest)
     for name, (size, digest) in files.items():
         _verify_file(folder, name, size, digest)
+    check_shards(folder, SHARED, files)
     return manifest
 
 
 def _manifest(path: Path) -> dict[str, Any]:
     """A manifest that is small enough to be one, and not of a later version."""
-    with _reading(path):
+    with reading_of(path):
         manifest = dict(json.loads(read_regular(path, LARGEST_MANIFEST, links=False)))
         written = int(manifest["format"])
     if written > FORMAT:
@@ -93,7 +73,7 @@ def _verify_file(folder: Path, name: str, size: int, digest: str) -> None:
     if Path(name).name != name or name == "..":
         raise StorageError(f"{folder / MANIFEST} names {name!r}, which lies outside the checkpoint.")
     file = folder / name
-    with _reading(file):
+    with reading_of(file):
         _check_bytes(file, size, digest)
 
 
@@ -106,38 +86,44 @@ def _check_bytes(file: Path, size: int, digest: str) -> None:
         raise StorageError(f"{file} is damaged: its sha256 differs from the manifest.")
 
 
-def read_tensors(path: Path, aliases: Mapping[str, Mapping[str, str]]) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, the other names of shared ones included (`aliases`, by file name)."""
-    with _reading(path):
-        with safe_open(path, framework="pt") as file:
-            # Copies: what safetensors gives lies unaligned in a mapping of the file.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
-        for name, kept in aliases.get(path.name, {}).items():
-            tensors[name] = tensors[kept]
-    return tensors
+def read_tensors(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file; with `mapped` none is in memory before it is used, nor has to stay there."""
+    with reading_of(path), safe_open(path, framework="pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        # Else copies: what safetensors gives lies unaligned in a mapping of the file.
+        return found if mapped else {name: tensor.clone() for name, tensor in found.items()}
+
+
+def read_kind(folder: Path, name: str, files: Collection[str], *, mapped: bool = False) -> dict[str, Tensor]:
+    """All tensors of one of the kinds in a checkpoint of these files, such as MODEL, under all their names.
+
+    They lie in one file or in several; there are none where it has no such file.
+    """
+    tensors: dict[str, Tensor] = {}
+    for part in parts_of(name, files):
+        tensors |= read_tensors(folder / part, mapped=mapped)
+    aliases = _read_json(folder / ALIASES) if ALIASES in files else {}
+    with reading_of(folder / ALIASES):
+        return tensors | {other: tensors[kept] for other, kept in aliases.get(name, {}).items()}
 
 
 def _read_json(path: Path) -> Any:
-    with _reading(path):
+    with reading_of(path):
         return json.loads(read_regular(path, LARGEST_STATE, links=False))
 
 
-def _listed(folder: Path) -> Container[str]:
+def _listed(folder: Path) -> Collection[str]:
     """The files of a checkpoint that is sound, or of a folder of weights, which has hashes where Etude made it."""
-    if _is_checkpoint(folder):
-        listed: Container[str] = verify(folder)["files"]
+    if is_checkpoint(folder):
+        listed: Collection[str] = verify(folder)["files"]
         return listed
     check_hashes(folder)
-    return _present(folder)
+    return [name for name in (MODEL, AVERAGED, ALIASES) if (folder / name).is_file()]
 
 
-def _is_checkpoint(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Whether a folder is a checkpoint, which has a manifest, rather than one of weights alone."""
     return step_of(folder) is not None or any((folder / name).exists() for name in (MANIFEST, STATE_JSON))
-
-
-def _present(folder: Path) -> list[str]:
-    return [name for name in (MODEL, AVERAGED, ALIASES) if (folder / name).is_file()]
 
 
 def read_weights(folder: Path, *, averaged: bool = False) -> dict[str, Tensor]:
@@ -146,30 +132,24 @@ def read_weights(folder: Path, *, averaged: bool = False) -> dict[str, Tensor]:
     With `averaged`, the moving average where one was kept.
     """
     files = _listed(folder)
-    name = AVERAGED if averaged and AVERAGED in files else MODEL
-    if name not in files:
+    name = AVERAGED if averaged and parts_of(AVERAGED, files) else MODEL
+    if not parts_of(name, files):
         raise StorageError(f"{folder} holds no {MODEL}.")
-    return read_tensors(folder / name, _aliases(folder, files))
+    return read_kind(folder, name, files)
 
 
-def _aliases(folder: Path, files: Container[str]) -> Mapping[str, Mapping[str, str]]:
-    """By file name: the other names of shared tensors."""
-    aliases: Mapping[str, Mapping[str, str]] = _read_json(folder / ALIASES) if ALIASES in files else {}
-    return aliases
-
-
-def read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor], Mapping[str, Tensor] | None]:
+def read(
+    folder: Path, *, mapped: bool = False
+) -> tuple[dict[str, Any], Mapping[str, Tensor], Mapping[str, Tensor] | None]:
     """State by name (optimizers among it), weights, and averaged weights, of a verified checkpoint.
 
-    What the manifest does not list is not read.
+    What the manifest does not list is not read. With `mapped` weights and optimizers' tensors stay in the files until
+    they are used, and are to be copied by whoever keeps them.
     """
     files = verify(folder)["files"]
-    aliases = _aliases(folder, files)
-    tensors: dict[str, Tensor] = {}
-    for name in filter(files.__contains__, (OPTIMIZER, STATE)):
-        tensors.update(read_tensors(folder / name, aliases))
+    tensors = read_kind(folder, OPTIMIZER, files, mapped=mapped) | read_kind(folder, STATE, files)
     plain = _read_json(folder / STATE_JSON)
-    with _reading(folder / STATE_JSON):
+    with reading_of(folder / STATE_JSON):
         state = {name: join(part, tensors) for name, part in plain.items()}
-    averaged = read_tensors(folder / AVERAGED, aliases) if AVERAGED in files else None
-    return state, read_tensors(folder / MODEL, aliases), averaged
+    averaged = read_kind(folder, AVERAGED, files, mapped=mapped) if parts_of(AVERAGED, files) else None
+    return state, read_kind(folder, MODEL, files, mapped=mapped), averaged

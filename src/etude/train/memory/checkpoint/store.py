@@ -7,15 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, count, filterfalse
 from pathlib import Path
+from secrets import token_hex
 
 from etude.base.errors import StorageError
 from etude.base.files import fsync_folder, json_or_empty, make_folder, replace_link, storage
 from etude.train.memory.checkpoint.content import MANIFEST, Content
-from etude.train.memory.checkpoint.naming import PREFIX, step_name, step_of
+from etude.train.memory.checkpoint.naming import PARTIAL, PREFIX, step_name, step_of
 from etude.train.memory.checkpoint.reader import verify
+from etude.train.memory.checkpoint.writers import OneWriter, Writers
 
 BEST, LAST = "best", "last"
-_PARTIAL, _DOOMED, _TEMPORARY, _DAMAGED = ".partial-", ".doomed-", ".tmp", "damaged-"
+_DOOMED, _TEMPORARY, _DAMAGED = ".doomed-", ".tmp", "damaged-"
+ONE_WRITER = OneWriter()
 
 
 class Store:
@@ -25,8 +28,9 @@ class Store:
     that writing never overlaps itself. A complete checkpoint is removed only after a newer one is durable.
     """
 
-    def __init__(self, folder: Path, *, keep_last: int = 2, keep_best: int = 1) -> None:
+    def __init__(self, folder: Path, *, keep_last: int = 2, keep_best: int = 1, writers: Writers = ONE_WRITER) -> None:
         self.folder = folder
+        self.writers = writers
         self._keep_last, self._keep_best = keep_last, keep_best
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Path] | None = None
@@ -185,22 +189,32 @@ class Store:
 
     def _write(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> Path:
         place = self.path(content.step)
-        partial = self.folder / f"{_PARTIAL}{place.name}"
-        with storage("write the checkpoint", place, needs=content.bytes):
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir()
-            try:
-                content.write(partial)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            self._publish(partial, place)
-        replace_link(self.folder / LAST, place.name)
-        if best:
-            replace_link(self.folder / BEST, place.name)
-        self._remove_old(ranking)
+        with self.writers.led():
+            with storage("write the checkpoint", place, needs=content.bytes):
+                self._make(content, place)
+            replace_link(self.folder / LAST, place.name)
+            if best:
+                replace_link(self.folder / BEST, place.name)
+            self._remove_old(ranking)
         return place
+
+    def _make(self, content: Content, place: Path) -> None:
+        """Write a checkpoint beside its place, and publish it once it is whole."""
+        partial = self._partial(place)
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir()
+        try:
+            content.complete(partial, self.writers.write(partial, content))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self._publish(partial, place)
+
+    def _partial(self, place: Path) -> Path:
+        """Where a save is written: of several writers nowhere where one that was taken for dead may still write."""
+        ending = f"-{token_hex(4)}" if self.writers.count > 1 else ""
+        return self.folder / f"{PARTIAL}{place.name}{ending}"
 
     def _publish(self, partial: Path, place: Path) -> None:
         if place.exists():
@@ -245,7 +259,7 @@ class Store:
 
 def _is_left_over(path: Path) -> bool:
     """Whether it is what an interrupted save or removal leaves."""
-    return path.name.startswith((_PARTIAL, _DOOMED)) or path.name.endswith(_TEMPORARY)
+    return path.name.startswith((PARTIAL, _DOOMED)) or path.name.endswith(_TEMPORARY)
 
 
 def _delete(path: Path) -> None:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from etude.base.errors import ConfigError
 from etude.train.memory.checkpoint.content import MODEL
 from etude.train.memory.checkpoint.naming import FOLDER, step_of
+from etude.train.memory.checkpoint.shards import index_name
 from etude.train.memory.checkpoint.store import BEST, LAST, Store
 
-INDEX = f"{MODEL}.index.json"
-"""In a folder of another tool: which of several files holds which tensor."""
+INDEX = index_name(MODEL)
+"""Which of several files holds which tensor."""
 PICKLED = "pytorch_model.bin"
 HOLDING = (MODEL, INDEX, PICKLED)
 """Files, one of which makes a folder one of weights."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from etude.base.errors import StorageError
-from etude.base.files import read_json
 from etude.model.init_source import InitSource
 from etude.train.memory.checkpoint.content import AVERAGED, MANIFEST, MODEL
-from etude.train.memory.checkpoint.reader import read_tensors, read_weights
+from etude.train.memory.checkpoint.reader import is_checkpoint, read_tensors, read_weights
+from etude.train.memory.checkpoint.shards import file_by_tensor
 from etude.train.memory.preload.place import INDEX, PICKLED, place_of
 from etude.train.memory.preload.state_dict import read_state_dict
 
@@ -70,11 +70,11 @@ def _read(place: Path) -> tuple[dict[str, Tensor], list[str]]:
         return read_state_dict(place)
     if (place.parent / MANIFEST).is_file() and place.name in {MODEL, AVERAGED}:
         return read_weights(place.parent, averaged=place.name == AVERAGED), []
-    return read_tensors(place, {}), []
+    return read_tensors(place), []
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
-    if (folder / INDEX).is_file():
+    if (folder / INDEX).is_file() and not is_checkpoint(folder):
         return _read_parts(folder), []
     if not (folder / MODEL).exists() and (folder / PICKLED).is_file():
         return read_state_dict(folder / PICKLED)
@@ -83,18 +83,10 @@ def _read_folder(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 def _read_parts(folder: Path) -> dict[str, Tensor]:
     """The tensors of a folder that holds them in several files."""
-    names = _parts(folder / INDEX)
+    names = sorted(set(file_by_tensor(folder / INDEX).values()))
     for name in filterfalse(partial(_is_file_of, folder), names):
         raise StorageError(f"{folder / INDEX} names {name!r}, which is not a file of its folder.")
-    return dict(chain.from_iterable(read_tensors(folder / name, {}).items() for name in names))
-
-
-def _parts(index: Path) -> list[str]:
-    """The names of the files that an index lists."""
-    files = read_json(index).get("weight_map")
-    if not isinstance(files, dict):
-        raise StorageError(f"{index} is damaged: it has no weight_map.")
-    return sorted(set(map(str, files.values())))
+    return dict(chain.from_iterable(read_tensors(folder / name).items() for name in names))
 
 
 def _is_file_of(folder: Path, name: str) -> bool:
