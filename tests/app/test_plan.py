@@ -387,6 +387,7 @@ def test_turns_of_a_million_steps_are_found_exactly_and_quickly(name):
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(3, 3000), min_size=1, max_size=6))
 @example([3, 3, 3, 3, 990, 3, 3, 1655])
+@example([3, 3, 3, 3, 2484, 3000])
 def test_every_stair_is_a_turn_at_its_first_step(lengths):
     starts = [1 + sum(lengths[:number]) for number in range(len(lengths))]
 

@@ -98,13 +98,22 @@ class _Course:
         """The steps in (low, high + 1] that may be turns."""
         for _ in range(TURNS):
             now = self.slope(low)
-            turn = first(lambda step, now=now: self.slope(step) != now, low, high)  # type: ignore[misc]
+            turn = self._end_of(now, low, high)
             if turn is None:
                 break
+            if now == 0:
+                yield from self._changes(low, turn)  # a jump that the search has stepped over
             yield from (turn, turn + 1)
             low = turn
         if low < high and self.slope(low) == 0:
             yield from self._changes(low, high)
+
+    def _end_of(self, slope: int, low: int, high: int) -> int | None:
+        """A step in (low, high] with another slope; None where there seems to be none."""
+        # One step is asked first: a value may jump at both ends, and be level between.
+        if low < high and self.slope(low + 1) != slope:
+            return low + 1
+        return first(lambda step: self.slope(step) != slope, low, high)
 
     def _changes(self, low: int, high: int) -> Iterator[int]:
         """Where a value that is level at both ends goes from one level to another."""
