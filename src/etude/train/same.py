@@ -39,7 +39,7 @@ def _compare(world: World, own: Mapping[str, str]) -> None:
     """Raise DistributedError, which names the first difference, where another rank has something else than this one."""
     first, *others = world.gather(own)
     for rank, given in enumerate(others, start=1):
-        for name in first.keys() | given.keys():
+        for name in {**first, **given}:  # in the same order on all ranks, so that they name the same difference
             if first.get(name) != given.get(name):
                 raise DistributedError(
                     f"Rank {rank} has another {name} than rank 0: {_shown(given, name)} instead of "

@@ -6,8 +6,7 @@ of the batch, and each rank takes its own of these.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
-from operator import ne
+from itertools import chain
 from typing import Any
 
 import torch
@@ -70,7 +69,7 @@ class Deal:
 
 def _common(values: Sequence[object]) -> object:
     """What is the same on all ranks."""
-    if any(map(ne, values, repeat(values[0]))):
+    if any(value != values[0] for value in values):
         raise UnclearError
     return values[0]
 
