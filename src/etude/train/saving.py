@@ -69,14 +69,16 @@ class Saves:
             self._leave_out(name, state)
             return False
         error, mark = self._marked()
-        if learner.among.sharding.is_sharded:
+        is_sharded = learner.among.sharding.is_sharded
+        if is_sharded:
             error = learner.among.world.agree(error)
         if error is not None:
             self._fail(error, final=final)
             return False
         state.record, state.record_hash = self.cut or mark
-        content = capture(learner, state, self._origin, self._metrics(), writers=self.keeper.writers)
-        self.keeper.save(content, best=best, ranking=self._stopping.ranking)
+        if is_sharded or self.keeper.keeps:  # sharded weights are gathered by all ranks
+            content = capture(learner, state, self._origin, self._metrics(), writers=self.keeper.writers)
+            self.keeper.save(content, best=best, ranking=self._stopping.ranking)
         if final:
             self._finish(final=True)
         return True

@@ -22,6 +22,10 @@ class Keeper(Protocol):
     """The best validated weights, averaged where an average is kept; None where they lie in a folder."""
 
     @property
+    def keeps(self) -> bool:
+        """Whether anything of what it is given is kept."""
+
+    @property
     def writers(self) -> int:
         """How many ranks write a checkpoint."""
 
@@ -56,6 +60,8 @@ class Keeper(Protocol):
 
 class FolderKeeper:
     """Keeps checkpoints in the run folder."""
+
+    keeps = True
 
     def __init__(self, folder: Path, *, keep_last: int, keep_best: int, writers: Writers = ONE_WRITER) -> None:
         self.folder: Path | None = folder
@@ -108,6 +114,8 @@ class FolderKeeper:
 
 class MemoryKeeper:
     """Keeps the best weights, and nothing on disk."""
+
+    keeps = True
 
     def __init__(self) -> None:
         self.folder: Path | None = None
@@ -184,6 +192,8 @@ class PartKeeper(MemoryKeeper):
 
 class NoKeeper(MemoryKeeper):
     """Keeps nothing: of several ranks with whole weights the first one keeps checkpoints for all."""
+
+    keeps = False
 
     def save(self, content: Content, *, best: bool, ranking: Mapping[int, float]) -> None:
         """Do nothing."""
