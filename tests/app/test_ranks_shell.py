@@ -58,46 +58,53 @@ def state(pid):
 
 def test_ranks_end_with_their_launcher_and_the_same_command_goes_on(tmp_path):
     first = start(tmp_path)
-    wait_for_step(tmp_path, 5, first)
-    ranks = children(first)
-    first.send_signal(signal.SIGTERM)
+    wait_for_step(tmp_path, 3, first)
+    os.kill(children(first)[1], signal.SIGKILL)
+    begun = time.monotonic()
     said = first.communicate(timeout=LONGEST)[1]
 
-    assert first.returncode == 143
+    assert first.returncode == 6
+    assert "rank 1 was killed by SIGKILL; the same command resumes the run" in said
+    assert time.monotonic() - begun < 15
+
+    second = start(tmp_path)
+    wait_for_step(tmp_path, 5, second)
+    ranks = children(second)
+    second.send_signal(signal.SIGTERM)
+    said = second.communicate(timeout=LONGEST)[1]
+
+    assert second.returncode == 143
+    assert "Starting 2 ranks with 1 threads each." in said
     assert re.search(r"Interrupted by SIGTERM and saved at step \d+", said), said
     assert len(ranks) == 2
     assert not alive(ranks)
 
-    second = start(tmp_path)
-    wait_for_step(tmp_path, max(steps(tmp_path)) + 5, second)
-    ranks = children(second)
-    second.kill()
-    second.wait()
-    second.stderr.close()
+    third = start(tmp_path)
+    wait_for_step(tmp_path, max(steps(tmp_path)) + 5, third)
+    ranks = children(third)
+    third.kill()
+    third.wait()
+    third.stderr.close()
     end = time.monotonic() + 10
     while alive(ranks) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive(ranks)
 
-    third = start(tmp_path)
-    said = third.communicate(timeout=LONGEST)[1]
-    assert third.returncode == 0, said
-    assert "Starting 2 ranks with 1 threads each." in said
+
+@pytest.mark.acceptance
+def test_a_run_whose_launcher_was_killed_ends_as_an_unbroken_one(tmp_path):
+    first = start(tmp_path)
+    wait_for_step(tmp_path, 20, first)
+    first.kill()
+    first.communicate(timeout=LONGEST)
+
+    second = start(tmp_path)
+    said = second.communicate(timeout=LONGEST)[1]
+
+    assert second.returncode == 0, said
     assert "2 ranks, each with 1/2 of every batch" in said
     assert said.count("Done at step 188") == 1
     assert [step for step, after in zip(steps(tmp_path), steps(tmp_path)[1:], strict=False) if after < step] == []
-
-
-def test_a_rank_that_is_killed_is_named_and_ends_the_command(tmp_path):
-    process = start(tmp_path)
-    wait_for_step(tmp_path, 3, process)
-    os.kill(children(process)[1], signal.SIGKILL)
-    begun = time.monotonic()
-    said = process.communicate(timeout=LONGEST)[1]
-
-    assert process.returncode == 6
-    assert "rank 1 was killed by SIGKILL; the same command resumes the run" in said
-    assert time.monotonic() - begun < 15
 
 
 def test_ranks_that_are_to_be_none_are_refused(tmp_path):

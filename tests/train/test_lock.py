@@ -14,17 +14,6 @@ import pytest
 from etude.base.errors import RefusedError, StorageError
 from etude.train.lock import Lock, claimed, is_locked
 
-ASK = """
-import sys
-from pathlib import Path
-from etude.base.errors import RefusedError
-from etude.train.lock import Lock
-try:
-    with Lock(Path(sys.argv[1])):
-        print("taken")
-except RefusedError as error:
-    print(error)
-"""
 HOLD = """
 import os, sys, time
 from pathlib import Path
@@ -38,9 +27,25 @@ with Lock(Path(sys.argv[1])):
 """
 
 
+FORK = multiprocessing.get_context("fork")
+
+
 def other_process(folder):
-    done = subprocess.run([sys.executable, "-c", ASK, folder], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    """What another process is told that wants the folder."""
+    receiving, sending = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=_ask, args=(folder, sending))
+    process.start()
+    answer = receiving.recv()
+    process.join()
+    return answer
+
+
+def _ask(folder, sending):
+    try:
+        with Lock(folder):
+            sending.send("taken")
+    except RefusedError as error:
+        sending.send(str(error))
 
 
 def test_a_lock_outlives_whoever_opens_and_closes_its_file(tmp_path):
@@ -60,14 +65,13 @@ def test_a_lock_outlives_whoever_opens_and_closes_its_file(tmp_path):
 
 
 def test_forked_workers_neither_keep_nor_drop_the_lock(tmp_path):
-    context = multiprocessing.get_context("fork")
     with Lock(tmp_path):
-        worker = context.Process(target=time.sleep, args=(0,))
+        worker = FORK.Process(target=time.sleep, args=(0,))
         worker.start()
         worker.join()
         assert "in use by process" in other_process(tmp_path)
 
-        worker = context.Process(target=time.sleep, args=(60,))
+        worker = FORK.Process(target=time.sleep, args=(60,))
         worker.start()
     try:
         assert other_process(tmp_path) == "taken"

@@ -186,7 +186,7 @@ def last_row(run):
 # -- from the shell ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "batch"), [(2, 4), (3, 4), (3, 16)])
+@pytest.mark.parametrize(("size", "batch"), [(2, 4), pytest.param(3, 4, marks=pytest.mark.acceptance), (3, 16)])
 def test_a_test_on_several_ranks_has_the_bits_of_one_process_and_is_written_once(size, batch, home):
     """In the last case there are fewer batches than ranks."""
     one, many = (Path("runs", name) for name in ("one", f"many-{size}-{batch}"))
@@ -222,12 +222,12 @@ def test_a_validation_of_a_language_model_has_the_bits_of_one_process(home):
     [
         (2, "translation", "lines.txt", ["--json", "--batch-size", "4"]),
         (3, "translation", "mixed.txt", ["--n-best", "2", "--batch-size", "3"]),
-        (3, "translation", "few.tsv", []),  # one batch
+        (2, "translation", "few.tsv", []),  # one batch
         (2, "text", "mixed.txt", ["--temperature", "1", "--batch-size", "4", "--json"]),
-        (3, "text", "mixed.txt", ["--score"]),
-        (3, "text", None, ["--prompt", "one", "--prompt", "two"]),
+        (2, "text", "mixed.txt", ["--score"]),
+        (2, "text", None, ["--prompt", "one", "--prompt", "two"]),
         (2, "table", "table.csv", ["--json", "--batch-size", "3"]),
-        (3, "speech", "sounds.txt", ["--json", "--batch-size", "2"]),
+        (2, "speech", "sounds.txt", ["--json", "--batch-size", "2"]),
     ],
 )
 def test_predictions_of_several_ranks_are_those_of_one_process_to_the_byte(size, run, file, flags, home):
@@ -291,10 +291,10 @@ def killed():
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_what_one_rank_fails_by_ends_all_of_them_and_is_said_once(which, home, tmp_path):
-    found = ended(3, failing, tmp_path, ["test", "runs/translation"], which, bad_line)
+    found = ended(2, failing, tmp_path, ["test", "runs/translation"], which, bad_line)
 
     said = "".join(text for _, text, _ in found)
-    assert [code for code, _, _ in found] == [3, 3, 3]
+    assert [code for code, _, _ in found] == [3, 3]
     assert said.count("line 7 is empty") == 1, said
     assert said.count("etude: ") == 1
     assert all(seconds < SOON for _, _, seconds in found)
@@ -418,8 +418,15 @@ def passes(rank, folder, size):
     return found, predicted, watches.seen, len(tested), said
 
 
-@pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize(("size", "batch"), [(2, 4), (3, 20)])
+@pytest.mark.parametrize(
+    ("size", "batch", "kept"),
+    [
+        (2, 4, True),
+        pytest.param(2, 20, False, marks=pytest.mark.acceptance),
+        pytest.param(3, 4, False, marks=pytest.mark.acceptance),
+        pytest.param(3, 20, True, marks=pytest.mark.acceptance),
+    ],
+)
 def test_the_passes_of_a_trainer_after_a_training_are_those_of_one_process(size, batch, kept, tmp_path):
     one, many = ((tmp_path / name if kept else None) for name in ("one", "many"))
     alone = passes(0, one, batch)
@@ -490,7 +497,7 @@ def saves(rank, name, every):
     etude.train("translation.toml", {**still, "run.name": name, "train.max_duration": "4 steps"})
 
 
-@pytest.mark.parametrize(("size", "every"), [(2, "best"), (3, "validation")])
+@pytest.mark.parametrize(("size", "every"), [(2, "best"), pytest.param(3, "validation", marks=pytest.mark.acceptance)])
 def test_outputs_that_a_training_saves_are_those_of_one_process(size, every, home):
     one, many = f"saves-{every}", f"saves-{every}-{size}"
     saves(0, one, every)
