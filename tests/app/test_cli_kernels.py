@@ -45,6 +45,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.acceptance
 def test_onednn_reads_the_bound():
     def misses(how):
         verbose = os.environ | {"ONEDNN_VERBOSE": "profile_create", CAPACITY: ""}

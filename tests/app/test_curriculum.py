@@ -181,7 +181,7 @@ def unbroken():
     return get
 
 
-@pytest.mark.parametrize("cut", [1, 4, 9])
+@pytest.mark.parametrize("cut", [*(pytest.param(cut, marks=pytest.mark.acceptance) for cut in (1, 9)), 4])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_killed_run_goes_on_exactly_with_the_rest_of_its_epoch(variant, cut, place, unbroken):
     options = {**VARIANTS[variant], "optimizer__learning_rate": FALLING, "train__max_duration": "3 epochs"}

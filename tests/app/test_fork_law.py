@@ -162,7 +162,7 @@ def unbroken(parents, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("again", ["fork", "train"])
+@pytest.mark.parametrize("again", ["fork", pytest.param("train", marks=pytest.mark.acceptance)])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_fork_that_was_killed_goes_on_to_the_same_bits(cut, again, unbroken, parents, tmp_path, monkeypatch):
     straight, change = parents("plain"), "--optimizer.learning_rate=0.002"

@@ -26,7 +26,9 @@ def place(tmp_path, monkeypatch):
 # -- optimizers and rates ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["sgd", "muon", "adafactor"])
+@pytest.mark.parametrize(
+    "name", ["sgd", *(pytest.param(name, marks=pytest.mark.acceptance) for name in ("muon", "adafactor"))]
+)
 def test_an_optimizer_goes_on_in_a_network_that_has_grown(name, place):
     more = {"optimizer.type": name} | ({"optimizer.momentum": 0.9} if name == "sgd" else {})
     straight = run(place, "straight", **GROWING, **more)
@@ -116,7 +118,9 @@ def test_what_a_function_of_the_epoch_raises_is_told_with_the_epoch(place, monke
 # -- forks -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at", ["7 steps", "10 steps", "12 steps"])
+@pytest.mark.parametrize(
+    "at", ["10 steps", *(pytest.param(at, marks=pytest.mark.acceptance) for at in ("7 steps", "12 steps"))]
+)
 def test_a_fork_of_a_run_that_has_grown_is_its_parent_to_the_end(at, place):
     parent = run(place, "parent", **GROWING)
 

@@ -21,7 +21,10 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("cuts", [[3], [5], [6], [10], [11], [4, 5, 9, 10, 12]])
+@pytest.mark.parametrize(
+    "cuts",
+    [[5], [4, 5, 9, 10, 12], *(pytest.param([cut], marks=pytest.mark.acceptance) for cut in (3, 6, 10, 11))],
+)
 def test_a_growing_run_that_was_cut_ends_in_the_bits_of_an_unbroken_one(cuts, place):
     more = {"train.ema_decay": 0.9, "growth.rewarm": "2 steps", "train.parameter_noise": 0.01}
     straight = run(place, "straight", **GROWING, **more)

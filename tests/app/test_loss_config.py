@@ -214,7 +214,7 @@ terms.decay.weight = { schedule = "plateau", peak = 0.5, patience = 1, min_delta
 }
 
 
-@pytest.mark.parametrize("cut", [1, 3, 5])
+@pytest.mark.parametrize("cut", [*(pytest.param(cut, marks=pytest.mark.acceptance) for cut in (1, 5)), 3])
 @pytest.mark.parametrize("part", [*CUTS, *MODEL])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(home, part, cut):
     more, overrides = CUTS.get(part, ""), MODEL.get(part, {})

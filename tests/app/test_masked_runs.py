@@ -60,7 +60,16 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("more", [{}, PHASES, {"data.packing": "documents", "data.workers": 1}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        PHASES,
+        *(
+            pytest.param(more, marks=pytest.mark.acceptance)
+            for more in ({}, {"data.packing": "documents", "data.workers": 1})
+        ),
+    ],
+)
 def test_a_run_that_is_cut_anywhere_ends_in_the_same_bits(more, place):
     straight = run(place, "straight", **more)
     steps = len(losses(straight, "train/loss"))

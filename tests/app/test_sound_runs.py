@@ -149,7 +149,7 @@ def test_level_changes_no_prediction(place):
 AUGMENTED = ["--data.augment", "{speed = 0.2, warp = 0.1, noise = 0.5, gain = 6.0, masks = 'adaptive'}"]
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.acceptance), "2"])
 def test_a_run_that_was_cut_ends_in_the_same_bits(place, workers):
     shell("train", "small.toml", *AUGMENTED, "--run.name", "whole")
 
@@ -163,7 +163,7 @@ def test_a_run_that_was_cut_ends_in_the_same_bits(place, workers):
 MIXED = ["--data.augment.mix", '{schedule = "linear", from = 0.0, to = 1.0, over = "3 epochs"}']
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.acceptance)])
 def test_a_run_that_mixes_more_and_more_ends_in_the_same_bits_when_it_is_cut(place, workers):
     shell("train", "small.toml", *MIXED, "--run.name", "whole")
     shell("train", "small.toml", "--run.name", "plain")

@@ -160,8 +160,14 @@ AUGMENTED = [
 ]
 
 
-@pytest.mark.parametrize("cut", [3, 6, 11])
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("cut", "workers"),
+    [
+        (3, "0"),
+        (11, "2"),
+        *(pytest.param(*both, marks=pytest.mark.acceptance) for both in ((6, "0"), (11, "0"), (3, "2"), (6, "2"))),
+    ],
+)
 def test_a_run_that_was_cut_ends_in_the_same_bits(place, cut, workers):
     shell("train", "small.toml", *AUGMENTED, "--run.name", "whole")
 
@@ -192,7 +198,9 @@ def test_the_memory_of_the_joint_network_is_said_before_the_first_step(place, ca
     assert "of more than loss.joint_megabytes = 1 they are made in pieces" in tight
 
 
-@pytest.mark.parametrize("loss", ["transducer", "attention", "sum"])
+@pytest.mark.parametrize(
+    "loss", ["sum", *(pytest.param(loss, marks=pytest.mark.acceptance) for loss in ("transducer", "attention"))]
+)
 def test_a_run_of_every_head_that_was_cut_ends_in_the_same_bits(place, loss):
     kind = [*HEADS, "--loss.type", loss]
     shell("train", "small.toml", *kind, "--run.name", "whole", "--train.max_duration", "9 steps")

@@ -111,8 +111,13 @@ def test_an_export_answers_as_its_run(place, words):
     assert Path("answers.txt").read_text().splitlines() == etude.Run("runs/small").predict(texts)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [
+        ("lstm", 2),
+        *(pytest.param(*both, marks=pytest.mark.acceptance) for both in (("lstm", 0), ("gru", 0), ("gru", 2))),
+    ],
+)
 def test_a_recurrent_run_cut_anywhere_ends_in_the_same_bits(place, kind, workers):
     words = (*NUMBER, "--model.type", kind, "--train.max_duration")
     shell("train", "small.toml", *words, "8 steps")
