@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, Protocol, TypeVar, final
+from typing import Protocol, TypeVar, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from etude.train.world.packing import packed, unpacked
 from etude.train.world.post import Post
 from etude.train.world.watch import Watch
 
@@ -84,10 +85,10 @@ class Ranks:
 
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, by rank."""
-        found: list[Any] = [None] * self.size
+        found: list[bytes] = [b""] * self.size
         with self._speaking():
-            dist.all_gather_object(found, value)
-        return found
+            dist.all_gather_object(found, packed(value))
+        return [*map(unpacked, found)]
 
     def exchange(
         self, sent: Tensor, lengths: Sequence[int], received: Tensor, sizes: Sequence[int]
