@@ -1,5 +1,6 @@
 """Runs a function in several ranks: children of this process, which have torch already."""
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -67,8 +68,7 @@ def _answers(pipes, processes):
 
 
 def _run(rank, size, port, pipe, function, arguments):
-    os.environ.update(environment(rank, size, port))
-    torch.set_num_threads(1)
+    _begin(rank, size, port)
     try:
         answer = True, function(rank, *arguments)
     except BaseException:  # noqa: BLE001 - it is raised in the parent
@@ -120,9 +120,14 @@ def _codes(processes, begun):
     return [found.get(number, (None, LONGEST)) for number in range(len(processes))]
 
 
-def _end(rank, size, port, place, function, arguments):
+def _begin(rank, size, port):
+    gc.freeze()  # what the parent has made is not looked through at every collection
     os.environ.update(environment(rank, size, port))
     torch.set_num_threads(1)
+
+
+def _end(rank, size, port, place, function, arguments):
+    _begin(rank, size, port)
     with (place / f"said-{rank}.txt").open("w") as file:
         os.dup2(file.fileno(), 2)
     code = 0
