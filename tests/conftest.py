@@ -1,5 +1,6 @@
 """Tests write in memory, where it has room: a run saves often, and every save waits until a disk has it."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -11,3 +12,9 @@ ENOUGH = 2 * 1024**3
 
 if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ENOUGH:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+def pytest_collection_finish():
+    """Thousands of tests are not looked through at every collection, in this process and in those that it forks."""
+    gc.collect()
+    gc.freeze()
