@@ -158,7 +158,7 @@ def _one(node: Node, artifacts: Artifacts, head: str, say: Say, keeping: Keeping
     found = standing(node, made)
     if found.state == FINISHED and not forced:
         return Report(node, ran=False, standing=found)
-    with keeping.held(node, made, say) as place:
+    with keeping.held(node, made) as place:
         found = standing(node, made)
         if found.state == FINISHED and not forced:
             say(f"{head}: is shared with another trial, which has run it.")

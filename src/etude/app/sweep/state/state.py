@@ -178,11 +178,10 @@ class State:
                 )
         return count
 
-    def claim(self) -> Trial | None:
-        """Take the first trial that waits, or that a dead process has left; None where there is none."""
-        trials = self.trials()
-        for trial in trials:
-            if self._is_free(trial) and self._claim(trial):
+    def claim(self, can_start: Callable[[Trial], bool] = lambda _: True) -> Trial | None:
+        """Take the first trial that waits or that a dead process has left, and that can start; None without one."""
+        for trial in self.trials():
+            if self._is_free(trial) and can_start(trial) and self._claim(trial):
                 self._taken.add(trial.name)
                 return trial
         return None
@@ -335,6 +334,8 @@ class Ending:
     seconds: float = 0.0
     code: int | None = None
     error: str | None = None
+    why: str = ""
+    """Why it waits, where it has given its place to others."""
 
 
 def _trial(row: Row, reported: Mapping[int, float | None]) -> Trial:
