@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import wraps
 from time import monotonic, sleep
@@ -22,6 +22,8 @@ class Stand(StrEnum):
     PRUNED = "pruned"
     DROPPED = "dropped"
     """It was waiting when its combination left the space."""
+    INTERRUPTED = "interrupted"
+    """It was running when its process went, and is taken up by the next; this is told, and never stored."""
 
 
 @dataclass(frozen=True)
@@ -356,6 +358,12 @@ def _trial(row: Row, reported: Mapping[int, float | None]) -> Trial:
         json.loads(remarks or "{}"),
         reported,
     )
+
+
+def as_it_stands(trial: Trial) -> Trial:
+    """A trial as it is told of: one whose process is known to be gone does not run."""
+    is_left = trial.state is Stand.RUNNING and trial.owner is not None and trial.owner.is_dead
+    return replace(trial, state=Stand.INTERRUPTED, owner=None) if is_left else trial
 
 
 def counted(trials: Sequence[Trial]) -> dict[Stand, int]:
