@@ -59,6 +59,18 @@ def test_the_status_is_told_without_the_flags_and_changes_nothing(place, capsys)
     assert Path("runs/small/sweep.sqlite").read_bytes() == before
 
 
+@pytest.mark.parametrize("stages", ["", '[[stage]]\nname = "first"\n'], ids=["run", "pipeline"])
+def test_the_folder_of_a_sweep_is_no_place_for_a_run(place, stages, capsys):
+    plan = read_plan(written(place, stages), ("--run.seed", "1,2"))
+    begin(plan, opener(plan), print)
+    before = set(plan.folder.iterdir())
+
+    assert main(["train", "small.toml"]) == 7
+
+    assert "runs/small is the folder of a sweep: give --run.name for the run." in capsys.readouterr().err
+    assert set(plan.folder.iterdir()) == before
+
+
 def test_a_run_whose_process_is_gone_is_told_as_interrupted(place, capsys):
     words = written(place), "--run.seed", "1,2"
     plan = read_plan(words[0], words[1:])

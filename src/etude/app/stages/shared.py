@@ -74,8 +74,8 @@ class Shared:
 
 def is_held_up(trial: Path) -> bool:
     """Whether a stage that a trial has come to is being run for another one."""
-    links = [trial / name for name in stages_in(trial) if (trial / name).is_symlink()]
-    return any(is_locked(link.parent / link.readlink().parent / GATES / link.readlink().name) for link in links)
+    places = [Path(os.path.realpath(trial / name)) for name in stages_in(trial) if (trial / name).is_symlink()]
+    return any(is_locked(place.parent / GATES / place.name) for place in places)
 
 
 def keeping_of(pipeline: Path) -> Keeping:
