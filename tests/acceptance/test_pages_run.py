@@ -68,6 +68,8 @@ def place(tmp_path, monkeypatch):
     rows = "source\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in PAIRS)
     for name in ("train", "val", "test", "other", "pairs", "X", "Y", "Z"):
         Path(f"{name}.tsv").write_text(rows)
+    Path("many.tsv").write_text(rows + "".join(f"{a}\t{b}\n" for a, b in PAIRS * 128))
+    Path("many.toml").write_text(TRANSLATION.replace("train.tsv", "many.tsv").replace("tokens = 4", "tokens = 8192"))
     for language, side in (("en", 0), ("de", 1)):
         Path(f"train.{language}").write_text("".join(f"{pair[side]}\n" for pair in PAIRS))
     for name in ("lines", "prompts", "chapter", "sentences"):
@@ -142,8 +144,8 @@ def run(line, monkeypatch, capsys):
         return 0, ""
     if words[1:2] == ["rm"]:
         words.append("--yes")  # what a reader answers
-    if "--world" in words:  # so many ranks need data enough for all: those of the recipe itself
-        words[2] = str(ROOT / words[2])
+    if "--world" in words:  # so many ranks need batches that hold enough for all
+        words[2] = "many.toml"
     if "--watch" in words:
         monkeypatch.setattr(Watch, "service_actions", _ctrl_c)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{' '.join(given)}\n".encode())))
