@@ -195,7 +195,7 @@ def test_what_a_sample_adds_to_a_metric(metric, prediction, target, sums):
     assert MEASURES[metric]({"prediction": prediction, "target": target}) == sums
 
 
-@pytest.mark.parametrize("words", [["a"], ["a", "b", "--resamples", "999"]])
+@pytest.mark.parametrize("words", [["a"], ["a", "b", "--resamples", "999"], ["a", "./a"]])
 def test_what_cannot_be_compared_is_refused(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made(tmp_path / "a", 2.5)

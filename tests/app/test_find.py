@@ -211,6 +211,7 @@ def test_what_is_no_matter_of_memory_ends_it_without_halving(more, size, says):
 def test_what_cannot_be_found_is_refused(place, capsys):
     assert main(["find", "learning_rate", "config.toml", "--from", "1", "--to", "0.1"]) == 2
     assert main(["find", "batch_size", "config.toml", "--batches", "2"]) == 2
+    assert main(["find", "batch_size", "config.toml", "--after", "-1"]) == 2
     assert main(["find", "batch_size", "config.toml", "--picture", "a.svg"]) == 2
     assert "The range must rise" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="at least 10"):

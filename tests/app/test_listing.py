@@ -69,7 +69,9 @@ def test_a_key_sorts_the_smallest_first_and_runs_without_it_last(runs, capsys):
     order = names(capsys, "--sort", "val/loss")
 
     assert order == ["sweep/large-1", "small-3", "sweep/large-2", "small-2", "small-1", "paused", "broken"]
-    assert names(capsys, "--sort", "val/loss", "--reverse")[-1] == "sweep/large-1"
+    assert names(capsys, "--sort", "val/loss", "--reverse") == [*order[5::-1], "broken"]
+    groups = [json.loads(line)["group"] for line in listed(capsys, "--group", "--json", "--reverse")]
+    assert groups == ["paused", "small", "sweep/large", "broken"]
 
 
 def test_the_test_set_never_ranks(runs, capsys):
@@ -85,6 +87,7 @@ def test_a_key_that_no_run_has_is_an_error_with_the_nearest(runs, capsys):
     assert "did you mean val/loss?" in refusal(capsys, "--sort", "val/los")
     assert "texts stand in quotes" in refusal(capsys, "--where", "state == finished")
     assert "did you mean model.layers?" in refusal(capsys, "--columns", "model.layer")
+    assert "--columns must name a key or several" in refusal(capsys, "--columns", " , ")
 
 
 def test_columns_are_what_is_asked_for(runs, capsys):
@@ -130,6 +133,26 @@ def test_groups_stand_the_best_mean_first_and_show_what_tells_them_apart(runs, c
     assert lines[0].split()[:6] == ["group", "runs", "mean", "val/loss", "deviation", "best"]
     assert {"model.layers", "optimizer.learning_rate"} <= set(lines[0].split())
     assert [line.split()[0] for line in lines[1:]] == ["sweep/large", "small"]
+
+
+def test_a_number_here_and_a_schedule_there_are_one_key_that_tells_groups_apart(runs, capsys):
+    made(runs / "decayed", 1.9, rate='{ schedule = "cosine", peak = 1e-2 }')
+
+    rows = [json.loads(line) for line in listed(capsys, "--group", "--json", "--where", "state == 'finished'")]
+
+    assert [row["optimizer.learning_rate"] for row in rows] == [{"schedule": "cosine", "peak": 1e-2}, 3e-4, 1e-3]
+    assert not [key for key in rows[0] if key.startswith("optimizer.learning_rate.")]
+
+
+def test_a_config_that_has_left_no_run_yet_has_not_failed(runs, capsys):
+    for name in ("begins", "stopped"):
+        (runs / name).mkdir()
+        (runs / name / "config.toml").write_text((runs / "broken/config.toml").read_text())
+        (runs / name / "log.txt").touch()
+    (runs / "stopped/log.txt").write_text("etude: texts is not there.\n")
+
+    assert names(capsys, "--where", "state == 'waiting'") == ["begins"]
+    assert set(names(capsys, "--where", "state == 'failed'")) == {"broken", "stopped"}
 
 
 def test_a_column_of_a_group_is_the_mean_where_its_runs_differ(runs, capsys):

@@ -2,8 +2,8 @@
 
 import json
 import shutil
+import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ from etude.app.results.stages import summaries
 from etude.app.results.values import Values
 from etude.app.runs.pipelines import SHARED
 from etude.app.stages.done import hash_of
-from etude.app.stages.shared import GATES
+from etude.app.stages.shared import GATES, HeldUpError, is_held_up
+from etude.app.sweep import worker
 from etude.app.sweep.plan import read_plan
 from etude.app.sweep.state.state import Stand
 from etude.base.errors import ConfigError, RefusedError
@@ -156,23 +157,20 @@ def test_what_one_trial_was_cut_in_another_goes_on_with(sweep, monkeypatch):
     assert trial(sweep, "a") == []
 
 
-def test_a_trial_waits_for_a_stage_that_another_is_running(copy):
+def test_a_trial_gives_way_while_a_stage_of_its_is_run_for_another(copy):
     (copy[0] / "b/small").unlink()
-    name = (copy[0] / "a/small").resolve().name
-    said, ends = [], []
+    place = (copy[0] / "a/small").resolve()
+    (place / "done.json").unlink()
+    assert not is_held_up(copy[0] / "b")
 
-    with Lock(copy[0] / SHARED / GATES / name):
-        waits = threading.Thread(target=lambda: ends.append(trial(copy, "b", RATE, "0.001", said=said)))
-        waits.start()
-        end = time.monotonic() + 60
-        while not said and time.monotonic() < end:
-            time.sleep(0.01)
-        assert not ends
-    waits.join()
+    with Lock(copy[0] / SHARED / GATES / place.name):
+        with pytest.raises(HeldUpError, match="Stage small is being run for another trial") as raised:
+            trial(copy, "b", RATE, "0.001")
+        assert is_held_up(copy[0] / "b")
 
-    assert said[0] == "Stage small is being run for another trial: waiting for it."
-    assert said[1] == "Stage 1 of 3, small: is shared with another trial, which has run it."
-    assert ends == [[]]
+    assert raised.value.exit_code == 75
+    assert not is_held_up(copy[0] / "b")
+    assert (copy[0] / "b/small").resolve() == place
 
 
 def test_a_copied_trial_whose_links_became_folders_is_used_as_it_is(two, tmp_path):
@@ -215,6 +213,42 @@ def test_trials_are_judged_by_the_last_stage_that_trains(place):
 
     assert [(one.value, one.step, one.state) for one in found] == [(0.6, 2, Stand.DONE), (0.51, 2, Stand.DONE)]
     assert str(Path("runs/pipe/best").readlink()) == "learning_rate=0.01"
+
+
+GIVES_WAY = """
+import json, os, sys
+folder = os.path.dirname(sys.argv[1])
+json.dump({"stages": {"small": "train"}}, open(os.path.join(folder, "pipeline.json"), "w"))
+os.symlink("../.stages/small-1", os.path.join(folder, "small"))
+print("etude: Stage small is being run for another trial: it goes on after that.", file=sys.stderr)
+sys.exit(75)
+"""
+
+
+def test_a_trial_that_is_held_up_leaves_its_place_of_jobs_to_the_next(place, monkeypatch):
+    monkeypatch.setattr(worker, "WAIT_SECONDS", 0.05)
+    gate = Lock(Path("runs/pipe", SHARED, GATES, "small-1"))
+    begun, said, found = [], [], []
+
+    def starts(config):
+        begun.append(config.parent.name)
+        words = [sys.executable, "-S", "-c", GIVES_WAY] if len(begun) == 1 else [sys.executable, "-S", "quick.py"]
+        return [*words, str(config)]
+
+    with gate:
+        work = threading.Thread(
+            target=lambda: found.extend(run(place, RATE, "0.1,0.01", starts=starts, said=said)), daemon=True
+        )
+        work.start()
+        while "learning_rate=0.01: val/loss" not in "".join(said):
+            work.join(0.01)
+            assert work.is_alive()
+        assert begun == ["learning_rate=0.1", "learning_rate=0.01"]
+    work.join(60)
+
+    assert begun == ["learning_rate=0.1", "learning_rate=0.01", "learning_rate=0.1"]
+    assert said[1].startswith("[0/2] learning_rate=0.1: Stage small is being run for another trial")
+    assert [one.state for one in found] == [Stand.DONE] * 2
 
 
 def test_a_stage_that_is_named_judges_by_what_it_has_measured(place, capsys):

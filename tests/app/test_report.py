@@ -24,7 +24,7 @@ from etude.app.report.page import LARGEST, report
 from etude.app.report.series import Curve, curves, thinned, where_time_went
 from etude.app.report.trials import importances, ranked, sweep
 from etude.app.report.watch import Watch
-from etude.base.errors import StorageError
+from etude.base.errors import ConfigError, StorageError
 
 pytest.importorskip("bokeh", reason="bokeh is not installed")
 
@@ -317,6 +317,11 @@ def test_a_watched_run_is_followed_on_this_machine_alone(run):
     assert json.loads(after)["runs"][0]["series"]["val/loss"]["y"][-1] == 0.125
     assert (foreign.status, missing.status) == (403, 404)
     assert watch.server_address[0] == "127.0.0.1"
+
+
+def test_a_port_that_there_is_not_is_told_in_a_sentence(run):
+    with pytest.raises(ConfigError, match=r"--port 99999 cannot be listened on: .*[^.]\.$"):
+        Watch([run], 99999)
 
 
 def test_runs_of_one_name_are_told_apart(trained, tmp_path):

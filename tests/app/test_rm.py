@@ -68,9 +68,15 @@ def test_without_a_terminal_nothing_goes_unless_yes_is_given(runs, monkeypatch, 
 
 
 def test_failed_runs_alone_are_removed(runs):
+    early = made(runs / "early", ended=None)
+    (early / "environment.json").unlink()  # a trial that failed before it knew its machine
+    theirs = made(runs / "theirs", ended=None)
+    (theirs / "environment.json").unlink()
+    (theirs / "config.toml").write_text('[task]\ntype = "language_model"\n')
+
     assert main(["rm", "--failed", "runs", "--yes"]) == 0
 
-    assert {path.name for path in runs.iterdir()} == {"best", "equal", "lost", "sweep", "paused"}
+    assert {path.name for path in runs.iterdir()} == {"best", "equal", "lost", "sweep", "paused", "theirs"}
 
 
 def test_states_of_runs_that_lost_go_and_what_they_told_stays(runs):

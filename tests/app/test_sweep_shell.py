@@ -1,6 +1,7 @@
 """`etude sweep` in the shell: its table, its rows, its exit codes, and real runs of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ from sweeps import run, written
 from etude.__main__ import main
 from etude.app.results.stages import summaries
 from etude.app.running import train_run
+from etude.app.sweep.begin import STATE, begin, opener
+from etude.app.sweep.plan import read_plan
+from etude.app.sweep.state.database import Sqlite
+from etude.app.sweep.state.owner import this_process
+from etude.app.sweep.state.state import State
 from etude.tasks.config import load_config
 
 
@@ -51,6 +57,32 @@ def test_the_status_is_told_without_the_flags_and_changes_nothing(place, capsys)
     ]
     assert Path(rows[0]["folder"]) == place / "runs/small/seed=1"
     assert Path("runs/small/sweep.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("stages", ["", '[[stage]]\nname = "first"\n'], ids=["run", "pipeline"])
+def test_the_folder_of_a_sweep_is_no_place_for_a_run(place, stages, capsys):
+    plan = read_plan(written(place, stages), ("--run.seed", "1,2"))
+    begin(plan, opener(plan), print)
+    before = set(plan.folder.iterdir())
+
+    assert main(["train", "small.toml"]) == 7
+
+    assert "runs/small is the folder of a sweep: give --run.name for the run." in capsys.readouterr().err
+    assert set(plan.folder.iterdir()) == before
+
+
+def test_a_run_whose_process_is_gone_is_told_as_interrupted(place, capsys):
+    words = written(place), "--run.seed", "1,2"
+    plan = read_plan(words[0], words[1:])
+    begin(plan, opener(plan), print)
+    dead = replace(this_process(), started="long ago")
+    State(Sqlite(plan.folder / STATE), plan.name, dead, 60).claim()
+
+    shell(*words, "--status")
+
+    told = capsys.readouterr()
+    assert [line.split()[:2] for line in told.out.splitlines()[2:]] == [["1", "interrupted"], ["2", "waiting"]]
+    assert "1 waiting, 1 interrupted." in told.err
 
 
 @pytest.mark.parametrize(

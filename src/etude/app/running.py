@@ -13,6 +13,7 @@ from etude.app.layout import batches
 from etude.app.phases import Phases, epochs_of, tell_of_growth
 from etude.app.ranks import beside, follow, ranks_of, sharing
 from etude.app.runs.first_weights import fingerprints, load_first_weights, read_sources
+from etude.app.runs.pipelines import refuse_sweep
 from etude.app.runs.saving import build_outputs, save_rest
 from etude.app.stages.stage import run_stage, run_stages
 from etude.app.stages.table import stages_of
@@ -78,6 +79,7 @@ def train_run(loaded: LoadedConfig, *, say: Say = print) -> Result:
 
 def _train_first(loaded: LoadedConfig, say: Say) -> Result:
     """Train as the process that has the run folder."""
+    refuse_sweep(loaded.config.folder)
     with claimed(loaded.config.folder) as folder:
         earlier, training = stages_of(loaded, folder, build_job)
         artifacts = run_stages(earlier, lambda _: folder, say)

@@ -7,6 +7,8 @@ from etude.base.config.fields import absolute
 
 CONFIG, OF_RUNS = "config.toml", ("environment.json", "fork.json", "pipeline.json")
 """What the config of a run is called in its folder, and what lies beside it."""
+LOG = "log.txt"
+"""The file of a run's folder that holds what its process said, where a sweep trains it."""
 
 
 def home_of(path: Path | str | None) -> list[Override]:

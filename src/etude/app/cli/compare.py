@@ -21,6 +21,8 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     del overrides
     if len(arguments.runs) < 2:  # noqa: PLR2004 - one run has nothing to be compared with
         raise ConfigError("etude compare: give two run folders or more, as in etude compare runs/a runs/b.")
+    if len({Path(one).resolve() for one in arguments.runs}) < len(arguments.runs):
+        raise ConfigError("etude compare: a run is given twice, which differs in nothing.")
     if arguments.resamples < RESAMPLES:
         raise ConfigError(f"--resamples must be {RESAMPLES:,} or more, but is {arguments.resamples:,}.")
     groups = [group_of(Path(one), with_seeds=arguments.group) for one in arguments.runs]

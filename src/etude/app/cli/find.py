@@ -9,7 +9,7 @@ from typing import Any
 
 from etude.app.cli.picture import check_picture, write_file
 from etude.app.cli.streams import put, say
-from etude.app.find.critical import Critical, critical
+from etude.app.find.critical import Critical, check, critical
 from etude.app.find.picture import svg
 from etude.app.find.rates import RangeTest, range_test
 from etude.app.find.sizes import Largest, largest
@@ -58,6 +58,7 @@ def told(test: RangeTest) -> list[str]:
 
 
 def _size(arguments: Namespace, overrides: list[str]) -> None:
+    check(arguments.batches, arguments.after)
     fits = largest(arguments.config, overrides, say=say)
     noise = critical(arguments.config, overrides, batches=arguments.batches, after=arguments.after)
     if arguments.json:

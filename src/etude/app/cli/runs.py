@@ -1,6 +1,7 @@
 """`etude runs`: what runs a folder holds, how far each has come, and whether it goes on."""
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +43,9 @@ def _refuse_both(arguments: Namespace) -> None:
 
 def _sorted(runs: Sequence[Values], arguments: Namespace) -> list[Values]:
     """The runs in the order asked for, else the one that changed last first."""
-    ordered = in_order(runs, arguments.sort) if arguments.sort else _by_change(runs)
-    return ordered[::-1] if arguments.reverse else ordered
+    if arguments.sort:
+        return in_order(runs, arguments.sort, downwards=arguments.reverse)
+    return _by_change(runs)[:: -1 if arguments.reverse else 1]
 
 
 def _by_change(runs: Sequence[Values]) -> list[Values]:
@@ -58,8 +60,9 @@ def _in_order_of_groups(runs: Sequence[Values], arguments: Namespace) -> list[Gr
     """The groups, the best by its mean first, or in the order that their runs are asked for in."""
     if arguments.sort:
         return grouped(_sorted(runs, arguments))
-    ordered = sorted(grouped(in_order(runs, "name")), key=lambda group: group.merit)
-    return ordered[::-1] if arguments.reverse else ordered
+    sign = -1.0 if arguments.reverse else 1.0
+    groups = grouped(in_order(runs, "name"))
+    return sorted(groups, key=lambda group: (math.isinf(group.merit), sign * group.merit))
 
 
 def _tell_runs(runs: Sequence[Values], keys: Sequence[str] | None, arguments: Namespace) -> None:

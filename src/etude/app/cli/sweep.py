@@ -13,7 +13,7 @@ from etude.app.interrupted import told as interrupted
 from etude.app.sweep.begin import STATE, begin, opener
 from etude.app.sweep.methods import pruning_of, search_of
 from etude.app.sweep.plan import Plan, read_plan
-from etude.app.sweep.state.state import Stand, Trial, counted
+from etude.app.sweep.state.state import Stand, State, Trial, as_it_stands, counted
 from etude.app.sweep.told import as_row, failures, ranked, summary, table
 from etude.app.sweep.worker import Jobs, Worker, at_step, best_of
 from etude.base.errors import ConfigError, StorageError
@@ -35,8 +35,7 @@ def run(arguments: Namespace, overrides: list[str]) -> int:
     state = open_state()
     if arguments.retry is not None:
         say(f"{state.retry(RETRIED[arguments.retry])} runs are tried again.")
-    left = counted(state.trials())
-    say(f"Sweep: {plan.folder}, {summary(left)}; {jobs}.")
+    say(f"Sweep: {plan.folder}, {summary(counted(_standing(state)))}; {jobs}.")
     try:
         Worker(plan, open_state, search, pruning, jobs=jobs, say=say).run()
     except Interrupted as ending:
@@ -74,13 +73,17 @@ def _status(plan: Plan, *, as_json: bool) -> int:
     if plan.config.state is None and not (plan.folder / STATE).exists():
         raise StorageError(f"{plan.folder} holds no sweep yet; {command()} sweep without --status begins it.")
     state = opener(plan)()
-    trials = state.trials()
+    trials = _standing(state)
     state.close()
     _show(plan, trials, as_json=as_json)
     say(f"Sweep: {plan.folder}, {summary(counted(trials))}.")
     for line in failures(trials):
         say(line)
     return 0
+
+
+def _standing(state: State) -> list[Trial]:
+    return list(map(as_it_stands, state.trials()))
 
 
 def _show(plan: Plan, trials: Sequence[Trial], *, as_json: bool) -> None:

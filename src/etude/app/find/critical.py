@@ -47,6 +47,13 @@ class Critical:
     """Steps that were trained before."""
 
 
+def check(batches: int, after: int) -> None:
+    """Raise ConfigError for too few batches or steps."""
+    for name, least, value in (("--batches", FEWEST, batches), ("--after", 0, after)):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, but is {value}.")
+
+
 def critical(
     config: str, overrides: Sequence[str] = (), *, batches: int = 64, after: int = 50, say: Say = unheard
 ) -> Critical:
@@ -55,10 +62,9 @@ def critical(
     With as many samples in a step as the noise scale says, a run needs about twice the fewest steps that it could do
     with, and twice the least data (McCandlish et al. 2018, "An Empirical Model of Large-Batch Training"). It is that
     of the weights at that step, and usually grows in training. Gradients are those of the task's loss in float32,
-    before clipping, without the terms of `[loss.terms]`. Raises ConfigError for fewer than `FEWEST` batches.
+    before clipping, without the terms of `[loss.terms]`. Raises ConfigError.
     """
-    if batches < FEWEST:
-        raise ConfigError(f"--batches must be at least {FEWEST}, but is {batches}.")
+    check(batches, after)
     asked = ["--train.max_duration", f"{after + batches} steps", "--train.sanity_batches", "0"]
     with dry_run(load_config(config, [*overrides, *asked]), "find", say) as (job, _):
         run = prepared(job)

@@ -30,7 +30,7 @@ class Watch(ThreadingHTTPServer):
         try:
             super().__init__((HOME, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"--port {port} cannot be listened on: {error}.") from error
+            raise ConfigError(f"--port {port} cannot be listened on: {str(error).removesuffix('.')}.") from error
 
     @property
     def address(self) -> str:

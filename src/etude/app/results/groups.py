@@ -119,8 +119,11 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def telling_keys(groups: Sequence[Group]) -> list[str]:
-    """The keys of the configs that tell the groups apart, which is what a sweep has changed."""
+    """The keys of the configs that tell the groups apart, which is what a sweep has changed.
+
+    A key that is a number here and a table there, as a rate and a schedule are, is told as a whole.
+    """
     first, keys = groups[0].runs[0].config, dict[str, None]()
     for group in groups[1:]:
         keys |= {key: None for key, _, _ in difference(first, group.runs[0].config) if _counts(key)}
-    return list(keys)
+    return [key for key in keys if not any(key.startswith(f"{whole}.") for whole in keys)]

@@ -13,6 +13,7 @@ from etude.app.results.summary import WAITING, Summary
 from etude.app.results.values import Values
 from etude.app.results.where import MISSING
 from etude.base.config.writing import inline
+from etude.base.errors import ConfigError
 from etude.metrics.significance import Spread, spread
 
 COLUMNS = ("name", "state", "step", "epoch", "best", "changed")
@@ -174,5 +175,8 @@ def age(seconds: float) -> str:
 
 
 def keys_of(text: str | None) -> list[str] | None:
-    """The keys that `--columns` names; None where it does not stand."""
-    return None if text is None else list(filter(None, map(str.strip, text.split(","))))
+    """The keys that `--columns` names; None where it does not stand. Raises ConfigError where it names none."""
+    keys = list(filter(None, map(str.strip, (text or "").split(","))))
+    if text is not None and not keys:
+        raise ConfigError("--columns must name a key or several, as in --columns name,val/loss.")
+    return keys or None

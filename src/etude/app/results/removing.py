@@ -78,11 +78,18 @@ def _why(place: Path) -> str:
         raise RefusedError(f"{place} is a link, which is not followed: give the run folder that it leads to.")
     if place.is_dir() and place.name.startswith(DOOMED):
         return "removal was interrupted"
-    if not place.is_dir() or (place / CONFIG).is_symlink() or not is_of_run(place / CONFIG):
+    if not place.is_dir() or (place / CONFIG).is_symlink() or not _is_run(place):
         raise RefusedError(
             f"{place} is not a run folder, so it is not removed: a run has config.toml and more beside it."
         )
     return Values.of(place.name, place).summary.state
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: what lies beside its config says so, or the config itself, as a failed trial's."""
+    run = Values.of(folder.name, folder).config.get("run")
+    place = {"dir": str(folder.absolute().parent), "name": folder.name}
+    return is_of_run(folder / CONFIG) or (isinstance(run, Mapping) and place.items() <= run.items())
 
 
 def _refuse_in_use(folder: Path) -> None:
@@ -97,7 +104,7 @@ def failed_runs(folder: Path) -> list[Removal]:
     """The failed runs in a folder, and what is left of runs whose removal was interrupted."""
     left = [Removal(path, "removal was interrupted") for path in half_removed(folder)]
     found = (path for path in _own_runs(folder) if Values.of(path.name, path).summary.state == FAILED)
-    return [*left, *(Removal(path, FAILED) for path in found if is_of_run(path / CONFIG) and not _holds_runs(path))]
+    return [*left, *(Removal(path, FAILED) for path in found if _is_run(path) and not _holds_runs(path))]
 
 
 def _own_runs(folder: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from etude.base.config.reading import read
 from etude.base.errors import ConfigError, StorageError
 from etude.base.files import json_or_empty
 from etude.base.regular import reading
+from etude.tasks.run_files import LOG, is_of_run
 from etude.train.end import End
 from etude.train.lock import is_locked, refuse_links_out
 from etude.train.memory.checkpoint.content import MANIFEST
@@ -29,7 +30,7 @@ FORKED = "forked"
 """A fork that was made, and has taken no step of its own."""
 UNREADABLE = "unreadable"
 WAITING = "waiting"
-"""A stage that has not begun."""
+"""A stage that has not begun, or a config without a run."""
 LARGEST_NUMBER = 1e300
 
 
@@ -167,8 +168,20 @@ def state(folder: Path) -> str:
     except TypeError:  # words of another kind where text should be
         end = None
     if end is None:
-        return FORKED if _is_untrained_fork(folder) else FAILED
+        return FORKED if _is_untrained_fork(folder) else _without_end(folder)
     return INTERRUPTED if end.goes_on else FINISHED
+
+
+def _without_end(folder: Path) -> str:
+    """How it stands with a run that has saved no end: it failed, or it has left nothing yet but its config."""
+    left = any((folder / name).exists() for name in (METRICS, CHECKPOINTS)) or _has_said(folder / LOG)
+    return FAILED if left or is_of_run(folder / CONFIG) else WAITING
+
+
+def _has_said(log: Path) -> bool:
+    with suppress(OSError):
+        return log.stat().st_size > 0
+    return False
 
 
 def _is_untrained_fork(folder: Path) -> bool:

@@ -129,11 +129,13 @@ def chosen(runs: Sequence[Values], conditions: Sequence[Where]) -> list[Values]:
     return [run for run in runs if all(condition.holds(run) for condition in conditions)]
 
 
-def in_order(runs: Sequence[Values], key: str) -> list[Values]:
-    """The runs by what stands under a key: numbers before texts, and runs without it last."""
+def in_order(runs: Sequence[Values], key: str, *, downwards: bool = False) -> list[Values]:
+    """The runs by what stands under a key: numbers before texts, and runs without it last, whichever way round."""
     refuse_tests([key], "--sort")
     refuse_unknown([key], runs, "--sort")
-    return sorted(runs, key=lambda run: rank(run(key)))
+    having = [run for run in runs if run(key) is not MISSING]
+    ordered = sorted(having, key=lambda run: rank(run(key)), reverse=downwards)
+    return [*ordered, *(run for run in runs if run(key) is MISSING)]
 
 
 def rank(value: object) -> tuple[int, float, str]:
@@ -145,4 +147,4 @@ def rank(value: object) -> tuple[int, float, str]:
             return 0, float(value), ""
         case str():
             return 2, 0.0, value
-    return (4, 0.0, "") if value is MISSING else (3, 0.0, str(value))
+    return 3, 0.0, str(value)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from etude.base.config.nest import rebuilt
-from etude.base.errors import StorageError
+from etude.base.errors import RefusedError, StorageError
 from etude.base.files import json_or_empty
 from etude.base.says import Say, unheard
 from etude.callbacks.rows import SWEEP
@@ -29,6 +29,12 @@ def stages_in(folder: Path) -> dict[str, str]:
 def shared_by(pipeline: Path) -> Path | None:
     """The folder of the stages that a pipeline shares with the other trials of its sweep; None where it is no trial."""
     return pipeline.parent / SHARED if (pipeline.parent / SWEEP).is_file() else None
+
+
+def refuse_sweep(folder: Path) -> None:
+    """Raise RefusedError for the folder of a sweep: with a run in it, it could not go on."""
+    if (folder / SWEEP).is_file():
+        raise RefusedError(f"{folder} is the folder of a sweep: give --run.name for the run.")
 
 
 def as_stage(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etude.app.runs.pipelines import DONE, PIPELINE
+from etude.app.runs.pipelines import DONE, PIPELINE, refuse_sweep
 from etude.app.stages.depends import made_of
 from etude.app.stages.done import (
     DAMAGED,
@@ -85,6 +85,7 @@ class Pipeline:
         """
         say, choice = surely(say), choice or Choice()
         self._check(choice)
+        refuse_sweep(self.folder)
         forced = set(following(self.nodes, [choice.force] if choice.force else []))
         with requeued(self.requeue), claimed(self.folder):
             self._describe()
@@ -158,7 +159,7 @@ def _one(node: Node, artifacts: Artifacts, head: str, say: Say, keeping: Keeping
     found = standing(node, made)
     if found.state == FINISHED and not forced:
         return Report(node, ran=False, standing=found)
-    with keeping.held(node, made, say) as place:
+    with keeping.held(node, made) as place:
         found = standing(node, made)
         if found.state == FINISHED and not forced:
             say(f"{head}: is shared with another trial, which has run it.")

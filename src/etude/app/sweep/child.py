@@ -14,10 +14,9 @@ from typing import Any
 from etude.app.sweep.judge import Judge
 from etude.app.sweep.state.state import Trial
 from etude.base.files import make_folder, storage
+from etude.tasks.run_files import LOG
 from etude.train.watch.record import row_of
 
-LOG = "log.txt"
-"""The file of a run's folder that holds what its process said."""
 SAVED = (130, 143, 75)
 """Exit codes of a run that was interrupted and has saved."""
 LONGEST = 2000

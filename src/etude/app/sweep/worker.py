@@ -13,6 +13,7 @@ from typing import final
 
 from etude.app.runs.folder import CONFIG, has_checkpoint
 from etude.app.runs.pipelines import stages_in
+from etude.app.stages.shared import is_held_up
 from etude.app.sweep.child import SAVED, Child, command
 from etude.app.sweep.plan import Plan
 from etude.app.sweep.search import Pruning, Search
@@ -20,6 +21,7 @@ from etude.app.sweep.state.state import Ending, Stand, State, Trial
 from etude.base.errors import ConfigError, EtudeError, StorageError
 from etude.base.files import make_folder, replace_link, write_text
 from etude.base.says import Say
+from etude.base.signals import REQUEUE
 from etude.train.interrupt import Interrupts
 from etude.train.lock import is_locked
 
@@ -74,8 +76,6 @@ class Worker:
         self._search, self._pruning = search, pruning
         self._jobs, self._say, self._starts = jobs, say, starts
         self._state = open_state()
-        self._claimed: list[Trial] = []
-        """Trials of this process whose folder is still in another's use."""
         self._children: list[Child] = []
         self._stopped = ""
         """Why no further trial is begun."""
@@ -127,20 +127,21 @@ class Worker:
     # -- beginning -----------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Claim as many trials as there is room for, and start those whose folder is free."""
-        while len(self._children) + len(self._claimed) < self._jobs.count and monotonic() >= self._next_claim:
-            trial = self._state.claim() or self._search.next(self._state)
+        """Start as many trials as there is room for."""
+        while len(self._children) < self._jobs.count and monotonic() >= self._next_claim:
+            trial = self._state.claim(self._can_start) or self._search.next(self._state)
             if trial is None:
                 self._next_claim, self._found_none = monotonic() + WAIT_SECONDS, True
                 break
-            self._claimed.append(trial)
-        for trial in list(self._claimed):
-            folder = self._plan.folder / trial.name
-            if is_locked(folder):
-                self._tell_once(f"{folder} is in use by another process: waiting for it to end.")
-            else:
-                self._claimed.remove(trial)
-                self._start(trial, folder)
+            self._start(trial, self._plan.folder / trial.name)
+
+    def _can_start(self, trial: Trial) -> bool:
+        """Whether no other process is at work in the folder of a trial, nor at a stage that it has come to."""
+        folder = self._plan.folder / trial.name
+        if is_locked(folder):
+            self._tell_once(f"{folder} is in use by another process: its run begins after that.")
+            return False
+        return not is_held_up(folder)
 
     def _start(self, trial: Trial, folder: Path) -> None:
         try:
@@ -196,6 +197,8 @@ class Worker:
             return replace(made, state=Stand.PRUNED)
         if code in SAVED and (child.stopping or interrupted):
             return replace(made, state=Stand.WAITING)
+        if code == REQUEUE:
+            return replace(made, state=Stand.WAITING, why=child.error(code))
         return replace(made, state=Stand.FAILED, code=code, error=child.error(code))
 
     def _end(self, trial: Trial, ending: Ending) -> None:
@@ -233,9 +236,6 @@ class Worker:
                 self._say(says)
         for child in self._children:
             child.stop(why)
-        for trial in self._claimed:
-            self._state.end(trial.name, Ending(Stand.WAITING))
-        self._claimed = []
 
     def _look_for_lost(self) -> None:
         """End what another process has taken over, as it may where this one was held up for long."""
@@ -251,7 +251,7 @@ class Worker:
         """Whether nothing is left to do: no trial waits, and none runs elsewhere that may have to be taken over."""
         if self._stopped:
             return True
-        if self._claimed or not self._found_none:
+        if not self._found_none:
             return False
         self._found_none = False
         trials = self._state.trials()
@@ -306,7 +306,7 @@ def told(ending: Ending, metric: str) -> str:
         case Stand.FAILED:
             return f"FAILED {seconds}: {ending.error}"
         case Stand.WAITING:
-            return f"saved, to be resumed {seconds}."
+            return f"{ending.why.removesuffix('.') or 'saved, to be resumed'} {seconds}."
         case Stand.PRUNED:
             return f"pruned, {value} {seconds}."
     return f"{value} {seconds}."

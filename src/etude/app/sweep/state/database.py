@@ -145,7 +145,7 @@ class Postgres:
         try:
             yield
         except self._errors as error:
-            said = " ".join(str(error).split())
+            said = " ".join(str(error).split()).rstrip(".?")
             kind = kind or (LostError if self._is_lost(error) else StorageError)
             raise kind(f"The state of the sweep at {self._url} cannot be used: {said}.") from error
 

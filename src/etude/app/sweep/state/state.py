@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import wraps
 from time import monotonic, sleep
@@ -22,6 +22,8 @@ class Stand(StrEnum):
     PRUNED = "pruned"
     DROPPED = "dropped"
     """It was waiting when its combination left the space."""
+    INTERRUPTED = "interrupted"
+    """It was running when its process went, and is taken up by the next; this is told, and never stored."""
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,10 @@ class State:
                 )
         return count
 
-    def claim(self) -> Trial | None:
-        """Take the first trial that waits, or that a dead process has left; None where there is none."""
-        trials = self.trials()
-        for trial in trials:
-            if self._is_free(trial) and self._claim(trial):
+    def claim(self, can_start: Callable[[Trial], bool] = lambda _: True) -> Trial | None:
+        """Take the first trial that waits or that a dead process has left, and that can start; None without one."""
+        for trial in self.trials():
+            if self._is_free(trial) and can_start(trial) and self._claim(trial):
                 self._taken.add(trial.name)
                 return trial
         return None
@@ -335,6 +336,8 @@ class Ending:
     seconds: float = 0.0
     code: int | None = None
     error: str | None = None
+    why: str = ""
+    """Why it waits, where it has given its place to others."""
 
 
 def _trial(row: Row, reported: Mapping[int, float | None]) -> Trial:
@@ -355,6 +358,12 @@ def _trial(row: Row, reported: Mapping[int, float | None]) -> Trial:
         json.loads(remarks or "{}"),
         reported,
     )
+
+
+def as_it_stands(trial: Trial) -> Trial:
+    """A trial as it is told of: one whose process is known to be gone does not run."""
+    is_left = trial.state is Stand.RUNNING and trial.owner is not None and trial.owner.is_dead
+    return replace(trial, state=Stand.INTERRUPTED, owner=None) if is_left else trial
 
 
 def counted(trials: Sequence[Trial]) -> dict[Stand, int]:
