@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+import torch._dynamo
 from in_ranks import in_ranks
 from small_runs import Regression, loaders, rows, trainer, weights, without_clock
 from torch import nn
@@ -12,6 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etude
 from etude.base.errors import ConfigError, DistributedError
+from etude.train.world import sharded as inherited
+
+assert inherited, torch._dynamo  # by the ranks, each of which would import them again
 
 STEPS = 24
 
@@ -60,13 +64,14 @@ OPTIONS = {
     "accumulated": {"accumulate": 3},
     "one term": {"accumulate": 2},
     "in time": {"tbptt_steps": 5, "accumulate": 2},
+    "sharded in time": {"tbptt_steps": 5, "accumulate": 2, "distributed": {"strategy": "fsdp"}},
 }
 
 
 def train(rank, folder, kind, steps=STEPS, dtype=torch.float64, **options):
     """A run of some steps; what it logged, and its weights."""
     given = {"max_duration": f"{steps} steps", "eval_every": "8 steps", **OPTIONS[kind], **options}
-    task = Two(counts=kind != "one term", dtype=dtype)
+    task = Two(counts=kind not in {"one term", "sharded in time"}, dtype=dtype)
     fit = trainer(folder, learning_rate=1e-2, **given)
     result = fit.fit(
         task, DataLoader(data(22, dtype), batch_size=4, shuffle=True), DataLoader(data(7, dtype), batch_size=2)
@@ -93,6 +98,7 @@ def close(one, other, tolerance):
         ("accumulated", 2),
         ("one term", 2),
         ("in time", 2),
+        ("sharded in time", 3),
         *(pytest.param(kind, 3, marks=pytest.mark.acceptance) for kind in ("accumulated", "one term", "in time")),
     ],
 )

@@ -22,6 +22,23 @@ class Stacked(Two):
         self.rnn = nn.GRU(3, 6, num_layers=2, batch_first=True, dtype=torch.float64)
 
 
+class Layers(Two):
+    """Recurrent layers in a list, which lie sharded each by itself; the second gives a view."""
+
+    def __init__(self):
+        super().__init__()
+        del self.rnn
+        self.layers = nn.ModuleList([nn.GRU(3, 6, batch_first=True), nn.LSTM(6, 6, batch_first=True)]).double()
+
+    def training_step(self, batch, *, hiddens=None):
+        inputs, targets, weight = batch
+        before, *others = hiddens or (None, None)
+        states, first = self.layers[0](inputs, before)
+        states, second = self.layers[1](states, *others)
+        found = ((self.out(states).squeeze(-1) - targets).square() * weight[:, None]).sum()
+        return etude.StepOutput(etude.Loss(found, float(weight.sum())), hiddens=(first, second))
+
+
 class Unclear(Two):
     """States as wide as rows are many, of no recurrent layer of torch's."""
 
@@ -36,22 +53,28 @@ class Unclear(Two):
         return etude.StepOutput(returned.loss, hiddens={"last": returned.hiddens, "square": square})
 
 
-def train(rank, folder, kind, steps, say=lambda _: None):
+def train(rank, folder, kind, steps, strategy="ddp", say=lambda _: None):
     task = kind()
-    options = {"max_duration": f"{steps} steps", "eval_every": "10 steps", "save_every": "3 steps", "tbptt_steps": 5}
+    options = {
+        "distributed": {"strategy": strategy},
+        "max_duration": f"{steps} steps",
+        "eval_every": "10 steps",
+        "save_every": "3 steps",
+        "tbptt_steps": 5,
+    }
     fit = trainer(folder, learning_rate=1e-2, carry_hiddens=True, say=say, **options)
     result = fit.fit(task, DataLoader(data(24), batch_size=4), DataLoader(data(8), batch_size=4))
     return result.history, {name: value.clone() for name, value in task.state_dict().items()}
 
 
-@pytest.mark.parametrize("kind", [Two, Stacked])
-def test_carried_states_go_on_on_another_number_of_ranks(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "strategy"), [(Layers, "fsdp"), (Stacked, "ddp")])
+def test_carried_states_go_on_on_another_number_of_ranks(kind, strategy, tmp_path):
     alone = train(0, tmp_path / "one", kind, STEPS)
 
-    in_ranks(2, train, tmp_path / "many", kind, 4)  # between two pieces of a batch
+    in_ranks(2, train, tmp_path / "many", kind, 4, strategy)  # between two pieces of a batch
     train(0, tmp_path / "many", kind, 8)
-    in_ranks(3, train, tmp_path / "many", kind, 13)
-    first, _ = in_ranks(2, train, tmp_path / "many", kind, STEPS)
+    in_ranks(3, train, tmp_path / "many", kind, 13, strategy)
+    first, _ = in_ranks(2, train, tmp_path / "many", kind, STEPS, strategy)
 
     for name, value in alone[1].items():
         if name != "mean":  # of a batch's parts in place of the batch
@@ -65,7 +88,7 @@ def test_states_of_which_nothing_tells_the_rows_begin_anew_and_the_run_says_so(t
     in_ranks(2, train, tmp_path, Unclear, 4)
 
     said = []
-    train(0, tmp_path, Unclear, 5, said.append)
+    train(0, tmp_path, Unclear, 5, say=said.append)
 
     assert any("nothing tells which of their dimensions has the batch's rows, of 1 ranks" in text for text in said)
 

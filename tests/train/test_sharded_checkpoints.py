@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo
 from hypothesis import given
 from hypothesis import strategies as st
 from in_ranks import ended, in_ranks
 from safetensors.torch import load_file
 from small_runs import rows, weights
-from test_sharded import Stack, fitted, losses
+from test_sharded import Stack, fitted, losses  # which imports what ranks inherit
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -31,9 +30,7 @@ from etude.train.memory.checkpoint.content import Content
 from etude.train.memory.preload import load_weights
 from etude.train.watch.record import Record
 from etude.train.world import gathering, joined
-from etude.train.world import sharded as inherited
 
-assert inherited, torch._dynamo  # by the ranks, each of which would import them again
 KINDS = ("model", "ema", "optimizer")
 OPTIONS = {"ema_decay": 0.9, "save_every": "2 steps", "eval_every": "5 steps", "keep_last": 10}
 
@@ -234,6 +231,23 @@ def test_without_a_folder_the_best_weights_are_on_the_first_rank(straight):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(torch.tensor(found[name]), value, rtol=2e-5, atol=1e-6, check_dtype=False)
+
+
+class Unjudged(Tied):
+    """A task whose validations give nothing to compare."""
+
+    def validation_step(self, batch):
+        return {"loss": etude.Loss(self.training_step(batch).sum * float("nan"), 1)}
+
+
+def unjudged(rank):
+    task = Unjudged()
+    best = fitted(None, "fsdp", 4, task, **{**OPTIONS, "ema_decay": None}).best_weights
+    return [torch.equal(value, best[name]) for name, value in task.state_dict().items()]
+
+
+def test_where_no_validation_tells_the_best_every_rank_has_the_last_weights():
+    assert all(map(all, in_ranks(2, unjudged)))
 
 
 # -- going on ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from etude.base.errors import ConfigError
 from etude.model.growth import Transfer
 from etude.train.optim.slot import Slot
-from etude.train.world.sharding import local
+from etude.train.world.sharding import Sharding, local
 
 
 class NoAverage:
@@ -44,9 +44,9 @@ class NoAverage:
     def load(self, weights: Mapping[str, Tensor] | None) -> None:
         """Do nothing."""
 
-    def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
+    def carry(self, former: "NoAverage | Average", transfer: Transfer, sharding: Sharding) -> None:
         """Go on counting."""
-        del transfer
+        del transfer, sharding
         self.updates = former.updates
 
 
@@ -162,14 +162,16 @@ class Average:
         for name, value in (weights or self._module.state_dict()).items():
             self._averaged[name].copy_(value)
 
-    def carry(self, former: "NoAverage | Average", transfer: Transfer) -> None:
+    def carry(self, former: "NoAverage | Average", transfer: Transfer, sharding: Sharding) -> None:
         """Go on with the average of a network that has grown into this one; what is new begins at present weights.
 
         Call it when the module has the weights that the same transfer gave it.
         """
-        averaged = former.weights()
+        averaged = sharding.whole(former.weights())
         if averaged is not None:
-            transfer.write(averaged, self._averaged)
+            own = sharding.whole(self._averaged)
+            transfer.write(averaged, own)
+            self.load({name: sharding.parted(value, self._averaged[name]) for name, value in own.items()})
         self.updates = former.updates
 
 

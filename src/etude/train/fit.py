@@ -145,7 +145,8 @@ def _told_of_stage(job: Job, run: Run) -> End:
 def _result(run: Run, end: End) -> Result:
     keeper = run.saves.keeper
     best, weights = keeper.best, keeper.best_weights
-    if best is None and weights is None and not end.goes_on:
+    has_none = best is None and weights is None and not end.goes_on
+    if run.world.gather(has_none)[0]:
         best, weights = _instead_of_the_best(run)
     return Result(
         end=end,
@@ -167,11 +168,12 @@ def _instead_of_the_best(run: Run) -> tuple[Path | None, dict[str, Tensor] | Non
         return None, None
     run.say(f"No validation gave a finite {run.validation.stopping.monitor}: the last weights take the best's place.")
     keeper = run.saves.keeper
-    return (None, _last_weights(run)) if keeper.folder is None else (keeper.last, None)
+    in_memory = run.world.gather(keeper.folder is None)[0]
+    return (None, _last_weights(run)) if in_memory else (keeper.last, None)
 
 
 def _last_weights(run: Run) -> dict[str, Tensor]:
     """The weights as they are, averaged where an average is kept, to be kept in memory."""
     learner = run.learner
     weights = learner.average.weights() or learner.task.state_dict()
-    return {name: value.detach().clone() for name, value in weights.items()}
+    return {name: value.detach().clone() for name, value in learner.among.sharding.whole(weights).items()}

@@ -16,6 +16,7 @@ from etude.train.optim.slot import Slot, SlotState
 from etude.train.structure import Change, InForce, Learns, Made, Structure
 from etude.train.task import Task
 from etude.train.values import Values
+from etude.train.world.sharding import Sharding
 
 
 @final
@@ -45,13 +46,14 @@ class Shape:
 
     def grown(self, change: Change, progress: Progress, made: Made) -> tuple[Learns, Made]:
         """Let the task grow into another structure; what it then is made of goes on where `made` stands."""
-        learns, say = change.make(), self._assembly.say
+        learns, say, sharding = change.make(), self._assembly.say, self._assembly.among.sharding
+        sharding.unshard()
         transfer = plan_transfer(self._task, learns.task, change.growth, where=change.where)
         transfer.apply(_on_cpu(self._task), learns.task)
         former = Former.of(made)
         self.in_force.since = progress.step
         after = self._become(change, learns)
-        former.go_on_in(after, transfer, change.growth, say)
+        former.go_on_in(after, transfer, change.growth, sharding, say)
         train(self._task, after.slots, say)
         return learns, after
 
@@ -64,6 +66,7 @@ class Shape:
     def _become(self, change: Change, learns: Learns) -> Made:
         """Let the task be another, which is made anew with all that trains it."""
         assembly, rewarm = self._assembly, change.growth.rewarm
+        assembly.among.sharding.unshard()
         self._task.become(learns.task)
         ready(
             self._task,
@@ -73,6 +76,7 @@ class Shape:
             assembly.elsewhere,
             distributed=assembly.distributed,
         )
+        assembly.among.sharding.shard(self._task)
         made = assembly(learns, self._task)
         self.in_force.name = change.name
         if rewarm is not None:
@@ -99,14 +103,18 @@ class Former(NamedTuple):
         """What there is now."""
         return cls({slot.name: (slot, slot.state_dict()) for slot in made.slots}, made.values, made.average)
 
-    def go_on_in(self, made: Made, transfer: Transfer, growth: Growth, say: Say) -> None:
-        """Let what was made anew go on where this stands: optimizers by their names, as the weights did by theirs."""
+    def go_on_in(self, made: Made, transfer: Transfer, growth: Growth, sharding: Sharding, say: Say) -> None:
+        """Let what was made anew go on where this stands: optimizers by their names, as the weights did by theirs.
+
+        Of sharded weights each rank has what is known of an optimizer whole meanwhile, and so the average.
+        """
         for slot in made.slots:
             if slot.name in self.slots:
                 former, state = self.slots[slot.name]
-                slot.go_on(former, _state(state, transfer, growth, slot, say))
+                grown = _state(sharding.whole(state), transfer, growth, slot, say)
+                slot.go_on(former, grown, sharding.parted)
         made.values.take_over(self.values)
-        made.average.carry(self.average, transfer)
+        made.average.carry(self.average, transfer, sharding)
 
 
 def _state(state: SlotState, transfer: Transfer, growth: Growth, slot: Slot, say: Say) -> SlotState:

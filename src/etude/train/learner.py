@@ -155,6 +155,12 @@ class Learner:
         for schedule in self.driven().values():
             schedule.follow_validation(metrics, progress)
 
+    def end(self) -> None:
+        """Leave the task with the weights that were evaluated, whole on every rank."""
+        for slot in self.slots:
+            slot.evaluate()
+        self.among.sharding.end()
+
     # -- memory --------------------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, Part]:

@@ -152,8 +152,7 @@ class Run:
         """Wait for the last save; tell everybody."""
         self.events.stop(end.says)
         self.saves.keeper.wait()
-        for slot in self.learner.slots:
-            slot.evaluate()  # what a task is left with is what was evaluated
+        self.learner.end()
         self.events.fit_end(end.says)
         return end
 

@@ -81,10 +81,7 @@ def sharded(job: Job, world: World, device: torch.device) -> Sharding:
     if job.distributed.strategy != "fsdp" or world.size == 1:
         return Whole()
     refused = {
-        "a structure that changes with the epoch": bool(job.structure.names()),
-        "train.save_outputs": bool(job.config.save_outputs),
         "train.compile": job.config.compile,
-        "train.tbptt_steps": job.config.tbptt_steps is not None,
         'train.precision = "float16"': job.config.precision == "float16",
         "train.parameter_noise": job.config.parameter_noise != 0.0,
         'distributed.reduce = "local"': job.distributed.reduce == "local",
@@ -94,4 +91,6 @@ def sharded(job: Job, world: World, device: torch.device) -> Sharding:
     from etude.train.world.sharded import Sharded  # a second's import, which other runs do without
 
     precision = Precision(job.config.precision, device)
-    return Sharded(job.task, world, precision.dtype if precision.dtype is torch.bfloat16 else None)
+    sharding = Sharded(world, device, precision.dtype if precision.dtype is torch.bfloat16 else None)
+    sharding.shard(job.task)
+    return sharding

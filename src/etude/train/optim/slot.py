@@ -20,6 +20,8 @@ NOTHING: Mapping[Any, Any] = {}
 """What is given for no part of an optimizer."""
 Rate = tuple[int, str, Callable[[Progress], float]]
 """The index of a parameter group, the key that a schedule drives in it, and the schedule."""
+Parted = Callable[[Tensor, Tensor], Tensor]
+"""Gives the part of a whole tensor that is like that of another."""
 
 
 class SlotState(TypedDict):
@@ -248,9 +250,9 @@ class Slot:
             )
             self._notice = None
 
-    def go_on(self, former: "Slot", state: SlotState) -> None:
+    def go_on(self, former: "Slot", state: SlotState, parted: Parted = _as_it_is) -> None:
         """Go on with the schedules of `former` that follow validations, and with what has become of its state."""
-        self.load_state_dict(state)
+        self.load_state_dict(state, parted)
         followed = former.driven()
         for name, schedule in self.driven().items():
             if type(schedule) is type(followed.get(name)):
@@ -284,7 +286,7 @@ class Slot:
         named = zip(names, self.parameters, strict=True)
         return {name: p.grad for name, p in named if p.grad is not None}
 
-    def load_state_dict(self, state: SlotState, parted: Callable[[Tensor, Tensor], Tensor] = _as_it_is) -> None:
+    def load_state_dict(self, state: SlotState, parted: Parted = _as_it_is) -> None:
         """Go on from `state_dict()`; `parted` gives the part of a whole tensor that is like that of a parameter."""
         index_of = {name: index for index, name in enumerate(self._own_names())}
         moments = {index_of[name]: value for name, value in state["state"].items()}
@@ -296,7 +298,7 @@ class Slot:
         self.optimizer.load_state_dict({"state": moments, "param_groups": self._packed_groups(state["groups"])})
         for name, gradient in state.get("gradients", {}).items():
             parameter = self.parameters[index_of[name]]
-            parameter.grad = gradient.to(parameter.device)
+            parameter.grad = parted(gradient, parameter).to(parameter.device)
         self.steps = self._followed = state["steps"]
         self._due = state.get("due", self._due)
         self._load_scheduler(state.get("scheduler"))

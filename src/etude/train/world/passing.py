@@ -38,10 +38,11 @@ def refuse_none(config: DistributedConfig) -> None:
 
 
 def refuse_parts(task: nn.Module) -> None:
-    """Raise ConfigError for a task that was trained sharded, of which this process holds a part alone."""
+    """Raise ConfigError for a task that is being trained sharded, of which this process holds a part alone."""
     if any(hasattr(weight, "to_local") for weight in task.parameters()):
         name = type(task).__name__
         raise ConfigError(
-            f"This {name} was trained sharded (distributed.strategy), and each rank holds a part of its weights alone: "
-            f'load it whole, as in {name}.load("RUN/checkpoints/best"), and give that to test, validate or predict.'
+            f"This {name} is being trained sharded (distributed.strategy): each rank holds a part of its "
+            f"weights alone until that has ended. Test, validate or predict then; where an error has ended the "
+            f'training, load the task, as in {name}.load("RUN/checkpoints/best").'
         )

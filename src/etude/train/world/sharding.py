@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple, Protocol, cast, final
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, final
 
 from torch import Tensor, nn
 
+T = TypeVar("T")
 Key = tuple[str, str]
 """What a tensor is called: the file that it belongs to, and its name in there."""
 
@@ -26,6 +27,15 @@ class Sharding(Protocol):
     def is_sharded(self) -> bool:
         """Whether a rank holds a part of each alone."""
 
+    def shard(self, task: nn.Module) -> None:
+        """Let the weights of a task, which are whole on all ranks, lie on them so; nothing, once it is the end."""
+
+    def unshard(self) -> None:
+        """Let every rank hold all weights of the task again, as before they were sharded."""
+
+    def end(self) -> None:
+        """Let every rank hold all weights from here on."""
+
     def reduces(self, *, now: bool) -> None:
         """Let the next backward pass add up gradients over the ranks, or leave that to a later one."""
 
@@ -34,6 +44,9 @@ class Sharding(Protocol):
 
     def handed_out(self, tensors: Mapping[Key, Tensor], count: int) -> Handed:
         """Those of some tensors that are sharded, each whole on one of the first `count` ranks, balanced by bytes."""
+
+    def whole(self, nest: T) -> T:
+        """A nest of tensors of which each rank has a part, whole and on the CPU; itself where none is sharded."""
 
     def parted(self, value: Tensor, like: Tensor) -> Tensor:
         """This rank's part of a whole tensor, as `like` is parted; itself where that is not."""
@@ -44,6 +57,15 @@ class Whole:
     """Each rank holds all weights."""
 
     is_sharded = False
+
+    def shard(self, task: nn.Module) -> None:
+        """They do."""
+
+    def unshard(self) -> None:
+        """It does."""
+
+    def end(self) -> None:
+        """It does."""
 
     def reduces(self, *, now: bool) -> None:
         """Nothing is reduced in a backward pass."""
@@ -57,6 +79,10 @@ class Whole:
         """None is sharded."""
         del tensors, count
         return Handed({}, {})
+
+    def whole(self, nest: T) -> T:
+        """The nest itself."""
+        return nest
 
     def parted(self, value: Tensor, like: Tensor) -> Tensor:
         """The tensor itself."""
