@@ -34,6 +34,7 @@ SCRIPTS: dict[str, tuple[str, str]] = {
     "plan_memory": ("", ""),
     "faults": ("", ""),
     "ranks": ("--rounds 3 --steps 60", "--rounds 1 --steps 5"),
+    "loader_share": ("--epochs 3", "--epochs 2"),
     "memory": ("--sizes 100000 1000000 10000000", "--sizes 10000 100000"),
 }
 HEAD = """# Benchmarks

@@ -47,7 +47,8 @@ def test_the_whole_path(place, capsys, monkeypatch):
     shell("check", "small.toml")
     shell("plan", "small.toml", "--json")
     planned = json.loads(capsys.readouterr().out.splitlines()[-1])
-    shell("train", "small.toml", "--train.max_duration", "150 steps", "--train.eval_every", "50 steps")
+    longer = ("--train.max_duration", "150 steps", "--train.eval_every", "50 steps")
+    shell("train", "small.toml", *longer, "--task.by", "speaker")
     capsys.readouterr()
     assert planned["steps"] == 24
     assert rows("runs/small")[-1]["val/word_error_rate"] == 0
@@ -55,8 +56,14 @@ def test_the_whole_path(place, capsys, monkeypatch):
     kinds = [f"val/word_error_rate/{kind}" for kind in ("substitutions", "deletions", "insertions")]
     first = next(row for row in rows("runs/small") if kinds[0] in row)
     assert sum(first[kind] for kind in kinds) == round(first["val/word_error_rate"] * 5)
+    for kind in kinds:
+        assert first[kind] == first[f"{kind}/by/s0"] + first[f"{kind}/by/s1"]
+    for speaker, words in {"s0": 3, "s1": 2}.items():
+        wrong = sum(first[f"{kind}/by/{speaker}"] for kind in kinds)
+        assert first[f"val/word_error_rate/by/{speaker}"] == pytest.approx(wrong / words)
 
     shell("test", "runs/small")
+    assert "word_error_rate/by/s1" in capsys.readouterr().out
     assert Path("runs/small/outputs/test.txt").read_text().splitlines() == HELD
     assert Path("runs/small/outputs/test.reference.txt").read_text().splitlines() == HELD
     capsys.readouterr()

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from etude.base.schedules import Linear
-from etude.data.audio.augment import Augment, Key
+from etude.data.audio.augment import Augment, Keys
 from etude.data.audio.config import STRENGTHS, AugmentConfig
 
 EVERYTHING = AugmentConfig(
@@ -18,31 +18,54 @@ def wave(size=4000):
     return 0.1 * torch.randn(size, generator=torch.Generator().manual_seed(0))
 
 
+def key(seed, epoch, sample):
+    return Keys(seed, epoch, np.array([sample]))
+
+
+def changed_by(augment, samples, one):
+    (changed,) = augment.waves([samples], one)
+    return changed
+
+
 def test_nothing_is_changed_unless_asked_for():
     augment, features = Augment(AugmentConfig(), 8_000), torch.ones(30, 8)
     samples = wave()
 
-    assert augment.waves(samples, Key(1, 2, 3)) is samples
-    assert augment.features(features, Key(1, 2, 3)) is features
-    assert augment.warp(Key(1, 2, 3)) == 1.0
+    assert changed_by(augment, samples, key(1, 2, 3)) is samples
+    assert torch.equal(augment.features(features, [30], key(1, 2, 3)), torch.ones(30, 8))
+    assert augment.warps(key(1, 2, 3)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("masks", ["fixed", "adaptive"])
 def test_the_same_key_gives_the_same_and_another_key_another(masks):
     config = EVERYTHING.model_copy(update={"masks": masks})
     one, other = Augment(config, 8_000), Augment(config, 8_000)
-    keys = [Key(1, 2, 3), Key(2, 2, 3), Key(1, 3, 3), Key(1, 2, 4)]
-    for key in reversed(keys):
-        other.waves(wave(700), key)  # what was changed before does not matter
+    keys = [key(1, 2, 3), key(2, 2, 3), key(1, 3, 3), key(1, 2, 4)]
+    for each in reversed(keys):
+        other.waves([wave(700)], each)  # what was changed before does not matter
 
-    changed = [one.waves(wave(), key) for key in keys]
+    changed = [changed_by(one, wave(), each) for each in keys]
 
-    for key, expected in zip(keys, changed, strict=True):
-        assert torch.equal(other.waves(wave(), key), expected)
-        assert torch.equal(one.features(torch.ones(99, 40), key), other.features(torch.ones(99, 40), key))
-        assert one.warp(key) == other.warp(key)
+    for each, expected in zip(keys, changed, strict=True):
+        assert torch.equal(changed_by(other, wave(), each), expected)
+        masked = [augment.features(torch.ones(99, 40), [99], each) for augment in (one, other)]
+        assert torch.equal(*masked)
+        assert one.warps(each) == other.warps(each)
     assert len({tuple(part.tolist()) for part in changed}) == 4
-    assert len({one.warp(key) for key in keys}) == 4
+    assert len({one.warps(each).item() for each in keys}) == 4
+
+
+def test_a_recording_is_changed_alone_as_beside_others():
+    augment, sizes = Augment(EVERYTHING, 8_000), [700, 4000, 90]
+    samples, rows = Keys(1, 2, np.array([4, 7, 9])), [torch.ones(size // 10, 40) for size in sizes]
+
+    together = augment.waves([wave(size) for size in sizes], samples)
+    masked = augment.features(torch.cat(rows), list(map(len, rows)), samples).split(list(map(len, rows)))
+
+    for place, sample in enumerate(samples.samples.tolist()):
+        assert torch.equal(together[place], changed_by(augment, wave(sizes[place]), key(1, 2, sample)))
+        assert torch.equal(masked[place], augment.features(rows[place].clone(), [len(rows[place])], key(1, 2, sample)))
+        assert augment.warps(samples)[place] == augment.warps(key(1, 2, sample))
 
 
 def test_lengths_are_known_before_anything_is_read():
@@ -51,16 +74,15 @@ def test_lengths_are_known_before_anything_is_read():
 
     planned = augment.lengths(1, 7, samples, lengths)
 
-    changed = [len(augment.waves(wave(n), Key(1, 7, i))) for i, n in zip(samples.tolist(), lengths, strict=True)]
-    assert planned.tolist() == changed
+    changed = augment.waves([wave(n) for n in lengths.tolist()], Keys(1, 7, samples))
+    assert planned.tolist() == list(map(len, changed))
     assert planned[0] not in (planned[2], 4000)
 
 
 def test_one_strength_does_not_change_what_is_drawn_for_another():
-    key = Key(1, 2, 3)
     gain, both = (Augment(AugmentConfig(gain=10.0, shift=shift), 8_000) for shift in (0.0, 0.01))
 
-    louder, moved = gain.waves(wave(), key), both.waves(wave(), key)
+    louder, moved = (changed_by(augment, wave(), key(1, 2, 3)) for augment in (gain, both))
 
     overlap = np.correlate(moved.numpy(), louder.numpy(), "full")
     assert not torch.equal(louder, moved)
@@ -72,7 +94,7 @@ def test_shares_say_how_many_recordings_are_changed():
     augment = Augment(AugmentConfig(noise=0.3), 8_000)
     samples = wave(50)
 
-    noisy = sum(augment.waves(samples, Key(1, 0, i)) is not samples for i in range(2000))
+    noisy = sum(changed_by(augment, samples, key(1, 0, i)) is not samples for i in range(2000))
 
     assert noisy / 2000 == pytest.approx(0.3, abs=0.04)
 
@@ -81,7 +103,7 @@ def test_noise_keeps_its_range_below_the_recording():
     augment = Augment(AugmentConfig(noise=1.0, snr_low=5.0, snr_high=45.0), 8_000)
     samples = wave(1000)
 
-    added = [augment.waves(samples, Key(1, 0, i)) - samples for i in range(200)]
+    added = [changed_by(augment, samples, key(1, 0, i)) - samples for i in range(200)]
 
     below = [20 * torch.log10(samples.square().mean().sqrt() / part.square().mean().sqrt()).item() for part in added]
     assert 5 <= min(below) < 9
@@ -91,7 +113,7 @@ def test_noise_keeps_its_range_below_the_recording():
 def test_gain_goes_both_ways():
     augment = Augment(AugmentConfig(gain=20.0), 8_000)
 
-    levels = [20 * np.log10(augment.waves(torch.ones(2), Key(1, 0, i))[0].item()) for i in range(300)]
+    levels = [20 * np.log10(changed_by(augment, torch.ones(2), key(1, 0, i))[0].item()) for i in range(300)]
 
     assert -20 <= min(levels) < -18
     assert 18 < max(levels) <= 20

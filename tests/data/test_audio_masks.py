@@ -5,7 +5,23 @@ import pytest
 import torch
 
 from etude.base.randomness import generator
-from etude.data.audio.masks import Masks, adaptive, fixed
+from etude.data.audio import masks as policies
+from etude.data.audio.masks import Masks
+
+
+def fixed(features, masks, chance):
+    return masked_by(policies.fixed, features, masks, chance)
+
+
+def adaptive(features, masks, chance):
+    return masked_by(policies.adaptive, features, masks, chance)
+
+
+def masked_by(policy, features, masks, chance):
+    masked = features.clone()
+    policy(masked.numpy(), masks, chance)
+    return masked
+
 
 POLICIES = [fixed, adaptive]
 
@@ -25,13 +41,11 @@ def stretches(hidden):
 @pytest.mark.parametrize("policy", POLICIES)
 def test_whole_frames_and_whole_features_are_masked_and_nothing_else_changes(policy):
     features = torch.randn(120, 40, generator=torch.Generator().manual_seed(0))
-    before = features.clone()
 
     masked = policy(features, Masks(), generator(1, "masks"))
 
     hidden = times(masked)[:, None] | bins(masked)
     assert torch.equal(masked, features.masked_fill(hidden, 0))
-    assert torch.equal(features, before)
     assert hidden.any()
 
 

@@ -150,6 +150,27 @@ def test_truncated_files_of_every_format_are_bad(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.aiff", {}),
+        ("a.au", {}),
+        ("a.w64", {}),
+        ("a.caf", {}),
+        ("a.wav", {"format": "RF64"}),
+        ("a.wav", {"endian": "BIG"}),
+    ],
+)
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_truncated_files_that_libsndfile_reads_without_a_word_are_bad(tmp_path, name, options, share):
+    path = written(tmp_path, name, **options)
+    assert len(heard(path)) == len(WAVE)
+
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    assert "truncated" in why(path) or "is not audio that can be read" in why(path)
+
+
+@pytest.mark.parametrize(
     ("content", "said"), [(b"", "the file is empty"), (b"hello, this is text", "is not audio that can be read")]
 )
 def test_what_is_no_audio_is_said_to_be_none(tmp_path, content, said):

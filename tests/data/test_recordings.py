@@ -9,6 +9,7 @@ from etude.data.audio.reading import Listening
 from etude.data.files.manifests import Columns, open_manifest
 from etude.data.files.skipped import BadSampleError, Policy, write_skipped
 from etude.data.store.recordings import (
+    GROUP,
     PATH,
     SAMPLES,
     SPEAKER,
@@ -79,8 +80,11 @@ def test_transcripts_are_tokens_and_may_be_none(tmp_path):
 
 def test_the_same_content_is_read_once(tmp_path):
     first = prepared(manifest_in(tmp_path / "in"), tmp_path / "cache")
+    for file in (tmp_path / "in").iterdir():
+        file.write_bytes(file.read_bytes())
 
-    assert prepared(manifest_in(tmp_path / "in"), tmp_path / "cache").folder == first.folder
+    again = prepared(open_manifest(tmp_path / "in" / "m.jsonl", columns=Columns()), tmp_path / "cache")
+    assert again.folder == first.folder
 
 
 def test_a_recording_that_changed_is_read_again(tmp_path):
@@ -151,6 +155,17 @@ def test_a_transcript_that_is_too_long_is_a_bad_sample(tmp_path):
 
     with pytest.raises(BadSampleError, match="line 2: the transcript has 7 tokens"):
         prepared(manifest, tmp_path / "cache", most=6)
+
+
+def test_what_metrics_are_by_stands_beside_the_recordings_that_are_good(tmp_path):
+    manifest_in(tmp_path)
+    manifest = open_manifest(tmp_path / "m.jsonl", columns=Columns(further=("speaker",)))
+    targets = Transcripts(tokenizer_of(manifest, tmp_path / "cache"), 3, grouped=True)
+
+    table = prepare_recordings(manifest, targets, KEPT, tmp_path / "cache", LEAVE_OUT)
+
+    assert [table.origin(row) for row in range(len(table))] == [0, 2]
+    assert table.texts(GROUP, np.arange(len(table))) == ["s0", "s0"]
 
 
 def test_an_end_before_its_start_names_the_line(tmp_path):

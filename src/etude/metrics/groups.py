@@ -4,7 +4,7 @@ Legend: B batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Self, final
+from typing import Any, Final, Self, final
 
 import torch
 from torch import Tensor
@@ -13,23 +13,25 @@ from etude.metrics.text import one_line
 from etude.train.watch.metrics import Metric, computed
 
 Metrics = Mapping[str, Metric]
+BY_GROUP: Final = "by"
+"""The name among a task's metrics of those of groups."""
 EMPTY = "(none)"
 """What a group is called whose samples have nothing where the others have its name."""
 
 
 @final
 class ByGroup:
-    """The metrics that `make` gives, of each group apart; `measure` lets them take in targets and outputs."""
+    """The metrics that `make` gives, of each group apart; `measure` lets them take in columns of a batch."""
 
-    def __init__(self, make: Callable[[], Metrics], measure: Callable[[Metrics, Tensor, Tensor], None]) -> None:
+    def __init__(self, make: Callable[[], Metrics], measure: Callable[..., None]) -> None:
         self._make, self._measure = make, measure
         self._groups: dict[str, Metrics] = {}
 
-    def update(self, groups: Sequence[str], targets: Tensor, outputs: Tensor) -> None:
-        """Take in a batch: [B] groups, and targets and outputs whose first dimension is B."""
+    def update(self, groups: Sequence[str], *columns: Tensor | Sequence[Any]) -> None:
+        """Take in a batch: [B] groups, and columns of it whose first dimension is B."""
         for group in sorted(set(groups)):
-            rows = torch.tensor([place for place, one in enumerate(groups) if one == group], device=targets.device)
-            self._measure(self._of(group), targets[rows], outputs[rows])
+            places = [place for place, one in enumerate(groups) if one == group]
+            self._measure(self._of(group), *(_rows(column, places) for column in columns))
 
     def merge(self, other: Self) -> None:
         """Take in what `other` has seen."""
@@ -54,3 +56,9 @@ class ByGroup:
         if group not in self._groups:
             self._groups[group] = self._make()
         return self._groups[group]
+
+
+def _rows(column: Tensor | Sequence[Any], places: list[int]) -> Tensor | list[Any]:
+    if isinstance(column, Tensor):
+        return column[torch.tensor(places, device=column.device)]
+    return [column[place] for place in places]

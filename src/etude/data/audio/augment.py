@@ -4,10 +4,12 @@ What changes a recording's length is drawn first and by itself, for any number o
 planned by lengths before any audio is read.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from etude.base.randomness import generator, uniform_each
@@ -21,13 +23,17 @@ DIRECT = (0.0, 12.0)
 """Decibels by which a room's sound lies below the direct one, from the least to the most."""
 
 
-class Key(NamedTuple):
-    """What decides everything that is drawn for a recording."""
+class Keys(NamedTuple):
+    """What decides everything that is drawn for recordings."""
 
     seed: int
     epoch: int
-    sample: int
-    """The recording's number in its split."""
+    samples: Ints
+    """[B]: the recordings' numbers in their split."""
+
+    def generators(self, name: str) -> list[np.random.Generator]:
+        """Give each recording one of its own."""
+        return [generator(self.seed, name, self.epoch, sample) for sample in self.samples.tolist()]
 
 
 class Mix(NamedTuple):
@@ -81,9 +87,9 @@ class Augment:
         """Give the factors of tempo of recordings by their numbers."""
         return self._factors("tempo", seed, epoch, samples)
 
-    def warp(self, key: Key) -> float:
-        """Give the vocal-tract factor of a recording, for its mel filters."""
-        return self._factor("warp", key)
+    def warps(self, keys: Keys) -> Floats:
+        """Give the vocal-tract factors of recordings, for their mel filters."""
+        return self._factors("warp", *keys)
 
     def mixes(self) -> bool:
         """Whether recordings are mixed now."""
@@ -100,23 +106,19 @@ class Augment:
             shares[place] = max(share, 1 - share)
         return Mix(others, shares)
 
-    def waves(self, wave: Tensor, key: Key) -> Tensor:
-        """Change the samples of a recording, [samples]; one that nothing is changed of is given back as it is."""
-        wave = perturb.resampled(wave, self._factor("speed", key))
-        wave = perturb.retimed(wave, self._factor("tempo", key), self._rate)
-        chance = generator(key.seed, "augment waves", key.epoch, key.sample)
-        # All draws come first, so that one strength does not change what is drawn for another.
-        draws = chance.random(8).tolist()
-        wave = self._moved(wave, draws[0])
-        wave = self._in_a_room(wave, draws[1:4], chance)
-        wave = self._amplified(wave, draws[4])
-        return self._noisy(wave, draws[5:8], chance)
+    def waves(self, waves: Sequence[Tensor], keys: Keys) -> list[Tensor]:
+        """Change recordings, [samples] each; one that nothing is changed of is given back as it is."""
+        speeds, tempos = self.speeds(*keys).tolist(), self.tempos(*keys).tolist()
+        return [
+            self._changed(perturb.retimed(perturb.resampled(wave, speed), tempo, self._rate), chance)
+            for wave, speed, tempo, chance in zip(waves, speeds, tempos, keys.generators("augment waves"), strict=True)
+        ]
 
-    def features(self, features_TF: Tensor, key: Key) -> Tensor:
-        """Mask the normalised features of a recording, [frames, features], before deltas and stacking."""
+    def features(self, features_NF: Tensor, lengths: Sequence[int], keys: Keys) -> Tensor:
+        """Mask the normalised features of recordings, so many frames each, before deltas and stacking; in place."""
         policies = {"fixed": masks.fixed, "adaptive": masks.adaptive}
-        if self._config.masks is None or not features_TF.numel():
-            return features_TF
+        if self._config.masks is None:
+            return features_NF
         sizes = masks.Masks(
             time_masks=self._values["time_masks"],
             time_share=self._values["time_share"],
@@ -124,16 +126,21 @@ class Augment:
             frequency_bins=self._values["frequency_bins"],
             time_frames=self._config.time_frames,
         )
-        chance = generator(key.seed, "augment features", key.epoch, key.sample)
-        return policies[self._config.masks](features_TF, sizes, chance)
+        rows = torch.split(features_NF, list(lengths))
+        for row, chance in zip(rows, keys.generators("augment features"), strict=True):
+            policies[self._config.masks](row.numpy(), sizes, chance)
+        return features_NF
+
+    def _changed(self, wave: Tensor, chance: np.random.Generator) -> Tensor:
+        # All draws come first, so that one strength does not change what is drawn for another.
+        draws = chance.random(8).tolist()
+        wave = self._moved(wave, draws[0])
+        wave = self._in_a_room(wave, draws[1:4], chance)
+        wave = self._amplified(wave, draws[4])
+        return self._noisy(wave, draws[5:8], chance)
 
     def _factors(self, name: str, seed: int, epoch: int, samples: Ints) -> Floats:
         return perturb.drawn_factors(self._values[name], samples, seed, name, epoch)
-
-    def _factor(self, name: str, key: Key) -> float:
-        if not self._values[name]:
-            return 1.0
-        return float(self._factors(name, key.seed, key.epoch, np.array([key.sample]))[0])
 
     def _moved(self, wave: Tensor, draw: float) -> Tensor:
         samples = round(_between(-1, 1, draw) * self._values["shift"] * self._rate)

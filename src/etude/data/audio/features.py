@@ -5,7 +5,9 @@ own. Legend: N frames of all recordings, S samples of a window, K frequencies, M
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar, final
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
@@ -21,12 +23,19 @@ FLOOR: Final = float(np.finfo(np.float32).eps)
 """Energies are not taken below this before the logarithm: Kaldi's."""
 WARP_STEP: Final = 0.01
 """Vocal-tract warps are rounded to this, so that few tables of filters are made."""
-_AT_ONCE: Final = 2048
-"""Frames: what is computed between two steps then stays in the processor's cache."""
+_AT_ONCE: Final = 256
+"""Frames: what is computed between two steps then stays in the processor's cache, in memory that is used again."""
 _DITHER: Final = 1 << 16
 """Samples after which the noise of `dither` is the same again."""
 
 Count = TypeVar("Count", int, NDArray[np.int64], Tensor)
+
+
+class Run(NamedTuple):
+    """Frames one after the other that share their filters."""
+
+    frames: int
+    warp: float
 
 
 def frames_of(samples: Count, window: int, shift: int) -> Count:
@@ -90,9 +99,11 @@ class Extractor:
         counts = [self.frames_of(wave.numel()) for wave in waves]
         starts_N, flat = self._laid(waves, counts)
         features_NF = flat.new_empty(len(starts_N), self.config.width)
-        for first, last, bank_KM in self._pieces(counts, warps):
-            frames_NS = flat.unfold(0, self.window, 1).index_select(0, starts_N[first:last])
-            features_NF[first:last] = self._features(frames_NS, bank_KM)
+        runs = _runs(counts, warps)
+        for first in range(0, len(starts_N), _AT_ONCE):
+            piece = slice(first, min(first + _AT_ONCE, len(starts_N)))
+            frames_NS = flat.unfold(0, self.window, 1).index_select(0, starts_N[piece])
+            features_NF[piece] = self._features(frames_NS, list(_inside(runs, piece)))
         return features_NF, counts
 
     def _laid(self, waves: Sequence[Tensor], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -109,27 +120,19 @@ class Extractor:
             flat += self.config.dither * self._dither[places]
         return torch.from_numpy(starts_N).to(self._device), flat
 
-    def _pieces(self, counts: Sequence[int], warps: Sequence[float] | None) -> Iterator[tuple[int, int, Tensor]]:
-        """Cut the frames into pieces that share their filters and fit the cache."""
-        first = 0
-        for frames, warp in _runs(counts, warps):
-            bank_KM = self._bank(warp)
-            for start in range(first, first + frames, _AT_ONCE):
-                yield start, min(start + _AT_ONCE, first + frames), bank_KM
-            first += frames
-
     def _bank(self, warp: float) -> Tensor:
         if warp not in self._banks:
             self._banks[warp] = mel.mel_bank(self.config, self.rate, self._fft, warp).to(self._device)
         return self._banks[warp]
 
-    def _features(self, frames_NS: Tensor, bank_KM: Tensor) -> Tensor:
+    def _features(self, frames_NS: Tensor, runs: Sequence[Run]) -> Tensor:
         """Compute features of frames, which are changed in place."""
         config = self.config
         if config.remove_dc:
             frames_NS -= frames_NS.mean(1, keepdim=True)
-        energies_NM = _product(self._power(frames_NS), bank_KM)
-        logs_NM = energies_NM.clamp_(min=FLOOR).log_()
+        parts = torch.split(self._power(frames_NS), [run.frames for run in runs])
+        energies = [_product(power_NK, self._bank(run.warp)) for power_NK, run in zip(parts, runs, strict=True)]
+        logs_NM = torch.cat(energies).clamp_(min=FLOOR).log_()
         if config.type == "logmel":
             return logs_NM
         coefficients_NC = _product(logs_NM, self._cosines_MC)
@@ -145,8 +148,8 @@ class Extractor:
             windowed_NS[:, 1:] -= frames_NS[:, :-1] * taken_S[1:]
             windowed_NS[:, 0] -= frames_NS[:, 0] * taken_S[0]
         spectra_NK = torch.fft.rfft(windowed_NS, n=self._fft)
-        power_NK: Tensor = spectra_NK.real.square() + spectra_NK.imag.square()
-        return power_NK
+        squares_NK2 = torch.view_as_real(spectra_NK).square_()
+        return squares_NK2[..., 0] + squares_NK2[..., 1]
 
 
 @final
@@ -187,13 +190,23 @@ def within(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-def _runs(counts: Sequence[int], warps: Sequence[float] | None) -> Iterator[tuple[int, float]]:
+def _runs(counts: Sequence[int], warps: Sequence[float] | None) -> list[Run]:
     """Give how many frames come with one warp, and which; the warps rounded."""
     if warps is None:
-        yield sum(counts), 1.0
-        return
-    for frames, warp in zip(counts, warps, strict=True):
-        yield frames, round(round(warp / WARP_STEP) * WARP_STEP, 6)
+        return [Run(sum(counts), 1.0)]
+    rounded = [round(round(warp / WARP_STEP) * WARP_STEP, 6) for warp in warps]
+    runs = groupby(zip(rounded, counts, strict=True), key=itemgetter(0))
+    return [Run(sum(frames for _, frames in members), warp) for warp, members in runs]
+
+
+def _inside(runs: Sequence[Run], piece: slice) -> Iterator[Run]:
+    """Cut runs to a piece of all frames."""
+    end = 0
+    for frames, warp in runs:
+        begin, end = end, end + frames
+        inside = min(end, piece.stop) - max(begin, piece.start)
+        if inside > 0:
+            yield Run(inside, warp)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

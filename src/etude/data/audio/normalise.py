@@ -172,8 +172,10 @@ def by_utterance(features_NF: Tensor, lengths: Sequence[int], heard_N: Tensor, d
     """
     heard_N1 = heard_N[:, None].to(features_NF.dtype)
     counts_R1 = segment_sums(heard_N1, lengths).clamp_(min=1)
-    quietest_RF = _quietest(features_NF, lengths, heard_N)
-    lifted_NF = torch.where(heard_N[:, None], features_NF, spread(quietest_RF, lengths))
+    lifted_NF = features_NF
+    if not heard_N.all():
+        quietest_RF = _quietest(features_NF, lengths, heard_N)
+        lifted_NF = torch.where(heard_N[:, None], features_NF, spread(quietest_RF, lengths))
     mean_RF = segment_sums(lifted_NF * heard_N1, lengths) / counts_R1
     centred_NF = lifted_NF - spread(mean_RF, lengths)
     if deviation is None:

@@ -24,7 +24,7 @@ _PHASES: Final = 512
 """Places between two samples that filters are made for."""
 _ROLLOFF: Final = 0.94
 """Where filters begin to fall, as a share of the highest frequency that they may keep."""
-_AT_ONCE: Final = 1 << 15
+_AT_ONCE: Final = 1 << 12
 _HOP: Final = 0.016
 """Seconds from one frame to the next where tempo is changed; each frame is twice as long."""
 _SLACK: Final = 0.008
@@ -75,7 +75,9 @@ def resampled(wave_S: Tensor, factor: float) -> Tensor:
         # Places need float64: over minutes, float32 cannot tell neighbouring samples apart.
         places = np.arange(first, min(size, first + _AT_ONCE)) * factor
         before = places.astype(np.int64)
-        phases = ((places - before) * _PHASES).astype(np.int64)
+        places -= before
+        places *= _PHASES
+        phases = places.astype(np.int64)
         taps_SW = windows_SW.index_select(0, torch.from_numpy(before).to(wave_S.device))
         taps_SW *= filters_PW.index_select(0, torch.from_numpy(phases).to(wave_S.device))
         parts.append(taps_SW.sum(1))
@@ -174,8 +176,15 @@ def noise(size: int, colour: float, chance: np.random.Generator) -> Tensor:
     total = np.zeros(size, dtype=np.float32)
     for long in _LONG:
         table = _long_noise(round(10 * colour), long)
-        total += np.take(table, np.arange(size) + chance.integers(long), mode="wrap")
+        total += _stretch(table, int(chance.integers(long)), size)
     return torch.from_numpy(total / np.float32(max(math.sqrt(float(total @ total) / max(1, size)), _QUIET)))
+
+
+def _stretch(table: NDArray[np.float32], start: int, size: int) -> NDArray[np.float32]:
+    """Give `size` samples from `start` on, of a noise that is repeated where it ends."""
+    if start + size <= len(table):
+        return table[start : start + size]
+    return np.take(table, np.arange(start, start + size), mode="wrap")
 
 
 @lru_cache(maxsize=32)

@@ -4,6 +4,7 @@ Formats are those of libsndfile: WAV, FLAC, OGG, MP3 and more. Samples are float
 """
 
 import math
+import re
 import struct
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,10 @@ Channel = Literal["mean"] | int | None
 LARGEST_RATE = 768_000
 STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 """Sizes of what was written before its length was known."""
+LEAST_STREAMED = 0x7F000000
+"""In containers other than RIFF, the least of such sizes."""
+PROMISED = re.compile(r": (\d+) \(should be (\d+)\)")
+"""What libsndfile notes of a size in a header that is not that of the file."""
 
 
 class BadAudioError(ValueError):
@@ -78,11 +83,13 @@ def header_of(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             _check_whole(file, path.stat().st_size)
-        found = soundfile.info(path)
+        found = soundfile.info(path, verbose=True)
     except OSError as error:
         raise BadAudioError(_unreadable(path, error)) from error
     except soundfile.LibsndfileError as error:
         raise BadAudioError(f"{shown(path)} is not audio that can be read ({_said(error)})") from error
+    if found.format not in {"WAV", "WAVEX"}:
+        _check_promises(found.extra_info)
     if not 0 < found.samplerate <= LARGEST_RATE:
         raise BadAudioError(f"{shown(path)} has a sample rate of {found.samplerate:,} Hz")
     return Header(found.samplerate, found.frames, found.channels)
@@ -189,12 +196,13 @@ def _check_whole(file: BinaryIO, size: int) -> None:
     """Find a WAV file that has been cut short, which libsndfile reads without a word."""
     if not size:
         raise BadAudioError("the file is empty")
-    if file.read(4) != b"RIFF":
+    order = {b"RIFF": "<", b"RIFX": ">"}.get(file.read(4))
+    if order is None:
         return
     place = 12
     while place + 8 <= size:
         file.seek(place)
-        name, length = struct.unpack("<4sI", file.read(8))
+        name, length = struct.unpack(f"{order}4sI", file.read(8))
         if name == b"data":
             if length not in STREAMED and place + 8 + length > size:
                 raise BadAudioError(
@@ -203,6 +211,15 @@ def _check_whole(file: BinaryIO, size: int) -> None:
                 )
             return
         place += 8 + length + length % 2
+
+
+def _check_promises(noted: str) -> None:
+    """Find another file that has been cut short, by what libsndfile notes of its header without refusing it."""
+    for promised, there in PROMISED.findall(noted):
+        if int(there) < int(promised) < LEAST_STREAMED:
+            raise BadAudioError(
+                f"it is truncated: its header promises {int(promised):,} bytes, but {int(there):,} are there"
+            )
 
 
 def _unreadable(path: Path, error: OSError) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from etude.data.audio import perturb
-from etude.data.audio.augment import Augment, Key, Mix
+from etude.data.audio.augment import Augment, Keys, Mix
 from etude.data.audio.front_end import FrontEnd
 from etude.data.audio.reading import Wave
 from etude.data.feeds.batching import Batching
@@ -72,6 +72,8 @@ class SpeechBatch(FrameBatch):
     """[B] int64."""
     frame_targets: Tensor | None = None
     """[B, T'] int64: the class of each frame that the model makes, -1 where there is none; for frame-wise losses."""
+    groups: tuple[str, ...] = ()
+    """What metrics are by, of each sample, where they are: of joined recordings as of the first."""
 
 
 @final
@@ -204,12 +206,10 @@ class RecordedSamples(Samples):
     def _kept(self, kept: Table, indices: Ints) -> tuple[Tensor, list[int]]:
         """Give the features of all frames that were prepared, in training masked, and how many each sample has."""
         values, counts = kept.gather(FEATURES, indices)
-        features = torch.from_numpy(values)
+        features, lengths = torch.from_numpy(values), counts.tolist()
         if self.augment is not None:
-            keys = [Key(self.seed, self.epoch, sample) for sample in indices.tolist()]
-            rows = zip(torch.split(features, counts.tolist()), keys, strict=True)
-            features = torch.cat([features[:0], *(self.augment.features(row, key) for row, key in rows)])
-        return self.front_end.finished(features, counts.tolist())
+            features = self.augment.features(features, lengths, Keys(self.seed, self.epoch, indices))
+        return self.front_end.finished(features, lengths)
 
     def _heard(self, joined: Joined, indices: Ints) -> tuple[Tensor, list[int]]:
         """Give the features of all frames that are computed now, and how many each sample has."""
@@ -223,19 +223,19 @@ class RecordedSamples(Samples):
         augment = self.augment
         if augment is None:
             return self.front_end.made(waves, speakers)
-        keys = [Key(self.seed, self.epoch, sample) for sample in indices.tolist()]
-        changed = [augment.waves(wave, key) for wave, key in zip(waves, keys, strict=True)]
-        warps = [augment.warp(key) for key in keys]
+        keys = Keys(self.seed, self.epoch, indices)
+        changed, warps = augment.waves(waves, keys), augment.warps(keys)
         # Recordings of one warp lie together: their filters are then applied at once.
-        order = sorted(range(len(keys)), key=lambda place: warps[place])
+        order = np.argsort(warps, kind="stable")
         features, lengths = self.front_end.features(
             [changed[place] for place in order],
             [speakers[place] for place in order],
-            warps=[warps[place] for place in order],
+            warps=warps[order].tolist(),
         )
-        rows = dict(zip(order, torch.split(features, lengths), strict=True))
-        masked = [augment.features(rows[place], key) for place, key in enumerate(keys)]
-        return self.front_end.finished(torch.cat([features[:0], *masked]), [len(row) for row in masked])
+        augment.features(features, lengths, keys._replace(samples=indices[order]))
+        rows = torch.split(features, lengths)
+        back = [rows[place] for place in np.argsort(order)]
+        return self.front_end.finished(torch.cat([features[:0], *back]), list(map(len, back)))
 
     def _sounds(self, joined: Joined) -> list[Tensor]:
         """Give the wave of each sample, its parts one after the other with silence between."""
@@ -288,7 +288,8 @@ def with_transcripts(frames: FrameBatch, samples: RecordedSamples, joined: Joine
     for target, row in zip(targets, rows, strict=True):
         target[: len(row)] = row
     counts = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    return SpeechBatch(frames.features, frames.lengths, frames.indices, torch.from_numpy(targets), counts)
+    held = frames.features, frames.lengths, frames.indices
+    return SpeechBatch(*held, torch.from_numpy(targets), counts, groups=_groups(samples, frames.indices.numpy()))
 
 
 @final
@@ -307,8 +308,12 @@ class WithTargets:
             others, shares = samples.mix(rows)
             values = _shared(values, self.kinds.of_rows(samples.table, others), shares, len(self.kinds.names))
         targets = torch.from_numpy(np.ascontiguousarray(values))
-        groups = tuple(samples.table.texts(GROUP, rows)) if GROUP in samples.table.columns else ()
-        return SoundBatch(frames.features, frames.lengths, frames.indices, targets, groups)
+        return SoundBatch(frames.features, frames.lengths, frames.indices, targets, _groups(samples, rows))
+
+
+def _groups(samples: RecordedSamples, rows: Ints) -> tuple[str, ...]:
+    """Give what metrics are by; the first of joined recordings is the sample's own."""
+    return tuple(samples.table.texts(GROUP, rows)) if GROUP in samples.table.columns else ()
 
 
 def _shared(values: NDArray[Any], others: NDArray[Any], shares: NDArray[np.float64], width: int) -> NDArray[np.float32]:

@@ -187,8 +187,7 @@ class Waves:
     def of(self, rows: NDArray[np.int64]) -> list[Wave]:
         """Read the waves of some rows. Raises DataError where a file cannot be read any more."""
         if self._kept:
-            values, lengths = self.table.gather(WAVE, rows)
-            return np.split(values, np.cumsum(lengths)[:-1]) if len(rows) else []
+            return self.table.rows(WAVE, rows)
         paths = self.table.texts(PATH, rows)
         starts, ends = self.table.values(START, rows).tolist(), self.table.values(END, rows).tolist()
         return [self._read(*one) for one in zip(paths, starts, ends, strict=True)]

@@ -89,6 +89,10 @@ class Table:
         values, lengths = self._varying(column).gather(indices)
         return (values.astype(np.int64) if self.columns[column].kind is Kind.tokens else values), lengths
 
+    def rows(self, column: str, indices: Ints) -> list[Array]:
+        """Give the values of each row, as they are stored."""
+        return self._varying(column).rows(indices)
+
     def values(self, column: str, indices: Ints) -> Array:
         """Give the value of each row in a fixed column: [rows]."""
         reader = self._readers[column]

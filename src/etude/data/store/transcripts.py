@@ -12,24 +12,27 @@ from etude.data.files.header import SIDES
 from etude.data.files.lines import Flaw
 from etude.data.files.manifests import Manifest, Recording
 from etude.data.files.skipped import Policy
-from etude.data.store.columns import Part, tokens
+from etude.data.store.columns import Part, text, tokens
 from etude.data.store.fitting import fit_tokenizer
-from etude.data.store.recordings import TARGET
+from etude.data.store.recordings import GROUP, TARGET
 from etude.data.tokens.config import TokenizerConfig
 from etude.data.tokens.tokenizers import Tokenizer
 
 
 @final
 class Transcripts:
-    """Tokens of transcripts, which may be empty; more than `most` make a bad sample."""
+    """Tokens of transcripts, which may be empty; more than `most` make a bad sample.
 
-    def __init__(self, tokenizer: Tokenizer, most: int | None = None) -> None:
-        self._tokenizer, self._most = tokenizer, most
-        self.columns = (tokens(TARGET, tokenizer.size),)
+    With `grouped`, what stands in the last further column is kept beside them: what metrics are by.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, most: int | None = None, *, grouped: bool = False) -> None:
+        self._tokenizer, self._most, self._grouped = tokenizer, most, grouped
+        self.columns = (tokens(TARGET, tokenizer.size), *([text(GROUP)] if grouped else []))
 
     def fingerprint(self) -> str:
         """Give a hash of all that decides it."""
-        return f"{library.__version__} {self._tokenizer.fingerprint()}"
+        return f"{library.__version__} {self._tokenizer.fingerprint()}" + " grouped" * self._grouped
 
     def encode(self, recordings: Sequence[Recording]) -> tuple[Sequence[Part], list[tuple[int, Flaw]]]:
         """Give the tokens of those that are not too long, and which are."""
@@ -40,7 +43,10 @@ class Transcripts:
             for place in np.flatnonzero(~good).tolist()
         ]
         kept = np.asarray(ids)[np.repeat(good, lengths)]
-        return [Part(kept.astype(self.columns[0].dtype), lengths[good].astype(np.int32))], flaws
+        part = Part(kept.astype(self.columns[0].dtype), lengths[good].astype(np.int32))
+        if not self._grouped:
+            return [part], flaws
+        return [part, Part.of_texts([recordings[place].further[-1] for place in np.flatnonzero(good).tolist()])], flaws
 
 
 def fit_transcripts(

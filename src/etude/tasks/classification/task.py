@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from etude.base.errors import ConfigError, RefusedError
 from etude.data.files.lines import is_blank
-from etude.metrics.groups import ByGroup
+from etude.metrics.groups import BY_GROUP, ByGroup
 from etude.metrics.thresholds import ThresholdSearch
 from etude.tasks.classification.goals.goal import NOTHING, Answer, Goal
 from etude.tasks.parts import Terms
@@ -27,8 +27,8 @@ Inputs = tuple[Tensor, ...]
 """What a model is called with: [B, ...] each."""
 CHOSEN = "goal.thresholds."
 """What the names of chosen thresholds among the weights begin with."""
-BY_GROUP, THRESHOLDS = "by", "thresholds"
-"""The names of the metric of groups, and of the one that chooses thresholds."""
+THRESHOLDS = "thresholds"
+"""The name of the metric that chooses thresholds."""
 
 
 class SampleBatch(Protocol):

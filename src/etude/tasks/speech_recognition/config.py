@@ -56,6 +56,8 @@ class SpeechConfig(TaskSection):
     """In nats, for each token of a hot word."""
     metrics: Annotated[list[ErrorRate], means("validation")] = Field(default_factory=lambda: list(USUAL))
     """Error rates to measure; each also counts insertions, deletions and substitutions."""
+    by: Annotated[Switch[ColumnField], means("validation")] = None
+    """A column of the data; error rates are also of each of its values, as `word_error_rate/by/VALUE`."""
 
 
 class CtcConfig(LossSection):

@@ -25,7 +25,7 @@ from etude.tasks.recordings import (
     wishes_of,
 )
 from etude.tasks.speech_recognition.aligned_data import aligned_fingerprint, frame_targets
-from etude.tasks.speech_recognition.config import SpeechRun
+from etude.tasks.speech_recognition.config import SpeechConfig, SpeechRun
 from etude.tasks.speech_recognition.feasible import say_infeasible
 from etude.tasks.speech_recognition.joint_memory import say_joint
 from etude.tasks.speech_recognition.processor import SpeechProcessor
@@ -102,9 +102,9 @@ def _text(manifest: Manifest, number: int) -> str:
 
 def prepare(config: SpeechRun, splits: Sequence[str], say: Say, processor: SpeechProcessor | None = None) -> Speech:
     """Open and read splits; without a `processor` tokenizer, rate and statistics are those of the train split."""
-    sources = {name: open_recordings(config, config.data, name, say) for name in splits}
+    sources = {name: _opened(config, name, say) for name in splits}
     if processor is None:
-        processor = _learned(config, sources.get("train") or open_recordings(config, config.data, "train", say), say)
+        processor = _learned(config, sources.get("train") or _opened(config, "train", say), say)
     speech = Speech(config, processor)
     for name, manifest in sources.items():
         table = _prepared(config, manifest, processor.tokenizer, processor.sound.rate, say)
@@ -114,6 +114,19 @@ def prepare(config: SpeechRun, splits: Sequence[str], say: Say, processor: Speec
     if "train" in sources:
         say_joint(config, speech.samples("train", changed=False), processor.tokenizer.size, say)
     return speech
+
+
+def _opened(config: SpeechRun, name: str, say: Say) -> Manifest:
+    by = _by(config)
+    return open_recordings(config, config.data, name, say, further=() if by is None else (by,))
+
+
+def _by(config: SpeechRun) -> str | int | None:
+    """The column that error rates are by."""
+    match config.task:
+        case SpeechConfig(by=by):
+            return by
+    return None
 
 
 def _learned(config: SpeechRun, manifest: Manifest, say: Say) -> SpeechProcessor:
@@ -129,6 +142,6 @@ def _learned(config: SpeechRun, manifest: Manifest, say: Say) -> SpeechProcessor
 
 def _prepared(config: SpeechRun, manifest: Manifest, tokenizer: Tokenizer, rate: int, say: Say) -> Table:
     data = config.data
-    targets = Transcripts(tokenizer, data.max_length)
+    targets = Transcripts(tokenizer, data.max_length, grouped=_by(config) is not None)
     wishes = wishes_of(data, manifest, rate)
     return prepare_recordings(manifest, targets, wishes, config.cache, data.policy, notice=say)

@@ -17,6 +17,7 @@ from etude.data.audio.reading import Wave
 from etude.data.feeds.recorded import SpeechBatch
 from etude.data.tokens.tokenizers import Tokenizer
 from etude.metrics.edit_distance import CharacterErrorRate, CountedErrors, TokenErrorRate, WordErrorRate
+from etude.metrics.groups import BY_GROUP, ByGroup
 from etude.search.ctc import Transcript
 from etude.search.words import Clock, Word, words
 from etude.tasks.parts import Terms
@@ -98,7 +99,11 @@ class SpeechTask(Task):
         return {name: cast("Head", head) for name, head in self.model.heads.items()}
 
     def configure_metrics(self) -> Mapping[str, Metric]:
-        """The error rates that are asked for; anew for each pass."""
+        """The error rates that are asked for, perhaps of each group too; anew for each pass."""
+        rates = self._rates()
+        return rates if self.config.by is None else {**rates, BY_GROUP: ByGroup(self._rates, _measure)}
+
+    def _rates(self) -> dict[str, Metric]:
         return {name: CountedErrors(name, METRICS[name]()) for name in self.config.metrics}
 
     def training_step(self, batch: SpeechBatch) -> Terms:
@@ -193,13 +198,25 @@ class SpeechTask(Task):
             row[:length] for row, length in zip(batch.targets.tolist(), batch.target_lengths.tolist(), strict=True)
         ]
         references = self._texts(split, batch, targets)
-        for name, metric in self.metrics.items():
-            if name == "token_error_rate":
-                metric.update([list(one.tokens) for one in found], targets)
-            else:
-                metric.update([one.text for one in found], references)
+        _measure(self.metrics, found, targets, references)
+        if BY_GROUP in self.metrics:
+            self.metrics[BY_GROUP].update(batch.groups, found, targets, references)
 
     def _texts(self, split: str, batch: SpeechBatch, targets: Sequence[Sequence[int]]) -> list[str]:
         if split in self._references:
             return list(self._references[split](batch.indices.tolist()))
         return [self.tokenizer.decode(ids) for ids in targets]
+
+
+def _measure(
+    metrics: Mapping[str, Metric],
+    found: Sequence[Recognised],
+    targets: Sequence[Sequence[int]],
+    references: Sequence[str],
+) -> None:
+    """Let error rates take in what was found in recordings and, by tokens and as texts, what is said in them."""
+    for name in METRICS.keys() & metrics.keys():
+        if name == "token_error_rate":
+            metrics[name].update([list(one.tokens) for one in found], targets)
+        else:
+            metrics[name].update([one.text for one in found], references)
