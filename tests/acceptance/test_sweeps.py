@@ -131,3 +131,50 @@ def _is_a_run_of(process, folder):
     except OSError:
         return False
     return "trial" in words and str(folder) in words
+
+
+RANKS = "--distributed.processes", "2"
+SHARED = "sweep", "tiny.toml", "--optimizer.learning_rate", "1e-2,1e-3", "--run.name", "shared", *RANKS, *LENGTH
+
+
+def test_runs_of_several_ranks_end_with_a_killed_sweep_and_go_on_with_the_next(quick_folder):
+    folder = quick_folder / "ranks"
+    tiny.written(folder)
+    swept = folder / "runs/shared"
+
+    with (folder / "log").open("w") as log:
+        worker = subprocess.Popen([sys.executable, "-m", "etude", *SHARED], cwd=folder, stderr=log)
+        wait_for(lambda: [path for path in swept.glob("*/metrics.jsonl") if path.stat().st_size])
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+        wait_for(lambda: not ranks_in(folder), seconds=30)
+        again = subprocess.run([sys.executable, "-m", "etude", *SHARED], cwd=folder, stderr=log, check=False)
+    assert again.returncode == 0, (folder / "log").read_text()
+
+    for rate in ("0.01", "0.001"):
+        alone = [
+            "train",
+            "tiny.toml",
+            *RANKS,
+            *LENGTH,
+            "--optimizer.learning_rate",
+            rate,
+            "--run.name",
+            f"alone-{rate}",
+        ]
+        subprocess.run([sys.executable, "-m", "etude", *alone], cwd=folder, check=True, capture_output=True)
+        assert made_of(swept / f"learning_rate={rate}") == made_of(folder / f"runs/alone-{rate}"), rate
+
+
+def ranks_in(folder):
+    """The processes of ranks whose working folder this is."""
+    found = []
+    for place in Path("/proc").iterdir():
+        try:
+            at_home = place.name.isdecimal() and (place / "cwd").resolve() == folder.resolve()
+            is_rank = at_home and b"\0RANK=" in (place / "environ").read_bytes()
+        except OSError:
+            continue
+        if is_rank:
+            found.append(place)
+    return found
