@@ -9,6 +9,7 @@ from etude.train.averaging import Average, NoAverage
 from etude.train.optim.carry import carried
 from etude.train.optim.muon import Muon
 from etude.train.optim.slot import Slot
+from etude.train.world.sharding import Whole
 
 ROWS, COLUMNS = 3, 2
 
@@ -269,7 +270,7 @@ def test_an_average_is_carried_and_goes_on_from_present_weights_where_they_are_n
     present = new.layers[0].weight.detach().clone()
 
     after = Average(new, 0.9)
-    after.carry(average, transfer)
+    after.carry(average, transfer, Whole())
 
     found = after.weights()["layers.0.weight"]
     assert torch.equal(found[:3, :2], average.weights()["layers.0.weight"])
@@ -285,7 +286,7 @@ def test_an_average_that_begins_now_begins_at_present_weights():
     transfer = plan_transfer(old, new, Growth())
 
     after = Average(new, 0.9)
-    after.carry(counted, transfer)
+    after.carry(counted, transfer, Whole())
 
     assert torch.equal(after.weights()["layers.0.weight"], new.layers[0].weight)
     assert after.updates == 1
