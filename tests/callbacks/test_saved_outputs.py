@@ -379,7 +379,7 @@ class TestParquet:
         assert pyarrow.read_table(tmp_path / "outputs/train.parquet").num_rows == 40
 
 
-@pytest.mark.parametrize(("rows", "imported"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("rows", "imported"), [(0, False), pytest.param(1, True, marks=pytest.mark.acceptance)])
 def test_pyarrow_is_imported_only_to_write(rows, imported, tmp_path):
     pytest.importorskip("pyarrow")
     code = (

@@ -51,6 +51,7 @@ def fresh():
     torch._dynamo.reset()
 
 
+@pytest.mark.acceptance
 def test_a_compiled_model_trains_as_the_plain_one_and_lengths_are_not_compiled_anew():
     plain, expected, _ = fit()
     torch._dynamo.utils.counters.clear()

@@ -259,7 +259,7 @@ def test_a_second_process_on_a_run_folder_is_refused_and_told_of_the_first(run, 
     ("words", "code", "says"),
     [
         (TRAIN, 2, b"train.clip_gard is not a key of [train]; did you mean train.clip_grad? (translate.toml, line 2)."),
-        (["test", "nowhere"], 5, b"nowhere is not a run folder"),
+        pytest.param(["test", "nowhere"], 5, b"nowhere is not a run folder", marks=pytest.mark.acceptance),
         (["trian"], 2, b"did you mean train?"),
     ],
 )
