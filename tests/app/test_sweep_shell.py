@@ -91,7 +91,11 @@ def test_a_run_whose_process_is_gone_is_told_as_interrupted(place, capsys):
         (("--status",), 5, "holds no sweep yet"),
         (("--run.seed", "1,2", "--jobs", "0"), 2, "--jobs must be at least 1"),
         (("--run.seed", "1,2", "--sweep.on_failure", "halt"), 2, "sweep.on_failure"),
-        (("--model.d_modl", "8,32"), 2, "d_model"),
+        (
+            ("--model.d_modl", "8,32"),
+            2,
+            "did you mean model.d_model? (model.d_modl of the sweep), in d_modl=8 and 1 more.",
+        ),
     ],
 )
 def test_mistakes_are_told_in_a_sentence_and_leave_no_folder(place, capsys, words, code, says):

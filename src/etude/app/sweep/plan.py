@@ -144,7 +144,7 @@ class Plan:
 
 
 def _override(key: str, value: object) -> Override:
-    return Override(split_key(key), value, f"{key} = {inline(value)} of the sweep")
+    return Override(split_key(key), value, f"{key} of the sweep")
 
 
 def read_plan(config: str | Path, words: Sequence[str], *, runs: bool = True) -> Plan:

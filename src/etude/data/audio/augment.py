@@ -114,11 +114,11 @@ class Augment:
             for wave, speed, tempo, chance in zip(waves, speeds, tempos, keys.generators("augment waves"), strict=True)
         ]
 
-    def features(self, features_NF: Tensor, lengths: Sequence[int], keys: Keys) -> Tensor:
-        """Mask the normalised features of recordings, so many frames each, before deltas and stacking; in place."""
+    def mask(self, features_NF: Tensor, lengths: Sequence[int], keys: Keys) -> None:
+        """Mask the normalised features of recordings, so many frames each, in place, before deltas and stacking."""
         policies = {"fixed": masks.fixed, "adaptive": masks.adaptive}
         if self._config.masks is None:
-            return features_NF
+            return
         sizes = masks.Masks(
             time_masks=self._values["time_masks"],
             time_share=self._values["time_share"],
@@ -129,7 +129,6 @@ class Augment:
         rows = torch.split(features_NF, list(lengths))
         for row, chance in zip(rows, keys.generators("augment features"), strict=True):
             policies[self._config.masks](row.numpy(), sizes, chance)
-        return features_NF
 
     def _changed(self, wave: Tensor, chance: np.random.Generator) -> Tensor:
         # All draws come first, so that one strength does not change what is drawn for another.

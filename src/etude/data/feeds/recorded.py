@@ -208,7 +208,7 @@ class RecordedSamples(Samples):
         values, counts = kept.gather(FEATURES, indices)
         features, lengths = torch.from_numpy(values), counts.tolist()
         if self.augment is not None:
-            features = self.augment.features(features, lengths, Keys(self.seed, self.epoch, indices))
+            self.augment.mask(features, lengths, Keys(self.seed, self.epoch, indices))
         return self.front_end.finished(features, lengths)
 
     def _heard(self, joined: Joined, indices: Ints) -> tuple[Tensor, list[int]]:
@@ -232,7 +232,7 @@ class RecordedSamples(Samples):
             [speakers[place] for place in order],
             warps=warps[order].tolist(),
         )
-        augment.features(features, lengths, keys._replace(samples=indices[order]))
+        augment.mask(features, lengths, keys._replace(samples=indices[order]))
         rows = torch.split(features, lengths)
         back = [rows[place] for place in np.argsort(order)]
         return self.front_end.finished(torch.cat([features[:0], *back]), list(map(len, back)))
