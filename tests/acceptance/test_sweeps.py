@@ -145,6 +145,7 @@ def test_runs_of_several_ranks_end_with_a_killed_sweep_and_go_on_with_the_next(q
     with (folder / "log").open("w") as log:
         worker = subprocess.Popen([sys.executable, "-m", "etude", *SHARED], cwd=folder, stderr=log)
         wait_for(lambda: [path for path in swept.glob("*/metrics.jsonl") if path.stat().st_size])
+        assert len(ranks_in(folder)) == 2
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
         wait_for(lambda: not ranks_in(folder), seconds=30)

@@ -33,6 +33,12 @@ def steps(folder):
     return [json.loads(line)["step"] for line in lines]
 
 
+def losses(folder):
+    """The loss of each step, in the order of the rows."""
+    rows = map(json.loads, (folder / "run" / "metrics.jsonl").read_text().splitlines())
+    return [(row["step"], row["train/loss"]) for row in rows if "train/loss" in row]
+
+
 def wait_for_step(folder, step, process):
     end = time.monotonic() + LONGEST
     while max(steps(folder), default=0) < step:
@@ -89,22 +95,27 @@ def test_ranks_end_with_their_launcher_and_the_same_command_goes_on(tmp_path):
     while alive(ranks) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive(ranks)
+    assert steps(tmp_path) == sorted(set(steps(tmp_path))), "a step was taken twice"
 
 
 @pytest.mark.acceptance
 def test_a_run_whose_launcher_was_killed_ends_as_an_unbroken_one(tmp_path):
-    first = start(tmp_path)
-    wait_for_step(tmp_path, 20, first)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    start(straight).communicate(timeout=LONGEST)
+    first = start(broken, "--train.save_every", "5 steps")
+    wait_for_step(broken, 20, first)
     first.kill()
     first.communicate(timeout=LONGEST)
 
-    second = start(tmp_path)
+    second = start(broken, "--train.save_every", "5 steps")
     said = second.communicate(timeout=LONGEST)[1]
 
     assert second.returncode == 0, said
+    assert "Resuming from step" in said
     assert "2 ranks, each with 1/2 of every batch" in said
     assert said.count("Done at step 188") == 1
-    assert [step for step, after in zip(steps(tmp_path), steps(tmp_path)[1:], strict=False) if after < step] == []
+    assert losses(broken) == losses(straight)
+    assert len(losses(broken)) == 188
 
 
 def test_ranks_that_are_to_be_none_are_refused(tmp_path):
