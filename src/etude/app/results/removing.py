@@ -87,9 +87,11 @@ def _why(place: Path) -> str:
 
 def _is_run(folder: Path) -> bool:
     """Whether a folder is a run's: what lies beside its config says so, or the config itself, as a failed trial's."""
+    if is_of_run(folder / CONFIG):
+        return True
     run = Values.of(folder.name, folder).config.get("run")
     place = {"dir": str(folder.absolute().parent), "name": folder.name}
-    return is_of_run(folder / CONFIG) or (isinstance(run, Mapping) and place.items() <= run.items())
+    return isinstance(run, Mapping) and place.items() <= run.items()
 
 
 def _refuse_in_use(folder: Path) -> None:
