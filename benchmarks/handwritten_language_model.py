@@ -1,7 +1,8 @@
 """A language model as a careful person writes it in plain torch: nothing here comes from Etude.
 
 A decoder of Llama's kind (rotary positions, rms norm, swiglu, tied output), causal attention in the open (on short rows
-the flash kernel's backward is the slower one on a processor), bfloat16 autocast, AdamW (fused), clipping.
+the flash kernel's backward is the slower one on a processor), bfloat16 autocast where asked for, AdamW (fused),
+clipping.
 
 Legend: B batch, T time, H heads, D width of a head, M width of the model.
 """
@@ -86,10 +87,12 @@ class LanguageModel(nn.Module):
 class Training:
     """The loop; `train_steps(n)` goes on for n steps and gives the tokens they held."""
 
-    def __init__(self, shape: Shape, batches: Iterator[tuple[Tensor, Tensor]], *, chunked: bool) -> None:
+    def __init__(
+        self, shape: Shape, batches: Iterator[tuple[Tensor, Tensor]], *, chunked: bool, autocast: bool
+    ) -> None:
         torch.manual_seed(1)
         self.model = LanguageModel(shape).train()
-        self.batches, self.chunked = batches, chunked
+        self.batches, self.chunked, self.autocast = batches, chunked, autocast
         self.parameters = list(self.model.parameters())
         matrices = [p for p in self.parameters if p.ndim > 1 and p is not self.model.embedding.weight]
         others = [p for p in self.parameters if p.ndim < 2 or p is self.model.embedding.weight]
@@ -107,7 +110,7 @@ class Training:
         tokens = 0
         for _ in range(steps):
             inputs, targets = next(self.batches)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
                 loss = self.loss(inputs, targets)
             loss.backward()
             nn.utils.clip_grad_norm_(self.parameters, 1.0)

@@ -165,9 +165,15 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_NM: Tensor, weight_VM: Tensor, targets_N: Tensor, smoothing: float, rows: int
+        ctx: Any,
+        hidden_NM: Tensor,
+        weight_VM: Tensor,
+        targets_N: Tensor,
+        smoothing: float,
+        rows: int,
+        dtype: torch.dtype,
     ) -> Tensor:
-        low_NM, low_VM = hidden_NM.to(torch.bfloat16), weight_VM.to(torch.bfloat16)
+        low_NM, low_VM = hidden_NM.to(dtype), weight_VM.to(dtype)
         hidden_gradient, weight_gradient = torch.empty_like(low_NM), torch.zeros_like(weight_VM)
         share, mean_M = smoothing / len(weight_VM), weight_VM.sum(0)
         total = -share * (hidden_NM.float().sum(0) @ mean_M)
@@ -181,10 +187,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             gradient = logits.mul_(mass.reciprocal_()).scatter_add_(
                 1, targets, torch.full(targets.shape, smoothing - 1.0)
             )
-            low = gradient.to(torch.bfloat16)
+            low = gradient.to(dtype)
             hidden_gradient[start : start + rows] = low @ low_VM
             weight_gradient += low.T @ chunk
-        hidden_gradient -= (share * mean_M).to(torch.bfloat16)
+        hidden_gradient -= (share * mean_M).to(dtype)
         weight_gradient -= share * hidden_NM.float().sum(0)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         ctx.hidden_type = hidden_NM.dtype
@@ -194,7 +200,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         hidden_gradient, weight_gradient = ctx.saved_tensors
-        return (hidden_gradient * outer).to(ctx.hidden_type), weight_gradient * outer, None, None, None
+        return (hidden_gradient * outer).to(ctx.hidden_type), weight_gradient * outer, None, None, None, None
 
 
 class Dropout(nn.Module):
@@ -331,6 +337,7 @@ class Training:
                 targets[real],
                 self.recipe.label_smoothing,
                 self.recipe.loss_rows,
+                torch.bfloat16 if self.levers.autocast else torch.float32,
             )
             return total / batch.tokens
         with torch.autocast("cpu", torch.bfloat16, enabled=self.levers.autocast):

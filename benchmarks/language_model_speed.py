@@ -31,6 +31,7 @@ from etude.model.decoder import Decoder
 from etude.model.decoder_config import DecoderConfig
 from etude.model.flops import flops_per_token, matmul_ceiling
 from etude.tasks.language_model.task import LanguageModelTask
+from etude.train.step.precision import Precision
 
 CHUNKED, PLAIN = "by hand", "by hand, torch's loss"
 
@@ -44,9 +45,9 @@ def batches(shape: Shape, folder: Path) -> list[Any]:
     return [delivery.batch for delivery in itertools.islice(feed.epoch(0), 64) if len(delivery.batch) == shape.rows]
 
 
-def section(*, rounds: int, steps: int, threads: int) -> Section:
+def section(*, rounds: int, steps: int, threads: int, precision: Precision) -> Section:
     torch.set_num_threads(threads)
-    shape = Shape()
+    shape, low = Shape(), precision.dtype != torch.float32
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = batches(shape, folder)
@@ -58,8 +59,8 @@ def section(*, rounds: int, steps: int, threads: int) -> Section:
             return ((batch.inputs, batch.targets) for batch in forever())
 
         others = {
-            CHUNKED: Training(shape, pairs(), chunked=True).train_steps,
-            PLAIN: Training(shape, pairs(), chunked=False).train_steps,
+            CHUNKED: Training(shape, pairs(), chunked=True, autocast=low).train_steps,
+            PLAIN: Training(shape, pairs(), chunked=False, autocast=low).train_steps,
         }
         data = Alternating(
             forever, others, steps=steps, rounds=rounds, work=lambda batch: batch.tokens, clock=clock(threads)
@@ -78,7 +79,7 @@ def section(*, rounds: int, steps: int, threads: int) -> Section:
             max_duration=everything,
             save_every=everything,
             clip_grad=1.0,
-            precision="bfloat16",
+            precision=precision.name,
             optimizer={"type": "adamw", "betas": [0.9, 0.95], "weight_decay": 0.1},
             learning_rate={"schedule": "cosine", "peak": 1e-3},
             device="cpu",
@@ -89,11 +90,11 @@ def section(*, rounds: int, steps: int, threads: int) -> Section:
         ).fit(LanguageModelTask(model), train=AlternatingFeed(data))
     rates = data.rates()
     flops = flops_per_token(model, shape.length) or 0.0
-    share = flops * rates.median(ETUDE) / matmul_ceiling("cpu", torch.bfloat16)
+    share = flops * rates.median(ETUDE) / matmul_ceiling("cpu", precision.dtype)
     return Section(
         "Language-model training",
         f"Tokens/s, {shape.layers} layers of width {shape.width}, {shape.vocabulary} tokens, {shape.rows} rows of "
-        f"{shape.length}, bfloat16 autocast, {timed_by(threads)}: medians of {rounds} rounds of {steps} steps, "
+        f"{shape.length}, {precision.name}, {timed_by(threads)}: medians of {rounds} rounds of {steps} steps, "
         f"alternating, in one run. The goal is at least 0.97 of the loop by hand. Etude's {flops / 1e6:.0f} M "
         f"operations per token are {share:.0%} of what this machine reaches in a product of two large matrices.",
         ["loop", "tokens/s", "of the loop by hand"],
@@ -106,9 +107,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6, help="steps of a side in each round")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--precision", default="auto", help="of all sides: auto, bfloat16 or float32")
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
-    result = section(rounds=arguments.rounds, steps=arguments.steps, threads=arguments.threads)
+    precision = Precision(arguments.precision, torch.device("cpu"))
+    result = section(rounds=arguments.rounds, steps=arguments.steps, threads=arguments.threads, precision=precision)
     print_section(result, markdown=arguments.markdown)
 
 
