@@ -34,6 +34,10 @@ class Accumulation(ABC):
         """Of each parameter, whether a batch so far has a gradient for it."""
         return [parameter.grad is not None for parameter in parameters]
 
+    def can_be_added_up(self, *, terms: int) -> bool:
+        """Whether gradients may be added up over ranks before `finish`; `terms` are those of all ranks together."""
+        return terms == 1
+
     @abstractmethod
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
         """Leave the gradient of the whole; `factors` are the weight of each term over what all batches count."""
@@ -54,6 +58,11 @@ class Counted(Accumulation):
             shares = [term.sum * (term.weight * inverse(self._total(term))) for term in active]
             self._gradient.differentiate(sum(shares[1:], start=shares[0]))
         return self
+
+    def can_be_added_up(self, *, terms: int) -> bool:
+        """They may: each is scaled already."""
+        del terms
+        return True
 
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
         """Nothing is left to do."""

@@ -1,6 +1,7 @@
 """The gradient of a group of batches, as if they were one: forward and backward of each, scaled by what all count."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -141,25 +142,24 @@ class Gradient:
         sums = self._accumulation(slot, group, totals, outcome)
         learns = False
         for index, batch in enumerate(group.batches):
-            if self._ranks is not None:
-                self._ranks.sharding.reduces(now=index == len(group.batches) - 1)
             terms = self._forward(slot, group, index, self.weigh)
             self._count(terms, outcome)
             active = [term for term in terms if term.learns]
             learns = learns or bool(active)
-            sums = sums.add(terms, active)
+            with self._backward(slot, last=index == len(group.batches) - 1):
+                sums = sums.add(terms, active)
             self._events.batch_end(batch)
         if not learns:
             _refuse_constant(slot, terms)
         if self._ranks is None:
             sums.finish(outcome.factors)
         else:
-            own = outcome.factors
-            if not isinstance(sums, Told):
-                self._ranks.tell(sums.differentiated(slot.parameters), outcome)
-            sums.finish(own if self._ranks.locally else outcome.factors)
-            self._ranks.add_up(slot)
+            self._ranks.finish(slot, sums, outcome)
         return torch.as_tensor(outcome.unread_loss, dtype=exact_dtype(terms[0].value))
+
+    def _backward(self, slot: Slot, *, last: bool) -> AbstractContextManager[None]:
+        """A block in which a batch is differentiated, the `last` of a step or not."""
+        return nullcontext() if self._ranks is None else self._ranks.backward(slot, last=last)
 
     def _accumulation(
         self, slot: Slot, group: Batches, totals: Mapping[str, int] | None, outcome: Outcome

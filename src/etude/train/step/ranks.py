@@ -1,6 +1,7 @@
 """What ranks tell each other in a step: what their parts of the batches count, and the gradients of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import final
 
@@ -8,10 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from etude.train.optim.slot import Slot
+from etude.train.step.accumulation import Accumulation, Told
+from etude.train.step.buckets import Buckets
 from etude.train.step.outcome import Outcome
 from etude.train.step.statistics import Running
 from etude.train.world import World
 from etude.train.world.sharding import Sharding, Whole
+
+LATE = "late gradients"
 
 
 @dataclass
@@ -41,8 +46,8 @@ class Among:
 class Ranks:
     """Makes of what each rank has what they have together: each takes a part of every batch.
 
-    A step sends one small message of numbers, and one of gradients. A parameter without a gradient on any rank has
-    none, as in one process.
+    A step sends one small message of numbers, and the gradients, in buckets that set off in the backward pass. A
+    parameter without a gradient on any rank has none, as in one process.
     """
 
     def __init__(self, among: Among, running: Running) -> None:
@@ -52,8 +57,12 @@ class Ranks:
         self._running = running
         self._along = among.along
         self.locally = among.locally
+        self._buckets: dict[str, Buckets] = {}
+        """By optimizer, of the parameters that it trains at present."""
         self._there: list[bool] = []
         """Which parameters have a gradient on any rank."""
+        self._late = False
+        """Whether a gradient of any rank has changed on its way."""
         self._changed: list[bool] = []
         """Which buffers a forward has changed on any rank."""
 
@@ -62,16 +71,18 @@ class Ranks:
         found, _ = self._world.total({f"targets of {name}": count for name, count in totals.items()})
         return {name: int(found[f"targets of {name}"]) for name in totals}
 
-    def tell(self, there: Sequence[bool], outcome: Outcome) -> None:
+    def tell(self, there: Sequence[bool], outcome: Outcome, *, late: bool = False) -> None:
         """Let the outcome be that of all ranks, and find out what there is to be added up.
 
-        `there` says of each parameter whether it has a gradient on this rank.
+        `there` says of each parameter whether it has a gradient on this rank, `late` whether one changed on its way.
         """
-        numbers = {f"run {name}": number for name, number in self._along.tell().items()}
+        numbers = {LATE: 1.0} if late else {}
+        numbers |= {f"run {name}": number for name, number in self._along.tell().items()}
         numbers |= _numbers(outcome)
         changed = self._running.changed()
         found, marks = self._world.total(numbers, [*there, *changed])
         self._there, self._changed = marks[: len(there)], marks[len(there) :]
+        self._late = LATE in found
         self._along.heard = {name[4:]: number for name, number in found.items() if name.startswith("run ")}
         _take_in(found, outcome)
 
@@ -87,11 +98,51 @@ class Ranks:
         found, _ = self._world.total({"squares": float(own) ** 2})
         return own.new_tensor(found["squares"] ** 0.5)
 
-    def add_up(self, slot: Slot) -> None:
-        """Leave in the parameters the sum of the gradients of all ranks, unless the backward pass has done so."""
-        if self.sharding.is_sharded or self.locally:
+    @contextmanager
+    def backward(self, slot: Slot, *, last: bool) -> Iterator[None]:
+        """Let gradients set off in the last backward pass of a step, inside the block, where that has proved right."""
+        self.sharding.reduces(now=last)
+        if not last or self._has_its_own:
+            yield
             return
-        self._world.add_up([_gradient(p) for p, there in zip(slot.parameters, self._there, strict=True) if there])
+        with self._buckets_of(slot).setting_off():
+            yield
+
+    def finish(self, slot: Slot, sums: Accumulation, outcome: Outcome) -> None:
+        """Leave in the parameters the gradient of what all ranks have, of which this one has the `sums`."""
+        own = outcome.factors
+        if not isinstance(sums, Told):
+            buckets = self._buckets.get(slot.name)
+            self.tell(sums.differentiated(slot.parameters), outcome, late=buckets is not None and buckets.late)
+        if self._has_its_own:
+            sums.finish(own if self.locally else outcome.factors)
+        elif sums.can_be_added_up(terms=len(outcome.terms)):
+            self._add_up(slot, sums=True)
+            sums.finish(outcome.factors)
+        else:
+            sums.finish(outcome.factors)
+            self._add_up(slot, sums=False)
+
+    @property
+    def _has_its_own(self) -> bool:
+        """Whether gradients are not added up here: each rank steps by its own, or its shard's comes added up."""
+        return self.sharding.is_sharded or self.locally
+
+    def _add_up(self, slot: Slot, *, sums: bool) -> None:
+        """Leave in the parameters the sum of the gradients of all ranks."""
+        buckets = self._buckets[slot.name]
+        buckets.learn(sums=sums, late=self._late)
+        there = [p for p, marked in zip(slot.parameters, self._there, strict=True) if marked]
+        buckets.add_up(there)
+        self._world.add_up([_gradient(p) for p in there if not buckets.hold(p)])
+
+    def _buckets_of(self, slot: Slot) -> Buckets:
+        """The buckets of the parameters that an optimizer trains at present."""
+        trained = [p for p in slot.parameters if p.requires_grad]
+        known = self._buckets.get(slot.name)
+        if known is None or not known.are_of(trained):
+            known = self._buckets[slot.name] = Buckets(self._world, trained)
+        return known
 
     def all_finite(self, *, own: bool) -> bool:
         """Whether the gradient is finite on every rank; it is the same on all, unless each has one of its own."""

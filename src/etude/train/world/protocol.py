@@ -1,6 +1,6 @@
 """All ranks of a run as one of them sees them, and the world of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar, final
 
@@ -40,6 +40,12 @@ class World(Protocol):
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Put into each tensor the sum over all ranks; they have the same shapes and types on each."""
 
+    def begin_to_add_up(self, tensor: Tensor) -> Callable[[], None]:
+        """Put into a tensor the sum over all ranks, while this one goes on; what is given waits for it.
+
+        Nothing else touches the tensor until then.
+        """
+
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """Put into each tensor what it is on the first rank."""
 
@@ -77,6 +83,11 @@ class Alone:
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """They are the sum."""
+
+    def begin_to_add_up(self, tensor: Tensor) -> Callable[[], None]:
+        """It is the sum."""
+        del tensor
+        return lambda: None
 
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """They are the first's."""

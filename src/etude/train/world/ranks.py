@@ -78,6 +78,17 @@ class Ranks:
                 dist.all_reduce(tensor)
             _in_buckets([tensor for tensor in tensors if not tensor.is_sparse], dist.all_reduce)
 
+    def begin_to_add_up(self, tensor: Tensor) -> Callable[[], None]:
+        """Put into a tensor the sum over all ranks, while this one goes on; what is given waits for it."""
+        with self._speaking():
+            work = dist.all_reduce(tensor, async_op=True)
+
+        def wait() -> None:
+            with self._speaking():
+                work.wait()
+
+        return wait
+
     def spread(self, tensors: Sequence[Tensor]) -> None:
         """Put into each tensor what it is on the first rank."""
         with self._speaking():

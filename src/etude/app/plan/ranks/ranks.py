@@ -13,10 +13,9 @@ from etude.base.horizon import Horizon
 from etude.base.says import Say, unheard
 from etude.tasks.config import LoadedConfig
 from etude.train.world.config import DistributedConfig
-from etude.train.world.ranks import BUCKET
 
 Strategy = Literal["alone", "ddp", "fsdp"]
-FULL, NARROW = 4, 2
+NARROW = 2
 """Bytes of a gradient, and of a weight that is gathered where the forward pass is computed in 16 bits."""
 
 
@@ -216,13 +215,15 @@ class _Moment(NamedTuple):
 
 
 def _whole(found: Footprint, world: int) -> Iterator[_Moment]:
-    """A step of a rank that has the whole model; between backward and update, several sum up their gradients."""
-    step = found.steps[world]
-    for level in (*step.backward, *step.update):
+    """A step of a rank that has the whole model; of several, gradients that are made lie in the sums to be as well."""
+    step, copies = found.steps[world], int(world > 1)
+    for level in step.backward:
+        yield _Moment(level.gradients, level.other, copies * level.gradients)
+    for level in step.update:
         yield _Moment(level.gradients, level.other)
-    if world > 1:
+    if copies:
         gradients = _share(_trained(found), 1)
-        yield _Moment(gradients, 0, min(gradients, BUCKET * FULL))
+        yield _Moment(gradients, 0, gradients)
 
 
 def _sharded(found: Footprint, world: int) -> Iterator[_Moment]:
