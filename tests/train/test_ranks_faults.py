@@ -63,6 +63,33 @@ def test_a_rank_that_is_killed_ends_the_others_soon_and_the_run_goes_on_to_the_s
     assert rows(tmp_path / "run") == rows(tmp_path / "straight")
 
 
+class DiesInAStep(etude.Callback):
+    """Dies before the forward pass of a step, in which the other rank waits for weights."""
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def on_batch_start(self, run, batch):
+        if run.progress.step == 3:
+            time.sleep(0.2)
+            if int(os.environ["RANK"]) == self.rank:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_in_a_step(rank, folder, dying):
+    train(rank, folder, strategy="fsdp", callbacks=[DiesInAStep(dying)])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_dies_while_another_waits_in_a_call_of_torchs_own_is_named(rank, tmp_path):
+    found = ended(2, dies_in_a_step, tmp_path, tmp_path / "run", rank)
+
+    code, said, seconds = found[1 - rank]
+    assert (found[rank][0], code) == (-signal.SIGKILL, 6), said
+    assert f"Rank {rank} is gone" in said
+    assert seconds < 60
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_hangs_is_named_within_its_timeout_and_all_say_where_they_were(rank, tmp_path):
     stop = signalled(tmp_path / "run", rank, signal.SIGSTOP, step=1)  # perhaps before its first beat

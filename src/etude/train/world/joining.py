@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ INTERRUPTED = 130
 LEAVE_SECONDS = 30
 POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
+_BETWEEN_RANKS = re.compile(r"gloo|nccl|process ?group|DistBackendError", re.IGNORECASE)
+"""What an error of torch's tells of that a message between ranks has ended with."""
 
 _now: list["Joined"] = []
 """The world that this process is in."""
@@ -86,6 +89,10 @@ class Joined:
         """Tell the others by what this rank ends; an interpreter that ends must not find the watch in a call."""
         self._watch.failed(error, code_of(error))
         self._watch.close()
+
+    def explained(self, error: RuntimeError) -> RuntimeError | DistributedError:
+        """What a call that torch makes by itself, as for sharded weights, ends with where another rank has failed."""
+        return self._watch.explained(error) if _BETWEEN_RANKS.search(f"{type(error).__name__}: {error}") else error
 
     def open(self, name: str) -> None:
         """Let those who wait for `name` go on."""
@@ -173,6 +180,12 @@ def joined(
     _now.append(here)
     try:
         yield here
+    except RuntimeError as error:
+        told = here.explained(error)
+        here.failed(told)
+        if told is error:
+            raise
+        raise told from error
     except BaseException as error:
         if not isinstance(error, SystemExit | KeyboardInterrupt):
             here.failed(error)
