@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.etude-installed
-.PHONY: demo test check lint types contract figures tests acceptance bench gpu format clean
+.PHONY: demo test check lint types contract figures tests trackers acceptance bench gpu format clean
 
 demo: $(STAMP)
 	$(BIN)/etude demo
@@ -28,6 +28,10 @@ figures: $(STAMP)
 tests: $(STAMP)
 	# One thread a process: two processes share the machine.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not acceptance" -n 2 --dist worksteal
+
+trackers: $(STAMP)
+	# MLflow and Weights & Biases as they are, in environments of their own; skipped where they cannot be installed.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m acceptance tests/acceptance/test_trackers.py
 
 acceptance: $(STAMP)
 	$(BIN)/pytest -m acceptance -s
