@@ -25,6 +25,8 @@ WARP_STEP: Final = 0.01
 """Vocal-tract warps are rounded to this, so that few tables of filters are made."""
 _AT_ONCE: Final = 256
 """Frames: what is computed between two steps then stays in the processor's cache, in memory that is used again."""
+_LEAST: Final = 8
+"""Rows of a product."""
 _DITHER: Final = 1 << 16
 """Samples after which the noise of `dither` is the same again."""
 
@@ -210,10 +212,11 @@ def _inside(runs: Sequence[Run], piece: slice) -> Iterator[Run]:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply two matrices; a single row as two, since libraries add up a lone one in another order."""
-    if len(left) == 1:
-        return (left.expand(2, -1) @ right)[:1]
-    return left @ right
+    """Multiply two matrices; a few rows as more, since libraries add up those of one to three in another order."""
+    rows = len(left)
+    if rows < _LEAST:
+        left = torch.cat([left, left.new_zeros(_LEAST - rows, left.size(1))])
+    return (left @ right)[:rows]
 
 
 def _check(wave: Tensor) -> None:
