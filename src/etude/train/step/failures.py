@@ -92,7 +92,7 @@ def _layout(said: str, shape: str, lower: str) -> str:
 
 def _format(said: str, shape: str, lower: str) -> str:
     del shape, lower
-    return f"The model cannot be computed in this precision on this device: {said}. Take another: float32 is computed everywhere."
+    return f"The model cannot be computed in this precision on this device: {said}. Take float32, which is everywhere."
 
 
 _SENTENCES: Mapping[str, Callable[[str, str, str], str]] = {
