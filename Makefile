@@ -26,8 +26,8 @@ figures: $(STAMP)
 	$(BIN)/python tests/house/figures.py
 
 tests: $(STAMP)
-	# One thread a process; three processes share two cores, since tests of ranks wait for each other.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not acceptance" -n 3 --dist worksteal
+	# One thread a process: two processes share the machine.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not acceptance" -n 2 --dist worksteal
 
 trackers: $(STAMP)
 	# MLflow and Weights & Biases as they are, in environments of their own; skipped where they cannot be installed.

@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+import psycopg
 import pytest
 from postgres import running
 from sweeps import rows, run, trials, written
@@ -18,6 +19,7 @@ from etude.app.sweep.state.state import Ending, Stand, State
 from etude.base.errors import StorageError
 
 RUNS = 8
+CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,12 @@ sweeps.run(*sys.argv[2:], said=Said())
 """
 
 
+def wait_until(there):
+    end = time.monotonic() + 60
+    while not there() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 def worker(config, *words):
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", WORKER, here, config, *words]
@@ -56,10 +64,10 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for_and_nothing_is_
     config = written(place, f'[sweep]\nstate = "{server.url}"\n')
     words = "--run.seed", ",".join(map(str, range(1, RUNS + 1)))
     workers = [worker(config, *words) for _ in range(2)]
+    with psycopg.connect(server.url, autocommit=True) as connection:  # one that is away at the begin is not waited for
+        wait_until(lambda: connection.execute(CLIENTS).fetchone()[0] > len(workers))
     for begun in (1, 4):
-        end = time.monotonic() + 60
-        while len(list(place.glob("runs/small/seed=*"))) <= begun and time.monotonic() < end:
-            time.sleep(0.02)
+        wait_until(lambda: len(list(place.glob("runs/small/seed=*"))) > begun)  # noqa: B023 - called here
         server.kill()
         time.sleep(0.3)
         server.start()
