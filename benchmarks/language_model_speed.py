@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6, help="steps of a side in each round")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--precision", default="auto", help="of all sides: auto, bfloat16 or float32")
+    parser.add_argument("--precision", default="auto", choices=["auto", "bfloat16", "float32"], help="of all sides")
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
     precision = Precision(arguments.precision, torch.device("cpu"))

@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=10, help="steps of a side in each round")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--precision", default="auto", help="of all sides: auto, bfloat16 or float32")
+    parser.add_argument("--precision", default="auto", choices=["auto", "bfloat16", "float32"], help="of all sides")
     parser.add_argument("--apart", action="store_true", help="each side in a process of its own")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--markdown", action="store_true")

@@ -49,7 +49,8 @@ sweeps.run(*sys.argv[2:], said=Said())
 
 def wait_until(there):
     end = time.monotonic() + 60
-    while not there() and time.monotonic() < end:
+    while not there():
+        assert time.monotonic() < end
         time.sleep(0.02)
 
 

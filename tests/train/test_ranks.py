@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 import torch._dynamo
+import torch.utils.checkpoint
 from in_ranks import in_ranks
 from small_runs import Regression, loaders, rows, trainer, weights, without_clock
 from torch import nn
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import etude
 from etude.base.errors import ConfigError, DistributedError
+from etude.train.step import buckets
 from etude.train.world import sharded as inherited
 
 assert inherited, torch._dynamo  # by the ranks, each of which would import them again
@@ -116,6 +118,37 @@ def test_several_ranks_optimise_what_one_does(kind, size, tmp_path):
         if name != "mean":  # of a batch's parts in place of the batch
             torch.testing.assert_close(value, first[1][name], rtol=1e-9, atol=1e-11)
     assert {path.name for path in (tmp_path / "many").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
+
+
+class Again(Two):
+    """A layer that is computed again twice in a backward pass, each of which makes its gradient anew."""
+
+    def training_step(self, batch):
+        inputs, targets, _ = batch
+        found = inputs.requires_grad_()
+        for layer in (self.twice, self.twice):
+            found = torch.utils.checkpoint.checkpoint(layer, found, use_reentrant=True)
+        return etude.Loss((found.sum(-1) - targets).square().sum(), targets.numel())
+
+    def __init__(self):
+        super().__init__()
+        self.twice = nn.Linear(3, 3).double()
+
+
+def computes_again(rank, folder):
+    fit = trainer(folder, max_duration="6 steps", learning_rate=1e-2)
+    fit.fit(task := Again(), DataLoader(data(22), batch_size=4, shuffle=True))
+    return {name: value.clone() for name, value in task.state_dict().items()}
+
+
+def test_gradients_that_are_made_twice_in_a_pass_are_added_up_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(buckets, "FIRST_BYTES", 1)  # so that each gradient sets off when it is first made
+    monkeypatch.setattr(buckets, "BYTES", 1)
+    alone = computes_again(0, tmp_path / "one")
+
+    for found in in_ranks(2, computes_again, tmp_path / "many"):
+        for name, value in alone.items():
+            torch.testing.assert_close(value, found[name], rtol=1e-9, atol=1e-11)
 
 
 # -- each rank by itself, averaged now and then ------------------------------------------------------------------------

@@ -26,7 +26,7 @@ WARP_STEP: Final = 0.01
 _AT_ONCE: Final = 256
 """Frames: what is computed between two steps then stays in the processor's cache, in memory that is used again."""
 _LEAST: Final = 8
-"""Rows of a product."""
+"""Rows that are multiplied at least: libraries have kernels of their own for fewer."""
 _DITHER: Final = 1 << 16
 """Samples after which the noise of `dither` is the same again."""
 
@@ -212,7 +212,7 @@ def _inside(runs: Sequence[Run], piece: slice) -> Iterator[Run]:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply two matrices; a few rows as more, since libraries add up those of one to three in another order."""
+    """Multiply two matrices; a few rows as more, so that a row has the same bits beside any number of others."""
     rows = len(left)
     if rows < _LEAST:
         left = torch.cat([left, left.new_zeros(_LEAST - rows, left.size(1))])
