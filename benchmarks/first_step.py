@@ -1,6 +1,6 @@
 """From `etude train` on prepared data to the end of the first step, against `import torch`, in processor time.
 
-Each side is a process of its own, in turns. The run ends right after its first step.
+Each side is a process of its own, in turns. The run ends right after its first step, by a callback.
 
     python benchmarks/first_step.py --rounds 5
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from measuring import Interleaved, Section, print_section
 
 CONFIG = """
+callbacks = ["leaving:Leave"]
 [task]
 type = "translation"
 [data]
@@ -30,25 +31,27 @@ feedforward = 64
 max_duration = "1 step"
 batch_size = 8
 """
+LEAVING = """
+import os
+from etude import Callback
+class Leave(Callback):
+    def on_step_end(self, *_):
+        os._exit(0)
+"""
 TO_THE_FIRST_STEP = """
 import os
-from etude.train.run import Run
-step = Run.step
-def last(run, group):
-    step(run, group)
-    os._exit(0)
-Run.step = last
 from etude.__main__ import main
 main(["train", "config.toml", "--run.dir", os.environ["RUNS"]])
 raise SystemExit("no step was taken")
 """
-TORCH, ETUDE = "import torch", "etude train, to its first step"
+TORCH, TORCH_LEFT, ETUDE = "import torch", "import torch, left at once", "etude train, to its first step"
 
 
 def section(rounds: int) -> Section:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+        (folder / "leaving.py").write_text(LEAVING, encoding="utf-8")
         pairs = (f"one two {number}\tuno dos {number}\n" for number in range(200))
         (folder / "pairs.tsv").write_text("source\ttarget\n" + "".join(pairs), encoding="utf-8")
         starts = 0
@@ -59,13 +62,18 @@ def section(rounds: int) -> Section:
             return run(TO_THE_FIRST_STEP, folder, runs=f"runs/{starts}")
 
         begin()  # prepares the data and compiles the sources
-        costs = Interleaved({TORCH: lambda: run("import torch", folder), ETUDE: begin}, clock=children).costs(rounds)
+        sides = {
+            TORCH: lambda: run("import torch", folder),
+            TORCH_LEFT: lambda: run("import os, torch; os._exit(0)", folder),
+            ETUDE: begin,
+        }
+        costs = Interleaved(sides, clock=children).costs(rounds)
     return Section(
         "First step",
         f"Processor seconds of a process from its start, prepared data, a small translation model: medians of {rounds} "
-        f"rounds, alternating. The goal is at most 1.2.",
+        f"rounds, alternating. The goal is at most 1.2. The run leaves at once.",
         ["process", "seconds", "of import torch"],
-        [[side, f"{costs.median(side):.2f}", f"{costs.ratio(side, TORCH):.2f}"] for side in (TORCH, ETUDE)],
+        [[side, f"{costs.median(side):.2f}", f"{costs.ratio(side, TORCH):.2f}"] for side in (TORCH, TORCH_LEFT, ETUDE)],
     )
 
 

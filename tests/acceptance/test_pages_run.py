@@ -137,6 +137,9 @@ def run(line, monkeypatch, capsys):
     out = words[words.index(">") + 1] if ">" in words else None
     words = words[: words.index(">")] if out else words
     words = [found for word in words for found in expanded(word)]
+    if words[:1] == ["cd"]:
+        monkeypatch.chdir(words[1])
+        return 0, ""
     if words[:1] != ["etude"]:
         assert not words or words[0] in ELSEWHERE, line
         return 0, ""
@@ -193,9 +196,11 @@ def test_every_command_of_a_page_runs_as_it_is_printed(page, place, monkeypatch,
         Path(name).write_text(code)
 
     failed = {}
-    for line in (line for block in blocks(page) for line in block):
-        code, said = run(line, monkeypatch, capsys)
-        if code:
-            failed[line] = (code, said)
+    for block in blocks(page):
+        monkeypatch.chdir(place)  # a `cd` is of its block
+        for line in block:
+            code, said = run(line, monkeypatch, capsys)
+            if code:
+                failed[line] = (code, said)
 
     assert not failed

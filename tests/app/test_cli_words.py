@@ -53,6 +53,38 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_translation_imports_no_other_task(tmp_path):
+    """A run starts in little more than the time of `import torch`."""
+    (tmp_path / "pairs.tsv").write_text("source\ttarget\n" + "one two\tuno dos\n" * 8)
+    (tmp_path / "first.toml").write_text(
+        '[task]\ntype = "translation"\n[data]\ntrain = "pairs.tsv"\n[tokenizer]\ntype = "word"\n'
+        "[model]\nd_model = 8\nheads = 2\nencoder_layers = 1\ndecoder_layers = 1\nfeedforward = 8\n"
+        '[train]\nmax_duration = "1 step"\nbatch_size = 8\nmonitor = "train/loss"\n'
+    )
+    start = "import sys; from etude.__main__ import main; code = main(['train', 'first.toml']); "
+    look = "print(code, sorted({name.split('.')[2] for name in sys.modules if name.startswith('etude.tasks.') "
+    look += "and name.endswith('.type')}))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", start + look], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+
+    assert done.stdout.splitlines()[-1] == "0 ['translation']"
+
+
+def test_what_a_verb_imports_is_no_longer_searched_for_garbage():
+    start = "import gc; from etude.__main__ import main; main(['runs', 'nowhere']); "
+
+    done = subprocess.run(
+        [sys.executable, "-c", start + "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines()[-1] == "True True"
+
+
 def test_closed_streams_are_no_error():
     close = "import os, sys; [os.close(number) for number in range(3)]; "
     start = "os.execv(sys.executable, [sys.executable, '-m', 'etude', '--help'])"

@@ -7,16 +7,16 @@ import pytest
 from pydantic import BaseModel
 
 from etude.app.python.options import TrainerOptions
+from etude.app.runs.identity import class_of_keys
 from etude.base.config.components import Component, Imported
 from etude.base.config.json_schema import schema
 from etude.base.config.meaning import meaning_of
 from etude.base.config.structure import alternatives, annotated, fields_of
 from etude.tasks.config import any_config
-from etude.tasks.hf.config import HfRun
-from etude.tasks.language_model.config import TextRun
-from etude.tasks.translation.config import TranslationRun
+from etude.tasks.table import built_in
 
 Config = any_config()
+OF_TASKS = {config.__name__: config for task_type in built_in().values() for config in task_type.configs()}
 PLACE = ("run.name", "run.dir")
 SILENT = (
     *PLACE,
@@ -113,7 +113,7 @@ def test_there_are_keys_of_every_section():
     assert {"data.block_size", "model.mine", "loss.terms.NAME.weight", "optimizer.learning_rate.peak"} <= set(KEYS)
 
 
-@pytest.mark.parametrize("root", [Config, TranslationRun, TextRun, HfRun, TrainerOptions])
+@pytest.mark.parametrize("root", [Config, *OF_TASKS.values(), TrainerOptions], ids=lambda root: root.__name__)
 def test_every_key_means_what_it_always_has(root):
     keys = sorted(set(keys_of(root)))
 
@@ -129,10 +129,20 @@ def test_every_key_means_what_it_always_has(root):
         assert meaning.governs == {part for part, places in GOVERNING.items() if is_below(key, places)}, key
 
 
-@pytest.mark.parametrize("root", [TranslationRun, TextRun, HfRun])
+@pytest.mark.parametrize("root", OF_TASKS.values(), ids=OF_TASKS)
 def test_a_key_means_the_same_in_every_kind_of_config(root):
     for key in set(keys_of(root)):
         assert meaning_of(root, key) == meaning_of(Config, key), key
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_the_keys_of_a_task_are_asked_of_it_alone(name):
+    assert class_of_keys({"task": {"type": name}}) in built_in()[name].configs()
+
+
+@pytest.mark.parametrize("task", [{"type": "my.module:Mine"}, {"type": "unknown"}, {}])
+def test_the_keys_of_another_task_are_asked_of_all(task):
+    assert class_of_keys({"task": task}) is Config
 
 
 def test_options_of_a_trainer_may_change_as_those_of_a_config_may():

@@ -1,9 +1,12 @@
 """A verb of the shell and its arguments as values, and the arguments that several verbs have."""
 
+import gc
 import importlib
 import os
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,8 +41,29 @@ class Verb:
     def run(self, arguments: Namespace, overrides: list[str]) -> int:
         """Import what the verb needs, and do it."""
         module, _, name = self.target.partition(":")
-        function: Callable[[Namespace, list[str]], int] = getattr(importlib.import_module(module), name)
+        with lasting():
+            function: Callable[[Namespace, list[str]], int] = getattr(importlib.import_module(module), name)
         return function(arguments, overrides)
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Let Python's search for garbage pass by what the block imports, which stays until the process ends.
+
+    It would go through torch's million objects again and again while they come, and once more in every later search.
+    In a process that had torch before, there may be garbage already, and nothing is changed.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def argument(*names: str, **options: Any) -> Argument:

@@ -21,7 +21,8 @@ from etude.base.config.nest import leaves
 from etude.base.config.reading import read
 from etude.base.errors import ConfigError
 from etude.base.files import json_or_empty, write_json
-from etude.tasks.config import any_config
+from etude.tasks.config import Config, any_config, class_of
+from etude.tasks.table import TASK_TYPES
 from etude.train.device import choose_device
 
 DEVICE, AUTO, CUDA = "train.device", "auto", "cuda"
@@ -67,7 +68,15 @@ def _hashed(value: Mapping[str, Any]) -> str:
 
 def semantic(config: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a composed config, dotted, that make another run of it: of its numbers all but how long it is."""
-    return _meaning(any_config(), config, lambda meaning: not meaning.resumable)
+    return _meaning(class_of_keys(config), config, lambda meaning: not meaning.resumable)
+
+
+def class_of_keys(config: Mapping[str, Any]) -> type[Config]:
+    """What tells what the keys of a composed config mean: a task of the table by itself, so no other is imported."""
+    match config:
+        case {"task": {"type": str() as name}} if name in TASK_TYPES:
+            return class_of(config)
+    return any_config()
 
 
 def numbers_of(root: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
