@@ -39,9 +39,9 @@ for run in sys.argv[1:]:
 """
 
 
-def begin(folder, *words):
+def begin(folder, *words, told="log"):
     command = [sys.executable, "-m", "etude", *WORDS, *LENGTH, *words]
-    with (folder / "log").open("a") as log:
+    with (folder / told).open("a") as log:
         return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
@@ -90,9 +90,9 @@ def swept(quick_folder):
         wait_for(lambda count=count: len(ended(folder)) >= count)
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
-    workers = [begin(folder) for _ in range(2)]
+    workers = [begin(folder, told="shared") for _ in range(2)]
     codes = [worker.communicate()[0] and worker.returncode for worker in workers]
-    assert codes == [0, 0], (folder / "log").read_text()
+    assert codes == [0, 0], (folder / "shared").read_text()
     return folder
 
 
@@ -116,11 +116,14 @@ def test_it_runs_nothing_when_it_is_started_once_more(swept):
 
 
 def test_no_run_was_begun_twice_by_processes_that_shared_it(swept):
-    log = (swept / "log").read_text()
+    killed, shared = ((swept / name).read_text() for name in ("log", "shared"))
 
-    assert "in use by" not in log
+    assert "in use by" not in killed + shared
     for run in RUNS:
-        assert log.count(f"{run}: started.") == 1, run
+        begun = [f"{run}: {word}." for word in ("started", "resumed")]
+        assert sum(map(shared.count, begun)) <= 1, run
+        assert sum(map((killed + shared).count, begun)) >= 1, run
+    assert shared.count(": started.") + shared.count(": resumed.") < len(RUNS)  # the killed worker's results count
     assert not [place for place in Path("/proc").iterdir() if place.name.isdecimal() and _is_a_run_of(place, swept)]
 
 

@@ -1,5 +1,6 @@
 """Muon for the hidden matrices, AdamW for everything else, as one optimizer."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import filterfalse
 from typing import Any
@@ -7,12 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from etude.train.device import has_bfloat16
+
+NEWTON_SCHULZ = 3.4445, -4.775, 2.0315
+"""The coefficients of Jordan's iteration, which torch has as well."""
+ITERATIONS, LEAST_NORM = 5, 1e-7
+
 
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) on matrices, AdamW on the rest.
 
     A group with `muon = True` holds matrices and is stepped by `torch.optim.Muon`, its update scaled to the size of
-    AdamW's (Liu et al. 2025, arXiv 2502.16982) so that both share one learning rate; the others by AdamW.
+    AdamW's (Liu et al. 2025, arXiv 2502.16982) so that both share one learning rate; the others by AdamW. torch
+    orthogonalises in bfloat16; a device that emulates it does so in float32, which is some thirty times as fast there.
     """
 
     def __init__(
@@ -31,8 +39,9 @@ class Muon(torch.optim.Optimizer):
         others = list(map(_without_flag, filterfalse(_is_of_matrices, self.param_groups)))
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
+            quick = has_bfloat16(matrices[0]["params"][0].device)
             self._parts.append(
-                torch.optim.Muon(
+                (torch.optim.Muon if quick else Float32Muon)(
                     matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
                 )
             )
@@ -77,6 +86,44 @@ class Muon(torch.optim.Optimizer):
             offset += count
             first += len(groups)
         self._share_groups()
+
+
+class Float32Muon(torch.optim.Muon):
+    """torch's Muon, with Nesterov momentum and AdamW's scale, whose updates are orthogonalised in float32."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        """Step all matrices that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._step(matrix, matrix.grad, group)
+        return loss
+
+    def _step(self, matrix: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        state, rate, momentum = self.state[matrix], float(group["lr"]), group["momentum"]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        update = orthogonal(gradient.lerp(state["momentum_buffer"], momentum).float())
+        matrix.mul_(1 - rate * group["weight_decay"])
+        matrix.add_(update, alpha=-0.2 * rate * math.sqrt(max(matrix.shape)))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest orthogonal matrix, nearly: singular values of 0.7 to 1.2, by five Newton-Schulz iterations [n, m]."""
+    tall = matrix.size(0) > matrix.size(1)
+    found = matrix.T if tall else matrix
+    found = found / found.norm().clamp(min=LEAST_NORM)
+    first, second, third = NEWTON_SCHULZ
+    for _ in range(ITERATIONS):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=second, alpha=third), found, beta=first)
+    return found.T if tall else found
 
 
 def _is_of_matrices(group: Mapping[str, object]) -> bool:
