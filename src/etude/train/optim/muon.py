@@ -140,7 +140,7 @@ def _all_moved(groups: Iterable[Mapping[str, Any]], by: int) -> list[dict[str, A
     return [{**group, "params": [index + by for index in group["params"]]} for group in groups]
 
 
-def _without_flag(group: dict[str, object]) -> dict[str, object]:
+def _without_flag(group: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key != "muon"}
 
 
