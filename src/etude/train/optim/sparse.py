@@ -20,3 +20,9 @@ def summed(gradient: Tensor) -> Tensor:
     rows, places = torch.unique(gradient._indices()[0], return_inverse=True)  # noqa: SLF001 - likewise
     total = values.new_zeros(len(rows), *values.shape[1:]).index_add_(0, places, values)
     return torch.sparse_coo_tensor(rows[None], total, gradient.shape, is_coalesced=True, check_invariants=False)
+
+
+def no_rows(table: Tensor) -> Tensor:
+    """The sparse gradient of a table of which no row was read."""
+    rows, values = table.new_empty((1, 0), dtype=torch.int64), table.new_empty((0, *table.shape[1:]))
+    return torch.sparse_coo_tensor(rows, values, table.shape, is_coalesced=True, check_invariants=False)

@@ -30,9 +30,9 @@ class Accumulation(ABC):
     def add(self, terms: Sequence[Term], active: Sequence[Term]) -> "Accumulation":
         """Add the gradient of a batch, of whose terms the `active` ones have any; return who takes the next batch."""
 
-    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
-        """Of each parameter, whether a batch so far has a gradient for it."""
-        return [parameter.grad is not None for parameter in parameters]
+    def differentiated(self, parameters: Sequence[nn.Parameter], *, sparse: bool) -> list[bool]:
+        """Of each parameter, whether a batch so far has a gradient of this layout for it."""
+        return [p.grad is not None and p.grad.is_sparse == sparse for p in parameters]
 
     def can_be_added_up(self, *, terms: int) -> bool:
         """Whether gradients may be added up over ranks before `finish`; `terms` are those of all ranks together."""
@@ -155,9 +155,9 @@ class TermByTerm(Accumulation):
             self._buffers.add(term.name, value, retain_graph=position < len(active))
         return self
 
-    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
-        """Of each parameter, whether a batch so far has a gradient for it."""
-        return self._buffers.differentiated(parameters)
+    def differentiated(self, parameters: Sequence[nn.Parameter], *, sparse: bool) -> list[bool]:
+        """Of each parameter, whether a batch so far has a gradient of this layout for it."""
+        return self._buffers.differentiated(parameters, sparse=sparse)
 
     def finish(self, factors: Mapping[str, float | Tensor]) -> None:
         """Add the gradients, each over its term's count."""

@@ -43,8 +43,8 @@ class Buckets:
         return [*map(id, self._parameters)] == [*map(id, parameters)]
 
     def hold(self, parameter: nn.Parameter) -> bool:
-        """Whether the gradient of a parameter goes in a bucket."""
-        return parameter in self._place and (parameter.grad is None or not parameter.grad.is_sparse)
+        """Whether the gradient of a parameter goes in a bucket, if it is dense on all ranks."""
+        return parameter in self._place
 
     @contextmanager
     def setting_off(self) -> Iterator[None]:
@@ -78,7 +78,7 @@ class Buckets:
             self._sent = []
 
     def add_up(self, there: Sequence[nn.Parameter]) -> None:
-        """Leave the sum over the ranks in those parameters that have a gradient on any of them."""
+        """Leave the sum over the ranks in those parameters: all that have a gradient on any of them, sparse on none."""
         self._send_rest()
         sent, self._sent = self._sent, []
         wanted = set(there)
@@ -86,7 +86,7 @@ class Buckets:
             wait()
             totals = torch.split(flat, [p.numel() for p in bucket])
             for parameter, total in zip(bucket, totals, strict=True):
-                if parameter in wanted and self.hold(parameter):
+                if parameter in wanted:
                     _take(parameter, total.view(parameter.shape))
 
     def _made(self, parameter: nn.Parameter) -> None:

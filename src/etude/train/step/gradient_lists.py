@@ -69,13 +69,13 @@ class TermBuffers:
             for before, after in zip(old, new, strict=True)
         ]
 
-    def differentiated(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
-        """Of each parameter, whether a term has a gradient for it."""
+    def differentiated(self, parameters: Sequence[nn.Parameter], *, sparse: bool) -> list[bool]:
+        """Of each parameter, whether a term has a gradient of this layout for it."""
         found = {
             id(parameter)
             for buffer in self._buffers.values()
             for parameter, grad in zip(self._parameters, buffer, strict=True)
-            if grad is not None
+            if grad is not None and grad.is_sparse == sparse
         }
         return [id(parameter) in found for parameter in parameters]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from etude.train.optim.slot import Slot
+from etude.train.optim.sparse import no_rows
 from etude.train.step.accumulation import Accumulation, Told
 from etude.train.step.buckets import Buckets
 from etude.train.step.outcome import Outcome
@@ -59,8 +60,9 @@ class Ranks:
         self.locally = among.locally
         self._buckets: dict[str, Buckets] = {}
         """By optimizer, of the parameters that it trains at present."""
-        self._there: list[bool] = []
-        """Which parameters have a gradient on any rank."""
+        self._dense: list[bool] = []
+        self._sparse: list[bool] = []
+        """Which parameters have a gradient of this layout on any rank."""
         self._late = False
         """Whether a gradient of any rank has changed on its way."""
         self._changed: list[bool] = []
@@ -71,24 +73,28 @@ class Ranks:
         found, _ = self._world.total({f"targets of {name}": count for name, count in totals.items()})
         return {name: int(found[f"targets of {name}"]) for name in totals}
 
-    def tell(self, there: Sequence[bool], outcome: Outcome, *, late: bool = False) -> None:
+    def tell(
+        self, outcome: Outcome, dense: Sequence[bool] = (), sparse: Sequence[bool] = (), *, late: bool = False
+    ) -> None:
         """Let the outcome be that of all ranks, and find out what there is to be added up.
 
-        `there` says of each parameter whether it has a gradient on this rank, `late` whether one changed on its way.
+        `dense` and `sparse` say of each parameter whether it has such a gradient on this rank, `late` whether one has
+        changed on its way.
         """
         numbers = {LATE: 1.0} if late else {}
         numbers |= {f"run {name}": number for name, number in self._along.tell().items()}
         numbers |= _numbers(outcome)
         changed = self._running.changed()
-        found, marks = self._world.total(numbers, [*there, *changed])
-        self._there, self._changed = marks[: len(there)], marks[len(there) :]
+        found, marks = self._world.total(numbers, [*dense, *sparse, *changed])
+        self._dense, self._sparse = marks[: len(dense)], marks[len(dense) : len(dense) + len(sparse)]
+        self._changed = marks[len(dense) + len(sparse) :]
         self._late = LATE in found
         self._along.heard = {name[4:]: number for name, number in found.items() if name.startswith("run ")}
         _take_in(found, outcome)
 
     def told(self, outcome: Outcome) -> Mapping[str, float | Tensor]:
         """Let the outcome be that of all ranks; by term, its weight over what they count."""
-        self.tell((), outcome)
+        self.tell(outcome)
         return outcome.factors
 
     def norm(self, own: Tensor) -> Tensor:
@@ -113,7 +119,8 @@ class Ranks:
         own = outcome.factors
         if not isinstance(sums, Told):
             buckets = self._buckets.get(slot.name)
-            self.tell(sums.differentiated(slot.parameters), outcome, late=buckets is not None and buckets.late)
+            dense, sparse = (sums.differentiated(slot.parameters, sparse=sparse) for sparse in (False, True))
+            self.tell(outcome, dense, sparse, late=buckets is not None and buckets.late)
         if self._has_its_own:
             sums.finish(own if self.locally else outcome.factors)
         elif sums.can_be_added_up(terms=len(outcome.terms)):
@@ -132,9 +139,10 @@ class Ranks:
         """Leave in the parameters the sum of the gradients of all ranks."""
         buckets = self._buckets[slot.name]
         buckets.learn(sums=sums, late=self._late)
-        there = [p for p, marked in zip(slot.parameters, self._there, strict=True) if marked]
-        buckets.add_up(there)
-        self._world.add_up([_gradient(p) for p in there if not buckets.hold(p)])
+        marked = list(zip(slot.parameters, self._dense, self._sparse, strict=True))
+        buckets.add_up([p for p, dense, sparse in marked if dense and not sparse and buckets.hold(p)])
+        apart = [one for one in marked if one[2] or (one[1] and not buckets.hold(one[0]))]
+        self._world.add_up([_gradient(p, sparse=not dense) for p, dense, _ in apart])
 
     def _buckets_of(self, slot: Slot) -> Buckets:
         """The buckets of the parameters that an optimizer trains at present."""
@@ -159,10 +167,17 @@ class Ranks:
             torch._foreach_div_(buffers, self._world.size)
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    """The gradient of a parameter; where another rank has one and this has none, zeros."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
+def _gradient(parameter: nn.Parameter, *, sparse: bool) -> Tensor:
+    """The gradient of a parameter, in the layout that all ranks send it in; where this one has none, zeros."""
+    match parameter.grad:
+        case None if sparse:
+            parameter.grad = no_rows(parameter)
+        case None:
+            parameter.grad = torch.zeros_like(parameter)
+        case Tensor(is_sparse=True) as found if not sparse:
+            parameter.grad = found.to_dense()
+        case found:
+            return found
     return parameter.grad
 
 
