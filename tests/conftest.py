@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own there
 ENOUGH = 2 * 1024**3
 """Bytes that must be free there; a container may have very few."""
@@ -14,7 +16,13 @@ if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usa
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
-def pytest_collection_finish():
-    """Thousands of tests are not looked through at every collection, in this process and in those that it forks."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Thousands of tests are not looked through at every search for garbage, in this process and in those it forks."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
