@@ -16,7 +16,6 @@ from etude.train.world.watch import Watch
 T = TypeVar("T")
 BUCKET = 1 << 25
 """Elements that are sent at once: what does not fit into one message goes in several."""
-_FULL = 1
 
 
 class Gate(Protocol):
@@ -160,10 +159,11 @@ def _buckets(tensors: Iterator[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _send_bucket(bucket: list[Tensor], send: Callable[[Tensor], object]) -> None:
-    if len(bucket) == _FULL and bucket[0].is_contiguous():
-        send(bucket[0])
-        return
-    flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-    send(flat)
-    parts = torch.split(flat, [tensor.numel() for tensor in bucket])
-    torch._foreach_copy_(bucket, [part.view(tensor.shape) for part, tensor in zip(parts, bucket, strict=True)])
+    match bucket:
+        case [alone] if alone.is_contiguous():
+            send(alone)
+        case _:
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            send(flat)
+            parts = torch.split(flat, [tensor.numel() for tensor in bucket])
+            torch._foreach_copy_(bucket, [part.view(tensor.shape) for part, tensor in zip(parts, bucket, strict=True)])
