@@ -1,7 +1,9 @@
 """Speech recognition through the shell: the whole path on tiny data, its bad inputs, and the bits of a cut run."""
 
+import contextlib
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,10 +86,22 @@ def test_the_whole_path(place, capsys, monkeypatch):
     assert capsys.readouterr().out == "ca b\nac\n"
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """A folder with a run that has learnt its letters."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_place(folder)
+    with contextlib.chdir(folder):
+        shell("train", "small.toml", "--train.max_duration", "150 steps", "--train.eval_every", "50 steps")
+    return folder
+
+
 @pytest.fixture
-def trained(place):
-    shell("train", "small.toml", "--train.max_duration", "150 steps", "--train.eval_every", "50 steps")
-    return place
+def trained(trained_once, tmp_path, monkeypatch):
+    """A copy of it, as the working folder."""
+    shutil.copytree(trained_once, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
 
 
 def test_a_recording_is_transcribed_with_times_in_every_form(trained, capsys):
