@@ -136,7 +136,7 @@ class _Work:
             for rows in _pieces(block.start, block.stop, chunk):
                 log_CV = logs.of(rows)
                 total += self._chunk_loss(log_CV, rows)
-                excess_BV[rows.start - block.start : rows.stop - block.start] = self._excess(log_CV, rows)
+                self._excess(log_CV, rows, excess_BV[rows.start - block.start : rows.stop - block.start])
             hidden_gradient[block] = excess_BV @ weight_P
             # Ignored rows are taken out of the narrow factor, not of the wide one.
             weight_gradient += excess_BV.T @ (hidden_P[block] * share_N1[block].to(self.product))
@@ -197,14 +197,18 @@ class _Work:
             right_C = right_C * (1.0 - self.smoothing) + log_CV.sum(1) * (self.smoothing / log_CV.size(1))
         return -right_C.where(counted_C, 0.0).sum()
 
-    def _excess(self, log_CV: Tensor, rows: slice) -> Tensor:
-        """Gradient of the logits, in place: probability - (1 - s) at the target; - s / V everywhere is left to the
-        rank-one terms.
+    def _excess(self, log_CV: Tensor, rows: slice, into_CV: Tensor) -> None:
+        """Make of log-probabilities the gradient of the logits: probability - (1 - s) at the target.
+
+        What is - s / V everywhere is left to the rank-one terms.
         """
         targets_C = self.targets[rows]
         places_C1 = targets_C.where(targets_C != self.ignored, 0)[:, None]
         taken = log_CV.new_full((1, 1), self.smoothing - 1.0).expand_as(places_C1)
-        return log_CV.exp_().scatter_add_(1, places_C1, taken)
+        if into_CV.dtype == log_CV.dtype:
+            torch.exp(log_CV, out=into_CV).scatter_add_(1, places_C1, taken)
+        else:
+            into_CV.copy_(log_CV.exp_().scatter_add_(1, places_C1, taken))
 
 
 @final
