@@ -10,10 +10,6 @@ from torch import Tensor, nn
 
 from etude.train.device import has_bfloat16
 
-NEWTON_SCHULZ = 3.4445, -4.775, 2.0315
-"""The coefficients of Jordan's iteration, which torch has as well."""
-ITERATIONS, LEAST_NORM = 5, 1e-7
-
 
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) on matrices, AdamW on the rest.
@@ -92,35 +88,32 @@ class Float32Muon(torch.optim.Muon):
     """torch's Muon, with Nesterov momentum and AdamW's scale, whose updates are orthogonalised in float32."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Step all matrices that have a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Step all matrices that have a gradient; a closure is called by the whole that this is a part of."""
+        del closure
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     self._step(matrix, matrix.grad, group)
-        return loss
 
     def _step(self, matrix: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         state, rate, momentum = self.state[matrix], float(group["lr"]), group["momentum"]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
         state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-        update = orthogonal(gradient.lerp(state["momentum_buffer"], momentum).float())
+        update = gradient.lerp(state["momentum_buffer"], momentum).float()
+        update = orthogonal(update, group["ns_coefficients"], steps=group["ns_steps"], eps=group["eps"])
         matrix.mul_(1 - rate * group["weight_decay"])
         matrix.add_(update, alpha=-0.2 * rate * math.sqrt(max(matrix.shape)))
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, nearly: singular values of 0.7 to 1.2, by five Newton-Schulz iterations [n, m]."""
+def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], *, steps: int, eps: float) -> Tensor:
+    """The nearest orthogonal matrix, nearly, by Newton-Schulz iterations [n, m]: singular values near 1."""
     tall = matrix.size(0) > matrix.size(1)
     found = matrix.T if tall else matrix
-    found = found / found.norm().clamp(min=LEAST_NORM)
-    first, second, third = NEWTON_SCHULZ
-    for _ in range(ITERATIONS):
+    found = found / found.norm().clamp(min=eps)
+    first, second, third = coefficients
+    for _ in range(steps):
         gram = found @ found.T
         found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=second, alpha=third), found, beta=first)
     return found.T if tall else found

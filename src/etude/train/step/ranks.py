@@ -139,10 +139,15 @@ class Ranks:
         """Leave in the parameters the sum of the gradients of all ranks."""
         buckets = self._buckets[slot.name]
         buckets.learn(sums=sums, late=self._late)
-        marked = list(zip(slot.parameters, self._dense, self._sparse, strict=True))
-        buckets.add_up([p for p, dense, sparse in marked if dense and not sparse and buckets.hold(p)])
-        apart = [one for one in marked if one[2] or (one[1] and not buckets.hold(one[0]))]
-        self._world.add_up([_gradient(p, sparse=not dense) for p, dense, _ in apart])
+        together: list[nn.Parameter] = []
+        apart: list[Tensor] = []
+        for parameter, dense, sparse in zip(slot.parameters, self._dense, self._sparse, strict=True):
+            if sparse or (dense and not buckets.hold(parameter)):
+                apart.append(_gradient(parameter, sparse=not dense))
+            elif dense:
+                together.append(parameter)
+        buckets.add_up(together)
+        self._world.add_up(apart)
 
     def _buckets_of(self, slot: Slot) -> Buckets:
         """The buckets of the parameters that an optimizer trains at present."""
