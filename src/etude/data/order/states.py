@@ -27,19 +27,21 @@ _WAITING = struct.Struct("i4xd")
 T = TypeVar("T")
 
 
-class _Memory(NamedTuple):
+@final
+class _Memory:
     """Bytes of this process, read and written as they lie: a hundredth of the cost of asking their owner."""
 
-    address: int
-    size: int = struct.calcsize(f"{_WORDS}i")
+    def __init__(self, address: int, size: int = struct.calcsize(f"{_WORDS}i")) -> None:
+        self.size = size
+        self._held = (ctypes.c_char * size).from_address(address)
 
     def read(self) -> bytes:
         """Copy them."""
-        return ctypes.string_at(self.address, self.size)
+        return self._held.raw
 
     def write(self, content: bytes) -> None:
         """Set them."""
-        ctypes.memmove(self.address, content, self.size)
+        self._held.raw = content
 
 
 @final
@@ -85,6 +87,8 @@ class _Numpy:
     """
 
     def __init__(self) -> None:
+        self._generator: object = None
+        self._words: _Memory | None = None
         place = _place_of_waiting()
         self._waiting = None if place is None else _Memory(id(mtrand._rand) + place, _WAITING.size)  # noqa: SLF001 - what np.random.random and the others draw from
 
@@ -122,7 +126,10 @@ class _Numpy:
     def _memory(self) -> _Memory | None:
         """Where the words lie, then the place; None for a generator of another kind that a user has set."""
         generator: Any = mtrand.get_bit_generator()
-        return _Memory(generator.ctypes.state_address) if type(generator) is np.random.MT19937 else None
+        if generator is not self._generator:
+            known = type(generator) is np.random.MT19937
+            self._generator, self._words = generator, _Memory(generator.ctypes.state_address) if known else None
+        return self._words
 
 
 def _place_of_waiting() -> int | None:
