@@ -29,11 +29,11 @@ def test_cross_entropy_is_torchs_with_padding_left_out(smoothing):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("chunk", "block"), [(33, 100), (1, 1), (1 << 20, 1 << 20)])
+@pytest.mark.parametrize(("chunk", "block"), [(264, 100), (1, 1), (1 << 23, 1 << 20)])
 def test_cross_entropy_from_hidden_layers_has_the_value_and_gradients_of_the_plain_one(
     smoothing, chunk, block, monkeypatch
 ):
-    monkeypatch.setitem(fused_loss.CHUNK_ELEMENTS, "cpu", chunk)
+    monkeypatch.setitem(fused_loss.CHUNK_BYTES, "cpu", chunk)
     monkeypatch.setattr(fused_loss, "BLOCK_ELEMENTS", block)
     hidden, weight, targets = problem()
     loss = CrossEntropy(smoothing, ignore_index=0)
@@ -46,6 +46,22 @@ def test_cross_entropy_from_hidden_layers_has_the_value_and_gradients_of_the_pla
         torch.autograd.grad(plain, (hidden, weight)), torch.autograd.grad(fused, (hidden, weight)), strict=True
     ):
         torch.testing.assert_close(b, a, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_predictions_that_are_sure_have_the_loss_of_float64_in_float32(right):
+    # Logits from 40 to -300: of the losses of the right targets some are below 1e-7, of the wrong ones some above 300.
+    logits = torch.linspace(40, -300, 12).roll(5).expand(9, 12) + torch.arange(9.0)[:, None]
+    targets = torch.full((9,), 5 if right else 4)
+    hidden, weight = logits.clone().requires_grad_(), torch.eye(12, requires_grad=True)
+
+    fused = CrossEntropy(0.0).from_hidden(hidden, weight, targets).value
+    expected = CrossEntropy(0.0)(logits.double(), targets).value
+
+    torch.testing.assert_close(fused.double(), expected, rtol=1e-6, atol=1e-12)
+    (gradient,) = torch.autograd.grad(fused, hidden)
+    exact = (logits.double().softmax(-1) - torch.eye(12, dtype=torch.float64)[targets]) / 9
+    torch.testing.assert_close(gradient.double(), exact, rtol=0, atol=1e-7)
 
 
 def test_without_gradients_the_value_is_the_same():

@@ -9,7 +9,7 @@ Legend: N targets, C rows of a chunk, M width of the model, V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from etude.model.exact import exact_dtype
 
-CHUNK_ELEMENTS = {"cpu": 1 << 20}
-"""Logits at a time: what the processor's cache holds; other devices take `CHUNK_ELSEWHERE`."""
-CHUNK_ELSEWHERE = 1 << 26
+CHUNK_BYTES = {"cpu": 1 << 23}
+"""Logits at a time: what the processor's last cache holds; other devices take `CHUNK_ELSEWHERE`."""
+CHUNK_ELSEWHERE = 1 << 28
 BLOCK_ELEMENTS = 1 << 22
 """Gradients of logits kept for one product with the hidden layer."""
 
@@ -111,51 +111,48 @@ class _Work:
 
     def loss(self, hidden_NM: Tensor, weight_VM: Tensor) -> Tensor:
         """The sum alone."""
-        weight_P = weight_VM.to(self.product)
-        exact = exact_dtype(hidden_NM)
-        total = torch.zeros((), dtype=exact, device=hidden_NM.device)
-        logs = _LogProbabilities(hidden_NM.to(self.product), weight_P, exact)
-        for rows in _pieces(0, len(self.targets), logs.chunk):
-            total += self._chunk_loss(logs.of(rows), rows)
+        chunks = _Chunks(self, hidden_NM, weight_VM)
+        total = torch.zeros((), dtype=chunks.exact, device=hidden_NM.device)
+        for rows in _pieces(0, len(self.targets), chunks.rows):
+            total += chunks.parted(chunks.logits(rows), rows).loss
         return total
 
     def loss_and_gradients(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The sum, and its gradients for hidden layer and weight."""
-        exact = exact_dtype(hidden_NM)
-        share_N1 = (self.targets != self.ignored).to(exact)[:, None]
-        weight_P, hidden_P = weight_VM.to(self.product), hidden_NM.to(self.product)
+        chunks = _Chunks(self, hidden_NM, weight_VM)
+        exact, weight_P = chunks.exact, chunks.weight_PM
         total = torch.zeros((), dtype=exact, device=hidden_NM.device)
         hidden_gradient = torch.empty_like(hidden_NM, dtype=exact)
         weight_gradient = torch.zeros_like(weight_VM, dtype=exact)
-        logs = _LogProbabilities(hidden_P, weight_P, exact)
-        chunk, size = logs.chunk, weight_VM.size(0)
-        block_rows = min(max(chunk, BLOCK_ELEMENTS // size // chunk * chunk), len(self.targets))
-        excess = hidden_P.new_empty(block_rows, size)
+        share_N1 = hidden_gradient.new_empty(len(self.targets), 1)
+        block_rows = min(max(chunks.rows, BLOCK_ELEMENTS // len(weight_VM) // chunks.rows * chunks.rows), len(share_N1))
+        excess = chunks.room(block_rows)
         for block in _pieces(0, len(self.targets), block_rows):
             excess_BV = excess[: block.stop - block.start]
-            for rows in _pieces(block.start, block.stop, chunk):
-                log_CV = logs.of(rows)
-                total += self._chunk_loss(log_CV, rows)
-                self._excess(log_CV, rows, excess_BV[rows.start - block.start : rows.stop - block.start])
-            hidden_gradient[block] = excess_BV @ weight_P
-            # Ignored rows are taken out of the narrow factor, not of the wide one.
-            weight_gradient += excess_BV.T @ (hidden_P[block] * share_N1[block].to(self.product))
+            for rows in _pieces(block.start, block.stop, chunks.rows):
+                place_CV = excess_BV[rows.start - block.start : rows.stop - block.start]
+                parted = chunks.parted(chunks.logits(rows, place_CV), rows)
+                total += parted.loss
+                share_N1[rows] = parted.share
+                self._take_from(parted, rows, place_CV)
+            hidden_gradient[block] = (excess_BV @ weight_P) * share_N1[block]
+            # What brings powers to probabilities, and leaves rows out, is in the narrow factor, not in the wide one.
+            _add_product(weight_gradient, excess_BV.T, (hidden_NM[block] * share_N1[block]).to(self.product))
         if self.smoothing:
-            spread = self.smoothing / size
-            hidden_gradient -= weight_VM.sum(0, dtype=exact) * spread
-            weight_gradient -= (share_N1 * hidden_NM).sum(0) * spread
-        hidden_gradient *= share_N1
+            spread, counted_N = self.smoothing / len(weight_VM), (self.targets != self.ignored).to(exact)
+            hidden_gradient.addr_(counted_N, weight_VM.sum(0, dtype=exact), alpha=-spread)
+            weight_gradient -= (counted_N[:, None] * hidden_NM).sum(0) * spread
         return total, hidden_gradient.to(hidden_NM.dtype), weight_gradient.to(weight_VM.dtype)
 
     def loss_and_partition(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor]:
         """The sum, and the log-partition of each target [N], 0 for those that are ignored."""
-        exact = exact_dtype(hidden_NM)
-        total = torch.zeros((), dtype=exact, device=hidden_NM.device)
-        partition_N = torch.empty(len(self.targets), dtype=exact, device=hidden_NM.device)
-        logs = _LogProbabilities(hidden_NM.to(self.product), weight_VM.to(self.product), exact)
-        for rows in _pieces(0, len(self.targets), logs.chunk):
-            partition_N[rows] = torch.logsumexp(logs.logits(rows), -1)
-            total += self._chunk_loss(logs.of(rows, made=True), rows)
+        chunks = _Chunks(self, hidden_NM, weight_VM)
+        total = torch.zeros((), dtype=chunks.exact, device=hidden_NM.device)
+        partition_N = torch.empty(len(self.targets), dtype=chunks.exact, device=hidden_NM.device)
+        for rows in _pieces(0, len(self.targets), chunks.rows):
+            parted = chunks.parted(chunks.logits(rows), rows)
+            partition_N[rows] = parted.partition
+            total += parted.loss
         return total, partition_N.where(self.targets != self.ignored, 0.0)
 
     def gradients(
@@ -165,18 +162,17 @@ class _Work:
 
         That of a logit is of_loss (p - q) + 2 of_z log(Z) p.
         """
-        exact, size = exact_dtype(hidden_NM), weight_VM.size(0)
-        weight_P, hidden_P = weight_VM.to(self.product), hidden_NM.to(self.product)
+        chunks = _Chunks(self, hidden_NM, weight_VM)
+        exact, size, weight_P, hidden_P = chunks.exact, len(weight_VM), chunks.weight_PM, chunks.hidden_PM
         # Products in a narrow format see gradients of order one; what scales them all comes afterwards, in `exact`.
         scale = torch.maximum(of_loss.abs(), of_z.abs()).clamp(min=torch.finfo(exact).tiny)
         of_loss, of_z = of_loss / scale, of_z / scale
         hidden_gradient = torch.empty_like(hidden_NM, dtype=exact)
         weight_gradient = torch.zeros_like(weight_VM, dtype=exact)
-        logs = _LogProbabilities(hidden_P, weight_P, exact)
-        for rows in _pieces(0, len(self.targets), logs.chunk):
+        for rows in _pieces(0, len(self.targets), chunks.rows):
             targets_C1, partition_C1 = self.targets[rows, None], partition_N[rows, None]
             counted_C1 = targets_C1 != self.ignored
-            excess_CV = logs.logits(rows).sub_(partition_C1.where(counted_C1, torch.inf)).exp_()
+            excess_CV = chunks.logits(rows).sub_(partition_C1.where(counted_C1, torch.inf)).exp_()
             excess_CV *= of_loss + 2 * of_z * partition_C1
             if self.smoothing:
                 excess_CV -= of_loss * (self.smoothing / size) * counted_C1
@@ -189,61 +185,90 @@ class _Work:
         weight_gradient *= scale
         return hidden_gradient.to(hidden_NM.dtype), weight_gradient.to(weight_VM.dtype)
 
-    def _chunk_loss(self, log_CV: Tensor, rows: slice) -> Tensor:
-        targets_C = self.targets[rows]
-        counted_C = targets_C != self.ignored
-        right_C = log_CV.gather(1, targets_C.where(counted_C, 0)[:, None])[:, 0]
-        if self.smoothing:
-            right_C = right_C * (1.0 - self.smoothing) + log_CV.sum(1) * (self.smoothing / log_CV.size(1))
-        return -right_C.where(counted_C, 0.0).sum()
-
-    def _excess(self, log_CV: Tensor, rows: slice, into_CV: Tensor) -> None:
-        """Make of log-probabilities the gradient of the logits: probability - (1 - s) at the target.
+    def _take_from(self, parted: "_Parted", rows: slice, place_CV: Tensor) -> None:
+        """Make of powers the gradient of the logits, over the share: probability - (1 - s) at the target.
 
         What is - s / V everywhere is left to the rank-one terms.
         """
         targets_C = self.targets[rows]
         places_C1 = targets_C.where(targets_C != self.ignored, 0)[:, None]
-        taken = log_CV.new_full((1, 1), self.smoothing - 1.0).expand_as(places_C1)
-        if into_CV.dtype == log_CV.dtype:
-            torch.exp(log_CV, out=into_CV).scatter_add_(1, places_C1, taken)
-        else:
-            into_CV.copy_(log_CV.exp_().scatter_add_(1, places_C1, taken))
+        parted.powers.scatter_add_(1, places_C1, parted.mass * (self.smoothing - 1.0))
+        if parted.powers.dtype != place_CV.dtype:
+            place_CV.copy_(parted.powers)
+
+
+class _Parted(NamedTuple):
+    """A few rows of logits as powers: what they are e to the power of, over that of the largest."""
+
+    loss: Tensor
+    """The sum over the rows that count; a scalar."""
+    powers: Tensor
+    """[C, V], valid until the next rows."""
+    mass: Tensor
+    """[C, 1]: the sum of each row's powers, from 1 to V."""
+    partition: Tensor
+    """[C]: the log of the sum of e to the power of each logit."""
+    share: Tensor
+    """[C, 1]: what makes powers probabilities; 0 where the target is ignored."""
 
 
 @final
-class _LogProbabilities:
-    """Log-probabilities of a few rows at a time, always in the same memory.
+class _Chunks:
+    """The logits of a few rows at a time, always in the same memory.
 
-    Fresh memory for each chunk would cost more than the arithmetic: the system hands it out page by page.
+    Fresh memory for each chunk would cost more than the arithmetic: the system hands it out page by page. Nor is a pass
+    over them wasted: each logit is put to the power once, and what every logit has a part in alike, the mean that
+    smoothing asks for, is a product of the hidden layer with the mean weight.
     """
 
-    def __init__(self, hidden_NM: Tensor, weight_VM: Tensor, exact: torch.dtype) -> None:
-        size = weight_VM.size(0)
-        limit = CHUNK_ELEMENTS.get(weight_VM.device.type, CHUNK_ELSEWHERE)
-        self.chunk = max(1, min(limit // size, len(hidden_NM)))
+    def __init__(self, work: _Work, hidden_NM: Tensor, weight_VM: Tensor) -> None:
+        self.exact = exact_dtype(hidden_NM)
+        """The type of all but the products."""
+        self.hidden_PM, self.weight_PM = hidden_NM.to(work.product), weight_VM.to(work.product)
+        kinds = {work.product, self.exact}
+        row = len(weight_VM) * sum(kind.itemsize for kind in kinds)
+        self.rows = max(1, min(CHUNK_BYTES.get(weight_VM.device.type, CHUNK_ELSEWHERE) // row, len(hidden_NM)))
         """Rows at a time."""
-        self._hidden, self._weight = hidden_NM, weight_VM
-        self._logits = hidden_NM.new_empty(self.chunk, size)
-        self._wide = (
-            self._logits if hidden_NM.dtype == exact else self._logits.new_empty(self._logits.shape, dtype=exact)
-        )
-        self._logs = torch.empty_like(self._wide)
+        self._work = work
+        self._room: Tensor | None = None
+        self._wide = None if work.product == self.exact else self.room(self.rows).to(self.exact)
+        self._mean_M = self.weight_PM.mean(0, dtype=self.exact) if work.smoothing else None
 
-    def of(self, rows: slice, *, made: bool = False) -> Tensor:
-        """[C, V], valid until the next call; `made` where `logits` of these rows was called just before."""
-        length = rows.stop - rows.start
-        wide_CV = self._wide[:length] if made else self.logits(rows)
-        return torch.log_softmax(wide_CV, -1, out=self._logs[:length])
+    def room(self, rows: int) -> Tensor:
+        """Memory for so many rows, as the product gives them [rows, V]."""
+        return self.hidden_PM.new_empty(rows, len(self.weight_PM))
 
-    def logits(self, rows: slice) -> Tensor:
-        """The logits themselves, in float32 or wider: [C, V], valid until the next call."""
-        length = rows.stop - rows.start
-        logits_CV, wide_CV = self._logits[:length], self._wide[:length]
-        torch.mm(self._hidden[rows], self._weight.T, out=logits_CV)
-        if wide_CV.dtype != logits_CV.dtype:
-            wide_CV.copy_(logits_CV)
-        return wide_CV
+    def logits(self, rows: slice, place_CV: Tensor | None = None) -> Tensor:
+        """In float32 or wider: [C, V], valid until the next call; in `place_CV` where that is wide enough."""
+        if place_CV is None:
+            self._room = self.room(self.rows) if self._room is None else self._room
+            place_CV = self._room[: rows.stop - rows.start]
+        torch.mm(self.hidden_PM[rows], self.weight_PM.T, out=place_CV)
+        return place_CV if self._wide is None else self._wide[: len(place_CV)].copy_(place_CV)
+
+    def parted(self, logits_CV: Tensor, rows: slice) -> _Parted:
+        """The loss of the rows and what its gradient needs, in the memory of their logits."""
+        smoothing, targets_C = self._work.smoothing, self._work.targets[rows]
+        counted_C = targets_C != self._work.ignored
+        best_C1 = logits_CV.amax(1, keepdim=True)
+        best_C = best_C1[:, 0]
+        right_C = logits_CV.sub_(best_C1).gather(1, targets_C.where(counted_C, 0)[:, None])[:, 0]
+        mass_C1 = logits_CV.exp_().sum(1, keepdim=True)
+        log_mass_C = mass_C1[:, 0].log()
+        if self._mean_M is not None:
+            mean_C = self.hidden_PM[rows].to(self.exact) @ self._mean_M
+            right_C = right_C * (1.0 - smoothing) + (mean_C - best_C) * smoothing
+        loss = (log_mass_C - right_C).where(counted_C, 0.0).sum()
+        share_C1 = mass_C1.reciprocal().where(counted_C[:, None], 0.0)
+        return _Parted(loss, logits_CV, mass_C1, log_mass_C + best_C, share_C1)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a product of matrices; one in a narrower format is rounded to it first."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _pieces(start: int, stop: int, length: int) -> list[slice]:
