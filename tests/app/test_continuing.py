@@ -148,11 +148,35 @@ def test_one_that_keeps_no_checkpoint_of_that_moment_says_so(place, capsys):
     assert "keeps no checkpoint of that moment" in said(capsys)
 
 
+@pytest.mark.parametrize("length", ["0.7 epochs", "5 batches", "0.001 seconds"])
+def test_a_run_that_ends_at_its_length_has_not_gone_past_it(length, place, capsys):
+    for _ in range(2):
+        train({**FLAT, "train.max_duration": length}, name="ends")
+
+        assert "has gone on past" not in said(capsys)
+
+
+def test_a_part_of_an_epoch_is_found_again_in_a_run_that_went_on(place, capsys):
+    run = train({**FLAT, "train.keep_last": 99, "train.max_duration": "0.7 epochs"}, name="parted")
+    ended = (run / "checkpoints" / "last").resolve().name
+    train({**FLAT, "train.keep_last": 99, "train.max_duration": "2 epochs"}, name="parted")
+    capsys.readouterr()
+
+    result = etude.train(
+        "lm.toml", {**FLAT, "train.keep_last": 99, "train.max_duration": "0.7 epochs", "run.name": "parted"}
+    )
+
+    assert result.last.name == ended
+    assert f"has gone on past 0.7 epochs; its checkpoint of that moment, {ended}, is the result." in said(capsys)
+
+
 @pytest.mark.parametrize(
     ("rate", "follows"),
     [
         (0.1, False),
         ({"schedule": "cosine", "peak": 0.1}, True),
+        ({"schedule": "cosine", "peak": 0.1, "warmup": "4000 steps"}, True),
+        ({"schedule": "trapezoid", "peak": 0.1, "warmup": "100 steps", "decay": "2 %"}, True),
         ({"schedule": "noam", "warmup": "10 steps"}, False),
         ({"schedule": "linear", "peak": 0.1, "warmup": "5 %"}, True),
         ({"schedule": "stairs", "values": [1, 2], "every": "1 epoch"}, False),

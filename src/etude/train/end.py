@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from etude.base.durations import Duration
+
+REACHED = "max_duration reached"
+
 
 class Kind(StrEnum):
     """What ended a run."""
@@ -33,6 +37,11 @@ class End:
     says: str
     """Why, as it is shown."""
 
+    @classmethod
+    def at(cls, length: Duration) -> "End":
+        """The end of a run that has come to its length."""
+        return cls(Kind.LENGTH, f"{REACHED}: {length}")
+
     @property
     def goes_on(self) -> bool:
         """Whether this is no end but a break, after which the run has more to do."""
@@ -54,7 +63,7 @@ class End:
 
 
 _SENTENCES = {
-    "max_duration reached": Kind.LENGTH,
+    REACHED: Kind.LENGTH,
     "early stopping": Kind.PATIENCE,
     "interrupted by": Kind.INTERRUPTED,
     "paused at": Kind.PAUSED,

@@ -122,7 +122,7 @@ class Run:
         """The end of a run that is as long as it was to be."""
         for duration in self.moments.until:
             if duration.reached(self.state.progress):
-                return End(Kind.LENGTH, f"max_duration reached: {duration}")
+                return End.at(duration)
         return None
 
     def _interrupted(self) -> End | None:

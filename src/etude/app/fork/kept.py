@@ -74,6 +74,8 @@ class Kept:
     def is_exactly(self, until: Duration) -> bool:
         """Whether it is the first moment that has come to `until`, as far as it tells by itself."""
         progress = self.progress
+        if self.end == End.at(until):
+            return True
         if until.unit == "steps":
             return progress.step == until.amount
         return is_whole_epochs(until) and progress.epoch == until.amount and progress.epoch_done == 0

@@ -14,6 +14,7 @@ from etude.base.durations import Duration
 from etude.base.progress import Progress
 from etude.data.feeds.feed import Delivery, Feed
 from etude.data.order.plan import Position
+from etude.train.end import End
 from etude.train.learner import Group
 from etude.train.run import Run
 from etude.train.values import Value
@@ -251,7 +252,7 @@ class _Walk:
         ends = [(step, limit) for step, limit in reached if step is not None]
         if ends:
             step, limit = min(ends, key=itemgetter(0))
-            self.course.cut(step, f"max_duration reached: {limit}")
+            self.course.cut(step, End.at(limit).says)
 
     def _reached(self, limit: Duration, begun: int) -> int | None:
         return first(lambda step: limit.reached(self.course.at(step)), begun, self.course.steps)

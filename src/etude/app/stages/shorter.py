@@ -23,9 +23,11 @@ from etude.train.memory.checkpoint.content import MANIFEST
 from etude.train.memory.checkpoint.reader import verify
 from etude.train.memory.checkpoint.store import Store
 
-_EPOCH = 10
-_PROBED = (0, 7, 40, 90)
-"""Steps of a run of 100 at which a schedule is asked whether a longer one would differ."""
+_EPOCH = 1 << 10
+_LENGTHS = (1 << 24, 1 << 26)
+"""Steps of two runs, longer than any warm-up, in which a schedule is asked whether it has other values."""
+_PROBED = (0, *(1 << power for power in range(24)), *(_LENGTHS[0] * tenth // 10 for tenth in range(1, 11)))
+"""The steps at which it is asked."""
 
 
 def answered(result: Result, loaded: LoadedConfig, folder: Path, say: Say) -> Result:
@@ -115,7 +117,7 @@ def _follows(schedule: ScheduleSection) -> bool:
     try:
         short, long = (
             bind(schedule, Horizon(steps, _EPOCH, samples_per_step=8, tokens_per_step=64), key="schedule", d_model=64)
-            for steps in (100, 1000)
+            for steps in _LENGTHS
         )
         return any(short(moment) != long(moment) for moment in map(_moment, _PROBED))
     except (EtudeError, ArithmeticError, LookupError, TypeError, ValueError):
