@@ -5,17 +5,19 @@ import sys
 
 import pytest
 
-from etude.train.watch.heap import EVERY, IDLE, SHARE, Other, Tidy, of_this_process
+from etude.train.watch.heap import AFTERWARDS, EVERY, IDLE, SHARE, Other, Tidy, of_this_process
 
 
 class Sample:
-    """A heap of given bytes, whose trimming takes `seconds` of a clock that it owns."""
+    """A heap of given bytes, whose trimming, or a look at it, takes so many seconds of a clock that it owns."""
 
-    def __init__(self, used, idle, seconds=0.1):
-        self.used, self.idle, self.seconds = used, idle, seconds
-        self.now, self.trims = 0.0, 0
+    def __init__(self, used, idle, seconds=0.1, look=0.0):
+        self.used, self.idle, self.seconds, self.look = used, idle, seconds, look
+        self.now, self.trims, self.looks = 0.0, 0, 0
 
     def usage(self):
+        self.looks += 1
+        self.now += self.look
         return self.used, self.idle
 
     def trim(self):
@@ -26,34 +28,52 @@ class Sample:
         return self.now
 
 
+def pass_by(tidy, losses):
+    for _ in range(losses):
+        tidy()
+
+
 @pytest.mark.parametrize(("idle", "trims"), [(IDLE, 0), (IDLE + 25, 0), (IDLE + 26, 1)])
 def test_a_heap_is_trimmed_where_much_lies_idle(idle, trims):
     heap = Sample(used=100, idle=idle)
 
-    Tidy(heap, heap.clock)(EVERY)
+    pass_by(Tidy(heap, heap.clock), EVERY)
 
     assert heap.trims == trims
 
 
-def test_only_every_few_steps_it_is_looked_at():
+def test_only_every_few_losses_it_is_looked_at():
     heap = Sample(used=0, idle=IDLE + 1, seconds=0.0)
     tidy = Tidy(heap, heap.clock)
 
-    for step in range(1, 10 * EVERY + 1):
-        tidy(step)
+    pass_by(tidy, 10 * EVERY)
 
-    assert heap.trims == 10
+    assert heap.looks == heap.trims == 10
 
 
 def test_trimming_takes_no_more_than_its_share_of_the_time():
     heap = Sample(used=0, idle=IDLE + 1, seconds=0.3)
     tidy = Tidy(heap, heap.clock)
 
-    for step in range(EVERY, 10_000 * EVERY, EVERY):
+    for _ in range(10_000):
         heap.now += 1.0
-        tidy(step)
+        pass_by(tidy, EVERY)
 
-    assert 1 < heap.trims * 0.3 <= SHARE * heap.now + 0.3
+    cost = 0.3 * (1 + AFTERWARDS)
+    assert 1 < heap.trims * cost <= SHARE * heap.now + cost
+
+
+def test_looking_takes_no_more_than_its_share_of_the_time():
+    heap = Sample(used=0, idle=0, look=0.001)
+    tidy = Tidy(heap, heap.clock)
+
+    for _ in range(10_000):
+        heap.now += 0.002
+        pass_by(tidy, EVERY)
+
+    assert heap.trims == 0
+    assert heap.looks > 1
+    assert heap.looks * 0.001 <= SHARE * heap.now + 0.001
 
 
 FRAGMENTED = """
@@ -68,7 +88,9 @@ draw = random.Random(1)
 blocks = [bytearray(b"x") * draw.randrange(20_000, 100_000) for _ in range(16_000)]
 del blocks[::2], blocks[::2]
 before = resident()
-Tidy(of_this_process())(8)
+tidy = Tidy(of_this_process())
+for _ in range(8):
+    tidy()
 print(before - resident())
 """
 

@@ -25,7 +25,6 @@ from etude.train.together import average, difference
 from etude.train.validating import Validation
 from etude.train.watch.callback import RunView
 from etude.train.watch.events import Events
-from etude.train.watch.heap import Tidy, of_this_process
 from etude.train.watch.pace import Pace
 from etude.train.watch.record import Record
 from etude.train.world import World
@@ -64,7 +63,6 @@ class Run:
 
     def __post_init__(self) -> None:
         self.learner.among.along.tell = self.tell
-        self._tidy = Tidy(of_this_process())
         self._outcome = Outcome()
         self._last: Delivery | None = None
         self._begun = perf_counter()
@@ -220,7 +218,6 @@ class Run:
         state.progress = now = self._after(before, group, outcome)
         self.learner.follow(before, now)
         self.events.step_end(outcome)
-        self._tidy(now.step)
         if last.last:
             self.events.loader_exhausted()
             self.events.epoch_end()

@@ -20,6 +20,7 @@ from etude.train.step.ranks import Ranks
 from etude.train.step.terms import Term, Weigher, inverse, read_terms, uncounted, weighted
 from etude.train.task import Task, accepts
 from etude.train.watch.events import Events
+from etude.train.watch.heap import Tidy, of_this_process
 from etude.train.watch.metrics import ScalarLog
 
 
@@ -68,6 +69,7 @@ class Gradient:
         self._events = events
         self._rank = () if ranks is None else (ranks.rank,)
         """Apart from the others', so that ranks drop out different things."""
+        self._tidy = Tidy(of_this_process())
         self.weigh = Weigher(task, say)
         """Counts the samples of a batch, and says once where it cannot."""
 
@@ -80,11 +82,13 @@ class Gradient:
 
     def differentiate(self, loss: Tensor) -> None:
         """Add the gradient of a loss, which is told before it is scaled up for a narrow format."""
+        self._tidy()
         self._events.before_backward(loss)
         self._precision.scaled(loss).backward()  # type: ignore[no-untyped-call]
 
     def prepared(self, loss: Tensor) -> Tensor:
         """A loss that somebody else differentiates, scaled up for a narrow format, and told."""
+        self._tidy()
         value = self._precision.scaled(loss)
         self._events.before_backward(value)
         return value

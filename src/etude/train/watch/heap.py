@@ -2,8 +2,9 @@
 
 Batches of many lengths ask for blocks of many sizes. glibc keeps freed ones between those in use, where blocks of
 another size find no room: after some hundred steps it may hold several times of what training needs. `malloc_trim`
-gives such pages back; those that are needed again are then fetched anew, so it is called only where much lies idle,
-and seldom enough to cost next to nothing.
+gives such pages back; those that are needed again are then fetched anew. So it is called at the height of a step,
+between forward and backward: what lies idle then is of no use to this one, while at its end all that the next one takes
+again lies idle too. And it is called only where much lies idle, and seldom enough to cost next to nothing.
 """
 
 import ctypes
@@ -14,11 +15,13 @@ from time import perf_counter
 from typing import Final, Protocol, final
 
 EVERY: Final = 8
-"""Steps between two looks, each of which costs about a millisecond."""
-IDLE: Final = 384 << 20
-"""Bytes that may lie idle beside a quarter of what is in use: what a step frees and the next one takes again."""
+"""Losses between two looks, at least."""
+IDLE: Final = 128 << 20
+"""Bytes that may lie idle beside a quarter of what is in use."""
 SHARE: Final = 0.005
-"""The share of the time that trimming may take."""
+"""The share of the time that looking and trimming may take."""
+AFTERWARDS: Final = 4
+"""How often the time of a trimming goes once more into pages that are fetched anew."""
 
 
 class Heap(Protocol):
@@ -82,23 +85,25 @@ def of_this_process() -> Heap:
 
 @final
 class Tidy:
-    """Keeps what lies idle in a heap small while a run takes its steps."""
+    """Keeps what lies idle in a heap small; called at the height of each step."""
 
     def __init__(self, heap: Heap, clock: Callable[[], float] = perf_counter) -> None:
         self._heap = heap
         self._clock = clock
         self._not_before = 0.0
-        self._next = 0
+        self._passed = 0
 
-    def __call__(self, step: int) -> None:
-        """Look after the step, where it is time to, and trim where much lies idle."""
-        if step < self._next or self._clock() < self._not_before:
+    def __call__(self) -> None:
+        """Look, where it is time to, and trim where much lies idle."""
+        self._passed += 1
+        if self._passed < EVERY or (begun := self._clock()) < self._not_before:
             return
-        self._next = step + EVERY
+        self._passed = 0
         used, idle = self._heap.usage()
-        if idle <= IDLE + used // 4:
-            return
-        begun = self._clock()
-        self._heap.trim()
         now = self._clock()
-        self._not_before = now + (now - begun) / SHARE
+        cost = now - begun
+        if idle > IDLE + used // 4:
+            self._heap.trim()
+            begun, now = now, self._clock()
+            cost += (now - begun) * (1 + AFTERWARDS)
+        self._not_before = now + cost / SHARE
