@@ -88,6 +88,20 @@ def test_bfloat16_products_keep_the_loss_in_float32():
     torch.testing.assert_close(fused, loss(hidden @ weight.T, targets).value, rtol=0.01, atol=0)
 
 
+def test_float16_products_of_a_vocabulary_beyond_its_numbers_have_finite_gradients():
+    draw = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(3, 4, generator=draw) / 1000, torch.randn(70_000, 4, generator=draw)
+    targets = torch.tensor([1, 69_999, 5])
+
+    def gradient(**precision):
+        leaf = hidden.clone().requires_grad_()
+        with torch.autocast("cpu", **precision):
+            CrossEntropy(0.1).from_hidden(leaf, weight, targets).value.backward()
+        return leaf.grad
+
+    torch.testing.assert_close(gradient(dtype=torch.float16), gradient(enabled=False), rtol=0.01, atol=0.005)
+
+
 def test_targets_that_are_all_padding_give_zero():
     hidden, weight, targets = problem()
 

@@ -205,7 +205,7 @@ class _Parted(NamedTuple):
     powers: Tensor
     """[C, V], valid until the next rows."""
     mass: Tensor
-    """[C, 1]: the sum of each row's powers, from 1 to V."""
+    """[C, 1]: the sum of each row's powers, from 1 to V, or 1 where they are probabilities already."""
     partition: Tensor
     """[C]: the log of the sum of e to the power of each logit."""
     share: Tensor
@@ -255,6 +255,10 @@ class _Chunks:
         right_C = logits_CV.sub_(best_C1).gather(1, targets_C.where(counted_C, 0)[:, None])[:, 0]
         mass_C1 = logits_CV.exp_().sum(1, keepdim=True)
         log_mass_C = mass_C1[:, 0].log()
+        if self._work.product == torch.float16:
+            # What stands at the target is of the size of the mass, which may be beyond the numbers of this format.
+            logits_CV /= mass_C1
+            mass_C1 = torch.ones_like(mass_C1)
         if self._mean_M is not None:
             mean_C = self.hidden_PM[rows].to(self.exact) @ self._mean_M
             right_C = right_C * (1.0 - smoothing) + (mean_C - best_C) * smoothing
