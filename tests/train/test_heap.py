@@ -78,7 +78,7 @@ def test_looking_takes_no_more_than_its_share_of_the_time():
 
 FRAGMENTED = """
 import random
-from etude.train.watch.heap import IDLE, Tidy, of_this_process
+from etude.train.watch.heap import EVERY, Tidy, of_this_process
 
 def resident():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
@@ -89,7 +89,7 @@ blocks = [bytearray(b"x") * draw.randrange(20_000, 100_000) for _ in range(16_00
 del blocks[::2], blocks[::2]
 before = resident()
 tidy = Tidy(of_this_process())
-for _ in range(8):
+for _ in range(EVERY):
     tidy()
 print(before - resident())
 """

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from etude.model.exact import exact_dtype
 
 CHUNK_BYTES = {"cpu": 1 << 23}
-"""Logits at a time: what the processor's last cache holds; other devices take `CHUNK_ELSEWHERE`."""
+"""Of logits at a time: what the processor's last cache holds; other devices take `CHUNK_ELSEWHERE`."""
 CHUNK_ELSEWHERE = 1 << 28
 BLOCK_ELEMENTS = 1 << 22
 """Gradients of logits kept for one product with the hidden layer."""
@@ -112,9 +112,10 @@ class _Work:
     def loss(self, hidden_NM: Tensor, weight_VM: Tensor) -> Tensor:
         """The sum alone."""
         chunks = _Chunks(self, hidden_NM, weight_VM)
+        room = chunks.room(chunks.rows)
         total = torch.zeros((), dtype=chunks.exact, device=hidden_NM.device)
         for rows in _pieces(0, len(self.targets), chunks.rows):
-            total += chunks.parted(chunks.logits(rows), rows).loss
+            total += chunks.parted(chunks.logits(rows, room), rows).loss
         return total
 
     def loss_and_gradients(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,10 +148,11 @@ class _Work:
     def loss_and_partition(self, hidden_NM: Tensor, weight_VM: Tensor) -> tuple[Tensor, Tensor]:
         """The sum, and the log-partition of each target [N], 0 for those that are ignored."""
         chunks = _Chunks(self, hidden_NM, weight_VM)
+        room = chunks.room(chunks.rows)
         total = torch.zeros((), dtype=chunks.exact, device=hidden_NM.device)
         partition_N = torch.empty(len(self.targets), dtype=chunks.exact, device=hidden_NM.device)
         for rows in _pieces(0, len(self.targets), chunks.rows):
-            parted = chunks.parted(chunks.logits(rows), rows)
+            parted = chunks.parted(chunks.logits(rows, room), rows)
             partition_N[rows] = parted.partition
             total += parted.loss
         return total, partition_N.where(self.targets != self.ignored, 0.0)
@@ -164,6 +166,7 @@ class _Work:
         """
         chunks = _Chunks(self, hidden_NM, weight_VM)
         exact, size, weight_P, hidden_P = chunks.exact, len(weight_VM), chunks.weight_PM, chunks.hidden_PM
+        room = chunks.room(chunks.rows)
         # Products in a narrow format see gradients of order one; what scales them all comes afterwards, in `exact`.
         scale = torch.maximum(of_loss.abs(), of_z.abs()).clamp(min=torch.finfo(exact).tiny)
         of_loss, of_z = of_loss / scale, of_z / scale
@@ -172,7 +175,7 @@ class _Work:
         for rows in _pieces(0, len(self.targets), chunks.rows):
             targets_C1, partition_C1 = self.targets[rows, None], partition_N[rows, None]
             counted_C1 = targets_C1 != self.ignored
-            excess_CV = chunks.logits(rows).sub_(partition_C1.where(counted_C1, torch.inf)).exp_()
+            excess_CV = chunks.logits(rows, room).sub_(partition_C1.where(counted_C1, torch.inf)).exp_()
             excess_CV *= of_loss + 2 * of_z * partition_C1
             if self.smoothing:
                 excess_CV -= of_loss * (self.smoothing / size) * counted_C1
@@ -230,7 +233,6 @@ class _Chunks:
         self.rows = max(1, min(CHUNK_BYTES.get(weight_VM.device.type, CHUNK_ELSEWHERE) // row, len(hidden_NM)))
         """Rows at a time."""
         self._work = work
-        self._room: Tensor | None = None
         self._wide = None if work.product == self.exact else self.room(self.rows).to(self.exact)
         self._mean_M = self.weight_PM.mean(0, dtype=self.exact) if work.smoothing else None
 
@@ -238,11 +240,9 @@ class _Chunks:
         """Memory for so many rows, as the product gives them [rows, V]."""
         return self.hidden_PM.new_empty(rows, len(self.weight_PM))
 
-    def logits(self, rows: slice, place_CV: Tensor | None = None) -> Tensor:
-        """In float32 or wider: [C, V], valid until the next call; in `place_CV` where that is wide enough."""
-        if place_CV is None:
-            self._room = self.room(self.rows) if self._room is None else self._room
-            place_CV = self._room[: rows.stop - rows.start]
+    def logits(self, rows: slice, room: Tensor) -> Tensor:
+        """In float32 or wider: [C, V], valid until the next call; in `room` itself where that is wide enough."""
+        place_CV = room[: rows.stop - rows.start]
         torch.mm(self.hidden_PM[rows], self.weight_PM.T, out=place_CV)
         return place_CV if self._wide is None else self._wide[: len(place_CV)].copy_(place_CV)
 
